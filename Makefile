@@ -1,0 +1,81 @@
+# Two commands: `make reproduce` (the course, headless) and `make test`. Everything else is below.
+# Each target makes or updates .venv by itself; nothing outside this folder is touched.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PROFILE ?= smoke
+WORKERS ?= 2
+NB ?=
+BIN := .venv/bin
+
+export UV_PYTHON_DOWNLOADS := never
+unexport MPLBACKEND
+
+.PHONY: help env lab reproduce test bake full bench report lock clean
+
+help:
+	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
+	@echo "make test        lint, unit tests, notebook checks, nbval"
+	@echo "make lab         open the course in JupyterLab"
+	@echo "make env         make or update .venv (the other targets do it too)"
+	@echo "make bake        execute the committed notebooks in place, smoke profile"
+	@echo "make full        every notebook at PROFILE=full; writes data/results/"
+	@echo "make bench       benchmarks; writes data/results/"
+	@echo "make report      the committed notebooks as a static site in runs/site/"
+	@echo "make lock        resolve requirements.lock and constraints.txt anew"
+	@echo "make clean       remove .venv, caches and unfinished runs; finished runs stay"
+
+env: .venv/.ready
+
+# uv installs the lock in seconds; plain pip does the same work, slower, where uv cannot be had.
+.venv/.ready: requirements.lock pyproject.toml Makefile
+	@python=$$(bash .ci/find-python) && \
+	if [ ! -x $(BIN)/python ] || ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  echo "making .venv with $$python"; \
+	  $$python -m venv --clear .venv || { echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
+	fi
+	@echo "installing the locked packages (about 6 GB with PyTorch's CUDA build; a minute or two)"
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; then \
+	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .; \
+	fi
+	@touch $@
+
+lab: env
+	@$(BIN)/jupyter lab notebooks
+
+reproduce: env
+	@$(BIN)/micromacro reproduce --profile "$(PROFILE)" --workers "$(WORKERS)" $(if $(NB),--notebooks "$(NB)")
+
+test: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pytest -n $(WORKERS) --dist loadscope tests
+	@$(BIN)/pytest --nbval-lax --nbval-cell-timeout=120 notebooks
+
+bake: env
+	@$(BIN)/micromacro bake $(if $(NB),--notebooks "$(NB)")
+
+full: env
+	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(if $(NB),--notebooks "$(NB)")
+
+bench: env
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+report: env
+	@$(BIN)/micromacro report
+
+lock: env
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest --all-extras \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --all-extras \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o constraints.txt
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf runs/*/attempts runs/units/.attempt-*

@@ -72,8 +72,7 @@ report: env
 lock: env
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest --all-extras \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --all-extras \
-	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock pyproject.toml -o constraints.txt
+	@sed -E -e '/^ +--hash=/d' -e 's/ \\$$//' requirements.lock > constraints.txt
 
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info

@@ -1,0 +1,85 @@
+"""Checkers for the exercises of the notebooks: they print one line and never raise.
+
+An exercise leaves ``answer = None``; an unanswered one says so and Run All goes on.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def _mark(answer, test: Callable[[object], bool], right: str, hint: str) -> None:
+    """Prints the verdict on one answer."""
+    if answer is None:
+        print("·  not answered yet")
+        return
+    try:
+        correct = bool(test(answer))
+    except Exception as fault:  # an exercise must never stop Run All
+        print(f"✗  could not be checked ({type(fault).__name__}: {fault}). Hint: {hint}")
+        return
+    print(f"✓  {right}" if correct else f"✗  not yet. Hint: {hint}")
+
+
+def _close(expected, rtol: float = 0.02, atol: float = 1e-6) -> Callable[[object], bool]:
+    """A test for numbers: same shape, equal to within ``rtol`` or ``atol``."""
+
+    def test(answer) -> bool:
+        values = np.asarray(answer, dtype=float)
+        return values.shape == np.shape(expected) and np.allclose(values, expected, rtol, atol)
+
+    return test
+
+
+def check_jitter_at_48_px(answer_px: float | None, jitter_224_px: float) -> None:
+    """Notebook 01, exercise 1: how large is a jitter of a 224-px crop in a 48-px crop?
+
+    Args:
+        answer_px: The reader's number, pixels of the 48-px crop.
+        jitter_224_px: The measured jitter, pixels of the 224-px crop.
+    """
+    _mark(
+        answer_px,
+        _close(jitter_224_px * 48 / 224),
+        "a crop of 48 px shrinks every motion by 48/224, the jitter like the expression.",
+        "both crops show the same face; only the number of pixels across it changes.",
+    )
+
+
+def check_two_eye_similarity(transform, points: np.ndarray, template: np.ndarray) -> None:
+    """Notebook 01, exercise 2: the similarity that puts both eyes exactly on the template.
+
+    Args:
+        transform: The reader's ``(2, 3)`` matrix.
+        points: ``(5, 2)`` landmarks in the source frame, px.
+        template: ``(5, 2)`` template, crop px.
+    """
+
+    def test(answer) -> bool:
+        matrix = np.asarray(answer, dtype=float)
+        (a, minus_b), (b, a_again) = matrix[:, :2]
+        similar = np.isclose(a, a_again) and np.isclose(b, -minus_b)
+        eyes = np.asarray(points[:2]) @ matrix[:, :2].T + matrix[:, 2]
+        return similar and np.allclose(eyes, template[:2], atol=1e-2)
+
+    _mark(
+        transform,
+        test,
+        "two points fix a similarity exactly, so their noise goes straight into the crop.",
+        "call similarity() with the first two points of each set.",
+    )
+
+
+def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
+    """Notebook 01, exercise 3: how late is a running mean over the last frames?
+
+    Args:
+        answer_frames: The reader's number, frames.
+        window: Length of the mean, frames, the present one included.
+    """
+    _mark(
+        answer_frames,
+        _close((window - 1) / 2),
+        "smoothed landmarks trail the head by that many frames, and the crop with them.",
+        "the mean of frames t, t-1, ..., t-(n-1) describes the middle of that stretch.",
+    )

@@ -1,0 +1,295 @@
+"""Figures of the course: one style, legible in grey and to colour-blind readers.
+
+Functions draw on axes and return them (or a figure); they never call ``plt.show`` and never write
+files. Only notebooks and reports import this module.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image as PilImage
+
+# Okabe and Ito's colours, ordered so that neighbours also differ in lightness; each has its own
+# line style and marker, so that a grey print keeps them apart.
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def use_style() -> None:
+    """Sets the course's Matplotlib style for this session: fonts, sizes, colours, line styles."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.facecolor": "white",
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.labelsize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=COLOURS) + plt.cycler(linestyle=LINES),
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def to_picture(image) -> np.ndarray:
+    """Turns any image of the package into what Matplotlib shows.
+
+    Args:
+        image: ``(H, W)``, ``(H, W, 3)``, ``(1, H, W)`` or ``(3, H, W)``; uint8, or float in [0, 1];
+            NumPy or torch.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)``, uint8.
+    """
+    picture = np.asarray(image)
+    if picture.ndim == 3 and picture.shape[0] in (1, 3) and picture.shape[-1] not in (1, 3):
+        picture = np.moveaxis(picture, 0, -1)
+    if picture.ndim == 3 and picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    if picture.dtype != np.uint8:
+        picture = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return picture
+
+
+def show_image(ax: Axes, image, title: str = "") -> Axes:
+    """Shows one image without ticks, with a title above it."""
+    ax.imshow(to_picture(image), vmin=0, vmax=255)
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: float = 1.5) -> Figure:
+    """Rows of images with a label at the left of each row.
+
+    Args:
+        rows: Label of a row → its images; all rows have the same number.
+        titles: One title per column.
+        size: Width of one image, inches.
+    """
+    n_columns = max(len(images) for images in rows.values())
+    figure, axes = plt.subplots(
+        len(rows),
+        n_columns,
+        figsize=(size * n_columns + 0.4, size * len(rows) + 0.3),
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(line, images, strict=True):
+            show_image(ax, image)
+        line[0].set_ylabel(label)
+    for ax, title in zip(axes[0], titles or [], strict=bool(titles)):
+        ax.set_title(title)
+    return figure
+
+
+def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
+    """Grey picture of ``gain * (image - reference)``: mid-grey where nothing changed.
+
+    Args:
+        image: ``(..., H, W)`` float in [0, 1] or uint8; a colour image is averaged over channels.
+        reference: Same shape and type.
+        gain: Factor that makes small differences visible.
+
+    Returns:
+        ``(H, W)`` uint8, 128 where both agree.
+    """
+    both = [to_picture(x).astype(float) for x in (image, reference)]
+    change = both[0] - both[1]
+    if change.ndim == 3:
+        change = change.mean(-1)
+    return np.clip(128 + gain * change, 0, 255).astype(np.uint8)
+
+
+def arrows(ax: Axes, flow_px, step: int = 8, magnify: float = 1.0, **kwargs) -> Axes:
+    """Draws a motion field as arrows over the image that ``ax`` already shows.
+
+    Args:
+        ax: Axes in pixel coordinates.
+        flow_px: ``(2, H, W)``, pixels, x then y (down).
+        step: Pixels between arrows.
+        magnify: Length of an arrow per pixel of motion. Say it in the title.
+        **kwargs: Passed on to ``quiver``.
+    """
+    flow = np.asarray(flow_px)
+    y, x = np.mgrid[step // 2 : flow.shape[1] : step, step // 2 : flow.shape[2] : step]
+    u, v = flow[0, y, x], flow[1, y, x]
+    keep = np.hypot(u, v) > 0.05 * max(float(np.hypot(*flow).max()), 1e-9)
+    ax.quiver(
+        x[keep],
+        y[keep],
+        u[keep],
+        v[keep],
+        angles="xy",
+        scale_units="xy",
+        scale=1 / magnify,
+        width=0.006,
+        color=kwargs.pop("color", COLOURS[5]),
+        **kwargs,
+    )
+    return ax
+
+
+def traces(ax: Axes, t_s, series: dict[str, np.ndarray], truth=None, unit: str = "px") -> Axes:
+    """Curves over time, the truth as a thick light band below them.
+
+    Args:
+        ax: Where to draw.
+        t_s: ``(T,)`` seconds.
+        series: Name → ``(T,)`` values.
+        truth: ``(T,)`` values or None.
+        unit: Unit of the values, for the axis label.
+    """
+    if truth is not None:
+        ax.plot(t_s, truth, color="0.75", linewidth=7, linestyle="-", label="truth")
+    for (name, values), colour, line in zip(series.items(), COLOURS, LINES, strict=False):
+        ax.plot(t_s, values, color=colour, linestyle=line, label=name)
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel(f"motion ({unit})")
+    ax.legend(loc="upper left", ncols=2)
+    return ax
+
+
+STATUS_HATCH = {"track": "", "detect": "", "interp": "////", "none": "xxxx"}
+STATUS_GREY = {"track": "0.85", "detect": "0.45", "interp": "0.95", "none": "1.0"}
+
+
+def status_timeline(ax: Axes, clip) -> Axes:
+    """One bar per run of equal status, hatched by kind, with a line at every shot cut.
+
+    Args:
+        ax: Where to draw.
+        clip: A :class:`~micromacro.clip.FaceClip`.
+    """
+    status, shot = np.asarray(clip.status), np.asarray(clip.shot)
+    edges = np.flatnonzero((status[1:] != status[:-1]) | (shot[1:] != shot[:-1])) + 1
+    named = set()
+    for start, stop in zip([0, *edges], [*edges, len(status)], strict=True):
+        kind = str(status[start])
+        ax.barh(
+            0,
+            stop - start,
+            left=start,
+            height=0.8,
+            color=STATUS_GREY[kind],
+            hatch=STATUS_HATCH[kind],
+            edgecolor="0.2",
+            label=None if kind in named else kind,
+        )
+        named.add(kind)
+    for cut in np.flatnonzero(np.diff(shot)) + 1:
+        ax.axvline(cut, color=COLOURS[5], linewidth=2.5)
+        ax.annotate("cut", (cut, 0.5), ha="center", va="bottom", color=COLOURS[5])
+    ax.set(yticks=[], ylim=(-0.5, 0.8), xlim=(0, len(status)), xlabel="frame")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4)
+    return ax
+
+
+def moving_picture(frames, fps: float = 15.0, scale: int = 1):
+    """A short film as one animated PNG, which browsers play and other viewers show as a still.
+
+    Args:
+        frames: ``(T, H, W)``, ``(T, C, H, W)`` or a list of images, as :func:`to_picture` takes.
+        fps: Pictures per second.
+        scale: Whole-number enlargement.
+
+    Returns:
+        ``IPython.display.Image`` of type image/png.
+    """
+    from IPython.display import Image
+
+    pictures = [
+        PilImage.fromarray(np.kron(p, np.ones((scale, scale) + (1,) * (p.ndim - 2), np.uint8)))
+        for p in map(to_picture, frames)
+    ]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        "PNG",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=round(1000 / fps),
+        loop=0,
+    )
+    return Image(data=buffer.getvalue(), format="png")
+
+
+# The map: column, row, title, subtitle. Columns are stages of the course, left to right.
+_MAP = {
+    "video": (0, 2, "a raw video", "notebook 00"),
+    "faces": (1, 2, "steady faces", "notebook 01"),
+    "phase": (2, 4, "phase differences", "notebook 02"),
+    "flow": (2, 3.2, "optical flow", "notebook 03"),
+    "mimamo": (3, 4, "MIMAMO Net", "04  valence, arousal"),
+    "msff": (3, 3, "MSFF", "05  seven emotions"),
+    "spotting": (3, 2, "3D-CNN spotting", "06  when it happens"),
+    "eri": (3, 1, "holistic + local", "07  reaction intensity"),
+    "akmnet": (3, 0, "AKMNet", "08  micro-expression"),
+    "cross": (4, 2, "every system on\nevery question", "09, 10  results"),
+}
+_ROADS = (
+    ("video", "faces"),
+    ("faces", "phase"),
+    ("faces", "flow"),
+    ("phase", "mimamo"),
+    ("flow", "mimamo"),
+    ("faces", "msff"),
+    ("faces", "spotting"),
+    ("faces", "eri"),
+    ("faces", "akmnet"),
+    *((system, "cross") for system in ("mimamo", "msff", "spotting", "eri", "akmnet")),
+)
+
+
+def course_map(ready: tuple[str, ...] = ()) -> Figure:
+    """The map of the course: stages as boxes, what feeds what as arrows.
+
+    Args:
+        ready: Two-digit numbers of the notebooks that exist; their boxes have a thick outline.
+    """
+    figure, ax = plt.subplots(figsize=(9.6, 4.2), layout="constrained")
+    at = {name: (2.0 * column, 0.92 * row) for name, (column, row, *_) in _MAP.items()}
+    for start, stop in _ROADS:
+        ax.add_patch(
+            FancyArrowPatch(
+                (at[start][0] + 0.76, at[start][1]),
+                (at[stop][0] - 0.76, at[stop][1]),
+                arrowstyle="-|>",
+                mutation_scale=9,
+                color="0.55",
+                linewidth=0.9,
+                connectionstyle="arc3",
+            )
+        )
+    for name, (_, _, title, note) in _MAP.items():
+        x, y = at[name]
+        exists = any(number in note for number in ready)
+        ax.add_patch(
+            FancyBboxPatch(
+                (x - 0.72, y - 0.3),
+                1.44,
+                0.6,
+                boxstyle="round,pad=0.03",
+                facecolor="white" if not exists else "#E8F1F8",
+                edgecolor=COLOURS[2] if exists else "0.6",
+                linewidth=2.2 if exists else 1.0,
+                linestyle="-" if exists else "--",
+            )
+        )
+        ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=8.5, weight="bold")
+        ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=7.5, color="0.25")
+    ax.set(xlim=(-0.9, 8.9), ylim=(-0.5, 4.2))
+    ax.axis("off")
+    return figure

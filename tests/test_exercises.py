@@ -1,0 +1,46 @@
+"""Right, wrong, missing and absurd answers: one printed line each, never an exception."""
+
+import numpy as np
+import pytest
+
+from micromacro import exercises
+
+POINTS = np.array([[30.0, 50.0], [70.0, 54.0], [50.0, 70.0], [38.0, 90.0], [64.0, 92.0]])
+TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
+
+
+def two_eye_matrix() -> np.ndarray:
+    """Solves the four equations of two points; complex numbers make it one division."""
+    p, q = (x[:2, 0] + 1j * x[:2, 1] for x in (POINTS, TEMPLATE))
+    z = (q[1] - q[0]) / (p[1] - p[0])
+    t = q[0] - z * p[0]
+    return np.array([[z.real, -z.imag, t.real], [z.imag, z.real, t.imag]])
+
+
+CASES = [
+    (exercises.check_jitter_at_48_px, (0.7,), 0.15, 0.7),
+    (
+        exercises.check_two_eye_similarity,
+        (POINTS, TEMPLATE),
+        two_eye_matrix(),
+        two_eye_matrix() * 1.02,
+    ),
+    (exercises.check_smoothing_delay, (5,), 2, 5),
+]
+
+
+@pytest.mark.parametrize(("check", "given", "right", "wrong"), CASES)
+def test_checkers(check, given, right, wrong, capsys):
+    for answer, sign in ((right, "✓"), (wrong, "✗"), (None, "·"), ("a cat", "✗"), ([], "✗")):
+        check(answer, *given)
+        said = capsys.readouterr().out
+        assert said.startswith(sign), answer
+        assert said.count("\n") == 1
+
+
+def test_a_matrix_that_stretches_is_no_similarity(capsys):
+    p, q = POINTS[:2], TEMPLATE[:2]
+    scale = (q[1] - q[0]) / (p[1] - p[0])
+    stretch = np.column_stack([np.diag(scale), q[0] - scale * p[0]])
+    exercises.check_two_eye_similarity(stretch, POINTS, TEMPLATE)
+    assert capsys.readouterr().out.startswith("✗")

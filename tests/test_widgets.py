@@ -1,0 +1,49 @@
+"""The widgets' callbacks; their wiring in a page is checked in a browser."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from micromacro.widgets import exaggerated, film_player
+
+
+def shown(box) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(box.children[0].value)))
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    ramp = np.linspace(100, 110, 6).astype(np.uint8)
+    return np.broadcast_to(ramp[:, None, None, None], (6, 1, 5, 7)).copy()
+
+
+def test_sliders_change_the_picture(frames):
+    box = film_player({"plain": lambda i, _: frames[i], "big": exaggerated(frames)}, len(frames))
+    _, frame, view, factor = box.children[1].children
+    assert shown(box).shape == (5, 7)
+    assert (shown(box) == 100).all()
+    frame.value = 5
+    assert (shown(box) == 110).all()
+    factor.value = 4.0
+    assert (shown(box) == 110).all(), "the plain view ignores the factor"
+    view.value = "big"
+    assert (shown(box) == 140).all(), "100 + 4 * (110 - 100)"
+
+
+def test_exaggeration_clips_instead_of_wrapping(frames):
+    assert exaggerated(frames)(5, 20.0).max() == 255
+    assert exaggerated(frames, reference=5)(0, 20.0).min() == 0
+
+
+def test_views_are_lazy():
+    calls = []
+    film_player({"a": lambda i, f: np.zeros((2, 2)), "b": lambda i, f: calls.append(i)}, 3)
+    assert not calls
+
+
+@pytest.mark.parametrize(("views", "n"), [({}, 3), ({"a": lambda i, f: np.zeros((2, 2))}, 0)])
+def test_nothing_to_show_is_refused(views, n):
+    with pytest.raises(ValueError, match="at least one"):
+        film_player(views, n)

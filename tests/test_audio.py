@@ -1,0 +1,155 @@
+"""Sound: sines with known pitch, phase and length, written by wave and by PyAV's AAC encoder."""
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from micromacro.audio import read_audio
+from micromacro.errors import BadInput
+from micromacro.video import write_video
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
+SR_HZ, N, PITCH_HZ = 44_100, 2 * 44_100 + 123, 440.0
+
+
+def sine(channels: int = 1, gain: float = 0.5, sr_hz: int = SR_HZ, n: int = N) -> np.ndarray:
+    """float32 (channels, n)."""
+    one = gain * np.sin(2 * np.pi * PITCH_HZ * np.arange(n) / sr_hz)
+    return np.tile(one, (channels, 1)).astype(np.float32)
+
+
+def write_wav(path: Path, sound: np.ndarray, sr_hz: int = SR_HZ) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(sound))
+        file.setsampwidth(2)
+        file.setframerate(sr_hz)
+        file.writeframes(np.rint(sound.T * 32767).astype("<i2").tobytes())
+
+
+def write_aac(path: Path, sound: np.ndarray, sr_hz: int = SR_HZ, *, picture: bool = False) -> None:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=sr_hz)
+        stream.layout = layout = "mono" if len(sound) == 1 else "stereo"
+        if picture:
+            video = out.add_stream("libx264", rate=25)
+            video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+            for _ in range(10):
+                image = np.zeros((32, 48, 3), np.uint8)
+                out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            out.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = sr_hz, 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def lag_s(sound: np.ndarray, sr_hz: int) -> float:
+    """Delay of the sine against sin(2 pi 440 t), from the phase of its 440 Hz component."""
+    t_s = np.arange(len(sound)) / sr_hz
+    inside = (t_s >= 0.2) & (t_s < 1.8)  # a whole number of periods, away from the ends
+    wave_440 = np.exp(-2j * np.pi * PITCH_HZ * t_s[inside])
+    return -(np.angle(sound[inside] @ wave_440) + np.pi / 2) / (2 * np.pi * PITCH_HZ)
+
+
+def pitch_hz(sound: np.ndarray, sr_hz: int) -> float:
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 8 * len(sound)))
+    return float(np.argmax(spectrum) * sr_hz / (8 * len(sound)))
+
+
+@pytest.mark.parametrize("sr_hz", [44_100, 16_000, 48_000, 8_000, 22_050, 11_111])
+@pytest.mark.parametrize("name", ["a.wav", "a.mp4", "film.mp4"])
+def test_pitch_length_phase_and_level(tmp_path, name, sr_hz):
+    if name == "a.wav":
+        write_wav(tmp_path / name, sine())
+    else:
+        write_aac(tmp_path / name, sine(), picture=name == "film.mp4")
+    sound = read_audio(tmp_path / name, sr_hz=sr_hz)
+    assert sound.dtype == np.float32
+    assert sound.ndim == 1
+    # wav: to the sample; mp4 rounds the length to 1 ms in its edit list
+    assert abs(len(sound) - N * sr_hz / SR_HZ) <= (1 if name == "a.wav" else 1e-3 * sr_hz + 1)
+    assert pitch_hz(sound, sr_hz) == pytest.approx(PITCH_HZ, abs=0.2)
+    assert abs(lag_s(sound, sr_hz)) < 2e-5
+    middle = sound[sr_hz // 5 : -sr_hz // 5]
+    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.5, abs=0.01)
+
+
+def test_wav_at_its_own_rate_is_exact(tmp_path):
+    write_wav(tmp_path / "a.wav", sine())
+    expected = np.rint(sine()[0] * 32767) / 32768
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", sr_hz=SR_HZ), expected, atol=1e-7)
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path):
+    same = sine(2, gain=0.9)
+    write_wav(tmp_path / "same.wav", same)
+    assert np.abs(read_audio(tmp_path / "same.wav", sr_hz=SR_HZ)).max() == pytest.approx(
+        0.9, abs=1e-3
+    )
+    write_wav(tmp_path / "opposite.wav", same * [[1], [-1]])
+    assert np.abs(read_audio(tmp_path / "opposite.wav")).max() < 1e-4
+    write_wav(tmp_path / "left.wav", same * [[1], [0]])
+    half = read_audio(tmp_path / "left.wav", sr_hz=SR_HZ)
+    np.testing.assert_allclose(half, same[0] / 2, atol=1e-4)
+
+
+def test_loud_sound_stays_within_one(tmp_path):
+    square = np.sign(sine(1, n=8_000)) * np.float32(0.999)
+    write_aac(tmp_path / "loud.mp4", square)
+    sound = read_audio(tmp_path / "loud.mp4", sr_hz=SR_HZ)
+    assert np.abs(sound).max() == 1.0
+
+
+def test_a_wrong_declared_duration_does_not_cost_sound(tmp_path):
+    """MP3 without a length header: FFmpeg guesses the duration from the first bit rate."""
+    with av.open(str(tmp_path / "a.mp3"), "w", options={"write_xing": "0"}) as out:
+        stream = out.add_stream("libmp3lame", rate=SR_HZ, options={"q": "0"})
+        stream.codec_context.qscale = True
+        stream.layout = "mono"
+        rng = np.random.default_rng(0)
+        quiet, noisy = np.zeros(SR_HZ), rng.uniform(-0.5, 0.5, 3 * SR_HZ)
+        sound = np.concatenate([noisy, *[quiet] * 7]).astype(np.float32)[None]
+        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = SR_HZ, 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mp3")) as container:
+        guess_s = float(container.streams.audio[0].duration * container.streams.audio[0].time_base)
+    assert guess_s < 9
+    assert len(read_audio(tmp_path / "a.mp3")) == pytest.approx(10 * 16_000, rel=0.02)
+
+
+def test_refusals(tmp_path, capfd):
+    write_video(tmp_path / "silent film.mp4", [np.zeros((32, 32, 3), np.uint8)] * 3)
+    write_aac(tmp_path / "cut.m4a", sine())
+    content = (tmp_path / "cut.m4a").read_bytes()
+    (tmp_path / "cut.m4a").write_bytes(content[: len(content) // 2])
+    (tmp_path / "words.txt").write_text("no sound here\n" * 20)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    for name, fault in (
+        ("silent film.mp4", "no sound"),
+        ("cut.m4a", "not a video or sound file, or cut short"),
+        ("words.txt", "not a video or sound file"),
+        ("empty.wav", "empty file"),
+        ("missing.wav", "No such file"),
+        ("", "folder"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            read_audio(tmp_path / name)
+        assert name in str(caught.value)
+        assert fault in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for sr_hz in (0, -16_000, 16_000.5):
+        with pytest.raises(BadInput, match="sr_hz"):
+            read_audio(tmp_path / "cut.m4a", sr_hz=sr_hz)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real videos in {REAL}")
+def test_real_film():
+    sound = read_audio(REAL / "no_face.mp4", sr_hz=16_000)
+    assert len(sound) == pytest.approx(3.945 * 16_000, abs=16)
+    assert 0.3 < np.abs(sound).max() <= 1

@@ -35,7 +35,6 @@ def use_style() -> None:
             "axes.prop_cycle": plt.cycler(color=COLOURS) + plt.cycler(linestyle=LINES),
             "legend.frameon": False,
             "image.cmap": "gray",
-            "image.interpolation": "nearest",
         }
     )
 

@@ -21,14 +21,14 @@ SKIN = np.array(
         (0.90, 0.71, 0.60),
         (0.82, 0.61, 0.47),
         (0.70, 0.49, 0.35),
-        (0.54, 0.36, 0.25),
-        (0.40, 0.26, 0.18),
+        (0.58, 0.40, 0.29),
+        (0.46, 0.31, 0.23),
     ]
 )
 HAIR = np.array(
     [
-        (0.74, 0.58, 0.36),  # blond
-        (0.53, 0.27, 0.14),  # auburn
+        (0.68, 0.53, 0.34),  # blond
+        (0.42, 0.23, 0.14),  # auburn
         (0.42, 0.28, 0.18),  # light brown
         (0.27, 0.18, 0.12),  # brown
         (0.15, 0.11, 0.09),  # dark brown
@@ -181,34 +181,34 @@ def _skeleton(rng: np.random.Generator, fem: float) -> dict[str, float]:
         return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
 
     eye_y, mouth_y = around(-0.10, 0.01), around(0.44, 0.012)
-    return dict(
-        head_w=around(0.585 - 0.015 * fem, 0.014),
-        chin_y=around(0.82 - 0.025 * fem, 0.014),
-        jaw_taper=float(np.clip(around(0.19 + 0.09 * fem, 0.04), 0.08, 0.38)),
-        jaw_power=around(2.75 - 0.35 * fem, 0.18),
-        neck_w=around(0.435 - 0.075 * fem, 0.018),
-        asymmetry=around(0.0, 0.004),
-        eye_x=around(0.264, 0.008),
-        eye_y=eye_y,
-        eye_w=around(0.126, 0.005),
-        eye_up=around(0.041 + 0.006 * fem, 0.004),
-        eye_low=around(0.029, 0.003),
-        eye_tilt=around(0.04 + 0.04 * fem, 0.04),
-        lid_fold=float(rng.uniform(0.2, 1)),
-        brow_y=eye_y - around(0.150 + 0.022 * fem, 0.010),
-        brow_arch=around(0.026 + 0.016 * fem, 0.010),
-        brow_thick=float(np.clip(around(0.034 - 0.012 * fem, 0.004), 0.014, 0.046)),
-        brow_tilt=around(0.00, 0.03),
-        nose_y=around(0.255, 0.014),
-        nose_w=around(0.137 - 0.012 * fem, 0.010),
-        nose_depth=around(0.24 - 0.02 * fem, 0.02),
-        mouth_y=mouth_y,
-        mouth_w=around(0.212 - 0.006 * fem, 0.010),
-        lip_up=around(0.038 + 0.012 * fem, 0.006),
-        lip_low=around(0.053 + 0.014 * fem, 0.007),
-        mouth_curve=around(0.004, 0.008),
-        cheek=float(rng.uniform(0.4, 1)),
-    )
+    return {
+        "head_w": around(0.575 - 0.020 * fem, 0.014),
+        "chin_y": around(0.82 - 0.025 * fem, 0.014),
+        "jaw_taper": float(np.clip(around(0.25 + 0.08 * fem, 0.035), 0.15, 0.40)),
+        "jaw_power": around(2.95 - 0.45 * fem, 0.18),
+        "neck_w": around(0.395 - 0.085 * fem, 0.016),
+        "asymmetry": around(0.0, 0.004),
+        "eye_x": around(0.264, 0.008),
+        "eye_y": eye_y,
+        "eye_w": around(0.126, 0.005),
+        "eye_up": around(0.044 + 0.006 * fem, 0.004),
+        "eye_low": around(0.030, 0.003),
+        "eye_tilt": around(0.04 + 0.04 * fem, 0.04),
+        "lid_fold": float(rng.uniform(0.2, 1)),
+        "brow_y": eye_y - around(0.150 + 0.022 * fem, 0.010),
+        "brow_arch": around(0.026 + 0.016 * fem, 0.010),
+        "brow_thick": float(np.clip(around(0.034 - 0.012 * fem, 0.004), 0.014, 0.046)),
+        "brow_tilt": around(0.00, 0.03),
+        "nose_y": around(0.255, 0.014),
+        "nose_w": around(0.137 - 0.012 * fem, 0.010),
+        "nose_depth": around(0.215 - 0.02 * fem, 0.02),
+        "mouth_y": mouth_y,
+        "mouth_w": around(0.212 - 0.006 * fem, 0.010),
+        "lip_up": around(0.038 + 0.012 * fem, 0.006),
+        "lip_low": around(0.053 + 0.014 * fem, 0.007),
+        "mouth_curve": around(-0.006, 0.007),
+        "cheek": float(rng.uniform(0.4, 1)),
+    }
 
 
 def _surface(rng: np.random.Generator, age: float, fem: float, tone: float) -> dict:
@@ -217,7 +217,9 @@ def _surface(rng: np.random.Generator, age: float, fem: float, tone: float) -> d
     skin = SKIN[low] + (tone - low) * (SKIN[min(low + 1, 5)] - SKIN[low])
     skin = skin * rng.uniform(0.96, 1.03) * (1 + rng.uniform(-0.02, 0.02, 3))
     make_up = rng.uniform(0, 0.35) if fem > 0.6 and age > 18 else 0.0
-    lip = skin * np.array([0.86, 0.62, 0.62]) * (1 - make_up) + make_up * np.array([0.66, 0.2, 0.24])
+    lip = skin * np.array([0.86, 0.62, 0.62]) * (1 - make_up) + make_up * np.array(
+        [0.66, 0.2, 0.24]
+    )
     iris = IRIS[min(5, int(rng.integers(0, 4) + tone * 1.1))]
     moles = tuple(
         (
@@ -228,14 +230,14 @@ def _surface(rng: np.random.Generator, age: float, fem: float, tone: float) -> d
         )
         for _ in range(int(rng.integers(0, 7)))
     )
-    return dict(
-        skin=_rgb(skin),
-        lip=_rgb(lip),
-        iris=_rgb(iris * rng.uniform(0.85, 1.15)),
-        blush=float(rng.uniform(0.2, 1)),
-        freckles=float(max(0.0, rng.normal(0.2, 0.4)) * (tone < 2.2)),
-        moles=moles,
-    )
+    return {
+        "skin": _rgb(skin),
+        "lip": _rgb(lip),
+        "iris": _rgb(iris * rng.uniform(0.85, 1.15)),
+        "blush": float(rng.uniform(0.2, 1)),
+        "freckles": float(max(0.0, rng.normal(0.2, 0.4)) * (tone < 2.2)),
+        "moles": moles,
+    }
 
 
 def _hair(rng: np.random.Generator, age: float, fem: float, tone: float) -> dict:
@@ -250,28 +252,28 @@ def _hair(rng: np.random.Generator, age: float, fem: float, tone: float) -> dict
     beard = "none"
     if fem < 0.45:
         beard = str(rng.choice(BEARDS, p=[0.34, 0.28, 0.08, 0.18, 0.12]))
-    return dict(
-        hair_style=style,
-        hair=_rgb(colour * rng.uniform(0.9, 1.1)),
-        hairline_y=float(rng.normal(-0.61, 0.022)),
-        hair_volume=float(rng.uniform(0.7, 1.2)),
-        part_x=float(rng.choice([-1, 1]) * rng.uniform(0.10, 0.26)),
-        beard=beard,
-    )
+    return {
+        "hair_style": style,
+        "hair": _rgb(colour * rng.uniform(0.9, 1.1)),
+        "hairline_y": float(rng.normal(-0.61, 0.022)),
+        "hair_volume": float(rng.uniform(0.7, 1.2)),
+        "part_x": float(rng.choice([-1, 1]) * rng.uniform(0.10, 0.26)),
+        "beard": beard,
+    }
 
 
 def _scene(rng: np.random.Generator) -> dict:
     """Clothes, background, light and the resting face."""
     grey = rng.uniform(0.42, 0.78)
     tint = grey * (1 + rng.uniform(-0.12, 0.12) * np.array([1, 0.1, -1.0]))
-    return dict(
-        cloth=_rgb(CLOTH[rng.integers(len(CLOTH))] * rng.uniform(0.9, 1.1)),
-        collar=str(rng.choice(["crew", "vee", "shirt"])),
-        backdrop=str(rng.choice(BACKDROPS)),
-        backdrop_rgb=_rgb(tint),
-        light=(0.40, float(rng.uniform(-0.30, 0.30)), -0.24, 0.46),
-        rest=tuple(float(v) for v in 0.004 * np.clip(rng.standard_normal(5), -2, 2)),
-    )
+    return {
+        "cloth": _rgb(CLOTH[rng.integers(len(CLOTH))] * rng.uniform(0.9, 1.1)),
+        "collar": str(rng.choice(["crew", "vee", "shirt"])),
+        "backdrop": str(rng.choice(BACKDROPS)),
+        "backdrop_rgb": _rgb(tint),
+        "light": (0.40, float(rng.uniform(-0.30, 0.30)), -0.24, 0.46),
+        "rest": tuple(float(v) for v in 0.004 * np.clip(rng.standard_normal(5), -2, 2)),
+    }
 
 
 def _rgb(colour: np.ndarray) -> RGB:

@@ -1,0 +1,413 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from micromacro.errors import BadInput
+from micromacro.synthetic import (
+    AUS,
+    EXPRESSIONS,
+    FIVE_POINTS,
+    FOLD_OVER,
+    LANDMARKS,
+    Face,
+    Identity,
+    Performance,
+    macro_event,
+    micro_event,
+    perform,
+    pose,
+    px,
+    units,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def face():
+    return Face(Identity.draw(3), size=64, colour=False)
+
+
+@pytest.fixture(scope="module")
+def large():
+    return Face(Identity.draw(7), size=128, colour=False)
+
+
+def move(**channels) -> Performance:
+    """Two still frames, the second with the given channels."""
+    play = Performance.still(2)
+    for name, value in channels.items():
+        changed = getattr(play, name).clone().float()
+        changed[1] = torch.as_tensor(value)
+        play = replace(play, **{name: changed})
+    return play
+
+
+def au(**peaks) -> torch.Tensor:
+    row = torch.zeros(len(AUS))
+    for name, value in peaks.items():
+        row[AUS.index(name[2:])] = value
+    return row
+
+
+def warp_back(image: torch.Tensor, flow_px: torch.Tensor) -> torch.Tensor:
+    """Image j sampled at x + flow: an independent warp, bicubic, pixel coordinates."""
+    H, W = image.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    grid = torch.stack([2 * (x + flow_px[0]) / (W - 1) - 1, 2 * (y + flow_px[1]) / (H - 1) - 1], -1)
+    return F.grid_sample(image[None], grid[None], mode="bicubic", align_corners=True)[0]
+
+
+# ---- identity -----------------------------------------------------------------------------------
+
+
+def test_identities_do_not_repeat_across_splits_subjects_and_runs():
+    people = [
+        Identity.draw(subject, split=split, run_seed=run)
+        for split in ("train", "dev", "test", "pretrain")
+        for subject in range(5)
+        for run in range(2)
+    ]
+    assert len({p.seed for p in people}) == 40
+    assert len({(p.age, p.eye_x, p.skin) for p in people}) == 40
+    assert Identity.draw(1, split="dev") == Identity.draw(1, split="dev")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"subject": -1}, {"subject": 0, "run_seed": -2}, {"subject": 0, "split": ""}]
+)
+def test_identity_refuses_bad_numbers(bad):
+    with pytest.raises(BadInput):
+        Identity.draw(**bad)
+
+
+def test_traits_are_plain_values_within_reach():
+    for subject in range(60):
+        person = Identity.draw(subject)
+        for field in fields(person):
+            assert isinstance(getattr(person, field.name), int | float | str | tuple)
+        assert 18 <= person.age <= 76
+        assert (
+            person.chin_y
+            > person.mouth_y
+            > person.nose_y
+            > person.eye_y
+            > person.brow_y
+            > person.hairline_y
+        )
+
+
+@pytest.mark.parametrize("subject", [1, 4, 6])
+def test_same_seed_is_the_same_person_at_every_resolution(subject):
+    person = Identity.draw(subject)
+    large = Face(person, size=128).render(pose("happiness"))
+    small = Face(person, size=64).render(pose("happiness"))
+    other = Face(Identity.draw(subject + 10), size=64).render(pose("happiness"))
+    shrunk = F.avg_pool2d(large, 2)
+    same = (shrunk - small).square().mean().sqrt()
+    assert same < 0.02
+    assert same < 0.15 * (small - other).square().mean().sqrt()
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "colour"), [(33, False), ((50, 77), True), ((97, 48), False)])
+def test_render_shape_range_and_grey_levels(size, colour):
+    play = perform(3, 30.0, nuisance="hard", seed=1)
+    frames = Face(Identity.draw(0), size=size, colour=colour).render(play)
+    H, W = size if isinstance(size, tuple) else (size, size)
+    assert frames.shape == (3, 3 if colour else 1, H, W)
+    assert frames.dtype == torch.float32
+    assert frames.min() >= 0
+    assert frames.max() <= 1
+    assert torch.equal(frames, (frames * 255).round() / 255)
+    assert frames.std() > 0.05
+
+
+def test_a_frame_does_not_depend_on_its_batch():
+    events = [macro_event(2, "happiness", duration_s=0.8), micro_event(40, "surprise")]
+    play = perform(70, 30.0, events, nuisance="hard", seed=5)
+    face = Face(Identity.draw(2), size=48)
+    whole = face.render(play)
+    assert torch.equal(face.render(play, 10, 20), whole[10:20])
+    assert torch.equal(face.render(play[37:38]), whole[37:38])
+    assert torch.equal(face.render(play[5:] + play[:5]), torch.cat([whole[5:], whole[:5]]))
+    # 8-bit rounding hides a lot: the motion itself has the same bits, too.
+    assert torch.equal(face.motion.drift(play[37:38]), face.motion.drift(play)[37:38])
+
+
+def test_noise_is_of_the_clip_and_the_frame():
+    play = replace(Performance.still(3, seed=1), noise_sd=torch.full((3,), 0.02))
+    face = Face(Identity.draw(2), size=48, colour=False)
+    first, clean = face.render(play), face.render(Performance.still(3))
+    again, other = (
+        face.render(play),
+        face.render(replace(play, noise_key=play.noise_key + torch.tensor([1, 0]))),
+    )
+    assert torch.equal(first, again)
+    assert (first[0] != first[1]).float().mean() > 0.7
+    assert (first != other).float().mean() > 0.7
+    assert (first - clean).std() == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_wide_canvas_shows_the_same_face_in_more_room():
+    person = Identity.draw(4)
+    square = Face(person, size=64).render(pose("neutral"))
+    wide = Face(person, size=(64, 114)).render(pose("neutral"))
+    face_only = (slice(None), slice(None), slice(8, 56), slice(20, 44))
+    assert (wide[..., 25:89][face_only] - square[face_only]).abs().mean() < 0.01
+
+
+def test_light_gain_offset_and_shadow_act_on_linear_light():
+    face = Face(Identity.draw(4), size=48, colour=False)
+    play = move(gain=0.8, offset=0.02, shadow=torch.tensor([0.3, 0.0, 0.1, 8.0]))
+    before, after = face.render(play) ** 1.6
+    x = (torch.arange(48) + 0.5) / 24 - 1
+    expected = before * 0.8 * (1 - 0.3 / (1 + torch.exp(-8 * (x - 0.1)))) + 0.02
+    assert (after - expected).abs().max() < 0.01
+    lit = face.render(move(light=torch.tensor([0.3, 0.0])))
+    change = (lit[1] - lit[0])[0, 20:36]
+    assert change[:, 26:36].mean() > 0.03
+    assert change[:, 12:22].mean() < -0.03
+
+
+def test_blink_hides_the_iris_and_mouth_opens_on_dark():
+    face = Face(Identity.draw(4), size=96, colour=False)
+    x, y = face.landmarks(Performance.still(1))[0, LANDMARKS.index("pupil_left")].round().int()
+    open_eye, closed = face.render(move(blink=1.0))[:, 0, y - 2 : y + 3, x - 2 : x + 3]
+    assert closed.median() > open_eye.median() + 0.1
+    play = move(jaw=0.10)
+    upper, lower = face.landmarks(play)[
+        1, [LANDMARKS.index("lip_upper"), LANDMARKS.index("lip_lower")]
+    ]
+    assert lower[1] - upper[1] > 2
+    x, y = (0.25 * upper + 0.75 * lower).round().int()
+    shut, opened = face.render(play)[:, 0, y, x]
+    assert opened < shut - 0.1
+
+
+def test_face_refuses_tiny_pictures_and_missing_frames(face):
+    with pytest.raises(BadInput):
+        Face(Identity.draw(0), size=(64, 8))
+    with pytest.raises(BadInput):
+        face.flow(Performance.still(2), 0, 2)
+
+
+# ---- motion -------------------------------------------------------------------------------------
+
+
+def test_many_pairs_at_once_are_the_pairs_one_by_one(face):
+    play = perform(40, 30.0, [macro_event(5, "happiness", duration_s=1)], nuisance="hard", seed=2)
+    flow, valid = face.flow(play, range(18), [39] * 18)
+    assert flow.shape == (18, 2, 64, 64)
+    for k in (0, 7, 17):
+        one, ok = face.flow(play, k, 39)
+        assert torch.allclose(flow[k], one, atol=1e-3)
+        assert (ok == valid[k]).float().mean() > 0.999
+
+
+def test_flow_of_a_rigid_head_has_closed_form(face):
+    play = move(shift=torch.tensor([0.05, -0.03]), roll=0.06, log_scale=0.04)
+    flow, valid = face.flow(play, 0, 1)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    x, y = x - 31.5, y - 31.5
+    c, s = np.exp(0.04) * np.cos(0.06), np.exp(0.04) * np.sin(0.06)
+    expected = torch.stack([c * x - s * y + 0.05 * 32 - x, s * x + c * y - 0.03 * 32 - y])
+    inside = valid & (face._cover(face._pixels())[0] > 0.99)
+    assert inside.sum() > 1500
+    assert (flow - expected).norm(dim=0)[inside].max() < 0.02
+    assert flow[:, valid & ~inside].abs().max() == 0
+
+
+@pytest.mark.parametrize("name", AUS)
+def test_unit_peak_and_no_fold_over_of_each_action_unit(name):
+    person = replace(Identity.draw(AUS.index(name)), rest=(0.0,) * 5)
+    face = Face(person, size=96, colour=False)
+    flow, valid = face.flow(move(au=au(**{f"AU{name}": 0.05})), 0, 1)
+    assert flow.norm(dim=0)[valid].max() == pytest.approx(px(0.05, 96), rel=0.06)
+    play = move(au=au(**{f"AU{name}": FOLD_OVER}))
+    material = face.motion.material(face._pixels(), play[1:])[0][0]
+    (dxx, dxy), (dyx, dyy) = (torch.gradient(m, spacing=2 / 96, dim=(1, 0)) for m in material)
+    assert (dxx * dyy - dxy * dyx).min() > 0.02
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_no_expression_folds_the_skin(expression):
+    play = pose(expression, FOLD_OVER)
+    for subject in range(4):
+        face = Face(Identity.draw(subject), size=48, colour=False)
+        smooth = face.motion.smooth(face._pixels(), face.motion.drift(play))[0]
+        (dxx, dxy), (dyx, dyy) = (torch.gradient(m, spacing=2 / 48, dim=(1, 0)) for m in smooth)
+        assert (dxx * dyy - dxy * dyx).min() > 0.1
+
+
+def test_flow_returns_home_and_agrees_with_a_finer_face():
+    person = Identity.draw(7)
+    play = pose("neutral") + pose("happiness", 0.08)
+    face = Face(person, size=96, colour=False)
+    (there, ok), (back, ok_back) = face.flow(play, 0, 1), face.flow(play, 1, 0)
+    home = there + warp_back(back, there)
+    good = ok & (warp_back(ok_back[None].float(), there)[0] > 0.999)
+    assert good.float().mean() > 0.7
+    assert home.norm(dim=0)[good].quantile(0.98) < 0.02
+    fine, fine_ok = Face(person, size=288, colour=False).flow(play, 0, 1)
+    middle = fine[:, 1::3, 1::3] / 3  # every third pixel has the same centre
+    both = ok & fine_ok[1::3, 1::3]
+    assert (there - middle).norm(dim=0)[both].max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"roll": 0.08},
+        {"log_scale": 0.08},
+        {"shift": torch.tensor([0.06, -0.04])},
+        {"yaw": 0.06},
+        {"pitch": 0.06},
+    ],
+)
+def test_the_picture_moves_as_the_flow_says_when_the_head_moves(large, head):
+    face = large
+    play = move(**head)
+    frames = face.render(play)
+    for i, j in ((0, 1), (1, 0)):
+        flow, valid = face.flow(play, i, j)
+        moving = valid & (flow.norm(dim=0) > 0.8)
+        error = (warp_back(frames[j], flow) - frames[i]).abs()[0, moving].mean()
+        before = (frames[j] - frames[i]).abs()[0, moving].mean()
+        assert moving.sum() > 300
+        assert error < 0.5 * before
+
+
+@pytest.mark.parametrize("name", ["4", "12R", "17", "2"])
+def test_warping_back_by_the_flow_gives_the_first_frame(large, name):
+    face = large
+    play = move(au=au(**{f"AU{name}": units(1.5, 128)}))
+    still, moved = face.render(play)
+    flow, valid = face.flow(play, 0, 1)
+    moving = valid & (flow.norm(dim=0) > 0.5)
+    error = (warp_back(moved, flow) - still).abs()[0, moving].mean()
+    wrong = (warp_back(moved, -flow) - still).abs()[0, moving].mean()
+    before = (moved - still).abs()[0, moving].mean()
+    assert error < 0.5 * before < 0.5 * wrong
+
+
+def test_micro_expression_shows_in_the_flow_and_hardly_in_the_picture(face):
+    play = move(au=au(AU12R=units(0.4, 64)))
+    flow, valid = face.flow(play, 0, 1)
+    assert flow.norm(dim=0)[valid].max() == pytest.approx(0.4, rel=0.1)
+    assert flow[:, valid][0].sum() > 0 > flow[:, valid][1].sum()  # outwards and up
+    assert 0 < (face.render(play)[1] - face.render(play)[0]).abs().mean() < 1.5 / 255
+
+
+def test_flow_masks_mouth_lids_and_uncovered_room(face):
+    play = move(jaw=0.1, part=0.03, shift=torch.tensor([0.1, 0.0]))
+    _, valid = face.flow(play, 1, 0)
+    upper, lower = face.landmarks(play)[
+        1, [LANDMARKS.index("lip_upper"), LANDMARKS.index("lip_lower")]
+    ]
+    x, y = (0.5 * (upper + lower)).round().int()
+    pupil = face.landmarks(play)[1, LANDMARKS.index("pupil_left")].round().int()
+    assert not valid[y, x]
+    assert not valid[pupil[1], pupil[0]]
+    cover = face._cover(face.motion.material(face._pixels(), play)[0])
+    border = (cover[1] > 0.02) & (cover[1] < 0.98)
+    assert not valid[border].any()
+    assert not valid[(cover[1] < 0.01) & (cover[0] > 0.5)].any()
+    assert valid.float().mean() > 0.6
+
+
+def test_landmarks_follow_the_flow():
+    face = Face(Identity.draw(5), size=96, colour=False)
+    play = replace(pose("neutral") + pose("surprise", 0.08), yaw=torch.tensor([0.0, 0.04]))
+    flow, valid = face.flow(play, 0, 1)
+    points = face.landmarks(play)
+    expected = warp_back_points(flow, points[0])
+    for k, name in enumerate(LANDMARKS):
+        x, y = points[0, k].round().int()
+        calm = valid[y - 2 : y + 3, x - 2 : x + 3].all()
+        if calm and not name.startswith(("lid", "pupil", "lip", "mouth")):
+            assert (points[0, k] + expected[k] - points[1, k]).norm() < 0.1, name
+    drop = (points[1] - points[0])[:, 1]
+    assert drop[LANDMARKS.index("chin")] > 3 > 0 > drop[LANDMARKS.index("brow_mid_left")]
+    assert drop[LANDMARKS.index("lip_lower")] > drop[LANDMARKS.index("lip_upper")] + 2
+    assert drop[LANDMARKS.index("lid_upper_left")] < -0.5
+
+
+def warp_back_points(flow: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    H, W = flow.shape[-2:]
+    grid = 2 * points / torch.tensor([W - 1, H - 1]) - 1
+    return F.grid_sample(flow[None], grid[None, None], mode="bicubic", align_corners=True)[
+        0, :, 0
+    ].T
+
+
+def test_landmarks_sit_on_what_they_name():
+    face = Face(Identity.draw(4), size=128, colour=False)
+    image = face.render(Performance.still(1))[0, 0]
+    points = face.landmarks(Performance.still(1))[0]
+    names = [LANDMARKS[k] for k in FIVE_POINTS]
+    assert names == ["pupil_left", "pupil_right", "nose_tip", "mouth_left", "mouth_right"]
+    left, right, nose, mouth_left, mouth_right = points[list(FIVE_POINTS)]
+    assert left[0] < nose[0] < right[0]
+    assert left[1] < nose[1] < mouth_left[1]
+    assert mouth_left[0] < nose[0] < mouth_right[0]
+    for x, y in (left.round().int(), right.round().int()):  # pupils are dark against their surround
+        assert (
+            image[y - 1 : y + 2, x - 1 : x + 2].min()
+            < image[y - 5 : y + 6, x - 9 : x + 10].median() - 0.2
+        )
+
+
+def test_five_points_of_a_drifting_head_move_as_a_similarity():
+    play = move(shift=torch.tensor([0.04, 0.02]), roll=0.05, log_scale=-0.03)
+    a, b = Face(Identity.draw(1), size=(90, 160)).landmarks(play)[:, list(FIVE_POINTS)].double()
+    centre = torch.tensor([79.5, 44.5])
+    c, s = np.exp(-0.03) * np.cos(0.05), np.exp(-0.03) * np.sin(0.05)
+    turn = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+    expected = (a - centre) @ turn.T + centre + torch.tensor([0.04, 0.02]) * 45
+    assert (b - expected).norm(dim=1).max() < 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_and_cpu_agree():
+    play = perform(20, 30.0, [macro_event(2, "surprise", duration_s=0.5)], nuisance="hard", seed=1)
+    person = Identity.draw(3)
+    cpu, gpu = (Face(person, size=64, device=d) for d in ("cpu", "cuda"))
+    levels = (cpu.render(play) - gpu.render(play).cpu()).abs() * 255
+    assert (levels > 1.5).float().mean() < 1e-4
+    assert (cpu.flow(play, 0, 9)[0] - gpu.flow(play, 0, 9)[0].cpu()).abs().max() < 0.01
+    assert (cpu.landmarks(play) - gpu.landmarks(play).cpu()).abs().max() < 0.01
+
+
+# ---- do they pass for faces? --------------------------------------------------------------------
+
+
+def test_a_face_detector_takes_them_for_faces():
+    from facenet_pytorch import MTCNN
+
+    detector = MTCNN(keep_all=True, device="cpu")
+    found, error_px = [], []
+    for subject in range(6):
+        face = Face(Identity.draw(subject, split="mtcnn"), size=160)
+        for expression in EXPRESSIONS:
+            play = pose(expression)
+            image = (face.render(play)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+            _, score, points = detector.detect(image, landmarks=True)
+            found.append(score[0] is not None and len(score) == 1 and score[0] >= 0.9)
+            if found[-1]:
+                truth = face.landmarks(play)[0, list(FIVE_POINTS)].numpy()
+                error_px.append(np.linalg.norm(points[0].astype(float) - truth, axis=1).mean())
+    assert np.mean(found) >= 0.95
+    assert np.mean(error_px) < 4  # 2.5 % of the picture

@@ -1,0 +1,214 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from micromacro.errors import BadInput
+from micromacro.synthetic import (
+    AUS,
+    EXPRESSIONS,
+    FOLD_OVER,
+    NUISANCES,
+    Event,
+    HeadDrift,
+    Nuisance,
+    Performance,
+    exaggerate,
+    macro_event,
+    micro_event,
+    perform,
+    pose,
+    px,
+    units,
+)
+from micromacro.synthetic.performance import ZONES, envelope
+
+
+def test_px_and_units_are_inverse():
+    assert px(0.11, 64) == pytest.approx(3.52)
+    assert units(px(0.03, 48), 48) == pytest.approx(0.03)
+
+
+def test_envelope_moves_from_onset_to_offset_and_nowhere_else():
+    event = Event(5, 9, 16, (("12", 1.0),), 0.03, "micro", hold=2)
+    shape = envelope(event, 25)
+    assert torch.equal(shape.nonzero().flatten(), torch.arange(5, 17))
+    assert torch.equal((shape == 1).nonzero().flatten(), torch.arange(9, 12))
+    assert (shape[4:9].diff() > 0).all()
+    assert (shape[11:18].diff() < 0).all()
+    t = 2 / 5  # second of the frames 5..9 whose last is the apex
+    assert shape[6] == pytest.approx(10 * t**3 - 15 * t**4 + 6 * t**5)
+
+
+@pytest.mark.parametrize(
+    ("make", "seconds", "kind"), [(micro_event, 0.3, "micro"), (macro_event, 1.5, "macro")]
+)
+@pytest.mark.parametrize("fps", [25.0, 200.0])
+def test_events_have_the_duration_asked_for(make, seconds, kind, fps):
+    event = make(7, "sadness", fps=fps, duration_s=seconds)
+    assert event.kind == kind
+    assert event.label == "sadness"
+    assert event.onset == 7
+    assert event.offset - event.onset + 1 == round(seconds * fps)
+    assert event.onset <= event.apex <= event.offset
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: micro_event(0, "happiness", duration_s=0.8),
+        lambda: macro_event(0, "happiness", duration_s=0.2),
+        lambda: micro_event(0, "joy"),
+        lambda: Event(5, 4, 6, (), 0.1, "micro"),
+        lambda: perform(10, 30.0, [micro_event(5, "anger")]),
+        lambda: perform(30, 30.0, [micro_event(5, [("99", 1.0)])]),
+        lambda: perform(0, 30.0),
+        lambda: perform(5, 0.0),
+        lambda: perform(5, nuisance="brutal"),
+        lambda: perform(5, seed=-1),
+        lambda: perform(30, 30.0, [micro_event(5, [("1", 1.0), ("2", 0.5)], peak=0.08)]),
+        lambda: replace(Performance.still(3), jaw=torch.zeros(2)),
+        lambda: replace(Performance.still(3), au=torch.zeros(3, 4)),
+        lambda: Performance.still(5)[::2],
+        lambda: Performance.still(5) + Performance.still(5, 25.0),
+    ],
+)
+def test_bad_scripts_are_refused_in_one_line(make):
+    with pytest.raises(BadInput) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_displacements_are_peak_times_weight_times_envelope():
+    event = micro_event(3, "contempt", duration_s=0.4, peak=0.04)
+    play = perform(30, 30.0, [event], nuisance="none")
+    expected = 0.55 * 0.04 * envelope(event, 30)
+    assert torch.allclose(play.au[:, AUS.index("12L")], expected)
+    assert torch.equal(play.envelope[:, 0], envelope(event, 30))
+    assert play.au[:, AUS.index("12R")].abs().max() == 0
+    assert play.events == (event,)
+
+
+def test_every_expression_stays_below_the_fold_over_bound():
+    for name in EXPRESSIONS:
+        au = pose(name, FOLD_OVER).au.abs()[0]
+        for zone in ZONES.values():
+            assert au[[AUS.index(n) for n in zone]].sum() <= FOLD_OVER + 1e-6
+    assert set(EXPRESSIONS) == {
+        *("neutral", "happiness", "sadness", "surprise", "anger", "disgust", "fear", "contempt")
+    }
+
+
+def test_bound_counts_one_side_of_the_mouth_with_both_sides():
+    with pytest.raises(BadInput, match="mouth left"):
+        perform(20, 30.0, [micro_event(2, [("12", 0.6), ("12L", 0.6)], peak=0.1)])
+    perform(20, 30.0, [micro_event(2, [("12R", 1.0), ("12L", 1.0), ("4", 1.0)], peak=0.1)])
+
+
+def test_exaggerate_multiplies_expressions_only():
+    play = perform(60, 30.0, [micro_event(10, "fear", peak=0.02)], nuisance="hard", seed=4)
+    more = exaggerate(play, 3)
+    for name in ("au", "lid", "jaw", "part"):
+        assert torch.allclose(getattr(more, name), 3 * getattr(play, name))
+    for name in (
+        "shift",
+        "yaw",
+        "roll",
+        "light",
+        "gain",
+        "blink",
+        "shadow",
+        "noise_key",
+        "envelope",
+    ):
+        assert torch.equal(getattr(more, name), getattr(play, name))
+    assert more.events[0].peak == pytest.approx(0.06)
+    with pytest.raises(BadInput, match="folds over"):
+        exaggerate(play, 9)
+
+
+def test_same_seed_same_clip_other_seed_other_clip():
+    a, b, c = (perform(90, 30.0, nuisance="hard", seed=s) for s in (1, 1, 2))
+    assert torch.equal(a.shift, b.shift)
+    assert torch.equal(a.gain, b.gain)
+    assert a.blinks == b.blinks
+    assert not torch.equal(a.shift, c.shift)
+    assert (a.noise_key[:, 0] != c.noise_key[:, 0]).all()
+
+
+def test_events_do_not_change_the_nuisances():
+    a = perform(90, 30.0, nuisance="hard", seed=1)
+    b = perform(90, 30.0, [macro_event(10, "anger")], nuisance="hard", seed=1)
+    assert torch.equal(a.shift, b.shift)
+    assert torch.equal(a.light, b.light)
+
+
+def test_nuisances_have_the_stated_size():
+    quiet = perform(200, 30.0, nuisance="none", seed=3)
+    assert quiet.shift.abs().max() == quiet.blink.max() == quiet.noise_sd.max() == 0
+    assert (quiet.gain == 1).all()
+    assert quiet.shadow[:, 0].max() == 0
+    for level in ("easy", "hard"):
+        own = NUISANCES[level]
+        clips = [perform(900, 30.0, nuisance=level, seed=s) for s in range(12)]
+        sway = torch.stack([c.shift.std(0) for c in clips]).mean()
+        assert 0.75 * own.sway[0] < sway < 1.15 * own.sway[1]
+        blinks = sum(len(c.blinks) for c in clips) / (12 * 30)
+        assert blinks == pytest.approx(own.blink_rate, rel=0.4)
+        assert torch.stack([c.light[:, 0] for c in clips]).std() == pytest.approx(
+            own.light[0], rel=0.25
+        )
+        step = max(c.shift.diff(dim=0).abs().max().item() for c in clips)
+        assert step < 0.35 * own.sway[1]  # smooth: no jumps
+
+
+def test_blinks_are_told():
+    play = perform(1200, 30.0, nuisance=Nuisance(blink_rate=0.5), seed=2)
+    shut = play.blink > 0
+    told = torch.zeros(1200, dtype=torch.bool)
+    for blink in play.blinks:
+        assert blink.kind == "blink"
+        assert 6 <= blink.offset - blink.onset < 10
+        assert play.blink[blink.apex] == 1
+        told[blink.onset : blink.offset + 1] = True
+    assert torch.equal(shut, told)
+    assert told.any()
+
+
+def test_flicker_is_the_alias_of_100_hz():
+    play = perform(300, 30.0, nuisance=Nuisance(flicker=0.05), seed=0)
+    spectrum = torch.fft.rfft(play.gain.double() - play.gain.mean()).abs()
+    assert spectrum.argmax() / 10 == pytest.approx(10, abs=0.15)  # 100 - 3 x 30 Hz
+    assert play.gain.std() == pytest.approx(0.05 / math.sqrt(2), rel=0.02)
+
+
+def test_head_drift_reaches_its_range_slowly():
+    drift = HeadDrift.at(4, 2, 1.5, size=224, period_s=4)
+    clips = [perform(240, 30.0, nuisance="none", seed=s, head_drift=drift) for s in range(8)]
+    limits = (units(4, 224), math.radians(2), math.log(1.015))
+    for play in clips:
+        for path, limit in zip((play.shift[:, 0], play.roll, play.log_scale), limits, strict=True):
+            assert 0.95 * limit < path.abs().max() <= 1.0001 * limit
+            assert path.diff().abs().max() < 0.15 * limit
+    assert not torch.equal(clips[0].roll, clips[1].roll)
+
+
+def test_slices_and_sums_carry_the_truth():
+    events = [micro_event(10, "anger"), macro_event(40, "happiness")]
+    play = perform(100, 30.0, events, nuisance="easy", seed=9)
+    part = play[15:45]
+    assert len(part) == 30
+    assert part.t_s[0] == pytest.approx(0.5)
+    assert [(e.onset, e.offset) for e in part.events] == [(0, 3), (25, 29)]
+    assert part.events[1].apex == 29
+    assert torch.equal(part.envelope, play.envelope[15:45])
+    assert torch.equal(part.noise_key[:, 1], torch.arange(15, 45))
+    assert len(play[19:39].events) == 0
+    assert play[19:39].envelope.shape == (20, 0)
+    long = part + play
+    assert len(long) == 130
+    assert long.envelope.shape == (130, 4)
+    assert [e.onset for e in long.events] == [0, 25, 40, 70]
+    assert torch.allclose(long.t_s.diff(), torch.tensor(1 / 30, dtype=torch.float64))
+    assert torch.equal(play.t_s, torch.arange(100).double() / 30)  # the parts are untouched

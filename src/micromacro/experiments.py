@@ -9,43 +9,55 @@ them from disk. A unit is stored in ``runs/units/<key>/``:
 * ``predictions.npz``: the arrays that the unit returned, if any;
 * ``DONE``: empty, written last; a folder without it counts as missing and is removed.
 
-It is written in an attempt folder and moved into place, so no moment of power loss or SIGKILL
-leaves half a unit. A lock per key, which the system drops when its holder dies, keeps two processes
+It is written in an attempt folder and moved into place, so SIGKILL at any moment leaves
+no half unit. A lock per key, which the system drops when its holder dies, keeps two processes
 from computing the same unit twice.
 """
 
-import contextlib
-import fcntl
-import functools
 import hashlib
-import importlib.metadata
 import inspect
 import json
-import math
 import os
-import platform
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from micromacro.errors import BadInput
+from micromacro.rows import Row, make_writable, project_root, provenance, write_rows
+from micromacro.unit_store import UnitResult, compute, decode, done, encode, load, sweep
 from micromacro.workers import run_tasks
 
 # Sources that start, draw or watch a computation but cannot change its numbers.
 NOT_HASHED = frozenset(
-    "batch.py cli.py exercises.py ipc_kernel.py plots.py report.py widgets.py workers.py".split()
+    [
+        "batch.py",
+        "cli.py",
+        "course.py",
+        "exercises.py",
+        "headless.py",
+        "report.css",
+        "pages.py",
+        "plots.py",
+        "report.py",
+        "rows.py",
+        "run_folder.py",
+        "widgets.py",
+        "workers.py",
+    ]
 )
+
+__all__ = [
+    "Row",
+    "UnitFailure",
+    "UnitResult",
+    "project_root",
+    "provenance",
+    "run",
+    "unit_key",
+    "write_rows",
+]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -63,36 +75,6 @@ class UnitFailure(RuntimeError):
         lines = [f"{len(failures)} unit(s) of {function} failed"]
         lines += [f"{json.dumps(params, default=str)}: {text.strip()}" for params, text in failures]
         super().__init__("\n".join(lines))
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """One stored unit.
-
-    Attributes:
-        params: The unit's parameters.
-        metrics: What it measured, by name.
-        seconds: Its own computing time, when it was computed.
-        provenance: ``device``, ``python``, ``torch``, ``git_sha``, ``utc`` of that moment: goes
-            into the rows, ``Row(..., **result.provenance)``.
-        folder: Where it lies.
-        cached: True where it was there already.
-    """
-
-    params: dict
-    metrics: dict
-    seconds: float
-    provenance: dict
-    folder: Path
-    cached: bool
-
-    def predictions(self) -> dict[str, np.ndarray]:
-        """The arrays that the unit returned beside its metrics; empty if none."""
-        path = self.folder / "predictions.npz"
-        if not path.exists():
-            return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
 
 
 def run(
@@ -126,14 +108,18 @@ def run(
     params = [_plain(dict(entry)) for entry in grid]
     keys = [unit_key(unit, entry) for entry in params]
     units = _units_folder(root)
-    _sweep(units)
+    sweep(units)
     wanted = dict(zip(keys, params, strict=True))
-    missing = [(unit, entry, key, units) for key, entry in wanted.items() if not _done(units, key)]
+    missing = [
+        (unit, _name(unit), entry, key, units)
+        for key, entry in wanted.items()
+        if not done(units, key)
+    ]
     failures = _fill(missing, workers, _Progress(len(missing), len(wanted), progress))
     if failures:
         raise UnitFailure(_name(unit), failures)
-    fresh = {key for _, _, key, _ in missing}
-    return [_load(units / key, cached=key not in fresh) for key in keys]
+    fresh = {key for *_, key, _ in missing}
+    return [load(units / key, cached=key not in fresh) for key in keys]
 
 
 def unit_key(function: Callable, params: Mapping) -> str:
@@ -157,129 +143,84 @@ def package_sources(without: Iterable[str] = ()) -> list[Path]:
     return sorted(p for p in files if p not in skipped and "__pycache__" not in p.parts)
 
 
-def project_root() -> Path:
-    """Folder that holds ``notebooks``, ``data`` and ``runs``, from any working directory.
-
-    The environment variable ``MICROMACRO_ROOT``; else the checkout that holds this package (a
-    ``pyproject.toml`` beside ``src``); else the working directory.
-    """
-    if root := os.environ.get("MICROMACRO_ROOT"):
-        return Path(root).resolve()
-    return _checkout() or Path.cwd()
-
-
-def provenance(device: str = "cpu") -> dict[str, str]:
-    """Where and when: ``device``, ``python``, ``torch``, ``git_sha`` (with -dirty), ``utc``."""
-    return {
-        "device": device,
-        "python": platform.python_version(),
-        "torch": _version("torch"),
-        "git_sha": _git_sha(),
-        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of one experiment, as ``data/results/*.csv`` holds it.
-
-    The last five fields say where the number comes from; those left None are filled in by
-    :func:`write_rows`. For a unit's number give them as ``**result.provenance``.
-    """
-
-    notebook: str
-    system: str
-    arm: str
-    metric: str
-    value: float
-    n: int
-    params: dict = field(default_factory=dict)
-    dataset: str = "synthetic"
-    split: str = ""
-    profile: str = "smoke"
-    seed: int | None = None
-    fold: int | str | None = None
-    seconds: float | None = None
-    device: str = "cpu"
-    python: str | None = None
-    torch: str | None = None
-    git_sha: str | None = None
-    utc: str | None = None
+def _fill(missing: list[tuple], workers: int, progress: "_Progress") -> list[tuple[dict, str]]:
+    """Compute the missing units; (parameters, what went wrong) of those that failed."""
+    if workers == 0:
+        return [fault for task in missing for fault in _compute_here(task, progress)]
+    failures: list[tuple[dict, str]] = []
+    # Units that another process is computing come last: their results are read, not made again.
+    for wait in (False, True):
+        tasks, missing = [(*task, wait) for task in missing], []
+        for event in run_tasks(compute, tasks, workers=workers):
+            params, text = tasks[event.index][2], str(event.value)
+            if event.kind == "retry":
+                progress.say(f"{json.dumps(params)}: {text}; trying once more")
+            elif event.kind in ("error", "died"):
+                failures.append((params, text))
+                progress.say(f"{json.dumps(params)}: failed: {text.strip().splitlines()[-1]}")
+            elif event.value == "busy":
+                missing.append(tasks[event.index][:-1])
+            elif event.kind == "done":
+                progress.count()
+    return failures
 
 
-COLUMNS = tuple(
-    "notebook system arm params dataset split profile seed fold metric value n seconds device"
-    " python torch git_sha utc".split()
-)
-_IDENTITY = [c for c in COLUMNS[:10]] + ["device"]  # noqa: C416
-
-
-def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]:
-    """Hand rows over to the run: ``<out>/rows/<notebook>__<profile>__<device>.csv``.
-
-    ``out`` is the notebook's parameter ``OUT``, the run's folder under ``make reproduce``. None (a
-    notebook run by hand) writes nothing. A second call adds to the file; a row that is there
-    already (same columns up to ``metric``, same device) is replaced.
-
-    Returns:
-        The files written.
-    """
-    if out is None:
-        return []
-    here = provenance()
-    records = [_record(row, here) for row in rows]
-    frame = pd.DataFrame(records, columns=list(COLUMNS), dtype=str)
-    written = []
-    for (notebook, profile, device), part in frame.groupby(["notebook", "profile", "device"]):
-        path = Path(out) / "rows" / f"{notebook}__{profile}__{device}.csv"
-        if path.exists():
-            part = pd.concat([read_rows(path, dtype=str), part])
-        part = part.drop_duplicates(_IDENTITY, keep="last")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, part.to_csv(index=False, lineterminator="\n"))
-        written.append(path)
-    return written
-
-
-def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFrame:
-    """Rows as :func:`write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``."""
-    return pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers see the old one or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+def _compute_here(task: tuple, progress: "_Progress") -> Iterator[tuple[dict, str]]:
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        compute((*task, True))
+        progress.count()
+    except Exception:
+        yield task[2], traceback.format_exc()
 
 
-def encode(value):
-    """A JSON value for ``value``: numpy scalars and arrays, tuples, and non-finite floats included.
-
-    Raises:
-        TypeError: For anything else, which JSON could not give back.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys must be strings: {list(value)}")
-        return {key: encode(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(entry) for entry in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
+def _units_folder(root: str | os.PathLike | None) -> Path:
+    units = (Path(root) if root is not None else project_root()) / "runs" / "units"
+    make_writable(units)
+    return units.resolve()
 
 
-def decode(text: str):
-    """The value whose :func:`encode` was written as ``text``."""
-    return json.loads(text, object_hook=lambda d: float(d["float"]) if set(d) == {"float"} else d)
+def _plain(params: dict) -> dict:
+    for name, value in params.items():
+        try:
+            encode(value)
+        except TypeError as error:
+            raise BadInput(f"parameter {name}", str(error), "give a JSON value") from None
+    return decode(json.dumps(encode(params)))
+
+
+def _name(function: Callable) -> str:
+    module, name = function.__module__, function.__qualname__
+    if module == "__main__" or "<" in name:
+        fault = "worker processes cannot import it by name"
+        raise BadInput(f"unit {name}", fault, "define it at the top level of a module")
+    return f"{module}:{name}"
+
+
+def _hash_files(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
+        digest.update(str(name).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+class _Progress:
+    """Says on stderr how far a grid is: a line per ten seconds, so that notebooks stay quiet."""
+
+    def __init__(self, missing: int, total: int, on: bool):
+        self._missing, self._total, self._on = missing, total, on
+        self._counted, self._began = 0, time.monotonic()
+        self._spoken = self._began
+
+    def count(self) -> None:
+        self._counted += 1
+        now = time.monotonic()
+        if now - self._spoken >= 10:  # seconds
+            self._spoken = now
+            there = self._total - self._missing
+            text = f"{there + self._counted}/{self._total} ({there} from the cache)"
+            self.say(f"{text}, {now - self._began:.0f} s")
+
+    def say(self, text: str) -> None:
+        if self._on:
+            print(f"units: {text}", file=sys.stderr, flush=True)

@@ -29,6 +29,7 @@ _THREAD_VARIABLES = (
     "OPENCV_FOR_THREADS_NUM",
 )
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded early: used after a fork
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Event:
     Attributes:
         index: Position of the task in the sequence given to :func:`run_tasks`.
         kind: ``"start"``, ``"note"`` (sent by the task), ``"retry"`` (its worker died), or one of
-            the three ends: ``"done"``, ``"error"``, ``"died"``.
+            the three ends: ``"done"``, ``"error"``, ``"died"``; ``"tick"`` belongs to no task.
         value: The note, the result (``"done"``), or a text that says what went wrong.
     """
 
@@ -54,6 +55,7 @@ def run_tasks(
     workers: int,
     limit_s: float | None = None,
     retries: int = 1,
+    tick_s: float | None = None,
 ) -> Iterator[Event]:
     """Call ``function(task, note)`` for every task, ``workers`` at once, and yield what happens.
 
@@ -62,9 +64,10 @@ def run_tasks(
             result travels back by pickle, so keep it small.
         tasks: Picklable arguments.
         workers: Number of processes, at least 1.
-        limit_s: Wall-clock limit of one task in seconds; beyond it the worker is killed and the
-            task ends as ``"died"`` without a second try.
+        limit_s: Wall-clock limit of one task in seconds, the start of its worker not counted;
+            beyond it the worker is killed and the task ends as ``"died"`` without a second try.
         retries: How often a task whose worker died is tried again.
+        tick_s: Yield an event ``"tick"`` (index -1) when nothing happened for so many seconds.
 
     Yields:
         Events in the order they happen; each task ends exactly once. Leaving the loop early, by an
@@ -82,8 +85,10 @@ def run_tasks(
                     pool.append(worker)
                 index, tries = waiting.popleft()
                 worker.give(index, tries, tasks[index], limit_s)
-                yield Event(index, "start")
-            for worker in _ready(pool):
+            ready = _ready(pool, tick_s)
+            if not ready:
+                yield Event(-1, "tick")
+            for worker in ready:
                 event = worker.read()
                 if event.kind == "died" and worker.tries < retries and not worker.timed_out:
                     waiting.append((event.index, worker.tries + 1))
@@ -94,22 +99,22 @@ def run_tasks(
             worker.kill()
 
 
-def die_with_parent(parent_pid: int | None = None) -> None:
-    """Make the calling process end when its parent does, even by SIGKILL.
-
-    Linux does it at once; a watcher thread does it wherever :mod:`multiprocessing` spawned the
-    process.
+def kill_with_parent(parent_pid: int) -> None:
+    """Make the calling process end when its parent does, even by SIGKILL; at once, on Linux only.
 
     Args:
         parent_pid: The parent's process id, to notice a parent that died before this call.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent_pid is not None and os.getppid() != parent_pid:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
         os._exit(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch_parent() -> None:
+    """The same on every system, from a thread, in a process that multiprocessing spawned."""
+    sentinel = multiprocessing.parent_process().sentinel
+    threading.Thread(target=_exit_after, args=(sentinel,), daemon=True).start()
 
 
 def _exit_after(sentinel) -> None:
@@ -134,9 +139,11 @@ def _one_thread_for_children() -> Iterator[None]:
 def _serve(connection, function: Callable, parent_pid: int) -> None:
     """Body of a worker process: one task after the other until the parent goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    die_with_parent(parent_pid)
+    kill_with_parent(parent_pid)
+    _watch_parent()
     while True:
         task = connection.recv()
+        connection.send(("start", None))
         try:
             reply = ("done", function(task, lambda value: connection.send(("note", value))))
         except Exception:
@@ -158,8 +165,7 @@ class _Worker:
 
     def give(self, index: int, tries: int, task, limit_s: float | None) -> None:
         self.index, self.tries, self.busy = index, tries, True
-        self._limit_s = limit_s
-        self.deadline = float("inf") if limit_s is None else time.monotonic() + limit_s
+        self._limit_s, self.deadline = limit_s, float("inf")
         with contextlib.suppress(BrokenPipeError):  # already dead: read() will say so
             self._connection.send(task)
 
@@ -175,7 +181,9 @@ class _Worker:
             self._process.join()
             self.kill()
             return Event(self.index, "died", _cause_of_death(self._process.exitcode))
-        self.busy = kind == "note"
+        if kind == "start" and self._limit_s is not None:
+            self.deadline = time.monotonic() + self._limit_s
+        self.busy = kind in ("start", "note")
         return Event(self.index, kind, value)
 
     def kill(self) -> None:
@@ -189,10 +197,11 @@ class _Worker:
         return self._connection
 
 
-def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
-    """Wait until a busy worker has something to say or is late; those workers."""
+def _ready(pool: Sequence[_Worker], tick_s: float | None) -> list[_Worker]:
+    """Wait until a busy worker has something to say or is late; those workers; none at a tick."""
     busy = [worker for worker in pool if worker.busy]
     left = min(worker.deadline for worker in busy) - time.monotonic()
+    left = min(left, float("inf") if tick_s is None else tick_s)
     timeout = None if left == float("inf") else max(left, 0)
     spoke = multiprocessing.connection.wait([worker.connection for worker in busy], timeout)
     now = time.monotonic()

@@ -1,0 +1,191 @@
+"""Rows: the numbers that notebooks hand over, and where they come from."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from micromacro.errors import BadInput
+from micromacro.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is used: workers start without it
+
+
+def project_root() -> Path:
+    """Folder that holds ``notebooks``, ``data`` and ``runs``, from any working directory.
+
+    The environment variable ``MICROMACRO_ROOT``; else the checkout that holds this package (a
+    ``pyproject.toml`` beside ``src``); else the working directory.
+    """
+    if root := os.environ.get("MICROMACRO_ROOT"):
+        return Path(root).resolve()
+    return _checkout() or Path.cwd()
+
+
+def make_writable(folder: Path) -> None:
+    """Create a folder, and make sure that files can be written there.
+
+    Raises:
+        BadInput: It cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = "make it writable, or set MICROMACRO_ROOT to a folder that is"
+        raise BadInput(folder, f"cannot write there ({error.strerror})", remedy) from None
+
+
+def provenance(device: str = "cpu") -> dict[str, str]:
+    """Where and when: ``device``, ``python``, ``torch``, ``git_sha`` (with -dirty), ``utc``."""
+    return {
+        "device": device,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "git_sha": _git_sha(),
+        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of one experiment, as ``data/results/*.csv`` holds it.
+
+    The last five fields say where the number comes from; those left None are filled in by
+    :func:`write_rows`. For a unit's number give them as ``**result.provenance``.
+    """
+
+    notebook: str
+    system: str
+    arm: str
+    metric: str
+    value: float
+    n: int
+    params: dict = field(default_factory=dict)
+    dataset: str = "synthetic"
+    split: str = ""
+    profile: str = "smoke"
+    seed: int | None = None
+    fold: int | str | None = None
+    seconds: float | None = None
+    device: str = "cpu"
+    python: str | None = None
+    torch: str | None = None
+    git_sha: str | None = None
+    utc: str | None = None
+
+
+COLUMNS = (
+    "notebook",
+    "system",
+    "arm",
+    "params",
+    "dataset",
+    "split",
+    "profile",
+    "seed",
+    "fold",
+    "metric",
+    "value",
+    "n",
+    "seconds",
+    "device",
+    "python",
+    "torch",
+    "git_sha",
+    "utc",
+)
+_IDENTITY = [*COLUMNS[:10], "device"]  # what the number is of; the rest is the number itself
+
+
+def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]:
+    """Hand rows over to the run: ``<out>/rows/<notebook>__<profile>__<device>.csv``.
+
+    ``out`` is the notebook's parameter ``OUT``, the run's folder under ``make reproduce``. None (a
+    notebook run by hand) writes nothing. A second call adds to the file; a row that is there
+    already (same columns up to ``metric``, same device) is replaced.
+
+    Returns:
+        The files written.
+    """
+    import pandas as pd
+
+    if out is None:
+        return []
+    here = provenance()
+    records = [_record(row, here) for row in rows]
+    frame = pd.DataFrame(records, columns=list(COLUMNS), dtype=str)
+    written = []
+    for (notebook, profile, device), part in frame.groupby(["notebook", "profile", "device"]):
+        path = Path(out) / "rows" / f"{notebook}__{profile}__{device}.csv"
+        if path.exists():
+            part = pd.concat([read_rows(path, dtype=str), part])
+        part = part.drop_duplicates(_IDENTITY, keep="last")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, part.to_csv(index=False, lineterminator="\n"))
+        written.append(path)
+    return written
+
+
+def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFrame":
+    """Rows as :func:`write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that readers see the old one or the new one, never a part."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _record(row: Row, here: dict[str, str]) -> dict[str, str]:
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    if not isinstance(row.params, str):
+        values["params"] = json.dumps(row.params, sort_keys=True)
+    values["device"] = re.sub(r"[^A-Za-z0-9.]+", "-", row.device)
+    for name in ("python", "torch", "git_sha", "utc"):
+        values[name] = values[name] or here[name]
+    values["value"] = repr(float(row.value))
+    return {name: "" if values[name] is None else str(values[name]) for name in COLUMNS}
+
+
+def _checkout() -> Path | None:
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").exists() else None
+
+
+def _git(root: Path, *command: str) -> str:
+    answer = subprocess.run(
+        ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=30, check=True
+    )
+    return answer.stdout.strip()
+
+
+def _git_sha() -> str:
+    root = _checkout()
+    if root is None:
+        return "unknown"
+    try:
+        dirty = "-dirty" if _git(root, "status", "--porcelain") else ""
+        return _git(root, "rev-parse", "--verify", "HEAD") + dirty
+    except (OSError, subprocess.SubprocessError):  # no git, no checkout, no commit yet
+        return "unknown"
+
+
+def version(package: str) -> str:
+    """Installed version of a package, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,143 @@
+"""The command: exit statuses, one-line errors, help without waiting."""
+
+import argparse
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+import micromacro
+from micromacro import batch, cli, report
+from micromacro.errors import BadInput
+
+COMMANDS = ("reproduce", "bake", "faces", "report")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What each function behind a command was called with; nothing is run."""
+    calls = {}
+
+    def record(name, result):
+        def call(*args, **kwargs):
+            calls[name] = (args, kwargs)
+            return result
+
+        return call
+
+    monkeypatch.setattr(batch, "reproduce", record("reproduce", batch.Outcome(True, Path("x"))))
+    monkeypatch.setattr(batch, "bake", record("bake", batch.Outcome(True)))
+    monkeypatch.setattr(report, "site", record("site", Path("runs/site/index.html")))
+    export = types.ModuleType("micromacro.faces.export")
+    export.export_faces = record("faces", "90 frames, one face")
+    monkeypatch.setitem(sys.modules, "micromacro.faces.export", export)
+    return calls
+
+
+@pytest.mark.parametrize("command", [(), *[(name,) for name in COMMANDS]])
+def test_help_is_everywhere(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {' '.join(['micromacro', *command])}")
+    assert "example" in text if command else all(name in text for name in COMMANDS)
+
+
+def test_help_and_version_import_nothing_heavy():
+    program = (
+        "import sys; from micromacro.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'numpy', 'papermill', 'pandas', 'cv2'} & set(sys.modules)))"
+    )
+    began = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout == f"micromacro {micromacro.__version__}\n[]\n"
+    assert time.monotonic() - began < 5  # 0.1 s; loose for a busy machine
+
+
+def test_reproduce_passes_its_options_on(asked):
+    words = ["reproduce", "--profile", "full", "--workers", "3", "--write-results"]
+    more = [
+        "--limit-s",
+        "60",
+        "--notebooks",
+        "00 01",
+        "--param",
+        "N=3",
+        "--param",
+        "DATA_ROOT=/data/x",
+    ]
+    assert cli.main([*words, *more, "--param", "FOLD=01"]) == 0
+    args, kwargs = asked["reproduce"]
+    assert args == ("full", ["00", "01"], 3, {"N": 3, "DATA_ROOT": "/data/x", "FOLD": "01"})
+    assert kwargs == {"limit_s": 60.0, "write_results": True}
+
+
+def test_the_defaults(asked):
+    assert cli.main(["reproduce"]) == 0
+    assert asked["reproduce"][0] == ("smoke", None, 2, {})
+    assert cli.main(["bake", "--notebooks", "00,01"]) == 0
+    assert asked["bake"][0] == (["00", "01"], 2)
+
+
+def test_a_failure_is_status_1(monkeypatch):
+    monkeypatch.setattr(batch, "reproduce", lambda *_, **__: batch.Outcome(False, Path("x")))
+    monkeypatch.setattr(batch, "bake", lambda *_, **__: batch.Outcome(False))
+    assert cli.main(["reproduce"]) == 1
+    assert cli.main(["bake"]) == 1
+
+
+def test_faces_and_report_print_one_line(asked, capsys):
+    assert cli.main(["faces", "a.mp4", "out", "--size", "112", "--fps", "200"]) == 0
+    args, kwargs = asked["faces"]
+    assert args == ("a.mp4", "out")
+    assert (kwargs["size"], kwargs["fps"], kwargs["mode"]) == (112, 200.0, "stabilised")
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out == "90 frames, one face\nruns/site/index.html\n"
+
+
+def test_the_options_of_faces_are_those_of_export_faces():
+    export = pytest.importorskip("micromacro.faces.export")
+    parser = argparse.ArgumentParser()
+    cli._add_faces(parser)
+    options = vars(parser.parse_args(["video", "out"]))
+    defaults = dict(export.export_faces.__kwdefaults__)
+    del options["video"], options["out"], defaults["progress"]
+    assert options == defaults
+
+
+def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
+    def refuse(*_, **__):
+        raise BadInput("runs", "cannot write there", "make it writable")
+
+    monkeypatch.setattr(batch, "reproduce", refuse)
+    assert cli.main(["reproduce"]) == 2
+    assert capsys.readouterr().err == "micromacro: runs: cannot write there; make it writable\n"
+    assert cli.main(["reproduce", "--param", "N"]) == 2
+    assert "--param N: not NAME=VALUE" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    assert cli.main(["report"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["reproduce", "--workers", "two"], ["faces"]])
+def test_a_wrong_call_is_status_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "reproduce", interrupt)
+    assert cli.main(["reproduce"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,199 @@
+"""The committed notebooks keep the rules; and the rules see what breaks them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import notebook_rules as rules
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+PNG = {"image/png": "iVBORw0KGgo="}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_keeps_the_rules(path):
+    assert rules.complaints(path) == []
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def good() -> nbformat.NotebookNode:
+    """A notebook 04 without a fault."""
+    v4 = nbformat.v4
+
+    def section(name: str) -> nbformat.NotebookNode:
+        return v4.new_markdown_cell(f"## {name}\n" + "word " * 110)
+
+    def code(source: str, count: int, *outputs, tags=()) -> nbformat.NotebookNode:
+        cell = v4.new_code_cell(source, execution_count=count, outputs=list(outputs))
+        cell.metadata = nbformat.from_dict({"tags": list(tags)} if tags else {})
+        return cell
+
+    title = "# 04 · MIMAMO\n[back](03_before.ipynb) · [next](05_after.ipynb)\n\n*Cost: 20 s*"
+    values = {name: rules.DEFAULTS.get(name) for name in rules.PARAMETERS}
+    parameters = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    cells = [v4.new_markdown_cell(title), section("Question"), section("You will")]
+    cells += [code(parameters, 1, tags=["parameters"])]
+    cells += [section("Setup"), *map(section, rules.TEACHING[:4])]
+    cells += [code("plot()", 2, v4.new_output("display_data", PNG))]
+    cells += [
+        v4.new_markdown_cell("It rises. More in [05](05_after.ipynb#data) and [a](https://b).")
+    ]
+    checked = v4.new_output("stream", text="42\n")
+    cells += [code("print(42)", 3, checked, tags=["nbval-check-output"])]
+    cells += map(section, [*rules.SYSTEM, *rules.TEACHING[4:], *rules.AFTER])
+    notebook = v4.new_notebook(cells=cells)
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "x", "language": "python"}
+    notebook.metadata.language_info = {"name": "python", "file_extension": ".py"}
+    return notebook
+
+
+def complaints(folder: Path, notebook, name: str = "04_mimamo_net") -> list[str]:
+    for neighbour in ("03_before", "05_after"):
+        (folder / f"{neighbour}.ipynb").touch()
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return rules.complaints(path)
+
+
+def test_a_faultless_notebook_has_no_complaints(tmp_path):
+    assert complaints(tmp_path, good()) == []
+
+
+def cell(notebook, pattern: str):
+    """The first cell whose source matches."""
+    return next(c for c in notebook.cells if re.search(pattern, c.source))
+
+
+def edit(pattern: str, change: Callable) -> Callable:
+    def fault(notebook):
+        change(cell(notebook, pattern))
+
+    return fault
+
+
+def replace(old: str, new: str) -> Callable:
+    """Break the first cell that holds the text."""
+
+    def change(broken):
+        broken.source = broken.source.replace(old, new)
+
+    return edit(re.escape(old), change)
+
+
+def drop(pattern: str) -> Callable:
+    return lambda notebook: notebook.cells.remove(cell(notebook, pattern))
+
+
+def swap(one: str, two: str) -> Callable:
+    def fault(notebook):
+        a, b = cell(notebook, one), cell(notebook, two)
+        a.source, b.source = b.source, a.source
+
+    return fault
+
+
+def on_code(**values) -> Callable:
+    return edit(r"print\(42\)", lambda broken: broken.update(values))
+
+
+ERROR = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+VIEW = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}})
+HOME = [nbformat.v4.new_output("stream", text="saved to /home/me/x.png\n")]
+FAULTS = {
+    "no Look": (drop("^## Look"), "0 headings 'Look'"),
+    "no References": (drop("^## References"), "0 headings 'References'"),
+    "no Ablation": (drop("^## Ablation"), "no headings 'Ablation'"),
+    "two Plays": (replace("## Look", "## Play"), "2 headings 'Play'"),
+    "order": (swap("^## Data", "^## Look"), "headings out of order"),
+    "early Takeaways": (swap("^## Takeaways", "^## References"), "headings out of order"),
+    "system order": (swap("^## Ablation", "^## What"), "'Ablation', then 'What differed'"),
+    "section first": (replace("*Cost", "## Before\n*Cost"), "do not begin with Question"),
+    "title": (replace("# 04 ·", "# 4 ·"), "not a title"),
+    "cost": (replace("*Cost: 20 s*", ""), "no line about the cost"),
+    "next": (replace(" · [next](05_after.ipynb)", ""), "its neighbours are"),
+    "wrong next": (replace("(05_after.ipynb)", "(03_before.ipynb)"), "its neighbours are"),
+    "dead link": (replace("05_after.ipynb#data", "06_gone.ipynb"), "06_gone.ipynb, which is not"),
+    "no parameter": (replace("OUT = None", ""), "no parameter OUT"),
+    "default": (replace("'smoke'", "'full'"), "parameter PROFILE is 'full'"),
+    "not literal": (replace("OUT = None", "OUT = f()"), "not NAME = literal: OUT = f()"),
+    "call": (replace("OUT = None", "OUT = None\nf()"), "not NAME = literal: f()"),
+    "no tag": (edit("^PROFILE", lambda c: c.update(metadata={})), "0 cells tagged parameters"),
+    "late": (lambda n: n.cells.insert(3, n.cells.pop(9)), "not the first code cell"),
+    "long cell": (replace("plot()", "plot()\n" * 26), "26 lines"),
+    "blank cell": (replace("plot()", " "), "is blank"),
+    "few words": (lambda n: [c.update(source=c.source[:200]) for c in n.cells], "words, not 1000"),
+    "words": (replace("rises", "rises " * 3000), "words, not 1000"),
+    "never run": (on_code(execution_count=None), "[1, 2, None], not 1 to 3"),
+    "run twice": (on_code(execution_count=7), "[1, 2, 7], not 1 to 3"),
+    "error": (on_code(outputs=ERROR), "has an error output"),
+    "unchecked": (on_code(outputs=[]), "is checked but has no stored output"),
+    "escape": (on_code(metadata={"tags": ["raises-exception"]}), "escapes the test"),
+    "no sentence": (
+        edit("^It rises", lambda c: c.update(source="## Heading.")),
+        "no sentence after",
+    ),
+    "bare figure": (drop("^It rises"), "no sentence after the figure"),
+    "kernel": (lambda n: n.metadata.kernelspec.update(name="mine"), "kernel is not python3"),
+    "litter": (lambda n: n.metadata.update(papermill={}), "metadata ['papermill']"),
+    "version": (
+        lambda n: n.metadata.language_info.update(version="3"),
+        "language_info ['version']",
+    ),
+    "times": (on_code(metadata={"execution": {}}), "metadata ['execution']"),
+    "view": (on_code(outputs=[VIEW]), "stores a widget view"),
+    "big": (replace("rises", "x" * 1_600_000), "bytes, more than 1500000"),
+    "pip": (replace("plot()", "%pip install torch"), "has an installation"),
+    "shell": (replace("plot()", "!ls"), "has a shell line"),
+    "run": (replace("plot()", "%run other.ipynb"), "has a shell line"),
+    "sys.path": (replace("plot()", "sys.path.append('x')"), "has sys.path"),
+    "other": (replace("plot()", "import nbformat"), "has another notebook"),
+    "path": (replace("plot()", "open('/home/me/x')"), "has an absolute path"),
+    "path shown": (on_code(outputs=HOME), "has an absolute path"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_seen(tmp_path, fault):
+    change, message = FAULTS[fault]
+    notebook = good()
+    change(notebook)
+    found = complaints(tmp_path, notebook)
+    assert any(message in text for text in found), found
+    assert all(text.startswith("04_mimamo_net: ") for text in found)
+
+
+def test_too_many_cells_are_seen(tmp_path):
+    notebook = good()
+    notebook.cells += [nbformat.v4.new_code_cell("x") for _ in range(40)]
+    assert any("43 code cells" in text for text in complaints(tmp_path, notebook))
+
+
+def test_ids_must_be_there_and_differ(tmp_path):
+    notebook = good()
+    path = tmp_path / "04_mimamo_net.ipynb"
+    nbformat.write(notebook, path)
+    one, two = (c["id"] for c in notebook.cells[:2])
+    path.write_text(path.read_text().replace(two, one))
+    assert any("or with the same" in text for text in rules.complaints(path))
+
+
+def test_names_follow_the_pattern(tmp_path):
+    for name in ("4_x", "04_Mimamo", "04-mimamo", "04_mimamo_net copy"):
+        assert any("NN_lower_case" in t for t in complaints(tmp_path, good(), name))
+
+
+def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_path):
+    notebook = good()
+    for heading in [*rules.TEACHING, *rules.SYSTEM]:
+        notebook.cells.remove(cell(notebook, f"^## {heading}"))
+    for text in notebook.cells:
+        text.source = text.source.replace("word ", "").replace("# 04", "# 10")
+    (tmp_path / "09_before.ipynb").touch()
+    notebook.cells[0].source = "# 10 · Results\n[back](05_after.ipynb)\nCost: none"
+    notebook.cells[0].source = notebook.cells[0].source.replace("05_after", "09_before")
+    assert complaints(tmp_path, notebook, "10_results") == []

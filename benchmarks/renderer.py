@@ -5,20 +5,15 @@ so that a shared machine does not distort it. The exactness of the flow is check
 Run with ``python benchmarks/renderer.py``; writes data/results/renderer__<hardware>.csv.
 """
 
-import csv
-import os
-import platform
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
+from micromacro.rows import write_benchmark
 from micromacro.synthetic import (
     EXPRESSIONS,
     Face,
@@ -32,10 +27,6 @@ from micromacro.synthetic import (
 
 ROUNDS = 9
 FRAMES = {48: 192, 64: 128, 112: 48, 224: 12}
-COLUMNS = (
-    *("method", "size", "colour", "metric", "value", "unit", "rounds", "q25", "q75"),
-    *("hardware", "python", "torch", "git_sha", "utc"),
-)
 
 
 def script(n_frames: int) -> Performance:
@@ -122,39 +113,23 @@ def measure(rows: list[dict]) -> None:
         )
 
 
-def row(method, size, colour, metric, value, unit, rounds=1, q25="", q75="") -> dict:
+def row(method, size, colour, metric, value, unit, rounds=1, q25=None, q75=None) -> dict:
     """One line of the table."""
-    numbers = [f"{v:.6g}" if isinstance(v, float) else v for v in (value, q25, q75)]
-    picture = "rgb" if colour else "grey"
-    return dict(
-        zip(
-            COLUMNS,
-            (method, size, picture, metric, numbers[0], unit, rounds, *numbers[1:]),
-            strict=False,
-        )
-    )
-
-
-def hardware() -> str:
-    """Model of the processor and number of cores."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = re.findall(r"model name\s*:\s*(.+)", info.read_text())
-        model = names[0] if names else model
-    return f"{model} {os.cpu_count()} cores"
-
-
-def git_sha(root: Path) -> str:
-    """Commit of the checkout, with -dirty where files differ."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    setting = f"{size} px, {'rgb' if colour else 'grey'}"
+    spread = {"q25": q25, "q75": q75, "rounds": rounds}
+    return {
+        "method": method,
+        "setting": setting,
+        "metric": metric,
+        "value": value,
+        "unit": unit,
+        **spread,
+    }
 
 
 def main() -> int:
     """Check, time, write."""
     torch.set_num_threads(1)
-    root = Path(__file__).resolve().parents[1]
     rows = []
     for size in (64, 224):
         for name, error in (("rigid_error", flow_error_px), ("residual", flow_residual_px)):
@@ -167,30 +142,9 @@ def main() -> int:
                 return 1
             rows.append(row("flow", size, False, name, value, "px"))
     measure(rows)
-    stamp = {
-        "hardware": hardware(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "git_sha": git_sha(root),
-        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    slug = re.sub(r"[^a-z0-9]+", "-", hardware().lower()).strip("-")
-    path = root / "data" / "results" / f"renderer__{slug}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        table.writerows(line | stamp for line in rows)
-    part.replace(path)
-    for line in rows:
-        print(
-            *(
-                str(line[c]).rjust(w)
-                for c, w in zip(COLUMNS[:9], (7, 4, 5, 27, 11, 4, 3, 9, 9), strict=True)
-            )
-        )
-    print(path.relative_to(root))
+    path = write_benchmark("renderer", rows)
+    print(pd.read_csv(path).iloc[:, :8].to_string(index=False, float_format="%.4g", na_rep=""))
+    print(path)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Rows: the numbers that notebooks hand over, and where they come from."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -7,7 +8,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +135,37 @@ def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]
         write_atomically(path, part.to_csv(index=False, lineterminator="\n"))
         written.append(path)
     return written
+
+
+def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:
+    """Write a benchmark's rows to ``data/results/<name>__<hardware>.csv``, with their provenance.
+
+    Args:
+        name: Of the benchmark.
+        rows: Each with ``method, setting, metric, value, unit``; where it applies also ``q25, q75,
+            rounds, n``.
+
+    Returns:
+        The file written; one of an earlier run is replaced.
+    """
+    stamp = {"hardware": hardware(), **provenance()}
+    del stamp["device"]  # the hardware says more
+    columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]
+    table = pd.DataFrame([{**row, **stamp} for row in rows], columns=columns)
+    slug = re.sub(r"[^a-z0-9]+", "-", stamp["hardware"].lower()).strip("-")
+    path = project_root() / "data" / "results" / f"{name}__{slug}.csv"
+    make_writable(path.parent)
+    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return path
+
+
+def hardware() -> str:
+    """The processor, as the system names it, and its number of cores."""
+    found = None
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    name = found.group(1).strip() if found else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFrame":

@@ -1,0 +1,93 @@
+"""How steady are the face tracks, and how fast? Writes data/results/faces__<hardware>.csv.
+
+Accuracy: the scenes of `micromacro.steadiness`, one actor each; median, quartiles and the worst
+actor of every score. "oracle" crops with the true motion of the head.
+
+Speed: frames/s of `extract_faces` on a 640x360 file, modes interleaved, wall and CPU time.
+
+Run: python benchmarks/faces.py [--actors 12] [--rounds 7]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from micromacro import steadiness
+from micromacro.faces import extract_faces
+from micromacro.rows import write_benchmark
+from micromacro.synthetic import Face, HeadDrift, Identity, perform
+from micromacro.video import write_video
+
+
+def accuracy(n_actors: int) -> list[dict]:
+    """Median, quartiles and the worst actor of each score and mode."""
+    metrics = [steadiness.unit(seed=seed)[0] for seed in tqdm(range(n_actors), "accuracy")]
+    rows = []
+    for name, values in pd.DataFrame(metrics).items():
+        mode, metric = name.split("/")
+        unit = "px at 224" if metric.endswith("px") else ""
+        common = {"method": mode, "setting": "drift 4 px 2 deg 1.5 %, crf 23", "unit": unit}
+        common |= {"n": n_actors}
+        low, middle, high = values.quantile([0.25, 0.5, 0.75])
+        rows.append(common | {"metric": metric, "value": middle, "q25": low, "q75": high})
+        rows.append(common | {"metric": f"{metric}, mean", "value": values.mean()})
+        worst = values.min() if metric == "correlation" else values.max()
+        rows.append(common | {"metric": f"{metric}, worst", "value": worst})
+    return rows
+
+
+def speed(path: Path, rounds: int) -> list[dict]:
+    """Frames/s from file to crops, one core; the first round warms up and does not count."""
+    arms = [("aligned", 112), ("stabilised", 224), ("per_frame", 112)]
+    times: dict[tuple, list[tuple[float, float]]] = {arm: [] for arm in arms}
+    for _ in tqdm(range(rounds + 1), "speed"):
+        for mode, size in arms:
+            wall, cpu = time.perf_counter(), time.process_time()
+            n_frames = len(extract_faces(path, mode=mode, size=size))
+            spent = time.perf_counter() - wall, time.process_time() - cpu
+            times[mode, size].append(tuple(n_frames / s for s in spent))
+    rows = []
+    for (mode, size), rates in times.items():
+        for clock, values in zip(("wall", "cpu"), np.array(rates[1:]).T, strict=True):
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            common = {"method": mode, "setting": f"640x360 to {size} px, 1 thread"}
+            common |= {"metric": f"frames_per_{clock}_s", "unit": "frames/s", "value": middle}
+            rows.append(common | {"q25": low, "q75": high, "rounds": rounds, "n": n_frames})
+    return rows
+
+
+def long_film(folder: Path) -> Path:
+    """300 frames of one actor, for the speed."""
+    face = Face(Identity.draw(0, split="test"), size=(360, 640))
+    drift = HeadDrift.at(8, 3, 2, size=360)
+    play = perform(300, 30.0, nuisance="easy", seed=0, head_drift=drift)
+    path = folder / "long.mp4"
+    blocks = ((face.render(play, i, i + 50) * 255).round().byte() for i in range(0, 300, 50))
+    write_video(path, (f for b in blocks for f in b.permute(0, 2, 3, 1).numpy()), crf=23)
+    return path
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--actors", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as name:
+        rows = speed(long_film(Path(name)), arguments.rounds) + accuracy(arguments.actors)
+    path = write_benchmark("faces", rows)
+    print(pd.read_csv(path).iloc[:, :9].to_string(index=False, float_format="%.3f", na_rep=""))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""Faces: from a video to crops steady enough for micro-motion.
+
+`extract_faces` does it all; `detect`, `track`, `align` and `stabilise` hold its parts, and
+`stability` measures how steady a clip is.
+"""
+
+from micromacro.faces.extract import extract_faces
+
+__all__ = ["extract_faces"]

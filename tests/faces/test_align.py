@@ -1,0 +1,133 @@
+import cv2
+import numpy as np
+import pytest
+from skimage.transform import SimilarityTransform
+
+from micromacro.errors import BadInput
+from micromacro.faces.align import (
+    TEMPLATES,
+    apply,
+    compose,
+    invert,
+    rescale,
+    similarity,
+    template_points,
+    warp,
+)
+
+RNG = np.random.default_rng(0)
+MATRIX = np.array([[0.8, -0.3, 12.0], [0.3, 0.8, -7.0]])
+
+
+@pytest.mark.parametrize("n", [2, 5, 31])
+def test_similarity_is_the_least_squares_solution(n):
+    source, target = RNG.normal(size=(n, 2)) * 50, RNG.normal(size=(n, 2)) * 50
+    x, y = source.T
+    one, none = np.ones(n), np.zeros(n)
+    rows = np.vstack([np.c_[x, -y, one, none], np.c_[y, x, none, one]])
+    a, b, tx, ty = np.linalg.lstsq(rows, np.r_[target[:, 0], target[:, 1]], rcond=None)[0]
+    found = similarity(source, target)
+    np.testing.assert_allclose(found, [[a, -b, tx], [b, a, ty]], atol=1e-10)
+
+
+def test_similarity_agrees_with_scikit_image_on_exact_data():
+    source = RNG.normal(size=(5, 2)) * 30
+    target = apply(MATRIX, source)
+    oracle = SimilarityTransform.from_estimate(source, target)
+    np.testing.assert_allclose(similarity(source, target), oracle.params[:2], atol=1e-8)
+
+
+def test_similarity_of_one_place_is_refused():
+    with pytest.raises(ValueError, match="different source points"):
+        similarity(np.ones((5, 2)), RNG.normal(size=(5, 2)))
+
+
+def test_compose_and_invert():
+    points = RNG.normal(size=(4, 7, 2))
+    other = rescale(48, 224)
+    np.testing.assert_allclose(
+        apply(compose(other, MATRIX), points), apply(other, apply(MATRIX, points))
+    )
+    np.testing.assert_allclose(compose(invert(MATRIX), MATRIX), np.eye(2, 3), atol=1e-12)
+
+
+def test_arcface_template_is_the_published_one_in_our_order():
+    left, right, nose, mouth_left, mouth_right = template_points("arcface", 112)
+    np.testing.assert_allclose(left, (38.2946, 51.6963))
+    np.testing.assert_allclose(right, (73.5318, 51.5014))
+    np.testing.assert_allclose(nose, (56.0252, 71.7366))
+    np.testing.assert_allclose(mouth_left, (41.5493, 92.3655))
+    np.testing.assert_allclose(mouth_right, (70.7299, 92.2041))
+
+
+@pytest.mark.parametrize("size", [48, 113, 224])
+def test_every_size_frames_the_same_skin(size):
+    k = size / 112
+    np.testing.assert_allclose(
+        template_points("arcface", size) + 0.5, (template_points("arcface", 112) + 0.5) * k
+    )
+
+
+def test_template_by_array():
+    mine = TEMPLATES["arcface"] + 3
+    np.testing.assert_allclose(template_points(mine, 112), mine)
+
+
+@pytest.mark.parametrize("bad", ["dlib", np.zeros((4, 2)), np.full((5, 2), np.nan)])
+def test_bad_template(bad):
+    with pytest.raises(BadInput, match="template"):
+        template_points(bad, 112)
+
+
+@pytest.mark.parametrize("size", [0, 7, 11.5])
+def test_bad_size(size):
+    with pytest.raises(BadInput, match="size"):
+        template_points("arcface", size)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_shrinking_is_the_area_mean(factor, channels):
+    image = RNG.integers(0, 256, (factor * 33, factor * 33, *channels), dtype=np.uint8)
+    oracle = cv2.resize(image, (33, 33), interpolation=cv2.INTER_AREA)
+    found = warp(image, rescale(factor, 1), 33)
+    assert np.abs(found.astype(int) - oracle).max() <= 1
+
+
+def test_strong_shrinking_keeps_the_mean_and_loses_the_noise():
+    image = RNG.integers(0, 256, (1200, 1200), dtype=np.uint8)
+    crop = warp(image, rescale(1200, 37), 37)
+    assert crop.std() < 6  # plain bilinear sampling leaves about 49
+    assert abs(crop.mean() - image.mean()) < 1
+
+
+def test_a_half_pixel_shift():
+    ramp = np.tile(np.arange(0, 200, 4, dtype=np.float32), (50, 1))
+    moved = warp(ramp, np.array([[1, 0, 0.5], [0, 1, 0]]), 50)
+    np.testing.assert_allclose(moved[5:45, 5:45], ramp[5:45, 5:45] - 2, atol=1e-4)
+
+
+def test_outside_the_source_is_black():
+    crop = warp(np.full((20, 20, 3), 200, np.uint8), np.array([[1.0, 0, 10], [0, 1, 0]]), 20)
+    assert (crop[:, :9] == 0).all()
+    assert (crop[:, 11:] == 200).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("move", [(20, 10), (-60, 30), (150, -70), (-15, 160)])
+def test_any_place_and_roll_equals_opencv_on_the_whole_image(move, dtype):
+    image = RNG.integers(0, 256, (120, 170, 3)).astype(dtype)
+    matrix = cv2.getRotationMatrix2D((40, 40), 33, 0.9)
+    matrix[:, 2] += move
+    oracle = cv2.warpAffine(image, matrix, (81, 81), flags=cv2.INTER_LINEAR)
+    found = warp(image, matrix, 81)
+    assert found.dtype == dtype
+    assert np.abs(found.astype(float) - oracle).max() <= 1
+
+
+def test_a_crop_beside_the_image_is_black():
+    image = np.full((30, 40, 3), 9, np.uint8)
+    for x in (-500, 500):
+        crop = warp(image, np.array([[1.0, 0, x], [0, 1.0, 0]]), 17)
+        assert crop.shape == (17, 17, 3)
+        assert not crop.any()

@@ -1,0 +1,138 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from micromacro.clip import FaceClip, load_clip
+from micromacro.errors import BadInput
+from micromacro.faces.export import export_faces
+from micromacro.faces.sheet import contact_sheet, sheet_frames
+from micromacro.video import read_frames, write_video
+
+
+@pytest.fixture(scope="module")
+def film(portrait, tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "actor one.mp4"
+    write_video(path, portrait.frames[:8], t_s=np.arange(8) * 0.04, crf=20)
+    return path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.rglob("*"))
+
+
+def test_four_files_and_a_line(film, tmp_path):
+    out = tmp_path / "deep" / "faces"
+    line = export_faces(film, out, size=96)
+    assert "\n" not in line
+    assert "8 frames" in line
+    assert "frames/s" in line
+    stem = "actor one"
+    assert names(out) == [
+        f"{stem}.csv",
+        f"{stem}.npz",
+        f"{stem}_sheet.png",
+        f"{stem}_stabilised.mp4",
+    ]
+    clip = load_clip(out / f"{stem}.npz")
+    assert clip.size == 96
+    table = pd.read_csv(out / f"{stem}.csv")
+    np.testing.assert_allclose(table["t_s"], np.arange(8) * 0.04, atol=1e-4)
+    frames = list(read_frames(out / f"{stem}_stabilised.mp4"))
+    np.testing.assert_allclose([f.t_s for f in frames], clip.t_s, atol=1e-4)
+    shown = np.stack([f.image.transpose(2, 0, 1) for f in frames]).astype(int)
+    assert np.abs(shown - clip.frames).mean() < 4
+    with Image.open(out / f"{stem}_sheet.png") as sheet:
+        assert sheet.width > 900
+
+
+def test_a_name_and_a_second_run(film, tmp_path):
+    for mode in ("aligned", "first_frame"):
+        export_faces(film, tmp_path / "x.npz", mode=mode, size=32)
+        assert load_clip(tmp_path / "x.npz").mode == mode
+    assert names(tmp_path) == [
+        "x.csv",
+        "x.npz",
+        "x_aligned.mp4",
+        "x_first_frame.mp4",
+        "x_sheet.png",
+    ]
+
+
+def test_nothing_is_written_without_a_face(scenery, tmp_path):
+    write_video(tmp_path / "empty.mp4", scenery)
+    with pytest.raises(BadInput, match="no face found in 12 frames"):
+        export_faces(tmp_path / "empty.mp4", tmp_path / "out" / "deep")
+    assert names(tmp_path) == ["empty.mp4"]
+
+
+def test_nothing_is_half_written(film, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise BadInput("sheet", "cannot be drawn", "test")
+
+    monkeypatch.setattr("micromacro.faces.export.contact_sheet", fail)
+    with pytest.raises(BadInput, match="cannot be drawn"):
+        export_faces(film, tmp_path / "out", size=32)
+    assert names(tmp_path) == []
+
+
+def test_other_peoples_files_are_kept(film, tmp_path):
+    np.savez(tmp_path / "x.npz", a=1)
+    with pytest.raises(BadInput, match="no FaceClip"):
+        export_faces(film, tmp_path / "x.npz")
+    (tmp_path / "y_aligned.mp4").write_bytes(film.read_bytes())
+    with pytest.raises(BadInput, match="film itself"):
+        export_faces(tmp_path / "y_aligned.mp4", tmp_path / "y.npz", mode="aligned")
+    (tmp_path / "z").write_text("a file, not a folder")
+    with pytest.raises(BadInput, match="cannot be written"):
+        export_faces(film, tmp_path / "z" / "deep", size=32)
+    assert names(tmp_path) == ["x.npz", "y_aligned.mp4", "z"]
+
+
+def make_clip(T, none=(), cuts=(), channels=3):
+    status = np.full(T, "track")
+    frames = np.full((T, channels, 32, 32), 120, np.uint8)
+    score, landmarks = np.ones(T, np.float32), np.zeros((T, 5, 2), np.float32)
+    transform = np.tile(np.eye(2, 3), (T, 1, 1))
+    for t in none:
+        status[t], frames[t] = "none", 0
+        score[t], landmarks[t], transform[t] = np.nan, np.nan, np.nan
+    shot = np.array([sum(t >= c for c in cuts) for t in range(T)], np.int32)
+    faces = np.full(T, 2, np.int32)
+    return FaceClip(
+        frames,
+        np.arange(T) / 30,
+        status,
+        score,
+        landmarks,
+        transform,
+        shot,
+        faces,
+        "aligned",
+        "x",
+        {},
+    )
+
+
+def test_the_sheet_shows_what_happened():
+    clip = make_clip(500, none=range(201, 240), cuts=(97,))
+    chosen = sheet_frames(clip)
+    assert chosen == sorted(set(chosen))
+    assert 30 <= len(chosen) <= 40
+    assert {0, 96, 97, 200, 201, 239, 240, 499} <= set(chosen)
+    assert sheet_frames(make_clip(7)) == list(range(7))
+    assert len(sheet_frames(make_clip(300, none=range(0, 300, 2)))) <= 40
+
+
+def test_the_sheet_marks_status_and_cut_without_colour():
+    plain = np.asarray(contact_sheet(make_clip(4)))
+    cut = np.asarray(contact_sheet(make_clip(4, cuts=(2,))))
+    lost = np.asarray(contact_sheet(make_clip(4, none=(2,))))
+    for other in (cut, lost):
+        assert other.shape == plain.shape
+        changed = np.flatnonzero((other != plain).any(axis=(0, 2)))
+        assert changed.min() > 300  # third tile only
+        assert changed.max() < 480
+        grey = other.mean(axis=2) - plain.mean(axis=2)
+        assert np.abs(grey).max() > 100
+    assert contact_sheet(make_clip(1, channels=1), "one line of title").height > 100

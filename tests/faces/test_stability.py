@@ -1,0 +1,87 @@
+import cv2
+import numpy as np
+import skimage.data
+
+from micromacro.clip import FaceClip
+from micromacro.faces.align import invert
+from micromacro.faces.stability import jitter_px, patch_motion_px, residual_px
+
+PHOTO = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
+SHIFTS = np.array([(0, 0), (0.5, 0), (1.0, -1.0), (-0.3, 1.4), (0, 0)])
+
+
+def crops(shifts=SHIFTS):
+    views = []
+    for x, y in shifts:
+        matrix = np.array([[2.0, 0, x - 340], [0, 2.0, y - 130]])
+        views.append(cv2.warpAffine(PHOTO, matrix, (224, 224), flags=cv2.INTER_CUBIC))
+    return np.stack(views)[:, None]
+
+
+def clip_of(frames, shot=None, lost=()):
+    T = len(frames)
+    frames = frames.copy()
+    status = np.full(T, "track")
+    score, landmarks = np.ones(T, np.float32), np.zeros((T, 5, 2), np.float32)
+    transform = np.tile(np.eye(2, 3), (T, 1, 1))
+    for t in lost:
+        frames[t], status[t] = 0, "none"
+        score[t], landmarks[t], transform[t] = np.nan, np.nan, np.nan
+    shot = np.zeros(T, np.int32) if shot is None else np.array(shot, np.int32)
+    faces = np.full(T, -1, np.int32)
+    return FaceClip(
+        frames,
+        np.arange(T) / 30,
+        status,
+        score,
+        landmarks,
+        transform,
+        shot,
+        faces,
+        "aligned",
+        "x",
+        {},
+    )
+
+
+def test_patch_motion_is_the_true_shift():
+    found = patch_motion_px(crops(), (112, 118), 30)
+    np.testing.assert_allclose(found, SHIFTS, atol=0.12)
+
+
+def test_patch_motion_counts_from_the_reference_and_takes_colour():
+    colour = np.repeat(crops(), 3, axis=1)
+    found = patch_motion_px(colour, (112, 118), 30, reference=2)
+    np.testing.assert_allclose(found, SHIFTS - SHIFTS[2], atol=0.15)
+
+
+def test_patch_motion_is_local():
+    frames = crops(np.zeros((2, 2)))
+    frames[1, 0, 150:] = crops([(2.0, 0)])[0, 0, 150:]
+    assert abs(patch_motion_px(frames, (112, 190), 10)[1, 0] - 2) < 0.3
+    assert abs(patch_motion_px(frames, (112, 80), 20)[1, 0]) < 0.1
+
+
+def test_jitter_measures_steps_and_never_crosses_cuts_or_gaps():
+    frames = crops()
+    steps = np.linalg.norm(np.diff(SHIFTS, axis=0), axis=1)
+    np.testing.assert_allclose(jitter_px(clip_of(frames)), steps, atol=0.15)
+    cut = jitter_px(clip_of(frames, shot=[0, 0, 1, 1, 1]))
+    np.testing.assert_array_equal(np.isnan(cut), [False, True, False, False])
+    gap = jitter_px(clip_of(frames, lost=[3]))
+    np.testing.assert_array_equal(np.isnan(gap), [False, False, True, True])
+    assert jitter_px(clip_of(frames), lag=9).shape == (0,)
+
+
+def test_residual_is_zero_for_the_truth_and_the_shift_otherwise():
+    rng = np.random.default_rng(0)
+    truth = np.stack(
+        [np.column_stack([np.eye(2) * (1 + 0.1 * i), rng.normal(size=2)]) for i in range(6)]
+    )
+    points = rng.uniform(0, 224, (7, 2))
+    np.testing.assert_allclose(residual_px(truth, truth, points), 0, atol=1e-9)
+    off = truth.copy()
+    off[:3, 0, 2] += 1  # half of the frames one pixel to the right
+    expected = np.where(np.arange(6) < 3, 0.5, -0.5)[:, None].repeat(7, 1)
+    np.testing.assert_allclose(residual_px(off, truth, points)[..., 0], expected, atol=1e-9)
+    assert invert(truth[1]).shape == (2, 3)

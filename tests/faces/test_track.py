@@ -1,0 +1,186 @@
+import cv2
+import numpy as np
+import pytest
+
+from micromacro.errors import BadInput
+from micromacro.faces.detect import Faces, MtcnnDetector, turn_back
+from micromacro.faces.onet import OnetReader, Reading
+from micromacro.faces.shots import mark_cuts
+from micromacro.faces.track import Tracker, choose, parse_select
+from micromacro.video import Frame
+
+
+def follow(images, **options):
+    frames = (Frame(i, i / 30, image) for i, image in enumerate(images))
+    seen = list(Tracker(MtcnnDetector(), **options).follow(mark_cuts(frames)))
+    assert [s.frame.index for s in seen] == list(range(len(images)))
+    return seen
+
+
+def statuses(seen):
+    return [s.status for s in seen]
+
+
+def middle(seen):
+    return np.array([s.landmarks.mean(axis=0) for s in seen])
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0.25), (1.0, -0.5), (2.3, 1.7), (-3.1, 0.4)])
+def test_reading_follows_a_sub_pixel_shift(move_portrait, shift):
+    def shot(at):
+        return move_portrait(1, drift=0, noise=0, at=at).frames[0]
+
+    reader = OnetReader()
+    (first,) = follow([shot((320, 180))])
+    box = Reading(first.landmarks.mean(axis=0), 150.0, first.landmarks, 1.0)
+    still = reader(shot((320, 180)), box)
+    moved = reader(shot((320 + shift[0], 180 + shift[1])), box)
+    error = (moved.landmarks - still.landmarks).mean(axis=0) - shift
+    assert np.abs(error).max() < 0.5  # of a box of 150 px; O-Net sees a third of its pixels
+
+
+def test_reading_is_where_the_detector_says(portrait):
+    (first,) = follow(portrait.frames[:1])
+    faces = MtcnnDetector()(portrait.frames[0])
+    assert np.abs(first.landmarks - faces.landmarks[0]).max() < 3
+    assert first.status == "detect"
+    assert first.n_faces == 1
+    assert first.score > 0.99
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_lying_face_is_read_upright(portrait, turn):
+    upright = follow(portrait.frames[:6])
+    lying = follow([np.ascontiguousarray(np.rot90(f, -turn)) for f in portrait.frames[:6]])
+    assert {s.turn for s in lying} == {turn}
+    undone = turn_back(np.array([s.landmarks for s in lying]), -turn % 4, (360, 640))
+    assert np.abs(undone - np.array([s.landmarks for s in upright])).max() < 1.5
+
+
+def test_a_head_may_move_fast(move_portrait):
+    frames = [move_portrait(1, drift=0, at=(170 + 14 * t, 180)).frames[0] for t in range(22)]
+    seen = follow(frames)
+    assert statuses(seen) == ["detect"] + ["track"] * 21
+    np.testing.assert_allclose(np.diff(middle(seen)[:, 0]), 14, atol=1.5)
+
+
+def test_a_short_loss_is_interpolated(move_portrait, cover):
+    film = move_portrait(20, scale=1).frames
+    plain, seen = follow(film), follow(cover(film, 8, 11))
+    assert statuses(seen)[7:12] == ["track", "interp", "interp", "interp", "track"]
+    assert statuses(seen).count("interp") == 3
+    np.testing.assert_allclose(middle(seen)[8:11], middle(plain)[8:11], atol=1.5)
+    assert [s.n_faces >= 0 for s in seen[7:12]] == [False, True, True, True, False]
+
+
+def test_a_loss_of_six_frames_is_too_long_for_a_bridge(move_portrait, cover):
+    film = move_portrait(20, scale=1).frames
+    assert statuses(follow(cover(film, 8, 13)))[8:13] == ["interp"] * 5
+    assert statuses(follow(cover(film, 8, 14)))[8:14] == ["none"] * 6
+
+
+def test_a_long_loss_is_none_then_found_again(move_portrait, cover):
+    film = move_portrait(50, scale=1).frames
+    seen = follow(cover(film, 8, 38))
+    assert {s.shot for s in seen} == {0}
+    assert statuses(seen)[8:38] == ["none"] * 30
+    assert "none" not in statuses(seen)[43:]
+    assert all(np.isnan(s.landmarks).all() and np.isnan(s.score) for s in seen[8:38])
+    ran = [s.n_faces >= 0 for s in seen[14:38]]
+    assert 4 <= sum(ran) <= 6  # every fifth frame
+
+
+def test_a_loss_at_the_end_or_the_start_is_not_interpolated(move_portrait, cover):
+    film = move_portrait(10, scale=1).frames
+    assert statuses(follow(cover(film, 7, 10)))[7:] == ["none"] * 3
+    assert statuses(follow(cover(film, 0, 2)))[:3] == ["none", "none", "detect"]
+
+
+def test_a_loss_is_not_bridged_across_a_cut(move_portrait, cover):
+    one = cover(move_portrait(8, scale=1).frames, 6, 8)
+    other = move_portrait(8, at=(430, 170), scale=1.2, gain=0.6).frames
+    seen = follow([*one, *other])
+    assert [s.shot for s in seen] == [0] * 8 + [1] * 8
+    assert statuses(seen)[5:9] == ["track", "none", "none", "detect"]
+
+
+def pair(move_portrait, n_frames):
+    left = move_portrait(n_frames, scale=0.9, at=(160, 180), seed=1).frames
+    right = move_portrait(n_frames, scale=1, at=(480, 180), seed=2).frames
+    return np.concatenate([left[:, :, :320], right[:, :, 320:]], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("select", "side"), [("auto", 1), ("largest", 1), ("index:0", 0), ("index:1", 1)]
+)
+def test_two_faces_do_not_switch(move_portrait, select, side):
+    seen = follow(pair(move_portrait, 20), select=select)
+    assert seen[0].n_faces == 2
+    assert all((x > 320) == side for x in middle(seen)[:, 0])
+    assert set(statuses(seen)[1:]) == {"track"}
+
+
+def test_the_other_person_is_not_taken_when_ours_is_covered(move_portrait, cover):
+    film = cover(pair(move_portrait, 36), 8, 26, at=(480, 180))
+    seen = follow(film)
+    assert statuses(seen)[8:26] == ["none"] * 18
+    found = middle([s for s in seen if s.status != "none"])
+    assert (found[:, 0] > 320).all()
+    assert statuses(seen)[-1] == "track"
+
+
+def test_index_beyond_the_faces_finds_nobody(portrait):
+    assert set(statuses(follow(portrait.frames[:3], select="index:7"))) == {"none"}
+
+
+def faces(*rows):
+    rows = np.array(rows, np.float32)
+    return Faces(rows[:, :4], rows[:, 4], np.zeros((len(rows), 5, 2), np.float32))
+
+
+def test_choose_weighs_area_certainty_and_place():
+    shape = (100, 200)
+    big_unsure = (0, 30, 40, 70, 0.9)
+    middle_sure = (80, 30, 118, 68, 1.0)
+    small_sure = (95, 45, 105, 55, 1.0)
+    assert choose(faces(big_unsure, middle_sure, small_sure), shape) == 1
+    assert choose(faces(big_unsure, middle_sure, small_sure), shape, "largest") == 0
+    assert choose(faces(big_unsure, middle_sure, small_sure), shape, "centre") in (1, 2)
+    assert choose(faces(middle_sure, big_unsure), shape, "index:0") == 1
+    assert choose(faces(middle_sure), shape, "index:1") is None
+    assert (
+        choose(faces((0, 0, 30, 30, 1.0), (85, 35, 115, 65, 1.0)), shape) == 1
+    )  # same size: centre
+
+
+@pytest.mark.parametrize("bad", ["", "biggest", "index", "index:-1", "index:x", "auto:1"])
+def test_unknown_select(bad):
+    with pytest.raises(BadInput, match="select"):
+        parse_select(bad)
+
+
+def test_every_frame_detects_every_frame(portrait):
+    seen = follow(portrait.frames[:4], every_frame=True)
+    assert statuses(seen) == ["detect"] * 4
+    assert [s.n_faces for s in seen] == [1] * 4
+
+
+def test_a_face_free_film_backs_off(scenery):
+    calls = []
+
+    class Counting(MtcnnDetector):
+        def __call__(self, image):
+            calls.append(1)
+            return super().__call__(image)
+
+    frames = (Frame(i, i / 30, scenery[i % 12]) for i in range(40))
+    seen = list(Tracker(Counting()).follow(mark_cuts(frames)))
+    assert {s.shot for s in seen} == {0}
+    assert set(statuses(seen)) == {"none"}
+    looks = 6 + 6  # six frames in a row, then every fifth of 40
+    assert len(calls) <= 2 * (looks + 3)  # twice if the contrast is low; three turns, once
+
+
+def test_grey_frames(portrait):
+    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in portrait.frames[:6]]
+    np.testing.assert_allclose(middle(follow(grey)), middle(follow(portrait.frames[:6])), atol=1)

@@ -148,6 +148,8 @@ def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:
     Returns:
         The file written; one of an earlier run is replaced.
     """
+    import pandas as pd
+
     stamp = {"hardware": hardware(), **provenance()}
     del stamp["device"]  # the hardware says more
     columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]

@@ -82,8 +82,12 @@ def test_grey_images_are_searched_too():
 
 
 def test_yunet(shared_file):
-    detector = YunetDetector(shared_file("models/face_detection_yunet_2023mar.onnx"))
+    weights = shared_file("models/face_detection_yunet_2023mar.onnx")
+    detector = YunetDetector(weights)
     faces = search(detector, PHOTO).faces
+    plain = cv2.FaceDetectorYN.create(str(weights), "", PHOTO.shape[1::-1])
+    _, rows = plain.detect(cv2.cvtColor(PHOTO, cv2.COLOR_RGB2BGR))
+    np.testing.assert_allclose(faces.scores[0], rows[0, 14], atol=1e-5)
     np.testing.assert_allclose(faces.landmarks[0, :2], EYES, atol=6)
     assert len(detector(np.zeros((200, 200, 3), np.uint8))) == 0
 

@@ -105,6 +105,7 @@ def test_covered_frames(move_portrait, cover):
     assert not clip.frames[12:22].any()
     assert clip.frames[5:8].any(axis=(1, 2, 3)).all()
     assert clip.status[-1] == "track"
+    assert clip.settings["notes"] == []  # what covers a face is never fitted, so nothing is refused
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "luma"])

@@ -14,9 +14,9 @@ from micromacro.video import write_video
 SEED = 4  # of the scene
 LABELS = {
     "stabilised": "stabilised",
-    "per_frame": "detected in each frame",
-    "first_frame": "one transform per film",
-    "aligned": "tracked",
+    "per_frame": "per_frame: detected anew",
+    "first_frame": "first_frame: one transform",
+    "aligned": "aligned: tracked",
 }
 
 

@@ -105,7 +105,11 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 def _add_faces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", metavar="VIDEO", help="a video file or a folder of images")
     parser.add_argument("out", metavar="OUT", help="a folder, or a name in .npz")
-    parser.add_argument("--mode", default="stabilised", help="aligned, stabilised, first_frame …")
+    parser.add_argument(
+        "--mode",
+        default="stabilised",
+        help="stabilised (default), aligned, first_frame or per_frame",
+    )
     parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (224)")
     parser.add_argument("--backend", default="mtcnn", help="mtcnn (default) or yunet")
     parser.add_argument("--weights", help="file of the detector's weights, where it needs one")

@@ -189,7 +189,7 @@ def status_timeline(ax: Axes, clip) -> Axes:
         )
         named.add(kind)
     for cut in np.flatnonzero(np.diff(shot)) + 1:
-        ax.axvline(cut, color=COLOURS[5], linewidth=2.5)
+        ax.axvline(cut, ymax=0.72, color=COLOURS[5], linewidth=2.5)
         ax.annotate("cut", (cut, 0.5), ha="center", va="bottom", color=COLOURS[5])
     ax.set(yticks=[], ylim=(-0.5, 0.8), xlim=(0, len(status)), xlabel="frame")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4)

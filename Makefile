@@ -24,7 +24,7 @@ help:
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
-	@echo "make clean       remove .venv, caches and unfinished runs; finished runs stay"
+	@echo "make clean       remove .venv and caches; runs and their units stay"
 
 env: .venv/.ready
 

@@ -223,12 +223,15 @@ def test_a_bad_parameters_cell_is_named(root, parameters, message):
     assert message in str(caught.value)
 
 
-def test_values_of_the_right_type_fit(root):
+def test_values_of_the_right_type_fit(root, monkeypatch):
     path = write_notebook(root, "00_good")
     for params in ({"N": 5}, {"RATE": 2}, {"RATE": 0.5}, {"SEEDS": [1]}, {"SEEDS": "all"}):
         values = course.injected([path], "full", params, root)
         assert values == {path: {"PROFILE": "full", **params, "OUT": str(root)}}
     real = {"DATASET": "casme2"}
+    with pytest.raises(BadInput, match="no adapter"):
+        course.injected([path], "paper", real, root)
+    monkeypatch.setattr(course, "ADAPTERS", ("synthetic", "casme2"))
     assert course.injected([path], "paper", real, root)[path]["DATASET"] == "casme2"
 
 

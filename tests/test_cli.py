@@ -141,3 +141,17 @@ def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
     monkeypatch.setattr(batch, "reproduce", interrupt)
     assert cli.main(["reproduce"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_wrong_arguments_are_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["faces", "a.mp4", "out", "--size", "abc"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--size" in said
+
+
+def test_a_newline_in_a_name_keeps_the_message_on_one_line(tmp_path, capsys):
+    assert cli.main(["faces", str(tmp_path / "a\nb.mp4"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -421,6 +421,23 @@ def test_a_file_cut_in_the_middle_raises_at_the_break(tmp_path, capfd, name):
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_mp4_cut_between_two_packets_is_refused(tmp_path):
+    """FFmpeg reads it without a word; only the header still knows the full length."""
+    path = tmp_path / "cut.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        noise = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        for i in range(60):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, i, 1), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        starts = sorted(p.pos for p in container.demux() if p.pos is not None)
+    path.write_bytes(path.read_bytes()[: starts[30]])
+    bad_input(lambda: list(read_frames(path)), "cut.mp4", "cut short after")
+
+
 def test_damage_that_ffmpeg_would_conceal_is_refused(tmp_path):
     rows, columns = np.mgrid[:96, :128]
     film = (127 + 60 * np.sin((columns + 3 * i) / 9) + 50 * np.cos(rows / 7) for i in range(20))

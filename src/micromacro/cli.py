@@ -3,9 +3,11 @@
 import argparse
 import ast
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from micromacro import __version__
 from micromacro.errors import BadInput
@@ -31,8 +33,10 @@ _EXAMPLES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
     arguments = _parser().parse_args(argv)
-    if argv is None and "MAKELEVEL" in os.environ:  # started by make: end with it, even by SIGKILL
-        kill_with_parent(os.getppid())
+    if argv is None:  # a process of its own, not a call
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up on the way out
+        if "MAKELEVEL" in os.environ:  # started by make: end with it, even by SIGKILL
+            kill_with_parent(os.getppid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything heavy is imported
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -46,8 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="micromacro",
         description="Micro & Macro: five papers on motion and emotion in faces.",
         epilog="exit status: 0 done, 1 something failed, 2 bad input",
@@ -166,7 +177,8 @@ def _words(text: str | None) -> list[str] | None:
 def _parameter(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise BadInput(f"--param {text}", "not NAME=VALUE", "write for instance --param SEEDS=3")
+        remedy = 'write for instance --param "SEEDS=[1, 2]"'
+        raise BadInput(f"--param {text}", "not NAME=VALUE", remedy)
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

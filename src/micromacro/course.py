@@ -11,6 +11,7 @@ from micromacro.errors import BadInput
 from micromacro.rows import project_root
 
 PROFILES = ("smoke", "full", "paper")
+ADAPTERS = ("synthetic",)  # grows with the systems
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
 _RESERVED = ("PROFILE", "OUT")  # what the batch itself sets
 
@@ -99,6 +100,10 @@ def _fit(path: Path, profile: str, params: Mapping, defaults: Mapping, out: Path
     if profile == "paper" and {**defaults, **mine}.get("DATASET") == "synthetic":
         remedy = "give DATASET and DATA_ROOT of the licensed data, or choose the profile full"
         raise BadInput("profile paper", "needs a real data set", remedy)
+    dataset = {**defaults, **mine}.get("DATASET", "synthetic")
+    if dataset not in ADAPTERS:
+        remedy = f"choose among {', '.join(ADAPTERS)}"
+        raise BadInput(f"DATASET {dataset}", "there is no adapter for it yet", remedy)
     return {"PROFILE": profile, **mine, "OUT": str(out)}
 
 

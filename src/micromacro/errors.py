@@ -14,4 +14,4 @@ class BadInput(ValueError):
     """
 
     def __init__(self, what: object, fault: str, remedy: str):
-        super().__init__(f"{what}: {fault}; {remedy}")
+        super().__init__(" ".join(f"{what}: {fault}; {remedy}".split("\n")))

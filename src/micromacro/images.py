@@ -56,7 +56,9 @@ def load_image(file: Path, pixels: Pixels) -> np.ndarray:
             with Image.open(file) as opened:
                 image = _eight_bit(file, ImageOps.exif_transpose(opened))
             return np.array(image.convert("RGB" if pixels == "rgb" else "L"))
-    except (OSError, SyntaxError, EOFError) as error:
+    except BadInput:
+        raise
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         fault = f"not an image, or damaged ({type(error).__name__})"
         raise BadInput(file, fault, "replace or remove the file") from error
 

@@ -273,8 +273,8 @@ def decode(path: Path, container, stream) -> Iterator[av.VideoFrame | av.AudioFr
                 n_frames += 1
     except av.FFmpegError as error:
         raise _damaged(path, n_frames, error.strerror) from error
-    # Matroska ends silently where it is cut, while its header still names the full length.
-    if container.duration and container.format.name == "matroska,webm":
+    # Cut between two packets these end silently, while their header still names the full length.
+    if container.duration and container.format.name.startswith(("matroska", "mov,mp4")):
         declared_s = container.duration / av.time_base
         if end_s < declared_s - max(SHORTFALL_S, 0.05 * declared_s):
             raise _damaged(path, n_frames, f"{end_s:.2f} s of {declared_s:.2f} s")

@@ -78,15 +78,29 @@ def test_nothing_is_half_written(film, tmp_path, monkeypatch):
 
 def test_other_peoples_files_are_kept(film, tmp_path):
     np.savez(tmp_path / "x.npz", a=1)
-    with pytest.raises(BadInput, match="no FaceClip"):
+    with pytest.raises(BadInput, match="not ours"):
         export_faces(film, tmp_path / "x.npz")
     (tmp_path / "y_aligned.mp4").write_bytes(film.read_bytes())
     with pytest.raises(BadInput, match="film itself"):
         export_faces(tmp_path / "y_aligned.mp4", tmp_path / "y.npz", mode="aligned")
+    (tmp_path / "w.csv").write_text("my own notes")
+    with pytest.raises(BadInput, match="not ours"):
+        export_faces(film, tmp_path / "w.npz")
+    assert (tmp_path / "w.csv").read_text() == "my own notes"
     (tmp_path / "z").write_text("a file, not a folder")
     with pytest.raises(BadInput, match="cannot be written"):
         export_faces(film, tmp_path / "z" / "deep", size=32)
-    assert names(tmp_path) == ["x.npz", "y_aligned.mp4", "z"]
+    assert names(tmp_path) == ["w.csv", "x.npz", "y_aligned.mp4", "z"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(film, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("micromacro.faces.export.save_clip", full)
+    with pytest.raises(BadInput, match="No space left"):
+        export_faces(film, tmp_path / "out", size=32)
+    assert names(tmp_path) == []
 
 
 def make_clip(T, none=(), cuts=(), channels=3):

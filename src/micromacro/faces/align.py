@@ -24,6 +24,7 @@ TEMPLATES = {
     ),
 }
 TEMPLATE_PX = 112
+LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
 LARGEST_OVERSAMPLING = 8
 
@@ -35,16 +36,17 @@ def template_points(template: str | np.ndarray = "arcface", size: int = TEMPLATE
 
     Args:
         template: A name in `TEMPLATES`, or an array (5, 2) of points on a 112-px crop.
-        size: Side of the crop, at least 8; odd sizes work.
+        size: Side of the crop, 8 to 2048; odd sizes work.
 
     Returns:
         float64 (5, 2), x y.
 
     Raises:
-        BadInput: Unknown name, wrong shape, or a size below 8.
+        BadInput: Unknown name, wrong shape, or a size out of range.
     """
-    if int(size) != size or size < 8:
-        raise BadInput(f"size {size}", "is not a whole number of at least 8", "use 112 or 224")
+    if not isinstance(size, (int, np.integer)) or not 8 <= size <= LARGEST_PX:
+        fault = f"is not a whole number from 8 to {LARGEST_PX}"
+        raise BadInput(f"size {size}", fault, "use 112 or 224")
     if isinstance(template, str):
         if template not in TEMPLATES:
             names = ", ".join(TEMPLATES)

@@ -71,9 +71,13 @@ def export_faces(
         line = _summary(clip, len(clip) / (time.perf_counter() - began))
         parts = [Path(name) / target.name for target in targets]
         film, sheet, _, npz = parts
-        write_video(film, (np.moveaxis(f, 0, -1) for f in clip.frames), t_s=clip.t_s)
-        contact_sheet(clip, line).save(sheet)
-        save_clip(clip, npz)
+        try:
+            write_video(film, (np.moveaxis(f, 0, -1) for f in clip.frames), t_s=clip.t_s)
+            contact_sheet(clip, line).save(sheet)
+            save_clip(clip, npz)
+        except OSError as error:
+            fault = f"cannot be written ({error.strerror})"
+            raise BadInput(targets[-1].parent, fault, "make room, or choose another OUT") from error
         _move(parts, targets)
     return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{mode}.mp4, _sheet.png"
 
@@ -91,8 +95,9 @@ def _targets(source: Path, out: Path, mode: str) -> list[Path]:
             raise BadInput(target, "is a folder", "choose another OUT")
         if target.exists() and target.samefile(source):
             raise BadInput(target, "is the film itself", "choose another OUT")
-    if targets[-1].exists() and not _is_clip(targets[-1]):
-        raise BadInput(targets[-1], "exists and is no FaceClip", "choose another OUT or remove it")
+    there = [target for target in targets if target.exists()]
+    if there and not _is_clip(targets[-1]):
+        raise BadInput(there[-1], "exists and is not ours", "choose another OUT or remove it")
     return targets
 
 

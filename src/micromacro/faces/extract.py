@@ -1,5 +1,6 @@
 """From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, one frame at a time."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -95,8 +96,12 @@ def extract_faces(
     clip = cropper.clip(name, settings)
     if (clip.status == "none").all():
         fault = f"no face found in {len(clip)} frames"
+        remedy = "give a film with a face of at least 20 pixels"
+        if clip.n_faces.max() > 0:
+            fault = f"none of the {clip.n_faces.max()} face(s) in sight is select={select}"
+            remedy = "choose another one"
         if strict:
-            raise BadInput(name, fault, "give a film with a face of at least 20 pixels")
+            raise BadInput(name, fault, remedy)
         warnings.warn(f"{name}: {fault}; every crop is black", stacklevel=2)
     return clip
 
@@ -203,6 +208,8 @@ def _open(
     if isinstance(source, (str, Path)):
         return str(source), read_frames(source, pixels=pixels, fps=fps), probe(source).n_frames
     film = np.asarray(source)
+    if fps is not None and not 0 < fps < math.inf:
+        raise BadInput(f"fps {fps}", "is not a positive number", "give frames per second")
     colour = film.ndim == 4 and film.shape[3] == 3
     if film.dtype != np.uint8 or not (colour or (film.ndim == 3 and film.shape[2] > 4)):
         fault = f"is {film.dtype} of shape {film.shape}"

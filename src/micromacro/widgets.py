@@ -46,7 +46,7 @@ def film_player(
     factor = ipywidgets.FloatSlider(
         value=factors[0], min=factors[0], max=factors[1], step=0.5, description=factor_label
     )
-    picture = ipywidgets.Image(format="png", height=height, layout={"height": f"{height}px"})
+    picture = ipywidgets.Image(format="png", height=height, layout=_unstretched(height))
     ipywidgets.jslink((play, "value"), (frame, "value"))
 
     def draw(_change=None) -> None:
@@ -60,6 +60,11 @@ def film_player(
     draw()
     controls = ipywidgets.HBox([play, frame, view, factor], layout={"flex_flow": "row wrap"})
     return ipywidgets.VBox([picture, controls])
+
+
+def _unstretched(height: int) -> dict[str, str]:
+    """A box stretches its children to its own width; a picture must keep its shape."""
+    return {"height": f"{height}px", "width": "auto", "align_self": "flex-start"}
 
 
 def exaggerated(frames: np.ndarray, reference: int = 0) -> View:

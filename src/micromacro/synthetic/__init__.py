@@ -3,22 +3,16 @@
 from micromacro.synthetic.anatomy import AUS, FIVE_POINTS, LANDMARKS
 from micromacro.synthetic.face import Face
 from micromacro.synthetic.identity import Identity
-from micromacro.synthetic.script import (
-    EXPRESSIONS,
+from micromacro.synthetic.nuisance import NUISANCES, HeadDrift, Nuisance
+from micromacro.synthetic.performance import (
     FOLD_OVER,
-    NUISANCES,
     Event,
-    HeadDrift,
-    Nuisance,
     Performance,
     exaggerate,
-    macro_event,
-    micro_event,
-    perform,
-    pose,
     px,
     units,
 )
+from micromacro.synthetic.script import EXPRESSIONS, macro_event, micro_event, perform, pose
 
 __all__ = [
     "AUS",

@@ -9,32 +9,11 @@ from micromacro.errors import BadInput
 from micromacro.synthetic.anatomy import AUS
 from micromacro.synthetic.nuisance import NUISANCES, HeadDrift, Nuisance, disturb, drift_head
 from micromacro.synthetic.performance import (
-    FOLD_OVER,
     Event,
     Performance,
     check_fold_over,
     envelope,
-    exaggerate,
-    px,
-    units,
 )
-
-__all__ = [
-    "EXPRESSIONS",
-    "FOLD_OVER",
-    "NUISANCES",
-    "Event",
-    "HeadDrift",
-    "Nuisance",
-    "Performance",
-    "exaggerate",
-    "macro_event",
-    "micro_event",
-    "perform",
-    "pose",
-    "px",
-    "units",
-]
 
 FULL = 0.09
 """Peak (face units) of a fully developed expression; lids, jaw and lips scale with peak / FULL."""

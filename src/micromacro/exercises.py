@@ -83,3 +83,56 @@ def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
         "smoothed landmarks trail the head by that many frames, and the crop with them.",
         "the mean of frames t, t-1, ..., t-(n-1) describes the middle of that stretch.",
     )
+
+
+def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_px: float) -> None:
+    """Notebook 02, exercise 1: what motion does a phase difference mean?
+
+    Args:
+        answer_px: The reader's number, pixels.
+        phase_rad: The phase difference.
+        wavelength_px: Wavelength the band answers to.
+    """
+    _mark(
+        answer_px,
+        _close(-phase_rad * wavelength_px / (2 * np.pi)),
+        "a whole wavelength is a turn of 2 pi, and the phase falls where content moves on.",
+        "solve phase = -2 pi d / wavelength for d; mind the sign.",
+    )
+
+
+def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
+    """Notebook 02, exercise 2: how does the cost of matrix products grow with the side?
+
+    Args:
+        answer: The reader's factor.
+        small: Side of the small frame, px.
+        large: Side of the large frame, px.
+    """
+    _mark(
+        answer,
+        _close((large / small) ** 3),
+        "every product costs N^3 multiply-adds; a Fourier transform would grow less.",
+        "count the multiply-adds of one product of two N x N matrices.",
+    )
+
+
+def check_unwrapping(turns: Callable | None) -> None:
+    """Notebook 02, exercise 3: whole turns that bring jumps back between -pi and pi.
+
+    Args:
+        turns: The reader's function, jumps (N,) in rad to turns (N,) in rad.
+    """
+    jumps = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0])
+
+    def test(answer) -> bool:
+        added = np.asarray(answer(jumps.copy()), dtype=float)
+        whole = np.allclose(added / (2 * np.pi), np.round(added / (2 * np.pi)))
+        return added.shape == jumps.shape and whole and bool(np.all(np.abs(jumps + added) <= np.pi))
+
+    _mark(
+        turns,
+        test,
+        "both directions are mended; the released rule mends only the jumps up.",
+        "np.round(jumps / (2 pi)) counts the turns; take them away.",
+    )

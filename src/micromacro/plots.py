@@ -112,6 +112,37 @@ def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
     return np.clip(128 + gain * change, 0, 255).astype(np.uint8)
 
 
+def signed_picture(values, limit: float) -> np.ndarray:
+    """Grey picture of signed values: mid-grey for 0, black for ``-limit``, white for ``limit``.
+
+    Args:
+        values: ``(H, W)`` numbers; beyond the limit they are clipped.
+        limit: Positive, in the unit of the values.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    return np.clip(127.5 * (1 + np.asarray(values, float) / limit), 0, 255).round().astype(np.uint8)
+
+
+def show_map(ax: Axes, values, limit: float, title: str = "", colourbar: bool = False):
+    """Shows a map of signed values, grey for 0; returns what a colour bar needs.
+
+    Args:
+        ax: Where to draw.
+        values: ``(H, W)`` numbers.
+        limit: Values shown black and white, in the unit of the values.
+        title: Say what it is, and the unit unless a colour bar does.
+        colourbar: Draw a colour bar of its own.
+    """
+    shown = ax.imshow(np.asarray(values, float), vmin=-limit, vmax=limit)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if colourbar:
+        ax.figure.colorbar(shown, ax=ax)
+    return shown
+
+
 def arrows(ax: Axes, flow_px, step: int = 8, magnify: float = 1.0, **kwargs) -> Axes:
     """Draws a motion field as arrows over the image that ``ax`` already shows.
 

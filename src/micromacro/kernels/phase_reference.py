@@ -1,0 +1,100 @@
+"""Phase differences by the Fourier transform, float64: slow, plain, trusted."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from micromacro.kernels.phase_tables import blur_taps, lanczos
+from micromacro.kernels.steerable import band_pass, lobe
+
+EPS = 1e-10
+"""Keeps 0/0 away where a frame is flat. It acts on the product of two amplitudes of images in
+[0, 1], so it gates what has an amplitude below about 1e-5."""
+
+CLIP_RAD = 5 * math.pi  # the released code clips here; only its own unwrapping can get so far
+
+
+def bands_reference(frames: torch.Tensor, level: int, orientations: int) -> torch.Tensor:
+    """Complex bands of mirrored frames.
+
+    Args:
+        frames: float64 (..., H, W) in [0, 1].
+        level: 1 is the finest.
+        orientations: K.
+
+    Returns:
+        complex128 (..., K, h, w). Level j has the gain 4^(j-1), which a transform back from the
+        cropped spectrum brings along and which every phase difference cancels.
+    """
+    H, W = frames.shape[-2:]
+    wide = torch.cat([frames, frames.flip(-1)], -1)
+    spectrum = torch.fft.fft2(torch.cat([wide, wide.flip(-2)], -2))
+    fy = 2 * torch.fft.fftfreq(2 * H, dtype=torch.float64, device=frames.device)[:, None]
+    fx = 2 * torch.fft.fftfreq(2 * W, dtype=torch.float64, device=frames.device)[None]
+    radial, step = band_pass(torch.hypot(fx, fy), level), 2 ** (level - 1)
+    bands = [
+        torch.fft.ifft2(spectrum * radial * lobe(fx, fy, b, orientations))[..., :H:step, :W:step]
+        for b in range(orientations)
+    ]
+    return torch.stack(bands, -3) * step**2
+
+
+def phase_difference_reference(
+    frames: torch.Tensor,
+    *,
+    levels: Sequence[int] = (1, 2),
+    orientations: int = 2,
+    blur_sigma: float = 2.0,
+    center: bool = True,
+    size: int | tuple[int, int] | None = None,
+    mode: str = "weighted",
+    legacy_unwrap: bool = False,
+) -> list[torch.Tensor]:
+    """What :func:`~micromacro.kernels.phase_difference` computes, in float64 and step by step.
+
+    Differentiable. Arguments as there, unchecked; the result is float64.
+    """
+    images = frames.double() / 255 if frames.dtype == torch.uint8 else frames.double()
+    if size is not None:
+        H, W = (size, size) if isinstance(size, int) else size
+        by_y, by_x = (lanczos(*n).to(images) for n in zip(images.shape[-2:], (H, W), strict=True))
+        images = by_y @ images @ by_x.T
+    maps = []
+    for level in levels:
+        z = bands_reference(images, level, orientations).movedim(-3, -4)  # (..., K, T, h, w)
+        if legacy_unwrap:
+            d = _released(z, blur_sigma)
+        else:
+            product = z[..., 1:, :, :] * z[..., :-1, :, :].conj()
+            d = _pairwise(product, blur_sigma, mode)
+        d = d - d.mean((-2, -1), keepdim=True) if center else d
+        maps.append(d.clamp(-CLIP_RAD, CLIP_RAD))
+    return maps
+
+
+def _pairwise(product: torch.Tensor, sigma: float, mode: str) -> torch.Tensor:
+    """Blurred phase of conjugate products, (..., h, w) complex to real."""
+    if mode == "arg_of_blur":
+        return torch.atan2(blur(product.imag, sigma), blur(product.real, sigma))
+    weight = product.abs()
+    return blur(weight * product.angle(), sigma) / (blur(weight, sigma) + EPS)
+
+
+def _released(z: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The released rule: unwrap over time, one-sidedly; blur each frame's phase; subtract."""
+    amplitude, phase = z.abs() + EPS, z.angle()
+    step = phase.diff(dim=-3)
+    turns = -2 * math.pi * (step > math.pi).to(step).cumsum(-3)  # never + 2 pi
+    phase = torch.cat([phase[..., :1, :, :], phase[..., 1:, :, :] + turns], -3)
+    return (blur(amplitude * phase, sigma) / blur(amplitude, sigma)).diff(dim=-3)
+
+
+def blur(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur with zeros beyond the border, (..., h, w)."""
+    taps = blur_taps(sigma).to(maps)
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    flat = F.conv2d(flat, taps.view(1, 1, -1, 1), padding=(len(taps) // 2, 0))
+    flat = F.conv2d(flat, taps.view(1, 1, 1, -1), padding=(0, len(taps) // 2))
+    return flat.view(maps.shape)

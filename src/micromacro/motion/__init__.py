@@ -1,0 +1,1 @@
+"""Motion: the steerable pyramid, optical flow."""

@@ -1,0 +1,367 @@
+"""Phase differences: against a Fourier transform, closed forms, Pillow, NumPy; and what is refused."""
+
+import importlib
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from micromacro.errors import BadInput
+from micromacro.kernels import phase_difference, snippets
+from micromacro.kernels.phase_difference import phase_difference_reference as reference
+from micromacro.kernels.phase_reference import bands_reference
+from micromacro.kernels.phase_tables import blur_matrix, blur_taps, lanczos, phase_tables
+from micromacro.motion.pyramid import analyse
+
+module = importlib.import_module("micromacro.kernels.phase_difference")  # not the function
+
+TIGHT = 1e-5  # rad, what is asked of the float32 path
+
+
+def worst(maps, expected) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(maps, expected, strict=True))
+
+
+# ---- the reference ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("H", "W", "K"), [(16, 16, 1), (16, 24, 2), (20, 12, 3), (24, 32, 4)])
+def test_reference_bands_are_those_of_the_pyramid_on_the_mirrored_frame(drifting, H, W, K):
+    frame = drifting(1, H, W)[0]
+    mirrored = torch.cat([frame, frame.flip(-1)], -1)
+    mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)
+    pyramid = analyse(mirrored, levels=2, orientations=K)
+    for level in (1, 2):
+        bands = bands_reference(frame, level, K)
+        h, w = bands.shape[-2:]
+        theirs = pyramid.bands[level - 1][..., :h, :w]
+        gain = (bands.abs() ** 2).sum() / (bands.conj() * theirs).sum()  # one number, all bands
+        assert (theirs * gain - bands).abs().max() < 1e-12 * bands.abs().max()
+
+
+def test_reference_is_differentiable(drifting):
+    frames = drifting(2, 8, 8).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: reference(x, levels=(1,), blur_sigma=1.0), frames, atol=1e-4, rtol=1e-3
+    )
+
+
+# ---- matrix products against the reference ------------------------------------------------------
+
+SHAPES = [
+    ((6, 48, 48), {}),
+    ((3, 30, 30), {}),
+    ((2, 16, 44), {"levels": (2,), "orientations": 3}),
+    ((5, 24, 16), {"levels": (2, 1, 3), "orientations": 4}),
+    ((2, 3, 2, 20, 20), {"orientations": 1}),
+    ((2, 4, 112, 64), {"orientations": 5, "blur_sigma": 1.0}),
+    ((150, 16, 16), {"blur_sigma": 3.0}),
+]
+
+
+@pytest.mark.parametrize("variant", [{}, {"mode": "arg_of_blur"}, {"center": False}])
+@pytest.mark.parametrize(("shape", "options"), SHAPES)
+def test_products_equal_the_fourier_form(drifting, shape, options, variant):
+    *lead, T, H, W = shape
+    clips = [drifting(T, H, W, seed=seed) for seed in range(math.prod(lead))]
+    frames = torch.stack(clips).reshape(shape).float()
+    assert worst(phase_difference(frames, **options, **variant), reference(frames, **options, **variant)) < TIGHT  # fmt: skip
+
+
+def test_products_are_exact_in_float64(drifting):
+    """Nothing but rounding separates the two forms: the constants are right to 1e-12."""
+    for N, M, K in ((16, 16, 2), (30, 20, 3), (48, 64, 4), (64, 112, 5), (12, 12, 1)):
+        frames = drifting(2, N, M)
+        tables = phase_tables((N, M), (N, M), (1, 2), K, 2.0, dtype=torch.float64)
+        coefficients = module._transform(frames[None], tables, in_float64)
+        for level, matrices in zip((1, 2), tables.levels, strict=True):
+            z = torch.complex(*module._bands(coefficients, matrices, in_float64)).transpose(0, 1)
+            expected = bands_reference(frames, level, K)
+            assert (z - expected).abs().max() < 1e-12 * expected.abs().max()
+
+
+def in_float64(_name: str, *shape: int) -> torch.Tensor:
+    """Scratch memory for float64."""
+    return torch.empty(shape, dtype=torch.float64)
+
+
+def test_a_dark_picture_of_low_contrast_keeps_its_precision(drifting):
+    frames = (0.9 + 0.02 * (drifting(4, 48, 48) - 0.5)).float()
+    assert worst(phase_difference(frames), reference(frames)) < TIGHT
+
+
+def test_blocks_do_not_show(drifting, monkeypatch):
+    frames = torch.stack([drifting(23, 16, 16, seed=s) for s in range(3)]).float()
+    whole = phase_difference(frames)
+    for n in (4, 5, 7, 22, 23, 24, 50):
+        monkeypatch.setitem(module.PIXELS_AT_ONCE, "cpu", n * 256)
+        assert worst(phase_difference(frames), whole) < 1e-6
+
+
+def test_a_batch_equals_its_clips(drifting):
+    frames = torch.stack([drifting(5, 16, 16, seed=s) for s in range(4)]).float()
+    together = phase_difference(frames)
+    for i, clip in enumerate(frames):
+        assert worst([m[i] for m in together], phase_difference(clip)) < 1e-6
+
+
+# ---- what the numbers mean ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("band", [0, 1])
+@pytest.mark.parametrize("shift_px", [-1.3, -0.05, 0.01, 0.4])
+def test_a_grating_gives_the_closed_form(level, band, shift_px):
+    """Content that moves right (down) by d gives -2 pi d / wavelength in band 0 (1)."""
+    wavelength = 2 ** (level + 1)
+    place = torch.arange(48, dtype=torch.float64)
+    moved = torch.stack([place, place - shift_px])
+    wave = 0.5 + 0.3 * torch.cos(2 * math.pi * moved / wavelength + 0.7)
+    frames = wave[:, None, :].expand(2, 48, 48) if band == 0 else wave[:, :, None].expand(2, 48, 48)
+    (maps,) = phase_difference(frames.float(), levels=(level,), center=False)
+    n = maps.shape[-1]
+    inside = maps[band, 0, n // 3 : -n // 3, n // 3 : -n // 3]
+    expected = torch.tensor(-2 * math.pi * shift_px / wavelength)
+    # The mirror folds the grating at the edge; what leaks from there is below one per cent.
+    assert torch.allclose(inside, expected, rtol=0.01, atol=2e-4)
+    other = maps[1 - band, 0]
+    assert other.abs().max() < 0.05  # nothing varies there: amplitude noise alone
+
+
+def test_gain_and_offset_of_a_frame_do_not_matter(drifting):
+    frames = drifting(3, 32, 32).float()
+    changed = frames * torch.tensor([1.0, 0.7, 1.2])[:, None, None]
+    changed += torch.tensor([0.0, 0.2, -0.1])[:, None, None]
+    assert worst(phase_difference(changed), phase_difference(frames)) < 1e-5
+
+
+def test_centering_removes_the_mean_of_each_map(drifting):
+    frames = drifting(3, 32, 32).float()
+    plain, centred = phase_difference(frames, center=False), phase_difference(frames)
+    assert all(m.mean((-2, -1)).abs().max() < 1e-6 for m in centred)
+    assert worst([m - m.mean((-2, -1), keepdim=True) for m in plain], centred) < 1e-6
+
+
+def test_a_flat_picture_and_a_still_one_give_zero(drifting):
+    assert all((m == 0).all() for m in phase_difference(torch.full((3, 16, 16), 0.4)))
+    still = drifting(1, 16, 16).float().expand(4, 16, 16)
+    assert all(m.abs().max() < 1e-6 for m in phase_difference(still))
+
+
+def test_both_modes_agree_to_third_order(drifting):
+    for motion, apart in ((0.02, 1e-5), (0.2, 1e-2)):
+        frames = drifting(2, 48, 48, (motion, -motion)).float()
+        assert worst(phase_difference(frames, mode="arg_of_blur"), phase_difference(frames)) < apart
+
+
+def test_the_first_pixel_of_every_level_lies_on_the_first_pixel_of_the_frame():
+    """Level 2 samples pixels 0, 2, 4, ... : the same phase, at twice the sampling."""
+    frames = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(3)).double()
+    fine = bands_reference(frames, 2, 2)
+    wide = torch.cat([frames, frames.flip(-1)], -1)
+    pyramid = analyse(torch.cat([wide, wide.flip(-2)], -2), levels=2, orientations=2)
+    ratio = pyramid.bands[1][..., :8, :8] / fine
+    assert (ratio - ratio[0, 0, 0, 0]).abs().max() < 1e-9
+
+
+# ---- input --------------------------------------------------------------------------------------
+
+
+def test_uint8_equals_the_same_values_as_floats(drifting):
+    frames = (drifting(4, 32, 32) * 255).round().byte()
+    assert worst(phase_difference(frames), phase_difference(frames / 255)) < 1e-5
+
+
+def test_strides_do_not_matter(drifting):
+    frames = drifting(6, 32, 48).float()
+    views = [frames[::2], frames.flip(-1), frames.transpose(-1, -2), frames[:, ::2, 1:33]]
+    views += [frames[:1].expand(3, 32, 48), frames.byte()[:, :, ::3]]
+    for view in views:
+        assert worst(phase_difference(view), phase_difference(view.contiguous())) == 0
+
+
+def test_input_is_left_alone_and_may_be_a_leaf_or_an_inference_tensor(drifting):
+    frames = drifting(3, 16, 16).float()
+    kept = frames.clone()
+    maps = phase_difference(frames.requires_grad_())
+    assert torch.equal(frames, kept)
+    assert not maps[0].requires_grad
+    with torch.inference_mode():
+        inside = phase_difference(kept * 1.0)
+    assert worst(inside, maps) == 0
+
+
+def test_an_empty_batch_gives_empty_maps():
+    one, two = phase_difference(torch.zeros(0, 3, 16, 20))
+    assert one.shape == (0, 2, 2, 16, 20)
+    assert two.shape == (0, 2, 2, 8, 10)
+
+
+@pytest.mark.parametrize("order", [(112, 48), (64, 48), (50, 64), (16, 16)])
+def test_the_resize_is_pillows(order):
+    n_from, n_to = order
+    image = torch.rand(n_from, n_from, generator=torch.Generator().manual_seed(0))
+    theirs = Image.fromarray(image.numpy()).resize((n_to, n_to), Image.LANCZOS)
+    matrix = lanczos(n_from, n_to).float()
+    assert np.abs((matrix @ image @ matrix.T).numpy() - np.asarray(theirs)).max() < 2e-6
+
+
+def test_the_resize_is_folded_in(drifting):
+    frames = drifting(3, 56, 112).float()
+    by_y, by_x = lanczos(56, 32).float(), lanczos(112, 48).float()
+    resized = by_y @ frames @ by_x.T
+    assert worst(phase_difference(frames, size=(32, 48)), phase_difference(resized)) < TIGHT
+    square = phase_difference(frames, size=32)
+    assert worst(square, reference(frames, size=32)) < TIGHT
+    assert square[0].shape == (2, 2, 32, 32)
+
+
+def test_the_blur_is_scipys():
+    from scipy.ndimage import gaussian_filter
+
+    image = np.random.default_rng(0).random((20, 31))
+    theirs = gaussian_filter(image, 2.0, mode="constant", truncate=2.5)
+    ours = blur_matrix(20, 2.0).numpy() @ image @ blur_matrix(31, 2.0).numpy()
+    assert np.abs(ours - theirs).max() < 1e-12
+    assert len(blur_taps(2.0)) == 11
+    assert blur_taps(0).tolist() == [1]
+
+
+# ---- the released rule --------------------------------------------------------------------------
+
+
+def one_sided_unwrap(phase: np.ndarray) -> np.ndarray:
+    """NumPy's unwrapping over axis 0, but with C's remainder, which keeps the sign."""
+    step = np.diff(phase, axis=0)
+    wrapped = np.fmod(step + np.pi, 2 * np.pi) - np.pi
+    wrapped[(wrapped == -np.pi) & (step > 0)] = np.pi
+    correction = wrapped - step
+    correction[np.abs(step) < np.pi] = 0
+    return np.concatenate([phase[:1], phase[1:] + correction.cumsum(0)])
+
+
+def test_the_released_rule_repairs_one_side_only(drifting):
+    """The rule written with NumPy and SciPy, from the bands on."""
+    from scipy.ndimage import gaussian_filter
+
+    frames = drifting(9, 24, 24, (1.1, -0.7))
+    for level, ours in zip(
+        (1, 2), phase_difference(frames.float(), legacy_unwrap=True), strict=True
+    ):
+        z = bands_reference(frames, level, 2).numpy()  # (T, K, h, w)
+        phase, weight = one_sided_unwrap(np.angle(z)), np.abs(z) + 1e-10
+        blur = [gaussian_filter(m, (0, 0, 2, 2), mode="constant", truncate=2.5) for m in (weight * phase, weight)]  # fmt: skip
+        d = np.diff(blur[0] / blur[1], axis=0)
+        d = d - d.mean((-2, -1), keepdims=True)
+        assert np.abs(d.swapaxes(0, 1) - ours.numpy()).max() < 2e-4  # a wrap is a step of 6.28
+        assert np.abs(np.unwrap(np.angle(z), axis=0) - phase).max() > 6  # and it does leave some
+
+
+def test_the_released_rule_depends_on_the_window_and_ours_does_not(drifting):
+    frames = drifting(14, 24, 24, (0.9, 0.8)).float()
+    later = slice(4, None)
+    ours, theirs = ({}, {"legacy_unwrap": True})
+    for options, same in ((ours, True), (theirs, False)):
+        long, short = (
+            phase_difference(frames, **options),
+            phase_difference(frames[later], **options),
+        )
+        apart = worst([m[:, later] for m in long], short)
+        assert (apart < 1e-6) == same
+
+
+def test_the_released_rule_misreads_a_motion_of_a_twentieth_of_a_pixel(drifting):
+    """The finding of notebook 02: correlation with the true velocity."""
+    rng = np.random.default_rng(0)
+    t = np.arange(13)
+    scores = {True: [], False: []}
+    for seed in range(6):
+        path = 0.05 * np.sin(2 * np.pi * (t / 12 * rng.uniform(1, 2) + rng.uniform()))
+        frames = torch.cat([drifting(1, 32, 32, (0, 0), seed=seed)] * 13)
+        y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+        bump = torch.exp(-((y - 16) ** 2 + (x - 16) ** 2) / 32).double()
+        moved = drifting(1, 32, 32, (0, 0), seed=seed)
+        slope = torch.gradient(moved[0], dim=0)[0]
+        frames = frames - bump * slope * torch.from_numpy(path)[:, None, None]
+        for legacy in scores:
+            (maps,) = phase_difference(frames.float(), levels=(1,), legacy_unwrap=legacy)
+            response = maps[1, :, 12:20, 12:20].mean((-2, -1)).numpy()
+            scores[legacy].append(abs(np.corrcoef(response, np.diff(path))[0, 1]))
+    assert np.mean(scores[False]) > 0.99
+    assert np.mean(scores[True]) < 0.8
+
+
+# ---- snippets -----------------------------------------------------------------------------------
+
+
+def test_snippets_are_views_of_the_maps(drifting):
+    (maps,) = phase_difference(drifting(20, 16, 16).float(), levels=(1,))
+    windows = snippets(maps, 12, stride=3)
+    assert windows.shape == (3, 2, 12, 16, 16)
+    assert windows.untyped_storage().data_ptr() == maps.untyped_storage().data_ptr()
+    for i, window in enumerate(windows):
+        assert torch.equal(window, maps[:, 3 * i : 3 * i + 12])
+    batch = maps.expand(4, 5, *maps.shape)
+    assert torch.equal(snippets(batch)[2, 3], snippets(maps))
+    for options in ({"length": 20}, {"length": 0}, {"stride": 0}):
+        with pytest.raises(BadInput, match="at least"):
+            snippets(maps, **options)
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+GOOD = torch.full((3, 16, 16), 0.5)
+BAD = {
+    "indivisible": (torch.zeros(3, 16, 18), {"levels": (1, 2, 3)}, "multiples of 4"),
+    "odd": (torch.zeros(3, 17, 16), {"levels": (1,)}, "17 x 16 px"),
+    "small": (torch.zeros(3, 6, 6), {}, "at least 8"),
+    "no pixels": (torch.zeros(3, 0, 0), {}, "at least 8"),
+    "one frame": (GOOD[:1], {}, "give at least two"),
+    "no frame": (GOOD[:0], {}, "give at least two"),
+    "flat": (GOOD[0], {}, "no time"),
+    "array": (GOOD.numpy(), {}, "torch tensor"),
+    "nan": (GOOD.index_fill(0, torch.tensor(1), float("nan")), {}, "NaN or infinity"),
+    "infinite": (GOOD.index_fill(0, torch.tensor(1), float("inf")), {}, "NaN or infinity"),
+    "0..255": (GOOD * 255, {}, "divide 8-bit values by 255"),
+    "double": (GOOD.double(), {}, "float64"),
+    "integers": (GOOD.int(), {}, "int32"),
+    "no level": (GOOD, {"levels": ()}, "levels"),
+    "level 0": (GOOD, {"levels": (0, 1)}, "levels"),
+    "level twice": (GOOD, {"levels": (1, 1)}, "levels"),
+    "no orientation": (GOOD, {"orientations": 0}, "orientations"),
+    "blur": (GOOD, {"blur_sigma": -1.0}, "blur_sigma"),
+    "blur nan": (GOOD, {"blur_sigma": float("nan")}, "blur_sigma"),
+    "mode": (GOOD, {"mode": "mean"}, "weighted, arg_of_blur"),
+    "backend": (GOOD, {"backend": "cuda"}, "auto, gemm"),
+    "both rules": (GOOD, {"mode": "arg_of_blur", "legacy_unwrap": True}, "choose one"),
+    "size": (GOOD, {"size": 15}, "15 x 15"),
+    "triton": (GOOD, {"backend": "triton", "orientations": 3}, "choose backend='gemm'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_one_line(name):
+    frames, options, say = BAD[name]
+    with pytest.raises(BadInput, match=say) as caught:
+        phase_difference(frames, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_check_can_be_left_out():
+    frames = GOOD * 255
+    assert phase_difference(frames, check=False)[0].shape == (2, 2, 16, 16)
+
+
+def test_a_wrong_mask_would_be_seen(drifting, monkeypatch):
+    """The comparison with the Fourier form notices a change of 1e-3 in one weight."""
+    frames = drifting(3, 16, 16).float()
+    tables = phase_tables((16, 16), (16, 16), (1, 2), 2, 2.0)
+    level = tables.levels[0]
+    broken = level.masks.clone()
+    broken[0, 0, 4, 4] *= 1.01
+    wrong = replace(tables, levels=(replace(level, masks=broken), tables.levels[1]))
+    monkeypatch.setattr(module, "phase_tables", lambda *_, **__: wrong)
+    assert worst(phase_difference(frames), reference(frames)) > TIGHT

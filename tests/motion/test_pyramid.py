@@ -1,0 +1,300 @@
+import contextlib
+import dataclasses
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyrtools.pyramids import SteerablePyramidFreq
+
+from micromacro.errors import BadInput
+from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
+
+SIZES = [(64, 64), (32, 80), (41, 41), (37, 59), (50, 24), (45, 30), (8, 13), (97, 16)]
+
+
+def pictures(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def wave(H, W, across, down, phase=0.0):
+    """cos of ``across`` whole waves along x and ``down`` along y."""
+    y, x = torch.meshgrid(torch.arange(H).double(), torch.arange(W).double(), indexing="ij")
+    return torch.cos(2 * math.pi * (across * x / W + down * y / H) + phase)
+
+
+def peak_gain(K):
+    return math.sqrt(4 ** (K - 1) * math.factorial(K - 1) ** 2 / (K * math.factorial(2 * (K - 1))))
+
+
+# --- against pyrtools ---------------------------------------------------------------------------
+
+
+class CentredGrid(types.SimpleNamespace):
+    """numpy as pyrtools sees it, with its one fault mended.
+
+    For an odd side N it takes the frequencies linspace(-1, 1, N + 1)[:-1], so its zero frequency is
+    labelled -1 / N (its own reconstruction uses the right ones, and it warns that odd sizes do not
+    come back). Half a wave, 1 / N, is added.
+    """
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    @staticmethod
+    def linspace(start, stop, count):
+        return np.linspace(start, stop, count) + (1 / (count - 1) if count % 2 == 0 else 0)
+
+
+def oracle(image, levels, K):
+    odd = any(n % 2 for n in image.shape)
+    caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
+    with caught:
+        return SteerablePyramidFreq(image, height=levels, order=K - 1, is_complex=True).pyr_coeffs
+
+
+@pytest.fixture
+def centred_grid(monkeypatch):
+    module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
+    monkeypatch.setattr(module, "np", CentredGrid())
+
+
+@pytest.mark.usefixtures("centred_grid")
+@pytest.mark.parametrize("K", [2, 3, 4, 6])  # it has no complex pyramid of K = 1
+@pytest.mark.parametrize(("H", "W"), SIZES)
+def test_it_is_the_pyramid_of_pyrtools(H, W, K):
+    # One mapping, from the docstring: band -> (-i)^(K-1) HW/(hw) band, low -> HW/(hw) low. Its
+    # masks are read linearly from tables. A chord under a curve of second derivative s is off by
+    # s step^2 / 8: radial ones step by pi / 512 with s = 1, lobes by pi / 1024 with s = K - 1.
+    tolerance = ((math.pi / 512) ** 2 + (K - 1) * (math.pi / 1024) ** 2) / 8  # of the largest value
+    image = pictures(H, W)
+    for levels in {1, max_levels(H, W)}:
+        theirs = oracle(image.numpy(), levels, K)
+        ours = analyse(image, levels=levels, orientations=K)
+        pairs = [(theirs["residual_highpass"], ours.high.numpy())]
+        pairs += [(theirs["residual_lowpass"], ours.low.numpy() * H * W / ours.low.numel())]
+        for j, bands in enumerate(ours.bands):
+            scale = H * W / bands[0].numel() * (-1j) ** (K - 1)
+            pairs += [(theirs[j, b], bands[b].numpy() * scale) for b in range(K)]
+        assert len(pairs) == len(theirs)
+        for due, found in pairs:
+            assert found.shape == due.shape
+            np.testing.assert_allclose(found, due, rtol=0, atol=tolerance * np.abs(due).max())
+
+
+@pytest.mark.parametrize(("H", "W"), [(64, 48), (40, 40)])
+def test_pyrtools_needs_no_mending_for_even_sizes(H, W):
+    theirs = oracle(pictures(H, W).numpy(), 2, 4)
+    ours = analyse(pictures(H, W), levels=2, orientations=4).bands[1]
+    for b in range(4):
+        np.testing.assert_allclose(theirs[1, b], 4 * 1j * ours[b], rtol=0, atol=1e-5)
+
+
+# --- closed forms -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_wave_at_the_peak_has_the_gain_of_the_docstring_at_every_level(level, K):
+    H, W, waves = 48, 64, 32 >> level
+    band = analyse(wave(H, W, waves, 0, 0.7), levels=3, orientations=K).bands[level - 1][0]
+    x = torch.arange(band.shape[-1]).double() / band.shape[-1]
+    due = peak_gain(K) * torch.exp(1j * (2 * math.pi * waves * x + 0.7))
+    torch.testing.assert_close(band, due.expand(band.shape), rtol=0, atol=1e-13)
+    assert round(peak_gain(K), 3) == [1, 1, 0.943, 0.894, 0.855, 0.823][K - 1]
+    assert Pyramid.__doc__.count("(1, 1, 0.943, 0.894, 0.855, 0.823 for K = 1 ... 6)") == 1
+
+
+@pytest.mark.parametrize(("H", "W"), [(48, 64), (45, 77), (53, 41)])
+@pytest.mark.parametrize(("across", "down"), [(9, 0), (7, 5), (7, -6), (0, 8), (-4, 5), (3, 1)])
+def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
+    K, levels = 4, 2
+    pyramid = analyse(wave(H, W, across, down, 0.3), levels=levels, orientations=K)
+    fx, fy = 2 * across / W, 2 * down / H
+    octaves = math.log2(math.hypot(fx, fy))
+
+    def below(j):  # the radial step down, as the paper writes it
+        return math.cos(math.pi / 2 * min(1, max(0, octaves + j + 1)))
+
+    for j, bands in enumerate(pyramid.bands):
+        h, w = bands.shape[-2:]
+        assert (h, w) == (math.ceil(H / 2**j), math.ceil(W / 2**j))
+        y, x = torch.meshgrid(
+            torch.arange(h).double() / h, torch.arange(w).double() / w, indexing="ij"
+        )
+        turn = 2 * math.pi * (across * x + down * y) + 0.3
+        radial = below(j) * math.sqrt(1 - below(j + 1) ** 2)
+        for b in range(K):
+            cosine = math.cos(math.atan2(fy, fx) - math.pi * b / K)
+            side = turn if cosine > 0 else -turn  # the lobe keeps the wave or its mirror image
+            due = radial * peak_gain(K) * abs(cosine) ** (K - 1) * torch.exp(1j * side)
+            torch.testing.assert_close(bands[b], due, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("b", "move"), [(0, (3, 0)), (2, (0, 3)), (0, (-2, 0)), (2, (0, -2))])
+def test_the_phase_falls_when_the_image_moves_along_the_band(b, move):
+    image = wave(64, 64, 8, 0) + wave(64, 64, 0, 8) + 2
+    moved = torch.roll(image, (move[1], move[0]), (0, 1))
+    before, after = (analyse(i, levels=2, orientations=4).bands[1][b] for i in (image, moved))
+    change = torch.angle(after * before.conj())
+    due = torch.full_like(change, -2 * math.pi * sum(move) / 8)
+    torch.testing.assert_close(change, torch.angle(torch.exp(1j * due)), rtol=0, atol=1e-12)
+
+
+def test_adding_to_a_phase_moves_the_image_left():
+    image = wave(32, 64, 16, 0)  # at the peak of level 1: 4 pixels long
+    pyramid = analyse(image, levels=1, orientations=2)
+    turned = dataclasses.replace(pyramid, bands=[pyramid.bands[0] * 1j])  # a quarter of it
+    torch.testing.assert_close(synthesise(turned), torch.roll(image, -1, 1), rtol=0, atol=1e-13)
+
+
+def test_a_constant_is_all_low_and_a_checkerboard_all_high():
+    flat = analyse(torch.full((40, 24), 0.25), levels=2, orientations=3)
+    assert flat.low.shape == (10, 6)
+    assert torch.equal(flat.low, torch.full((10, 6), 0.25))
+    assert all(part.abs().max() < 1e-15 for part in (flat.high, *flat.bands))
+    board = wave(40, 24, 12, 20)
+    split = analyse(board, levels=2, orientations=3)
+    torch.testing.assert_close(split.high, board, rtol=0, atol=1e-13)
+    assert all(part.abs().max() < 1e-15 for part in (split.low, *split.bands))
+
+
+@pytest.mark.parametrize(("H", "W"), SIZES)
+def test_energy_is_kept(H, W):
+    image = pictures(H, W)
+    pyramid = analyse(image, levels=max_levels(H, W), orientations=5)
+
+    def mean_square(part, K=1):
+        return part.abs().square().sum().item() * K / part.numel()
+
+    halves = sum(mean_square(bands, 5) for bands in pyramid.bands) / 2
+    total = mean_square(pyramid.high) + halves + mean_square(pyramid.low)
+    assert total == pytest.approx(mean_square(image), rel=1e-12)
+
+
+# --- there and back -----------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.data(), st.integers(8, 70), st.integers(8, 70), st.integers(1, 7))
+def test_images_come_back(data, H, W, K):
+    levels = data.draw(st.integers(1, max_levels(H, W)))
+    for dtype, atol in ((torch.float64, 1e-13), (torch.float32, 1e-6)):
+        image = pictures(H, W, seed=H, dtype=dtype)
+        back = synthesise(analyse(image, levels=levels, orientations=K))
+        assert back.dtype == dtype
+        torch.testing.assert_close(back, image, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(("H", "W"), [(257, 131), (224, 224)])
+def test_float32_is_the_rounded_float64(H, W):
+    image = pictures(H, W, dtype=torch.float32)
+    single, double = (analyse(i, levels=4, orientations=3) for i in (image, image.double()))
+    torch.testing.assert_close(synthesise(single), image, rtol=0, atol=2e-7)  # two units at 1
+    for a, b in zip((single.low, *single.bands), (double.low, *double.bands), strict=True):
+        assert torch.equal(a, b.to(a.dtype))
+
+
+def test_a_batch_is_its_images_one_by_one():
+    images = pictures(2, 3, 29, 40)
+    together = analyse(images, levels=2, orientations=3)
+    assert together.high.shape == (2, 3, 29, 40)
+    assert [bands.shape for bands in together.bands] == [(2, 3, 3, 29, 40), (2, 3, 3, 15, 20)]
+    assert together.low.shape == (2, 3, 8, 10)
+    for i in np.ndindex(2, 3):
+        alone = analyse(images[i], levels=2, orientations=3)
+        torch.testing.assert_close(together.high[i], alone.high, rtol=0, atol=1e-15)
+        torch.testing.assert_close(together.low[i], alone.low, rtol=0, atol=1e-15)
+        for a, b in zip(together.bands, alone.bands, strict=True):
+            torch.testing.assert_close(a[i], b, rtol=0, atol=1e-15)
+        torch.testing.assert_close(synthesise(together)[i], images[i], rtol=0, atol=1e-14)
+    assert analyse(images[:0], levels=2, orientations=3).low.shape == (0, 3, 8, 10)
+
+
+def test_nan_stays_in_its_image():
+    images = pictures(3, 16, 20)
+    images[1, 4, 5] = math.nan
+    pyramid = analyse(images, levels=2, orientations=2)
+    for part in (pyramid.high, *pyramid.bands, pyramid.low, synthesise(pyramid)):
+        lost = part.isnan().flatten(1)
+        assert lost[1].all()
+        assert not lost[[0, 2]].any()
+
+
+def test_gradients_flow_through_both():
+    image = pictures(1, 8, 9).requires_grad_()
+
+    def parts(image):
+        pyramid = analyse(image, levels=1, orientations=2)
+        return pyramid.high, pyramid.bands[0], pyramid.low
+
+    def whole(high, band, low):
+        return synthesise(Pyramid(high, [band], low))
+
+    assert torch.autograd.gradcheck(parts, image)
+    leaves = [part.detach().requires_grad_() for part in parts(image)]
+    assert torch.autograd.gradcheck(whole, leaves)
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees():
+    images = pictures(2, 45, 64, dtype=torch.float32)
+    here = analyse(images, levels=3, orientations=4)
+    there = analyse(images.cuda(), levels=3, orientations=4)
+    for a, b in zip((here.high, *here.bands), (there.high, *there.bands), strict=True):
+        torch.testing.assert_close(b.cpu(), a, rtol=0, atol=1e-7)
+    torch.testing.assert_close(synthesise(there).cpu(), images, rtol=0, atol=1e-6)
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "levels", "K", "says"),
+    [
+        (torch.zeros(16, 16, dtype=torch.uint8), 1, 2, "images: are torch.uint8"),
+        (torch.zeros(16, 16, dtype=torch.float16), 1, 2, "images: are torch.float16"),
+        (torch.zeros(16, 16, dtype=torch.complex64), 1, 2, "images: are torch.complex64"),
+        (torch.zeros(16), 1, 2, "images: have 1 dimensions"),
+        (torch.zeros(7, 99), 1, 2, "images: are 7 x 99; give at least 8 x 8"),
+        (torch.zeros(16, 0), 1, 2, "images: are 16 x 0"),
+        (torch.zeros(99, 32), 4, 2, "levels: is 4; 99 x 32 pixels carry 1 to 3"),
+        (torch.zeros(99, 32), 0, 2, "levels: is 0"),
+        (torch.zeros(99, 32), 1, 0, "orientations: is 0"),
+    ],
+)
+def test_bad_images_are_refused(images, levels, K, says):
+    with pytest.raises(BadInput) as caught:
+        analyse(images, levels=levels, orientations=K)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    good = analyse(pictures(2, 20, 33), levels=2, orientations=3)
+    fine, coarse = good.bands
+    bad = {
+        "bands[1]: is torch.float64": {"bands": [fine, coarse.abs()]},
+        "bands[1]: has shape (2, 3, 10, 16); the size of high asks (2, K, 10, 17)": {
+            "bands": [fine, coarse[..., :-1]]
+        },
+        "bands[0]: has shape (3, 20, 33)": {"bands": [fine[0], coarse]},
+        "bands[0]: has shape (1, 3, 20, 33)": {"bands": [fine[:1], coarse]},
+        "low: has shape (2, 5, 9); the size of high asks (2, 10, 17)": {"bands": [fine]},
+    }
+    for says, parts in bad.items():
+        with pytest.raises(BadInput) as caught:
+            synthesise(dataclasses.replace(good, **parts))
+        assert str(caught.value).startswith(says)
+
+
+def test_max_levels_leaves_two_waves_at_the_last_peak():
+    for n in range(8, 200):
+        most = max_levels(n, 300)
+        assert n / 2 ** (most + 1) >= 2 > n / 2 ** (most + 2)
+        assert most == max_levels(300, n) == math.floor(math.log2(n)) - 2
+    assert max_levels(7, 300) == max_levels(0, 0) == 0

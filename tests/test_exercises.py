@@ -26,6 +26,17 @@ CASES = [
         two_eye_matrix() * 1.02,
     ),
     (exercises.check_smoothing_delay, (5,), 2, 5),
+    (exercises.check_phase_to_motion, (-0.3, 8.0), 0.38197, -0.38197),
+    (exercises.check_cost_of_size, (48, 112), 12.7, 5.44),
+    (
+        exercises.check_unwrapping,
+        (),
+        lambda jumps: -2 * np.pi * np.round(jumps / (2 * np.pi)),
+        lambda jumps: -2 * np.pi * (jumps > np.pi),  # as released
+    ),
+    (exercises.check_display_gain, (1.3,), 1.127, 1.3),
+    (exercises.check_cosine_with_false_motion, (), 0.707, 0.5),
+    (exercises.check_averaging, (4,), 16, 4),
 ]
 
 

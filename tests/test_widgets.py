@@ -2,11 +2,12 @@
 
 import io
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
-from micromacro.widgets import exaggerated, film_player
+from micromacro.widgets import exaggerated, film_player, live_figure
 
 
 def shown(box) -> np.ndarray:
@@ -47,3 +48,26 @@ def test_views_are_lazy():
 def test_nothing_to_show_is_refused(views, n):
     with pytest.raises(ValueError, match="at least one"):
         film_player(views, n)
+
+
+def test_a_live_figure_is_drawn_anew_and_closed():
+    seen = []
+
+    def draw(**values):
+        seen.append(values)
+        figure, ax = plt.subplots(figsize=(1, 1))
+        ax.axhspan(0, 1, color="black" if values["light"] == "off" else "white")
+        ax.axis("off")
+        return figure
+
+    box = live_figure(draw, how_far=(0.0, 2.0, 0.5, 1.0), light=["on", "off"])
+    bright = shown(box).mean()
+    far, light = box.children[1].children
+    assert (far.description, far.value, light.value) == ("how far", 1.0, "on")
+    light.value = "off"
+    far.value = 1.5
+    assert seen[-1] == {"how_far": 1.5, "light": "off"}
+    assert shown(box).mean() < bright - 50  # a margin stays white
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="control"):
+        live_figure(draw)

@@ -136,3 +136,48 @@ def check_unwrapping(turns: Callable | None) -> None:
         "both directions are mended; the released rule mends only the jumps up.",
         "np.round(jumps / (2 pi)) counts the turns; take them away.",
     )
+
+
+def check_display_gain(answer: float | None, gain: float, gamma: float = 2.2) -> None:
+    """Notebook 03, exercise 1: what a gain of the linear light does to stored grey values.
+
+    Args:
+        answer: The reader's factor.
+        gain: Factor on the linear light.
+        gamma: Exponent of the display; the camera stores the inverse.
+    """
+    _mark(
+        answer,
+        _close(gain ** (1 / gamma), rtol=0.01),
+        "a power law turns a gain into a gain; an offset it turns into something else.",
+        "put gain * L into the camera's formula and divide by what L alone gives.",
+    )
+
+
+def check_cosine_with_false_motion(answer: float | None) -> None:
+    """Notebook 03, exercise 2: cosine of truth plus an orthogonal field of the same norm.
+
+    Args:
+        answer: The reader's number.
+    """
+    _mark(
+        answer,
+        _close(np.sqrt(0.5), rtol=0.01),
+        "as much false motion as true motion still leaves a cosine of 0.71.",
+        "draw the two fields as two sides of a square; the estimate is its diagonal.",
+    )
+
+
+def check_averaging(answer: float | None, reduction: float) -> None:
+    """Notebook 03, exercise 3: how many frames reduce independent noise by a factor?
+
+    Args:
+        answer: The reader's number of frames.
+        reduction: Factor by which the noise shall fall.
+    """
+    _mark(
+        answer,
+        _close(reduction**2),
+        "noise falls with the root of the number; a micro-expression has no frames to spare.",
+        "the standard deviation of a mean of n is 1 / sqrt(n) of that of one.",
+    )

@@ -4,7 +4,9 @@ import io
 from collections.abc import Callable
 
 import ipywidgets
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image as PilImage
 
 from micromacro.plots import to_picture
@@ -60,6 +62,51 @@ def film_player(
     draw()
     controls = ipywidgets.HBox([play, frame, view, factor], layout={"flex_flow": "row wrap"})
     return ipywidgets.VBox([picture, controls])
+
+
+def live_figure(
+    draw: Callable[..., Figure], *, height: int = 320, **controls: tuple | list
+) -> ipywidgets.VBox:
+    """A figure that is drawn anew whenever a control moves.
+
+    Args:
+        draw: Called with one keyword argument per control; returns a figure, which is closed here.
+        height: Height of the picture on the page, CSS pixels.
+        **controls: A list of choices, or (low, high, step, start) of a slider. An underscore in
+            the name is shown as a space.
+
+    Returns:
+        A box whose ``children`` are the picture and the row of controls.
+
+    Raises:
+        ValueError: No control.
+    """
+    if not controls:
+        raise ValueError("live_figure needs at least one control")
+    made = {name: _control(name.replace("_", " "), what) for name, what in controls.items()}
+    picture = ipywidgets.Image(format="png", height=height, layout=_unstretched(height))
+
+    def redraw(_change=None) -> None:
+        figure = draw(**{name: control.value for name, control in made.items()})
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+        picture.value = buffer.getvalue()
+
+    for control in made.values():
+        control.observe(redraw, "value")
+    redraw()
+    row = ipywidgets.HBox(list(made.values()), layout={"flex_flow": "row wrap"})
+    return ipywidgets.VBox([picture, row])
+
+
+def _control(name: str, what: tuple | list) -> ipywidgets.Widget:
+    if isinstance(what, list):
+        return ipywidgets.Dropdown(options=what, description=name)
+    low, high, step, start = what
+    return ipywidgets.FloatSlider(
+        value=start, min=low, max=high, step=step, description=name, continuous_update=False
+    )
 
 
 def _unstretched(height: int) -> dict[str, str]:

@@ -1,0 +1,229 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from micromacro.errors import BadInput
+from micromacro.motion.flow import METHODS, optical_flow
+
+DIS = ("dis_ultrafast", "dis_fast", "dis_medium")
+# Mean endpoint error in px on the texture below at 48 x 51: measured, and a third on top.
+ERROR_AT_1_PX = {"tvl1": 0.04, "dual_tvl1": 0.04, "dis_medium": 0.04}  # the others 0.015
+ERROR_BELOW_1_PX = {"tvl1": 0.10, "dual_tvl1": 0.10, "dis_medium": 0.11}  # the others 0.03
+
+
+def texture(height, width, dx=0.0, dy=0.0, contrast=1.0):
+    """Twelve waves, none shorter than 5 px, moved exactly by (dx, dy)."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:height, :width].astype(float)
+    total = np.zeros((height, width))
+    for _ in range(12):
+        kx, ky, phase = rng.uniform((-0.9, -0.9, 0), (0.9, 0.9, 6.3))
+        total += np.cos(kx * (x - dx) + ky * (y - dy) + phase)
+    return torch.from_numpy(0.5 + contrast * total / 24).float()
+
+
+def error_px(flow, dx, dy):
+    return (flow - torch.tensor((dx, dy)).view(2, 1, 1)).norm(dim=-3).mean().item()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shift", [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)])
+def test_a_shift_is_found_with_its_axis_and_its_sign(method, shift):
+    flow = optical_flow(texture(48, 51), texture(48, 51, *shift), method=method)
+    assert flow.shape == (2, 48, 51)
+    assert flow.dtype == torch.float32
+    assert error_px(flow, *shift) < ERROR_AT_1_PX.get(method, 0.015)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shift", [(0.1, 0.0), (0.3, -0.2)])
+def test_a_shift_below_one_pixel_is_found(method, shift):
+    flow = optical_flow(texture(48, 51), texture(48, 51, *shift), method=method)
+    assert error_px(flow, *shift) < ERROR_BELOW_1_PX.get(method, 0.03)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_flow_belongs_to_the_pixels_of_the_first_image(method):
+    """From 0 on the left to 4 px on the right: where the step lies tells whose pixels are meant."""
+    _, x = np.mgrid[:48, :78].astype(float)
+    came_from = x
+    for _ in range(200):
+        came_from = x - step_px(came_from)
+    second = texture(48, 78, x - came_from)
+    flow = optical_flow(texture(48, 78), second, method=method)[0].numpy()[8:-8, 8:-8]
+    of_first, of_second = (f[8:-8, 8:-8] for f in (step_px(x), x - came_from))
+    # measured 0.03 to 0.10 and 0.12 to 0.18
+    assert np.abs(flow - of_first).mean() < 0.8 * np.abs(flow - of_second).mean()
+
+
+def step_px(x):
+    return 4 / (1 + np.exp(-(x - 39) / 8))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_is_its_pairs_one_by_one(method):
+    shifts = [(0.0, 0.0), (0.2, 0.1), (-1.5, 0.5), (0.0, 0.0)]
+    first = torch.stack([texture(23, 18)] * 4).view(2, 2, 23, 18)
+    second = torch.stack([texture(23, 18, *s) for s in shifts]).view(2, 2, 23, 18)
+    first[1, 1] = second[1, 1] = 0.5  # a flat pair, finished at once
+    flow = optical_flow(first, second, method=method)
+    assert flow.shape == (2, 2, 2, 23, 18)
+    for i, j in np.ndindex(2, 2):
+        alone = optical_flow(first[i, j], second[i, j], method=method)
+        torch.testing.assert_close(flow[i, j], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_image_does_not_move_and_a_flat_one_gives_zero(method):
+    still = optical_flow(texture(40, 33), texture(40, 33), method=method)
+    if method == "farneback":  # is off by up to 0.17 px at the border
+        still = still[:, 8:-8, 8:-8]
+    assert still.abs().max() < 1e-3
+    for one, two in [(0.5, 0.5), (0.0, 0.0), (0.2, 0.9)]:
+        flow = optical_flow(torch.full((24, 24), one), torch.full((24, 24), two), method=method)
+        assert flow.abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(12, 12), (12, 24), (64, 12), (33, 71)])
+def test_small_and_long_images_work(method, shape):
+    flow = optical_flow(texture(*shape), texture(*shape, 1.0, 0.0), method=method)
+    assert error_px(flow, 1.0, 0.0) < 0.12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eight_bit_float_and_double_are_one_image(method):
+    one, two = ((255 * i).round().to(torch.uint8) for i in (texture(24, 24), texture(24, 24, 0.5)))
+    flow = optical_flow(one, two, method=method)
+    torch.testing.assert_close(flow, optical_flow(one / 255, two / 255, method=method))
+    double = optical_flow(one.double() / 255, two.double() / 255, method=method)
+    torch.testing.assert_close(flow, double, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_dis_rounds_to_eight_bit(method):
+    fine = texture(32, 32, contrast=0.2), texture(32, 32, 1.0, contrast=0.2)
+    coarse = [(255 * image).round() / 255 for image in fine]
+    flow, rounded = (optical_flow(*pair, method=method) for pair in (fine, coarse))
+    assert torch.equal(flow, rounded) == (method in DIS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_call_leaves_a_trace_for_the_next(method):
+    """OpenCV's objects adapt themselves to a small image and stay so."""
+    big = texture(112, 112), texture(112, 112, 1.0, 0.0)
+    before = optical_flow(*big, method=method)
+    optical_flow(texture(16, 16), texture(16, 16, 1.0, 0.0), method=method)
+    assert torch.equal(optical_flow(*big, method=method), before)
+
+
+def test_weights_are_made_for_8_bit_so_farneback_is_told_255():
+    one, two = texture(48, 48), texture(48, 48, 0.5, 0.0)
+    images = [(255 * image).numpy() for image in (one, two)]
+    expected = cv2.calcOpticalFlowFarneback(*images, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+    flow = optical_flow(one, two, method="farneback")
+    np.testing.assert_allclose(flow.permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_an_empty_batch_gives_an_empty_flow(method, dtype):
+    empty = torch.zeros(3, 0, 24, 20, dtype=dtype)
+    flow = optical_flow(empty, empty, method=method)
+    assert flow.shape == (3, 0, 2, 24, 20)
+    assert flow.dtype == torch.float32
+
+
+def test_images_are_left_alone_and_give_no_gradient():
+    first, second = texture(24, 24).requires_grad_(), texture(24, 24, 0.5, 0.0)
+    kept = first.detach().clone(), second.clone()
+    flow = optical_flow(first, second)
+    assert not flow.requires_grad
+    assert torch.equal(first.detach(), kept[0])
+    assert torch.equal(second, kept[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("tvl1", {"lambda_": 0.02}),
+        ("tvl1", {"warps": 1, "scales": 2}),
+        ("dual_tvl1", {"median_filtering": 1}),
+        ("dual_tvl1", {"epsilon": 0.001, "outer_iterations": 3, "inner_iterations": 5}),
+        ("farneback", {"winsize": 7}),
+        ("farneback", {"poly_n": 7, "poly_sigma": 1.5}),
+    ],
+)
+def test_settings_reach_the_method(method, settings):
+    pair = texture(32, 32), texture(32, 32, 1.0, 0.5)
+    plain = optical_flow(*pair, method=method)
+    assert not torch.equal(optical_flow(*pair, method=method, **settings), plain)
+
+
+GOOD = torch.full((20, 20), 0.5)
+NAN = GOOD.clone().index_fill(0, torch.tensor(3), torch.nan)
+BAD_IMAGES = {
+    "an array": (GOOD.numpy(), GOOD, "ndarray"),
+    "a row": (GOOD[0], GOOD[0], "shape"),
+    "two shapes": (GOOD, GOOD[:, :19], "same shape"),
+    "broadcast": (GOOD, GOOD[None], "same shape"),
+    "nan": (GOOD, NAN, "second: holds nan"),
+    "infinite": (GOOD / 0, GOOD, "first: holds nan or infinite"),
+    "integers": (GOOD.int(), GOOD.int(), "int32"),
+    "half": (GOOD.half(), GOOD.half(), "float16"),
+    "0-255 float": (255 * GOOD, 255 * GOOD, "values from 127.5"),
+    "z-scored": (GOOD, GOOD - 1, "second: values from -0.5"),
+    "small": (GOOD[:11], GOOD[:11], "at least 12 px"),
+    "small and empty": (GOOD[:0], GOOD[:0], "at least 12 px"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("first", "second", "says"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_bad_images_are_refused_in_one_line(method, first, second, says):
+    with pytest.raises(BadInput, match=says) as refusal:
+        optical_flow(first, second, method=method)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("method", DIS)
+def test_wide_low_images_that_crash_dis_are_refused(method):
+    pair = texture(20, 80), texture(20, 80, 1.0, 0.0)
+    with pytest.raises(BadInput, match="too wide for DIS"):
+        optical_flow(*pair, method=method)
+    assert error_px(optical_flow(*pair), 1.0, 0.0) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"method": "raft"}, "'raft' is unknown; take one of tvl1"),
+        ({"gamma": 0.1}, "gamma: not a setting of tvl1; take tau"),
+        ({"method": "farneback", "tau": 0.1}, "tau: not a setting of farneback"),
+        ({"method": "dis_fast", "winsize": 5}, "winsize: not a setting of dis_fast; give none"),
+        ({"lambda_": 0}, "lambda_: is 0; give a number above 0"),
+        ({"tau": float("nan")}, "tau: is nan"),
+        ({"theta": "0.3"}, "theta: is '0.3'"),
+        ({"epsilon": -1e-3}, "epsilon: is -0.001; give a number of 0 or more"),
+        ({"scale_step": 1.0}, "scale_step: is 1.0; give a number between 0 and 1"),
+        ({"warps": 0}, "warps: is 0; give a whole number"),
+        ({"warps": True}, "warps: is True"),
+        ({"scales": 2.0}, "scales: is 2.0"),
+        ({"method": "dual_tvl1", "median_filtering": 4}, "is 4; give 1, 3 or 5"),
+        ({"method": "farneback", "pyr_scale": 2}, "pyr_scale: is 2"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, says):
+    with pytest.raises(BadInput, match=says) as refusal:
+        optical_flow(GOOD, GOOD, **settings)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS)
+def test_flow_comes_back_on_the_device_of_the_images(method):
+    pair = [image[None].cuda() for image in (texture(48, 51), texture(48, 51, 1.0, 0.0))]
+    flow = optical_flow(*pair, method=method)
+    assert flow.device == pair[0].device
+    assert error_px(flow.cpu(), 1.0, 0.0) < ERROR_AT_1_PX.get(method, 0.015)

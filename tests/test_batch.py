@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from micromacro import batch, course, experiments, headless, run_folder
+from micromacro import batch, course, experiments, headless, run_folder, statistics
 from micromacro.batch import bake, clean, reproduce
 from micromacro.errors import BadInput
 from micromacro.run_folder import RunFolder
@@ -333,8 +333,17 @@ def test_results_are_copied_for_notebooks_that_passed(root):
     (folder / "rows").mkdir(parents=True)
     for name in ("00_good__full__cpu", "01_bad__full__cpu", "00_good__smoke__cpu"):
         (folder / "rows" / f"{name}.csv").write_text(name)
-    batch._copy_rows(folder, ["00_good"], batch._Display(io.StringIO()))
+    claims = root / "data" / "claims.csv"
+    claims.parent.mkdir(exist_ok=True)
+    claims.write_text(
+        "claim,source,contrast,margin,verdict,effect,low,high,n\nx,p. 1,a - b,0.1,,,,,\n"
+    )
+    for name, effect in (("00_good", 0.4), ("01_bad", -0.4)):
+        interval = statistics.Interval(effect, effect - 0.1, effect + 0.1, 8)
+        statistics.hand_over(name, {"x": interval}, folder)
+    batch._keep_results(folder, ["00_good"], batch._Display(io.StringIO()))
     assert [p.name for p in (root / "data" / "results").iterdir()] == ["00_good__full__cpu.csv"]
+    assert "a - b,0.1,holds,0.4,0.3,0.5,8" in claims.read_text()
 
 
 def test_baking_keeps_outputs_and_drops_litter(root):

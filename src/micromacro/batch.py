@@ -12,7 +12,7 @@ from typing import TextIO
 
 import nbformat
 
-from micromacro import course, headless
+from micromacro import course, headless, statistics
 from micromacro.errors import BadInput
 from micromacro.rows import make_writable, project_root, write_atomically
 from micromacro.run_folder import RunFolder
@@ -77,7 +77,7 @@ def reproduce(
         index = run.finish()
         passed = [path.stem for path in paths if run.status(path.stem)["passed"]]
         if write_results:
-            _copy_rows(run.folder, passed, display)
+            _keep_results(run.folder, passed, display)
     display.say(f"{len(passed)} of {len(paths)} passed")
     display.say(str(index))
     return Outcome(len(passed) == len(paths), index)
@@ -177,13 +177,17 @@ def _no_verdict(event: Event, display: "_Display") -> headless.Verdict:
     return headless.Verdict(False, reason, story, max(number - 1, 0), display.seconds(event.index))
 
 
-def _copy_rows(folder: Path, passed: Sequence[str], display: "_Display") -> None:
+def _keep_results(folder: Path, passed: Sequence[str], display: "_Display") -> None:
+    """Rows to data/results, verdicts to data/claims.csv."""
     results = project_root() / "data" / "results"
     make_writable(results)
     for name in passed:
         for path in sorted(folder.glob(f"rows/{name}__full__*.csv")):
             write_atomically(results / path.name, path.read_text(encoding="utf-8"))
             display.say(f"wrote data/results/{path.name}")
+        for path in folder.glob(f"claims/{name}.json"):
+            statistics.write_verdicts(path)
+            display.say(f"judged the claims of {name}: data/claims.csv")
 
 
 def _plain(wish: dict) -> dict:

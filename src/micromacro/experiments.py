@@ -43,6 +43,7 @@ NOT_HASHED = frozenset(
         "report.py",
         "rows.py",
         "run_folder.py",
+        "statistics.py",
         "widgets.py",
         "workers.py",
     ]

@@ -1,0 +1,390 @@
+"""The experiment of notebook 03: phase differences against optical flow, with the motion known.
+
+Two frames of one actor: at rest, and with one action unit at its peak, under a change of light or
+noise. Every method turns them into a field of motion in pixels, from the same input, and is judged
+by the exact flow. All amplitudes and all false motion are pixels of a 48-px face.
+
+Sizes: with 48-px frames every method works at 48 px. With 112-px frames, an aligned crop, the flows
+work at 112 px and the phase methods on the same crop shrunk to 48, as MIMAMO Net does (Deng et al.,
+AAAI 2020). Shrinking averages the sensor noise: that belongs to the comparison.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from micromacro.errors import BadInput
+from micromacro.kernels.local_contrast import local_contrast
+from micromacro.kernels.phase_difference import phase_difference
+from micromacro.motion.flow import optical_flow
+from micromacro.synthetic import AUS as ALL_AUS
+from micromacro.synthetic import NUISANCES, Face, Identity, Performance, units
+from micromacro.synthetic.identity import stream
+
+FACE_PX = 48  # the unit of every reported length, and the size of phase input
+AMPLITUDES_PX = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
+AUS = ("1", "2", "4", "6", "9", "12", "15", "17")
+PHASE = {"phase": (1, 2), "phase_l1": (1,), "phase_l2": (2,)}  # levels whose estimates are averaged
+METHODS = (*PHASE, "farneback", "dis_medium", "tvl1")
+INPUTS = ("raw", "zscore", "local_contrast")
+REACH = 3.0  # of the normalised inputs: -3 becomes 0 and 3 becomes 1; clips about 1 pixel in 1000
+STILL, MOVING = 0.02, 0.25  # parts of the peak: skin below the one rests, above the other moves
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What else changes between the two frames.
+
+    Attributes:
+        gain: Factor on the linear light of the second frame.
+        offset: Added to the linear light of the second frame.
+        light: Added to the light's x and y weights in the second frame.
+        shadow: Depth of a shadow in both frames; its soft edge (10 to 90 % over 13 px) moves 2 px.
+        noise_sd: Sensor noise of both frames, display units.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    light: tuple[float, float] = (0.0, 0.0)
+    shadow: float = 0.0
+    noise_sd: float = 0.0
+
+
+_LIGHT = NUISANCES["hard"].light  # (0.16, 0.08): one standard deviation of the hard recordings
+CONDITIONS = {
+    "clean": Condition(),
+    "noise": Condition(noise_sd=0.01),
+    "gain": Condition(gain=1.3),
+    "offset": Condition(offset=0.06),
+    "light": Condition(light=_LIGHT),
+    "shadow": Condition(shadow=0.4),
+    "all": Condition(1.3, 0.06, _LIGHT, 0.4, 0.008),
+}
+_SHADOW_PX, _SHADOW_SHARP = 2.0, 8.0  # way of the edge; steepness per face unit
+
+
+# ---- frames and truth ---------------------------------------------------------------------------
+
+
+def pairs(
+    seed: int,
+    *,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    amplitudes_px: Sequence[float] = AMPLITUDES_PX,
+    aus: Sequence[str] = AUS,
+    size: int = FACE_PX,
+    split: str = "test",
+    device: str = "cpu",
+) -> torch.Tensor:
+    """Pairs of frames, one for each condition, amplitude and action unit.
+
+    A pair does not depend on which others are asked for.
+
+    Args:
+        seed: Number of the actor; also decides the noise and where the shadow falls.
+        conditions: Names in `CONDITIONS`, C of them.
+        amplitudes_px: Peak displacements >= 0 in pixels of a 48-px face, whatever the size; A.
+        aus: Names in `synthetic.AUS`, U of them.
+        size: Side of the frames in pixels.
+        split: Of the identity.
+        device: Where they are rendered.
+
+    Returns:
+        float32 (C, A, U, 2, size, size), grey, multiples of 1/255 in [0, 1].
+
+    Raises:
+        BadInput: An unknown condition or action unit; an amplitude that is negative or beyond
+            2.6 px, where skin folds over.
+    """
+    play = _play(seed, _known("condition", conditions, CONDITIONS), amplitudes_px, aus)
+    frames = _actor(seed, size, split, device).render(play)
+    return frames.view(len(conditions), len(amplitudes_px), len(aus), 2, size, size)
+
+
+def truth(
+    seed: int,
+    *,
+    amplitudes_px: Sequence[float] = AMPLITUDES_PX,
+    aus: Sequence[str] = AUS,
+    size: int = FACE_PX,
+    split: str = "test",
+    device: str = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The exact motion in `pairs`; light and noise do not change it.
+
+    Args:
+        seed: As for `pairs`, like the others.
+        amplitudes_px: Pixels of a 48-px face.
+        aus: Names.
+        size: Side in pixels.
+        split: Of the identity.
+        device: Where it is computed.
+
+    Returns:
+        flow_px: float32 (A, U, 2, size, size), x y, pixels of these frames, from the resting frame.
+        skin: bool (A, U, size, size), where the person is and flow has a meaning: no background,
+            no eyeballs, no border.
+
+    Raises:
+        BadInput: As `pairs`.
+    """
+    play = _play(seed, ["clean"], amplitudes_px, aus)
+    first = range(0, len(play), 2)
+    flow, valid = _actor(seed, size, split, device).flow(play, first, range(1, len(play), 2))
+    skin = valid & _person(seed, size, split, device)
+    shape = len(amplitudes_px), len(aus)
+    return flow.view(*shape, 2, size, size), skin.view(*shape, size, size)
+
+
+@lru_cache(maxsize=8)
+def _actor(seed: int, size: int, split: str, device: str) -> Face:
+    return Face(Identity.draw(seed, split=split), size=size, colour=False, device=device)
+
+
+@lru_cache(maxsize=8)
+def _person(seed: int, size: int, split: str, device: str) -> torch.Tensor:
+    """Where the person is, bool (H, W): flow is 0 on the background and nowhere else in a nod."""
+    rest = Performance.still(2)
+    nod = replace(rest, shift=torch.tensor([[0.0, 0.0], [0.0, 0.02]]))
+    flow, valid = _actor(seed, size, split, device).flow(nod, 0, 1)
+    return valid & (flow[1] != 0)
+
+
+def _play(seed: int, conditions: Sequence[str], amplitudes_px, aus) -> Performance:
+    """Two frames for each (condition, amplitude, action unit), one after the other."""
+    for amplitude in amplitudes_px:
+        if not amplitude >= 0:
+            raise BadInput(f"amplitude_px={amplitude}", "is not a length", "give 0 or more")
+    shape = (len(conditions), len(amplitudes_px), len(aus), 2)
+    au = torch.zeros(*shape, len(ALL_AUS))
+    peaks = torch.tensor([units(a, FACE_PX) for a in amplitudes_px])
+    for u, name in enumerate(_known("action unit", aus, ALL_AUS)):
+        au[:, :, u, 1, ALL_AUS.index(name)] = peaks
+    light = torch.stack([_light(name, seed) for name in conditions])[:, None, None]
+    gain, offset, direction, shadow, noise_sd = (
+        light.expand(*shape, 9).reshape(-1, 9).split((1, 1, 2, 4, 1), dim=1)
+    )
+    return replace(
+        Performance.still(len(gain)),
+        au=au.flatten(0, -2),
+        gain=gain[:, 0],
+        offset=offset[:, 0],
+        light=direction,
+        shadow=shadow,
+        noise_sd=noise_sd[:, 0],
+        noise_key=_noise_keys(seed, conditions, amplitudes_px, aus),
+    )
+
+
+def _light(name: str, seed: int) -> torch.Tensor:
+    """Gain, offset, light (2), shadow (4) and noise of both frames of a condition, (2, 9)."""
+    c, rng = CONDITIONS[name], stream("phase versus flow", seed)
+    angle, place = rng.uniform(0, 2 * torch.pi), rng.uniform(-0.2, 0.4)
+    half = units(_SHADOW_PX, FACE_PX) / 2
+    first = [1.0, 0.0, 0.0, 0.0, c.shadow, angle, place - half, _SHADOW_SHARP, c.noise_sd]
+    second = [c.gain, c.offset, *c.light, c.shadow, angle, place + half, _SHADOW_SHARP, c.noise_sd]
+    return torch.tensor([first, second])
+
+
+def _noise_keys(seed: int, conditions, amplitudes_px, aus) -> torch.Tensor:
+    """A noise of its own for each frame, by name and not by place, (n, 2)."""
+    names = (
+        f"{condition}/{float(amplitude)}/{au}/{frame}"
+        for condition in conditions
+        for amplitude in amplitudes_px
+        for au in aus
+        for frame in (0, 1)
+    )
+    return torch.tensor([[seed, zlib.crc32(name.encode())] for name in names])
+
+
+# ---- estimates ----------------------------------------------------------------------------------
+
+
+def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
+    """Shrink frames, then normalise them, in the same way for every method.
+
+    "zscore": each frame minus its mean over its standard deviation. "local_contrast": the form of
+    Jarrett et al. with a window of 9 px and sigma 2 px at 48 px, and in proportion at other sizes,
+    so that it spans the same part of a face. From both, [-3, 3] is mapped to [0, 1] and clipped.
+
+    Args:
+        frames: float32 (..., H, W) in [0, 1].
+        inputs: "raw", "zscore" or "local_contrast".
+        size: Side of the result in pixels, at most that of the frames.
+
+    Returns:
+        float32 (..., size, size) in [0, 1].
+
+    Raises:
+        BadInput: Unknown input.
+    """
+    _known("input", [inputs], INPUTS)
+    if frames.shape[-1] != size:
+        flat = frames.reshape(-1, 1, *frames.shape[-2:])
+        flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
+        frames = flat.view(*frames.shape[:-2], size, size)
+    if inputs == "raw":
+        return frames
+    if inputs == "zscore":
+        mean = frames.mean((-2, -1), keepdim=True)
+        frames = (frames - mean) / frames.std((-2, -1), keepdim=True).clamp_min(1 / 255)
+    else:
+        window = 2 * round(4 * size / FACE_PX) + 1
+        frames = local_contrast(frames, sigma=2 * size / FACE_PX, window=window)
+    return (0.5 + frames / (2 * REACH)).clamp_(0, 1)
+
+
+def own_px(method: str, size: int) -> int:
+    """The size at which a method works on frames of a size: 48 at most for the phase methods."""
+    return min(size, FACE_PX) if method in PHASE else size
+
+
+def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Tensor:
+    """The motion from the first frame of each pair to the second.
+
+    Args:
+        frames: float32 (..., 2, H, H) in [0, 1].
+        method: One of `PHASE`, or a method of `optical_flow`.
+        inputs: See `prepare`.
+
+    Returns:
+        flow_px: float32 (..., 2, h, h), x y, pixels of the h-px image on which the method works
+        (`own_px`).
+
+    Raises:
+        BadInput: Unknown method or input.
+    """
+    ready = prepare(frames, inputs, own_px(method, frames.shape[-1]))
+    if method in PHASE:
+        return _phase_flow(ready, PHASE[method])
+    return optical_flow(ready[..., 0, :, :], ready[..., 1, :, :], method=method)
+
+
+def _phase_flow(frames: torch.Tensor, levels: tuple[int, ...]) -> torch.Tensor:
+    """Mean of the levels' estimates, each its phase difference over its slope."""
+    slope = dict(zip((1, 2), slopes_rad_per_px(), strict=True))
+    maps = phase_difference(frames, levels=levels, center=False)
+    fields = [m[..., 0, :, :] / slope[level] for level, m in zip(levels, maps, strict=True)]
+    return sum(_up(f, level) for level, f in zip(levels, fields, strict=True)) / len(levels)
+
+
+def _up(field: torch.Tensor, level: int) -> torch.Tensor:
+    """Bring maps sampled at pixels 0, 2, 4 ... of the frame to every pixel; level 1 is there."""
+    if level == 1:
+        return field
+    h, w = field.shape[-2:]
+    flat = field.reshape(-1, 1, h, w)
+    fine = F.interpolate(flat, (2 * h - 1, 2 * w - 1), mode="bilinear", align_corners=True)
+    fine = F.pad(fine, (0, 1, 0, 1), mode="replicate")  # beyond the last sample
+    return fine.view(*field.shape[:-2], 2 * h, 2 * w)
+
+
+@lru_cache(maxsize=1)
+def slopes_rad_per_px() -> tuple[float, float]:
+    """Phase change per pixel of motion at levels 1 and 2, from three other identities.
+
+    Least squares of the phase difference on the true flow, both axes together, over the skin, at
+    0.5 px and clean. The ideal -2 pi / wavelength (-1.57, -0.79 rad/px) is that of a pure wave;
+    on skin the blur mixes what moves with what rests.
+    """
+    products = torch.zeros(2, 2, dtype=torch.float64)
+    for seed in range(3):
+        which = {"amplitudes_px": (0.5,), "split": "dev"}
+        frames = pairs(seed, conditions=("clean",), **which)[0]
+        flow, skin = truth(seed, **which)
+        for j, change in enumerate(phase_difference(frames, center=False)):
+            step = 2**j
+            where = skin[..., None, ::step, ::step]
+            true = (flow[..., ::step, ::step] * where).double()
+            products[j, 0] += (true * change[..., 0, :, :]).sum()
+            products[j, 1] += (true * true).sum()
+    level_1, level_2 = (products[:, 0] / products[:, 1]).tolist()
+    return level_1, level_2
+
+
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def score(
+    estimate_px: torch.Tensor, flow_px: torch.Tensor, skin: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Compare fields of motion with the truth, over the skin of the person.
+
+    Args:
+        estimate_px: float32 (..., 2, h, h), pixels of the h-px image.
+        flow_px: The same for the truth; broadcasts.
+        skin: bool (..., h, h), where to look; broadcasts.
+
+    Returns:
+        Each (...): `cosine` of the two fields as vectors, 0 where either is 0 everywhere;
+        `false_motion_px`, mean length of the estimate where the truth is below 2 % of its peak, in
+        pixels of a 48-px face; `endpoint_error`, mean length of the difference where the truth is
+        above 25 % of its peak, over the mean length of the truth there.
+    """
+    estimate_px, flow_px = torch.broadcast_tensors(estimate_px, flow_px)
+    estimate_px, flow_px = (f * skin.unsqueeze(-3) for f in (estimate_px, flow_px))
+    dot, norm, true_norm = (
+        (a * b).sum((-3, -2, -1), dtype=torch.float64)
+        for a, b in ((estimate_px, flow_px), (estimate_px, estimate_px), (flow_px, flow_px))
+    )
+    length, true_length, error = (
+        torch.hypot(*f.unbind(-3)) for f in (estimate_px, flow_px, estimate_px - flow_px)
+    )
+    peak = true_length.amax((-2, -1), keepdim=True)
+    rests = skin & (true_length <= STILL * peak)
+    moves = skin & (true_length > MOVING * peak)
+    false = _mean(length, rests) * FACE_PX / estimate_px.shape[-1]
+    return {
+        "cosine": dot / (norm * true_norm).sqrt().clamp_min(1e-12),
+        "false_motion_px": false,
+        "endpoint_error": _mean(error, moves) / _mean(true_length, moves),
+    }
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    total = (values * where).sum((-2, -1), dtype=torch.float64)
+    return total / where.sum((-2, -1))
+
+
+def unit(
+    *,
+    seed: int,
+    size: int = FACE_PX,
+    methods: Sequence[str] = METHODS,
+    inputs: Sequence[str] = INPUTS,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    amplitudes_px: Sequence[float] = AMPLITUDES_PX,
+    aus: Sequence[str] = AUS,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """One actor, as a unit for `experiments.run`.
+
+    Returns:
+        Metrics named "<method>/<input>/<condition>/<amplitude>/<score>", means over the action
+        units; see `score`.
+    """
+    play = {"amplitudes_px": amplitudes_px, "aus": aus, "device": device}
+    frames = pairs(seed, conditions=conditions, size=size, **play)
+    truths = {px: truth(seed, size=px, **play) for px in {own_px(m, size) for m in methods}}
+    scores = {}
+    for method in methods:
+        flow, skin = truths[own_px(method, size)]
+        for kind in inputs:
+            found = score(estimate(frames, method, kind), flow, skin)
+            for name, values in found.items():
+                for condition, row in zip(conditions, values.mean(-1).tolist(), strict=True):
+                    for amplitude, value in zip(amplitudes_px, row, strict=True):
+                        scores[f"{method}/{kind}/{condition}/{amplitude}/{name}"] = value
+    return scores
+
+
+def _known(what: str, names: Sequence[str], among) -> Sequence[str]:
+    for name in names:
+        if name not in among:
+            raise BadInput(f"{what} {name!r}", "is unknown", f"choose from {', '.join(among)}")
+    return names

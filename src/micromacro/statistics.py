@@ -1,0 +1,223 @@
+"""Intervals and verdicts: what a difference between two methods is worth, and what was claimed."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from micromacro.errors import BadInput
+from micromacro.rows import project_root, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where it is used: workers start without it
+
+VERDICTS = ("holds", "reversed", "equal within δ", "undecided", "untestable here")
+
+
+class Interval(NamedTuple):
+    """An effect and the interval that holds the true one with the confidence asked for."""
+
+    effect: float
+    low: float
+    high: float
+    n: int  # pairs, or clusters
+
+
+def paired_interval(
+    a: Sequence[float], b: Sequence[float], *, level: float = 0.95, ratio: bool = False
+) -> Interval:
+    """How much larger a is than b, with Student's interval over pairs.
+
+    With d = a - b over n pairs, mean m and standard deviation s (n - 1 in the denominator):
+    m -+ t(n - 1, (1 + level) / 2) s / sqrt(n). It assumes that the pairs are independent and d
+    about normal: pair by seed or subject, never by frame.
+
+    Args:
+        a: (n,) numbers, one for each seed or subject, n >= 2.
+        b: (n,), the other method on the same ones.
+        level: Confidence, between 0 and 1.
+        ratio: The same on logarithms: effect and ends are then a / b, geometric means. For times
+            and other numbers above 0.
+
+    Returns:
+        The mean difference (or ratio), the ends of its interval, n. The interval is a point where
+        every pair differs by the same.
+
+    Raises:
+        BadInput: Different shapes; fewer than two pairs; NaN or infinite values; values not above 0
+            for a ratio; a level that is none.
+    """
+    a, b = (np.asarray(values, dtype=np.float64) for values in (a, b))
+    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
+        fault = f"shapes {a.shape} and {b.shape} are not two or more pairs"
+        raise BadInput("a and b", fault, "give one number each for every seed")
+    if not np.isfinite([a, b]).all():
+        raise BadInput("a and b", "hold NaN or infinite values", "mend or drop the whole pair")
+    if ratio and min(a.min(), b.min()) <= 0:
+        raise BadInput("a and b", "hold values that are not above 0", "compare the difference")
+    _check_level(level)
+    difference = np.log(a) - np.log(b) if ratio else a - b
+    n = len(difference)
+    mean, sd = difference.mean(), difference.std(ddof=1)
+    half = stdtrit(n - 1, (1 + level) / 2) * sd / np.sqrt(n)
+    ends = mean, mean - half, mean + half
+    return Interval(*(float(np.exp(e) if ratio else e) for e in ends), n)
+
+
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: Sequence,
+    *,
+    statistic: Callable[[np.ndarray], float],
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic; whole clusters (subjects) are drawn, with replacement.
+
+    Clips of one person resemble each other, so persons are drawn and not clips. With few clusters
+    the interval is too narrow: below about 20, say so beside it.
+
+    Args:
+        values: (N, ...), one row for each clip.
+        clusters: (N,), whose it is.
+        statistic: Of rows (M, ...), a number; also of rows that occur more than once.
+        n: Draws.
+        level: Confidence, between 0 and 1.
+        seed: Of the draws.
+
+    Returns:
+        The statistic of all rows, the ends of its interval, the number of clusters.
+
+    Raises:
+        BadInput: Not one cluster for each row; fewer than two clusters; a level that is none.
+    """
+    values, clusters = np.asarray(values), np.asarray(clusters)
+    names, member = np.unique(clusters, return_inverse=True)
+    if clusters.shape != values.shape[:1] or len(names) < 2:
+        fault = f"{clusters.shape} for values {values.shape}, {len(names)} different"
+        raise BadInput("clusters", fault, "name one of two or more subjects for each row")
+    _check_level(level)
+    rows = [np.flatnonzero(member == k) for k in range(len(names))]
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(rows), size=len(rows)) for _ in range(n))
+    drawn = [statistic(values[np.concatenate([rows[k] for k in draw])]) for draw in draws]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(values)), float(low), float(high), len(names))
+
+
+def verdict(interval: Interval | None, margin: float, *, ratio: bool = False) -> str:
+    """Judge the claim "the effect is above the margin δ" by where the whole interval lies.
+
+    =======================  =================  ==========================================
+    interval                 verdict            example, δ = 0.05
+    =======================  =================  ==========================================
+    above δ                  "holds"            0.12 [0.06, 0.18]
+    below -δ                 "reversed"         -0.12 [-0.18, -0.06]
+    within [-δ, δ]           "equal within δ"   0.02 [0.01, 0.03], though 0 is outside
+    across δ or -δ           "undecided"        0.06 [0.02, 0.10], though 0 is outside
+    none                     "untestable here"  needs a machine or data that are not here
+    =======================  =================  ==========================================
+
+    An end on the margin itself counts as within. Swapping the two methods swaps "holds" and
+    "reversed" and leaves the rest.
+
+    Args:
+        interval: Of the effect; None where it could not be measured.
+        margin: δ >= 0, the smallest effect that matters, fixed beforehand. 0 asks for the sign.
+        ratio: The effect is a ratio above 0: the margin is a factor >= 1 and [1/δ, δ] the range of
+            equality. 1 asks which is larger.
+
+    Returns:
+        One of `VERDICTS`.
+
+    Raises:
+        BadInput: A margin that is none, or an interval whose ends are NaN or out of order.
+    """
+    if interval is None:
+        return "untestable here"
+    if not margin >= ratio:  # at least 1 for a ratio, else 0
+        raise BadInput(f"margin={margin}", "is none", f"give {int(ratio)} or more")
+    if not interval.low <= interval.high:
+        raise BadInput(f"{interval}", "is no interval", "low must not be above high")
+    least = 1 / margin if ratio else -margin
+    if interval.low > margin:
+        return "holds"
+    if interval.high < least:
+        return "reversed"
+    if least <= interval.low and interval.high <= margin:
+        return "equal within δ"
+    return "undecided"
+
+
+# ---- data/claims.csv ----------------------------------------------------------------------------
+
+
+def read_claims() -> "pd.DataFrame":
+    """The claims of `data/claims.csv`, indexed by claim, all cells text.
+
+    Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
+    a / b"; `margin`. These are committed before the full run; `verdict, effect, low, high, n` are
+    empty until then.
+    """
+    import pandas as pd
+
+    return pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
+
+
+def judge_claims(intervals: Mapping[str, Interval | None]) -> "pd.DataFrame":
+    """The named claims with their verdicts, by the margins in `data/claims.csv`; nothing is written.
+
+    Args:
+        intervals: By claim; None where it cannot be tested here.
+
+    Raises:
+        BadInput: A claim that was not committed beforehand.
+    """
+    claims = read_claims()
+    for name, interval in intervals.items():
+        if name not in claims.index:
+            raise BadInput(f"claim {name!r}", "is not in data/claims.csv", "commit it first")
+        contrast, margin = claims.loc[name, "contrast"], float(claims.loc[name, "margin"])
+        word = verdict(interval, margin, ratio=contrast.startswith("ratio "))
+        numbers = [""] * 4 if interval is None else [f"{value:.4g}" for value in interval]
+        claims.loc[name, ["verdict", *Interval._fields]] = [word, *numbers]
+    return claims.loc[list(intervals)]
+
+
+def hand_over(
+    notebook: str, intervals: Mapping[str, Interval | None], out: str | os.PathLike | None
+) -> None:
+    """Hand a notebook's intervals over to the run, as `write_rows` does with its rows.
+
+    They are written to ``<out>/claims/<notebook>.json``; `make full` writes their verdicts to
+    `data/claims.csv`. With ``out`` None, a notebook run by hand, nothing is written.
+    """
+    if out is None:
+        return
+    path = Path(out) / "claims" / f"{notebook}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(intervals, indent=1))
+
+
+def write_verdicts(handed_over: Path) -> Path:
+    """Judge what a notebook handed over and write it to `data/claims.csv`; other claims stay."""
+    found = json.loads(handed_over.read_text(encoding="utf-8"))
+    intervals = {name: values and Interval(*values) for name, values in found.items()}
+    claims = read_claims()
+    claims.update(judge_claims(intervals))
+    write_atomically(_claims_csv(), claims.reset_index().to_csv(index=False, lineterminator="\n"))
+    return _claims_csv()
+
+
+def _claims_csv() -> Path:
+    return project_root() / "data" / "claims.csv"
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")

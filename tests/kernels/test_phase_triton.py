@@ -1,0 +1,331 @@
+"""The Triton kernels: against the Fourier form, interpreted here, compiled on a GPU."""
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import micromacro
+from micromacro.errors import BadInput
+from micromacro.kernels import phase_difference
+from micromacro.kernels.phase_reference import phase_difference_reference as reference
+
+triton = pytest.importorskip("triton")
+tl = importlib.import_module("triton.language")
+module = importlib.import_module("micromacro.kernels.phase_triton")
+angle = module._angle
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+POLYNOMIAL = 5e-7  # rad, error of the kernels' atan2
+
+
+def clips_of(drifting, B, T, H, W):
+    moves = [drifting(T, H, W, velocity=(0.3 - 0.5 * (b % 2), 0.2), seed=b) for b in range(B)]
+    return torch.stack(moves).float()
+
+
+def worst(maps, expected) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(maps, expected, strict=True))
+
+
+def both(frames, **options):
+    """Errors of the Triton kernels and of the plain products."""
+    frames = frames.to(DEVICE)
+    expected = reference(frames, **options)
+    maps = phase_difference(frames, backend="triton", **options)
+    assert [(m.shape, m.dtype, m.device) for m in maps] == [
+        (e.shape, torch.float32, e.device) for e in expected
+    ]
+    return worst(maps, expected), worst(
+        phase_difference(frames, backend="gemm", **options), expected
+    )
+
+
+def assert_as_exact(frames, **options):
+    """The sums run in another order, so the errors differ, but not in kind."""
+    triton_error, gemm_error = both(frames, **options)
+    assert triton_error <= 2 * gemm_error + POLYNOMIAL
+
+
+# ---- against the reference ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("B", "T", "N"), [(1, 2, 64), (1, 3, 48), (1, 5, 30), (3, 2, 16), (1, 2, 8)]
+)
+def test_equals_the_fourier_form(drifting, B, T, N):
+    assert_as_exact(clips_of(drifting, B, T, N, N))
+
+
+@pytest.mark.parametrize(("sigma", "center"), [(0, True), (1, False), (2, False)])
+def test_blur_and_centre(drifting, sigma, center):
+    assert_as_exact(clips_of(drifting, 1, 2, 20, 20), blur_sigma=sigma, center=center)
+
+
+def test_bytes_and_low_contrast(drifting):
+    frames = clips_of(drifting, 1, 2, 30, 30)
+    assert_as_exact((frames * 255).round().byte())
+    assert_as_exact(0.9 + 0.02 * (frames - 0.5))
+
+
+@pytest.mark.parametrize("order", [(3, 2, 1, 0), (2, 0, 3, 1)])
+def test_any_strides(drifting, order):
+    frames = clips_of(drifting, 2, 4, 12, 25).to(DEVICE)
+    back = [order.index(axis) for axis in range(4)]
+    view = frames.permute(order).contiguous().permute(back)[:, ::2, :, 1::2]
+    assert not view.is_contiguous()
+    assert_as_exact(view)
+    assert_as_exact(view[:1, :1].expand(2, 2, -1, -1))
+
+
+@pytest.mark.parametrize(("source", "N"), [((40, 56), 24), ((12, 12), 16), ((17, 70), 16)])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_resize(drifting, source, N, as_bytes, monkeypatch):
+    monkeypatch.setattr(module, "RESIZED_AT_ONCE", 3)  # four frames: a part and a rest
+    frames = clips_of(drifting, 2, 2, *source)
+    assert_as_exact((frames * 255).round().byte().mT if as_bytes else frames, size=N)
+
+
+def test_flat_frames_give_zero():
+    frames = torch.tensor([0, 0, 77], dtype=torch.uint8, device=DEVICE)
+    frames = frames[:, None, None].expand(-1, 12, 12)
+    for one in (frames, 0.3 + frames / 255):
+        assert all(m.abs().max() < 1e-4 for m in phase_difference(one, backend="triton"))
+
+
+# ---- batches ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("B", "T", "counts"), [(3, 2, (1, 4)), (2, 4, (2, 5))])
+def test_clips_and_parts_leave_no_trace(drifting, monkeypatch, B, T, counts):
+    frames = clips_of(drifting, B, T, 8, 8).to(DEVICE)
+    options = {"level": 2, "blur_sigma": 2.0, "gain": 1.0, "center": True, "fast": False}
+    together = module._level(frames, **options)
+    assert torch.equal(together[-1:], module._level(frames[-1:], **options))
+    for at_once in counts:
+        monkeypatch.setattr(module, "BANDS_BYTES", 16 * 4 * 4 * at_once)
+        assert torch.equal(together, module._level(frames, **options))
+
+
+def test_an_empty_batch():
+    maps = phase_difference(torch.rand(0, 3, 16, 16, device=DEVICE), backend="triton")
+    assert [m.shape for m in maps] == [(0, 2, 2, 16, 16), (0, 2, 2, 8, 8)]
+    maps = phase_difference(torch.rand(0, 3, 40, 40, device=DEVICE), size=16, backend="triton")
+    assert maps[1].shape == (0, 2, 2, 8, 8)
+
+
+def test_in_inference_mode_and_with_a_gradient(drifting):
+    frames = clips_of(drifting, 1, 2, 10, 10).to(DEVICE)
+    module._constants.cache_clear()
+    with torch.inference_mode():
+        inside = phase_difference(frames, backend="triton", size=8)
+    outside = phase_difference(frames.clone().requires_grad_(), backend="triton", size=8)
+    assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
+    assert not any(m.requires_grad for m in outside)
+
+
+# ---- the parts ----------------------------------------------------------------------------------
+
+
+@triton.jit
+def angles(y, x, out, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, angle(tl.load(y + at), tl.load(x + at)))
+
+
+def test_angle_is_atan2():
+    turn = torch.linspace(-torch.pi, torch.pi, 4096, dtype=torch.float64)
+    radius = 10 ** torch.linspace(-15, 15, 31, dtype=torch.float64)[:, None]
+    axes = torch.tensor([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1)])
+    y = torch.cat([(radius * turn.sin()).flatten(), axes[:, 0]]).float()
+    x = torch.cat([(radius * turn.cos()).flatten(), axes[:, 1]]).float()
+    y, x = (torch.nn.functional.pad(v, (0, -len(v) % 1024)).to(DEVICE) for v in (y, x))
+    found = torch.full_like(y, torch.nan)
+    angles[len(y) // 1024,](y, x, found, BLOCK=1024)
+    assert (found - torch.atan2(y.double(), x.double())).abs().max() < 6e-7  # fit and rounding
+
+
+SOURCE = """
+import subprocess, sys
+from pathlib import Path
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from micromacro.kernels import phase_triton
+
+for kernel, n in ((phase_triton._bands_kernel, 64), (phase_triton._differences_kernel, 32)):
+    pointers = {"frames", "into", "squares", "bands", "out"}
+    values = {"N": 64, "WIDE": 64, "n": n, "BLOCK": n, "PRECISION": "tf32x3"}
+    values |= {"CENTER": True, "EPS": 1e-10}
+    kinds = {n: "*fp32" if n in pointers else "i32" for n in kernel.arg_names}
+    kinds |= {n: "constexpr" for n in values if n in kinds}
+    given = {(kernel.arg_names.index(n),): v for n, v in values.items() if n in kinds}
+    options = {"num_warps": 4, "enable_fp_fusion": True}
+    target = GPUTarget("cuda", 90, 32)
+    made = triton.compile(ASTSource(kernel, kinds, given), target=target, options=options)
+    cubin = Path(sys.argv[1], "kernel.cubin")
+    cubin.write_bytes(made.asm["cubin"])
+    tool = triton.knobs.nvidia.cuobjdump.path
+    usage = subprocess.check_output([tool, "--dump-resource-usage", cubin], text=True)
+    print(made.metadata.shared, usage.split("STACK:")[1].split()[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="no compiler for NVIDIA GPUs")
+def test_compiled_for_hopper_it_fits_a_block(tmp_path):
+    """Without a GPU: shared memory for two blocks of one multiprocessor, and nothing spilled.
+
+    One kernel at each size: it takes seconds.
+    """
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", SOURCE, str(tmp_path)]
+    lines = subprocess.check_output(command, env=environment, text=True).split("\n")[:2]
+    for line in lines:
+        shared, stack = map(int, line.split())
+        assert shared <= 113 * 1024
+        assert stack == 0
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+def test_without_triton(monkeypatch):
+    monkeypatch.setattr(micromacro, "kernels", micromacro.kernels)  # put back at the end
+    for name in [name for name in sys.modules if name.startswith("micromacro.kernels")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    kernels = importlib.import_module("micromacro.kernels")
+    frames = torch.rand(2, 16, 16)
+    assert len(kernels.phase_difference(frames)) == 2
+    with pytest.raises(BadInput, match=r"^backend triton: Triton is not installed; .*'gemm'$"):
+        kernels.phase_difference(frames, backend="triton")
+
+
+def test_frames_must_be_on_a_gpu_that_can(monkeypatch):
+    monkeypatch.setattr(module.triton, "JITFunction", type(module._bands_kernel))  # as if compiled
+    with pytest.raises(BadInput, match=r"^backend triton: the frames are on the cpu; move"):
+        phase_difference(torch.rand(2, 16, 16), backend="triton")
+    for major, fits in ((7, False), (8, True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, m=major: (m, 0))
+        if fits:
+            module._check_device(torch.device("cuda"))
+        else:
+            with pytest.raises(BadInput, match="no tf32"):
+                module._check_device(torch.device("cuda"))
+
+
+# ---- the benchmark ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).parents[2] / "benchmarks" / "kernels_gpu.py"
+    spec = importlib.util.spec_from_file_location("kernels_gpu", path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_the_benchmark_checks_before_it_times(benchmark, drifting):
+    frames = drifting(4, 20, 20).float()
+    methods = {name: benchmark.PHASE[name] for name in ("gemm", "fourier")}
+    rows = benchmark.check(("phase", "20 px", methods, reference, frames), "a GPU")
+    assert [row["metric"] for row in rows[:2]] == ["largest error", "rms error"]
+    assert all(row["setting"] == "a GPU; 20 px" and row["n"] == 8 for row in rows)
+    assert max(row["value"] for row in rows) < 1e-5
+    for wrong in (2e-5, float("nan")):
+        call = partial(lambda off, clips: [m + off for m in benchmark.fourier(clips)], wrong)
+        with pytest.raises(SystemExit, match=r"phase, 20 px, off: 100.00% of the errors are above"):
+            benchmark.check(("phase", "20 px", {"off": (call, 1e-5, 0)}, reference, frames), "")
+
+
+def test_the_benchmark_counts_rounds_in_turn(benchmark):
+    order, works = [], {name: partial(str, name) for name in "ab"}
+
+    def clock(work):  # a takes 1, 2, 3 s in its rounds, b half of that; the first does not count
+        order.append(work())
+        return len(order) // 2 / (1 if order[-1] == "a" else 2) + (order[-1] == "b") * -0.5
+
+    seconds = benchmark.measure(works, clock, 3)
+    assert order == list("abababab")
+    np.testing.assert_array_equal(seconds, [[1, 0.5], [2, 1], [3, 1.5]])
+    rows = benchmark.rows_of("s", list(works), seconds, 60, {"1 GB": 1e9})
+    found = {(row["method"], row["metric"]): row for row in rows}
+    assert found["a", "throughput"]["value"] == 30
+    assert found["b", "time"]["value"] == 1000
+    assert found["b", "bandwidth at 1 GB"]["value"] == 60
+    ratio = found["b", "speed relative to a"]
+    assert (ratio["q25"], ratio["value"], ratio["q75"], ratio["rounds"]) == (2, 2, 2, 3)
+
+
+def test_the_benchmark_times_every_setting(benchmark, drifting, monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCHES", [64, 128])
+    monkeypatch.setattr(benchmark, "LATENCY", [3, 70])
+    shapes, clocks = [], []
+    calls = {name: (lambda clips: [shapes.append(clips.shape), clips][1:], 1, 0) for name in "ab"}
+    events, wall = ((lambda work, c=c: clocks.append(c) or len(work()) or 1.0) for c in "ew")
+    task = "phase", "8 px", calls, reference, drifting(64, 8, 8)
+    rows = benchmark.time_task(task, "a GPU", 1, events, wall)
+    assert shapes[::4] == [(n, 64, 8, 8) for n in (1, 2)] + [(1, n, 8, 8) for n in (3, 3, 70, 70)]
+    assert clocks == list("eeee" * 2 + "wwww" * 4)
+    assert len(rows) == 2 * (2 * 5 + 4 * 3)
+    assert rows[0]["value"] == 64
+    assert {row["setting"] for row in rows if row["n"] == 3} == {
+        "a GPU; 8 px, one clip of 3 frames on the GPU, wall clock",
+        "a GPU; 8 px, one clip of 3 frames from host to host, wall clock",
+    }
+
+
+def test_the_benchmark_measures_nothing_without_a_gpu(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kernels_gpu.py"])
+    monkeypatch.setattr(benchmark, "write_benchmark", None)
+    for has, line in ((False, "no CUDA device"), (True, "TRITON_INTERPRET is set")):
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has=has: has)
+        assert benchmark.main() == 0
+        assert capsys.readouterr().out == f"{line}: nothing measured\n"
+
+
+# ---- on a GPU -----------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("backend", "bound_rad", "share"), [("triton", 1e-5, 0), ("triton_tf32", 1e-2, 1e-4)]
+)
+@pytest.mark.parametrize(("B", "T", "N"), [(40, 33, 48), (700, 2, 64), (1, 300, 34), (9, 64, 16)])
+def test_compiled(drifting, backend, bound_rad, share, B, T, N):
+    """Batches of several parts. Where a band nearly vanishes its phase can turn by a whole turn
+    from factors of 10 bits: a share of the pixels may be off by more.
+    """
+    frames = clips_of(drifting, min(B, 8), T, N, N).repeat(-(-B // 8), 1, 1, 1)[:B].cuda()
+    for one in (frames, (frames * 255).round().byte()):
+        for center in (True, False):
+            maps = phase_difference(one, backend=backend, center=center)
+            expected = reference(one, center=center)
+            for m, e in zip(maps, expected, strict=True):
+                assert ((m - e).abs() > bound_rad).double().mean() <= share
+
+
+@pytest.mark.gpu
+def test_compiled_resize(drifting):
+    frames = clips_of(drifting, 2, 5, 112, 90).cuda()
+    maps = phase_difference(frames, size=48, backend="triton")
+    assert worst(maps, reference(frames, size=48)) < 1e-5
+
+
+@pytest.mark.gpu
+def test_compiled_beyond_31_bits():
+    far = torch.randint(256, (48 * 46_000_000,), dtype=torch.uint8, device="cuda")
+    view = far.as_strided((1, 2, 48, 48), (0, 50, 46_000_000, 1))
+    strided = phase_difference(view, backend="triton")
+    plain = phase_difference(view.contiguous(), backend="triton")
+    assert all(torch.equal(a, b) for a, b in zip(strided, plain, strict=True))

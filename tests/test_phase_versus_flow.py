@@ -1,0 +1,284 @@
+"""The experiment is fair and honest: what it shows, what it measures, and against which truth."""
+
+import math
+
+import pytest
+import torch
+
+from micromacro import phase_versus_flow as trial
+from micromacro.errors import BadInput
+from micromacro.synthetic import Face, Identity
+
+SMALL = {"amplitudes_px": (0.2, 0.8), "aus": ("1", "12")}
+
+
+@pytest.fixture(scope="module")
+def frames() -> dict[str, torch.Tensor]:
+    """Pairs (A, U, 2, 48, 48) of actor 1003 by condition."""
+    return dict(zip(trial.CONDITIONS, trial.pairs(1003, **SMALL), strict=True))
+
+
+# ---- frames and truth ---------------------------------------------------------------------------
+
+
+def test_only_the_second_frame_changes_and_only_where_it_says(frames):
+    rest = frames["clean"][0, 0, 0]
+    for name, pair in frames.items():
+        assert torch.equal(pair, (pair * 255).round() / 255), "8 bit"
+        if name in ("clean", "gain", "offset", "light"):
+            assert (pair[:, :, 0] == rest).all(), "the first frame is at rest, in the same light"
+    clean = frames["clean"][0, 0, 1].double()
+    dark = clean < 0.6  # where a gain does not saturate
+    # display = linear^(1/1.6): the generator's own curve
+    gained = (1.3 * clean**1.6) ** (1 / 1.6)
+    lifted = (clean**1.6 + 0.06) ** (1 / 1.6)
+    for name, expected in (("gain", gained), ("offset", lifted)):
+        off = (frames[name][0, 0, 1].double() - expected).abs()
+        assert off[dark].max() < 2.5 / 255, "two roundings to 8 bit, one of them amplified"
+
+
+def test_noise_is_in_both_frames_and_different(frames):
+    noise = frames["noise"] - frames["clean"]
+    inner = (frames["clean"] > 0.1) & (frames["clean"] < 0.9)  # not clipped
+    for f in (0, 1):
+        sd = noise[:, :, f][inner[:, :, f]].std().item()
+        # rounding to 8 bit, twice, adds little: 1/255/sqrt(12) = 0.0011 each
+        assert sd == pytest.approx(0.01, rel=0.05)
+    one, two = noise[0, 0].flatten(1)
+    assert abs(torch.corrcoef(torch.stack([one, two]))[0, 1]) < 0.1
+    assert not torch.equal(noise[0, 0], noise[0, 1])
+
+
+def test_the_shadow_moves_two_pixels_on_a_face_of_48():
+    for size in (48, 112):
+        play = trial._play(1003, ["shadow"], (0.1,), ("1",))
+        face = Face(Identity.draw(1003, split="test"), size=size, colour=False)
+        before, after = face.shadow_map(play)[:, 0].double()
+        angle = float(play.shadow[0, 1])
+        slope = [g.double() for g in torch.gradient(before)]
+        along = slope[1] * math.cos(angle) + slope[0] * math.sin(angle)
+        edge = before.sub(0.8).abs() < 0.1  # around half of the depth, 0.4
+        # after = before - motion * slope to first order; the edge is 13 px wide, the way 2 px
+        way = -((after - before) * along)[edge].sum() / (along**2)[edge].sum() * 48 / size
+        assert abs(float(way)) == pytest.approx(2, rel=0.05)
+
+
+def test_a_pair_does_not_depend_on_the_others(frames):
+    alone = trial.pairs(1003, conditions=("all",), amplitudes_px=(0.8,), aus=("12",))
+    assert torch.equal(alone[0, 0, 0], frames["all"][1, 1])
+    as_lists = trial.pairs(1003, conditions=["all"], amplitudes_px=[0.8], aus=["12"])
+    assert torch.equal(alone, as_lists), "a unit's parameters come back from JSON as lists"
+
+
+@pytest.mark.parametrize("size", [48, 112, 50])
+def test_the_peak_is_in_pixels_of_a_48_px_face(size):
+    flow, skin = trial.truth(1003, size=size, **SMALL)
+    length = (flow * skin[:, :, None]).norm(dim=2).amax((-2, -1)) * 48 / size
+    # mirrored bumps overlap a little, and pixels may miss the very peak
+    assert length == pytest.approx(torch.tensor([[0.2, 0.2], [0.8, 0.8]]), rel=0.1)
+
+
+def test_the_skin_is_the_person_without_the_room():
+    flow, skin = trial.truth(1003, **SMALL)
+    assert 0.25 < skin.float().mean() < 0.7
+    assert skin[..., 24, 24].all(), "the nose"
+    assert not skin[..., 0, 0].any(), "a corner of the room"
+    _, wide = trial.truth(1003, size=96, **SMALL)
+    shares = [float(s.float().mean()) for s in (skin, wide)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.08)  # the border that is left out is thin
+    assert (flow[:, 0, :, 40:][skin[:, 0, None, 40:].expand(-1, 2, -1, -1)].abs() < 0.01).all(), (
+        "AU 1 leaves the chest alone"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"conditions": ("fog",)},
+        {"aus": ("3",)},
+        {"amplitudes_px": (-0.1,)},
+        {"amplitudes_px": (float("nan"),)},
+        {"amplitudes_px": (9.0,)},
+    ],
+)
+def test_pairs_refuses(options):
+    with pytest.raises(BadInput):
+        trial.pairs(1003, **options)
+
+
+# ---- estimates ----------------------------------------------------------------------------------
+
+
+def test_inputs_by_their_formulas(frames):
+    raw = frames["all"]
+    assert torch.equal(trial.prepare(raw, "raw", 48), raw)
+    z = trial.prepare(raw, "zscore", 48)
+    want = (raw[1, 0, 1] - raw[1, 0, 1].mean()) / raw[1, 0, 1].std() / 6 + 0.5
+    assert torch.allclose(z[1, 0, 1], want.clamp(0, 1), atol=1e-5)
+    assert ((z == 0) | (z == 1)).float().mean() < 0.002, "hardly anything is clipped"
+    contrast = trial.prepare(raw, "local_contrast", 48)
+    assert ((contrast == 0) | (contrast == 1)).float().mean() < 0.005
+    with pytest.raises(BadInput, match="lcn"):
+        trial.prepare(raw, "lcn", 48)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "local_contrast"])
+def test_normalised_inputs_do_not_see_gain_and_offset(frames, kind):
+    raw = frames["clean"][0, 0] * 0.6 + 0.1  # nothing saturates, nothing is rounded
+    changed = torch.stack([raw[0], 1.3 * raw[1] + 0.06])
+    same = trial.prepare(raw, kind, 48)
+    assert torch.allclose(trial.prepare(changed, kind, 48), same, atol=1e-4)
+
+
+def test_local_contrast_spans_the_same_part_of_a_face():
+    play = {"conditions": ("clean",), "amplitudes_px": (0.4,), "aus": ("12",)}
+    large = trial.pairs(1003, size=96, **play)
+    late = trial.prepare(trial.prepare(large, "local_contrast", 96), "raw", 48)
+    early = trial.prepare(large, "local_contrast", 48)
+    both = torch.stack([late.flatten(), early.flatten()])
+    # not 1: detail beyond the small image counts as contrast in the large one
+    assert torch.corrcoef(both)[0, 1] > 0.97
+
+
+def test_shrinking_keeps_position():
+    y, x = torch.meshgrid(*[(torch.arange(112) + 0.5) / 112] * 2, indexing="ij")
+    small = trial.prepare(torch.stack([x, y]), "raw", 48)
+    centre = (torch.arange(48) + 0.5) / 48
+    assert torch.allclose(small[0, 24, 3:-3], centre[3:-3], atol=1e-4)
+    assert torch.allclose(small[1, 3:-3, 24], centre[3:-3], atol=1e-4)
+
+
+def test_slopes_are_negative_and_below_a_wave_s_own():
+    level_1, level_2 = trial.slopes_rad_per_px()
+    assert -1.57 < level_1 < -0.4
+    assert -0.785 < level_2 < -0.15
+
+
+def test_a_shifted_texture_is_found_by_every_method():
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+
+    def texture(dx: float, dy: float) -> torch.Tensor:
+        u, v = x - dx, y - dy
+        waves = torch.cos(1.2 * u) + torch.cos(1.1 * v) + torch.cos(0.6 * u) + torch.cos(0.7 * v)
+        return 0.5 + 0.1 * waves
+
+    pair = torch.stack([texture(0, 0), texture(0.3, -0.2)])
+    inside = (slice(None), slice(10, -10), slice(10, -10))
+    for method in trial.METHODS:
+        found = trial.estimate(pair, method)[inside].mean((1, 2))
+        direction = found / found.norm()
+        want = torch.tensor([0.3, -0.2]) / math.hypot(0.3, 0.2)
+        assert direction @ want > 0.97, f"{method} says {found}"
+
+
+def test_level_2_lies_where_its_samples_were_taken():
+    ramp = torch.arange(24.0).mul(2).expand(2, 24, 24)  # each sample knows its pixel
+    fine = trial._up(ramp, 2)
+    assert fine.shape == (2, 48, 48)
+    assert torch.allclose(fine[0, 7, :47], torch.arange(47.0), atol=1e-4)
+    assert fine[0, 7, 47] == fine[0, 7, 46]
+
+
+def test_phase_averages_its_levels(frames):
+    pair = frames["clean"][1]
+    one, two = (trial.estimate(pair, f"phase_l{j}") for j in (1, 2))
+    assert torch.allclose(trial.estimate(pair, "phase"), (one + two) / 2, atol=1e-6)
+    assert one.shape == two.shape == (2, 2, 48, 48)
+
+
+def test_each_method_works_at_its_own_size():
+    large = trial.pairs(1003, conditions=("clean",), amplitudes_px=(0.4,), aus=("1",), size=112)
+    for method, px in (("phase", 48), ("farneback", 112)):
+        assert trial.own_px(method, 112) == px
+        assert trial.estimate(large, method).shape == (1, 1, 1, 2, px, px)
+    with pytest.raises(BadInput):
+        trial.estimate(large, "guess")
+
+
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def field(size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    """The right half moves by (3, 4) px, the left half rests; rows from 40 on do not count."""
+    flow, skin = torch.zeros(2, size, size), torch.ones(size, size, dtype=torch.bool)
+    flow[0, :, size // 2 :], flow[1, :, size // 2 :] = 3, 4
+    skin[40:] = False
+    return flow, skin
+
+
+def test_scores_by_hand():
+    flow, skin = field()
+    right = trial.score(flow, flow, skin)
+    assert [float(v) for v in right.values()] == pytest.approx([1, 0, 0])
+    turned = trial.score(torch.stack([flow[1], -flow[0]]), flow, skin)
+    assert float(turned["cosine"]) == pytest.approx(0, abs=1e-9)
+    assert float(turned["endpoint_error"]) == pytest.approx(math.sqrt(2))
+    assert float(trial.score(-2 * flow, flow, skin)["cosine"]) == pytest.approx(-1)
+    everywhere = torch.stack([torch.full((48, 48), 3.0), torch.full((48, 48), 4.0)])
+    spread = trial.score(everywhere, flow, skin)
+    assert [float(v) for v in spread.values()] == pytest.approx([math.sqrt(0.5), 5, 0])
+    assert float(trial.score(torch.zeros(2, 48, 48), flow, skin)["cosine"]) == 0
+
+
+def test_scores_look_at_the_skin_only():
+    flow, skin = field()
+    wild = flow.clone()
+    wild[:, 40:] = 100
+    for name, value in trial.score(wild, flow, skin).items():
+        assert value == trial.score(flow, flow, skin)[name]
+
+
+def test_false_motion_is_in_pixels_of_a_48_px_face():
+    flow, skin = field(96)
+    false = trial.score(flow + torch.tensor([1.0, 0])[:, None, None], flow, skin)
+    assert float(false["false_motion_px"]) == pytest.approx(0.5)
+
+
+def test_scores_broadcast_over_conditions():
+    flow, skin = field()
+    estimates = torch.stack([flow, -flow, 0 * flow])[:, None]
+    found = trial.score(estimates, flow[None], skin[None])["cosine"]
+    assert found.shape == (3, 1)
+    assert found[:, 0].tolist() == pytest.approx([1, -1, 0])
+
+
+# ---- the unit -----------------------------------------------------------------------------------
+
+
+def test_a_unit_is_what_its_parts_say(frames):
+    conditions = ("clean", "gain")
+    found = trial.unit(
+        seed=1003, methods=("phase", "farneback"), inputs=("raw",), conditions=conditions, **SMALL
+    )
+    assert len(found) == 2 * 2 * 2 * 3
+    assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
+    flow, skin = trial.truth(1003, **SMALL)
+    for method in ("phase", "farneback"):
+        by_hand = trial.score(trial.estimate(frames["gain"], method), flow, skin)
+        for name, values in by_hand.items():
+            want = values[1].mean().item()  # 0.8 px, over the action units
+            assert found[f"{method}/raw/gain/0.8/{name}"] == pytest.approx(want, rel=1e-4)
+
+
+def test_the_customary_sizes_use_the_truth_of_each():
+    found = trial.unit(
+        seed=1003,
+        size=112,
+        methods=("phase", "farneback"),
+        inputs=("raw",),
+        conditions=("clean",),
+        amplitudes_px=(0.8,),
+        aus=("1", "12"),
+    )
+    for method in ("phase", "farneback"):
+        assert found[f"{method}/raw/clean/0.8/cosine"] > 0.5
+        assert found[f"{method}/raw/clean/0.8/endpoint_error"] < 1
+
+
+def test_phase_sees_less_of_a_gain_than_flow_on_raw_frames(frames):
+    flow, skin = trial.truth(1003, **SMALL)
+    phase, other = (
+        trial.score(trial.estimate(frames["gain"], m), flow, skin)["cosine"].mean()
+        for m in ("phase", "farneback")
+    )
+    assert phase > other + 0.2  # 0.4 to 0.7 on six development actors

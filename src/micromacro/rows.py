@@ -211,7 +211,9 @@ def _git_sha() -> str:
     if root is None:
         return "unknown"
     try:
-        dirty = "-dirty" if _git(root, "status", "--porcelain") else ""
+        # Results of another run beside the code do not change what this one measures.
+        changed = _git(root, "status", "--porcelain", "--", ".", ":!data/results")
+        dirty = "-dirty" if changed else ""
         return _git(root, "rev-parse", "--verify", "HEAD") + dirty
     except (OSError, subprocess.SubprocessError):  # no git, no checkout, no commit yet
         return "unknown"

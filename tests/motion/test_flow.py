@@ -118,6 +118,18 @@ def test_no_call_leaves_a_trace_for_the_next(method):
     assert torch.equal(optical_flow(*big, method=method), before)
 
 
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+def test_dis_is_a_new_object_whatever_came_before(preset):
+    """An object that once saw a small image would give another flow here, up to 0.2 px."""
+    optical_flow(texture(16, 16), texture(16, 16, 1.0, 0.0), method=f"dis_{preset}")
+    big = texture(112, 112), texture(112, 112, 1.0, 0.0)
+    fresh = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    images = [(255 * image).round().byte().numpy() for image in big]
+    expected = fresh.calc(*images, None)
+    flow = optical_flow(*big, method=f"dis_{preset}")
+    np.testing.assert_array_equal(flow.permute(1, 2, 0).numpy(), expected)
+
+
 def test_weights_are_made_for_8_bit_so_farneback_is_told_255():
     one, two = texture(48, 48), texture(48, 48, 0.5, 0.0)
     images = [(255 * image).numpy() for image in (one, two)]

@@ -36,7 +36,8 @@ BATCHES = [64, 256, 1024, 4096, 16384]  # frames; 16384 of 48 px with their maps
 LATENCY = [13, 300]  # frames
 BYTES = {  # per frame: every input once, every output once; and with the bands between two kernels
     "phase": {"32 KB": 4 * 48**2 * (1 + 2.5), "124 KB": 4 * 48**2 * (1 + 2.5 + 10)},
-    "contrast": {"8 B/px": 8 * 112**2},
+    "jarrett": {"24 B/px": 24 * 112**2},
+    "mean_std": {"8 B/px": 8 * 112**2},
 }
 
 
@@ -97,7 +98,7 @@ def tasks(device: str) -> list[tuple]:
     listed = [("phase", "48 px", PHASE, phase_difference_reference, frames[48])]
     for method in ("jarrett", "mean_std"):
         form = partial(local_contrast_reference, method=method)
-        listed.append(("contrast", f"{method}, 112 px", contrast(method), form, frames[112]))
+        listed.append((method, f"{method}, 112 px", contrast(method), form, frames[112]))
     return listed
 
 

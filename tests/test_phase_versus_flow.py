@@ -254,10 +254,17 @@ def test_a_unit_is_what_its_parts_say(frames):
     assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
     flow, skin = trial.truth(1003, **SMALL)
     for method in ("phase", "farneback"):
-        by_hand = trial.score(trial.estimate(frames["gain"], method), flow, skin)
+        calibrated = trial.estimate(frames["gain"], method) / trial.gain(method, "raw", 48)
+        by_hand = trial.score(calibrated, flow, skin)
         for name, values in by_hand.items():
             want = values[1].mean().item()  # 0.8 px, over the action units
             assert found[f"{method}/raw/gain/0.8/{name}"] == pytest.approx(want, rel=1e-4)
+
+
+def test_gain_is_the_part_of_a_motion_that_a_method_reports():
+    """Phase is calibrated on the same actors already; the flows shrink what they see."""
+    assert trial.gain("phase", "raw", 48) == pytest.approx(1, abs=0.05)
+    assert 0.2 < trial.gain("farneback", "raw", 48) < 0.7
 
 
 def test_the_customary_sizes_use_the_truth_of_each():

@@ -263,3 +263,25 @@ def test_on_cuda_flat_is_zero_and_opencv_is_refused():
             assert torch.all(local_contrast(flat, method=method, backend=backend) == 0)
     with pytest.raises(BadInput, match="OpenCV cannot read cuda"):
         local_contrast(flat, backend="opencv")
+
+
+def test_the_deviation_form_resembles_the_textbook_one():
+    """On a face, against sqrt(w * x**2 - (w * x)**2) in float64."""
+    image = skimage.data.astronaut()[:224, 112:336].mean(-1) / 255
+    taps = np.exp(-0.5 * (np.arange(-4, 5) / 2.0) ** 2)
+    taps /= taps.sum()
+
+    def average(x):
+        return correlate1d(correlate1d(x, taps, 0, mode="mirror"), taps, 1, mode="mirror")
+
+    mean = average(image)
+    textbook = (image - mean) / (np.sqrt(np.maximum(average(image**2) - mean**2, 0)) + 0.02)
+    ours = local_contrast(torch.from_numpy(image).float(), method="mean_std").numpy()
+    assert np.corrcoef(ours.ravel(), textbook.ravel())[0, 1] > 0.95
+
+
+def test_autocast_does_not_round_it():
+    image = torch.rand(2, 24, 24, generator=torch.Generator().manual_seed(0))
+    plain = local_contrast(image, backend="torch")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(local_contrast(image, backend="torch"), plain)

@@ -260,6 +260,16 @@ def test_the_released_rule_repairs_one_side_only(drifting):
         assert np.abs(np.unwrap(np.angle(z), axis=0) - phase).max() > 6  # and it does leave some
 
 
+def test_the_released_rule_clips_at_five_pi():
+    """Over a long window of noise the turns add up beyond it; only then does the clip act."""
+    frames = torch.rand(300, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = phase_difference(frames, legacy_unwrap=True)
+    assert max(m.abs().max() for m in maps) == pytest.approx(5 * math.pi)
+    # float32 may take the other side of pi for a value that float64 finds there: a step of 2 pi.
+    off = [(a - b).abs() > 1e-3 for a, b in zip(maps, reference(frames, legacy_unwrap=True), strict=True)]  # fmt: skip
+    assert max(o.float().mean() for o in off) < 0.01
+
+
 def test_the_released_rule_depends_on_the_window_and_ours_does_not(drifting):
     frames = drifting(14, 24, 24, (0.9, 0.8)).float()
     later = slice(4, None)
@@ -329,6 +339,10 @@ BAD = {
     "double": (GOOD.double(), {}, "float64"),
     "integers": (GOOD.int(), {}, "int32"),
     "no level": (GOOD, {"levels": ()}, "levels"),
+    "size of floats": (GOOD, {"size": 16.0}, "not a side"),
+    "size of one": (GOOD, {"size": (16,)}, "not a side"),
+    "size as text": (GOOD, {"size": "16"}, "not a side"),
+    "no blur": (GOOD, {"blur_sigma": None}, "blur_sigma"),
     "level 0": (GOOD, {"levels": (0, 1)}, "levels"),
     "level twice": (GOOD, {"levels": (1, 1)}, "levels"),
     "no orientation": (GOOD, {"orientations": 0}, "orientations"),
@@ -350,18 +364,49 @@ def test_bad_input_is_refused_in_one_line(name):
     assert "\n" not in str(caught.value)
 
 
+def test_whole_numbers_of_numpy_and_a_single_level_will_do():
+    maps = phase_difference(GOOD, levels=np.int64(1), size=np.int64(8), orientations=np.int64(1))
+    assert [m.shape for m in maps] == [(1, 2, 8, 8)]
+
+
+def test_the_default_dtype_does_not_matter(drifting):
+    frames = drifting(3, 16, 16).float()
+    maps = phase_difference(frames)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = phase_difference(frames)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert again[0].dtype == torch.float32
+    assert worst(again, maps) == 0
+
+
 def test_the_check_can_be_left_out():
     frames = GOOD * 255
     assert phase_difference(frames, check=False)[0].shape == (2, 2, 16, 16)
 
 
-def test_a_wrong_mask_would_be_seen(drifting, monkeypatch):
-    """The comparison with the Fourier form notices a change of 1e-3 in one weight."""
+BREAKS = {
+    "a weight off by 1e-3": ("masks", lambda m: _scaled(m, (0, 0, 4, 4), 1.001)),
+    "the sign of a sine": ("sin_x", lambda s: -s),
+    "a place off by a pixel": ("cos_y", lambda c: c.roll(1, 0)),
+    "a tap of the blur": ("blur_x", lambda b: _scaled(b, (8, 9), 1.01)),
+}
+
+
+def _scaled(matrix, where, factor):
+    changed = matrix.clone()
+    changed[where] *= factor
+    return changed
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_wrong_constant_would_be_seen(name, drifting, monkeypatch):
+    """The comparison with the Fourier form notices it."""
     frames = drifting(3, 16, 16).float()
     tables = phase_tables((16, 16), (16, 16), (1, 2), 2, 2.0)
-    level = tables.levels[0]
-    broken = level.masks.clone()
-    broken[0, 0, 4, 4] *= 1.01
-    wrong = replace(tables, levels=(replace(level, masks=broken), tables.levels[1]))
+    field, change = BREAKS[name]
+    broken = replace(tables.levels[0], **{field: change(getattr(tables.levels[0], field))})
+    wrong = replace(tables, levels=(broken, tables.levels[1]))
     monkeypatch.setattr(module, "phase_tables", lambda *_, **__: wrong)
     assert worst(phase_difference(frames), reference(frames)) > TIGHT

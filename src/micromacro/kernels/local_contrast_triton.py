@@ -16,11 +16,10 @@ memory, should be the limit. Predicted, not measured.
 """
 
 import torch
-import triton
-import triton.language as tl
 
 from micromacro.errors import BadInput
 from micromacro.kernels.local_contrast import FLAT
+from micromacro.kernels.triton_device import check_device, tl, triton
 
 _TILE = 64
 _WIDEST = 17  # windows beyond leave less than a quarter of a tile
@@ -47,10 +46,12 @@ def local_contrast_triton(
     if len(taps) > _WIDEST:
         remedy = f'choose at most {_WIDEST}, or backend="torch"'
         raise BadInput("window", f"{len(taps)} px is too wide for Triton's tiles", remedy)
-    interpreted = not isinstance(_contrast_kernel, triton.JITFunction)
-    if not (images.is_cuda or interpreted):
-        raise BadInput("backend", f"Triton does not run on {images.device}", "choose auto")
-    images = images.contiguous()
+    check_device(_contrast_kernel, images.device)
+    with torch.cuda.device_of(images):
+        return _launch(images.contiguous(), method, taps, eps)
+
+
+def _launch(images: torch.Tensor, method: str, taps: torch.Tensor, eps: float) -> torch.Tensor:
     N, H, W = images.shape
     own = _TILE - 4 * (len(taps) // 2)
     tiles = triton.cdiv(H, own), triton.cdiv(W, own)

@@ -11,11 +11,12 @@ still win at every size up to 224 (benchmarks/phase_vs_peers.py).
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.kernels.phase_reference import EPS, phase_difference_reference
+from micromacro.kernels.phase_reference import CLIP_RAD, EPS, phase_difference_reference
 from micromacro.kernels.phase_tables import LevelTables, PhaseTables, phase_tables
 
 __all__ = ["MODES", "phase_difference", "phase_difference_reference", "snippets"]
@@ -43,7 +44,8 @@ def phase_difference(
     Args:
         frames: (..., T, H, W) grey, T >= 2; float32 in [0, 1] or uint8; on any device, contiguous
             or not. Gain and offset of a whole frame do not matter, a little overshoot neither.
-            H and W are even and divisible by 2^(highest level - 1), or ``size`` is.
+            H and W, or ``size``, are even, divisible by 2^(highest level - 1) and at least 4 times
+            that.
         levels: Pyramid levels. Level j answers to wavelengths around 2^(j+1) px and is sampled at
             every 2^(j-1)-th pixel, from the first on; h = H / 2^(j-1).
         orientations: K >= 1. Band 0 answers to motion along x, band b to motion along the direction
@@ -57,11 +59,12 @@ def phase_difference(
             phase of the blurred products; cheaper, the same to third order in the phase.
         legacy_unwrap: The released rule instead: phases unwrapped over the T frames given, jumps
             below -pi left as they are, the phase of each frame blurred, then subtracted. Its result
-            depends on where the window begins; the released program gives it 13 frames.
+            depends on where the window begins; the released program gives it 13 frames. Clipped to
+            5 pi, as there.
         backend: "gemm": matrix products in PyTorch. "triton", "triton_tf32": GPU kernels, for
             square frames of up to 64 px, levels (1, 2), two orientations, mode "weighted"; the
-            second rounds products to tf32 (error 2e-4 to 8e-3 rad rms, more where a band is
-                weak). "auto": "gemm".
+            second rounds products to tf32 (by simulation 2e-4 to 8e-3 rad rms, more where a band is
+            weak). "auto": "gemm".
         check: False skips the pass over the frames that looks for NaN and for a wrong range, and
             with it a synchronisation of the GPU.
 
@@ -69,13 +72,17 @@ def phase_difference(
         One float32 tensor (..., K, T-1, h, w) per level, rad, on the device of the frames. Entry t
         is frame t+1 against frame t: content that moves right (down) by d px gives about
         -2 pi d / wavelength in band 0 (in the band along y). Unambiguous below half a wavelength
-        per frame: 2 px at level 1, 4 px at level 2. Where the image is flat the value is 0.
+        per frame: 2 px at level 1, 4 px at level 2. An entirely flat frame gives 0; a
+        flat part takes the value of what lies around it.
+        Within 1e-5 rad of float64 where the amplitude of both frames is above 1/100 of the grey
+        range (48 px); below that, and where a change is near pi, a phase is noise and so is its
+        error. On CUDA the products obey PyTorch's switch for TF32, which is off by default.
         No gradient flows; ``phase_difference_reference`` is differentiable.
 
     Raises:
         BadInput: Frames that cannot be used, or an unknown option.
     """
-    levels, size = tuple(levels), _size(frames, size)
+    levels, size = _levels(levels), _size(frames, size)
     _check_options(levels, orientations, blur_sigma, mode, legacy_unwrap, backend)
     _check_frames(frames, size, levels, check)
     clips = frames.detach().reshape(-1, *frames.shape[-3:])
@@ -126,7 +133,7 @@ class _Scratch:
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
         n = torch.Size(shape).numel()
         if name not in self.pool or self.pool[name].numel() < n:
-            self.pool[name] = torch.empty(n, device=self.device)
+            self.pool[name] = torch.empty(n, dtype=torch.float32, device=self.device)
         return self.pool[name][:n].view(shape)
 
 
@@ -138,7 +145,8 @@ def _by_products(clips: torch.Tensor, tables: PhaseTables, center: bool, mode: s
     maps = []
     for level in tables.levels:
         K, _, h, w = level.masks.shape
-        maps.append(torch.empty(B, K, T - 1, h, w, device=clips.device))
+        empty = torch.empty(B, K, T - 1, h, w, dtype=torch.float32, device=clips.device)
+        maps.append(empty)
     scratch = _Scratch(clips.device)
     H, W = len(tables.into_y), tables.into_x.shape[1]
     at_once = max(4, PIXELS_AT_ONCE.get(clips.device.type, PIXELS_AT_ONCE["cpu"]) // (H * W))
@@ -245,6 +253,8 @@ def _differences(z, level: LevelTables, center: bool, mode: str, out, scratch: _
         torch.sub(result, result.mean((-2, -1), keepdim=True), out=out)
     else:
         out.copy_(result)
+    if mode == "legacy":  # nothing else can get so far
+        out.clamp_(-CLIP_RAD, CLIP_RAD)
 
 
 def _blurred(maps: torch.Tensor, level: LevelTables, scratch: _Scratch) -> torch.Tensor:
@@ -277,16 +287,28 @@ def _size(frames: torch.Tensor, size) -> tuple[int, int]:
         raise BadInput("frames", fault, "give (..., T, H, W)")
     if size is None:
         return tuple(frames.shape[-2:])
-    return (size, size) if isinstance(size, int) else tuple(size)
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or not all(_is_whole(side) for side in sides):
+        raise BadInput(f"size={size!r}", "not a side in pixels", "give e.g. 48, or (48, 64)")
+    return int(sides[0]), int(sides[1])
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _levels(levels) -> tuple[int, ...]:
+    given = tuple(levels) if isinstance(levels, Sequence) else (levels,)
+    whole = all(_is_whole(level) and level >= 1 for level in given)
+    if not given or not whole or len(set(given)) != len(given):
+        raise BadInput(f"levels={levels!r}", "not levels of the pyramid", "give e.g. (1, 2)")
+    return tuple(int(level) for level in given)
 
 
 def _check_options(levels, orientations, blur_sigma, mode, legacy_unwrap, backend) -> None:
-    whole = all(isinstance(level, int) and level >= 1 for level in levels)
-    if not levels or not whole or len(set(levels)) != len(levels):
-        raise BadInput(f"levels={levels}", "not levels of the pyramid", "give e.g. (1, 2)")
-    if not isinstance(orientations, int) or orientations < 1:
+    if not _is_whole(orientations) or orientations < 1:
         raise BadInput(f"orientations={orientations}", "not a number of bands", "give 1 or more")
-    if not 0 <= blur_sigma < float("inf"):
+    if not isinstance(blur_sigma, Real) or not 0 <= blur_sigma < float("inf"):
         raise BadInput(f"blur_sigma={blur_sigma}", "not a width", "give 0 (no blur) or more")
     if mode not in MODES:
         raise BadInput(f"mode={mode!r}", "unknown", f"choose among {', '.join(MODES)}")

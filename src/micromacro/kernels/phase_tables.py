@@ -152,7 +152,10 @@ def lanczos(n_from: int, n_to: int) -> torch.Tensor:
 
 
 def blur_taps(sigma: float) -> torch.Tensor:
-    """Sampled Gaussian, sum 1, float64, ``2 round(2.5 sigma) + 1`` taps; one tap for sigma 0."""
+    """Sampled Gaussian, sum 1, float64, ``2 round(2.5 sigma) + 1`` taps; below sigma 0.2 only one.
+
+    Python's round: 2.5 becomes 2, so sigma 1 has 5 taps and sigma 2 the released 11.
+    """
     reach = round(REACH * sigma)
     place = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weight = torch.exp(-0.5 * (place / sigma) ** 2) if reach else torch.ones(1, dtype=torch.float64)

@@ -18,16 +18,9 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.errors import BadInput
 from micromacro.kernels.phase_reference import EPS
 from micromacro.kernels.phase_tables import lanczos, phase_tables
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # there is none for macOS
-    fault, remedy = "Triton is not installed", "choose backend='gemm'"
-    raise BadInput("backend triton", fault, remedy) from None
+from micromacro.kernels.triton_device import check_device, tl, triton
 
 BANDS_BYTES = 20 << 20  # at a time: 568 frames of 48 px; an H200's cache has 50 MB
 RESIZED_AT_ONCE = 4096  # frames
@@ -58,23 +51,11 @@ def phase_difference_triton(
     Raises:
         BadInput: Frames that are not on a GPU, or on one without tf32.
     """
-    if isinstance(_bands_kernel, triton.JITFunction):  # else interpreted
-        _check_device(clips.device)
+    check_device(_bands_kernel, clips.device)
     with torch.cuda.device_of(clips), torch.inference_mode(False), torch.no_grad():
         frames = clips if clips.shape[-2:] == size else _resized(clips, size[0])
         gain = 1 / 255 if frames.dtype == torch.uint8 else 1.0
         return [_level(frames, j, float(blur_sigma), gain, center, fast) for j in (1, 2)]
-
-
-def _check_device(device: torch.device) -> None:
-    fault = None
-    if device.type != "cuda":
-        fault = f"the frames are on the {device}"
-    elif torch.cuda.get_device_capability(device) < (8, 0):
-        fault = "this GPU has no tf32 (older than Ampere)"
-    if fault:
-        remedy = "move the frames to an NVIDIA GPU with tf32, or choose backend='gemm'"
-        raise BadInput("backend triton", fault, remedy)
 
 
 def _resized(clips: torch.Tensor, n: int) -> torch.Tensor:

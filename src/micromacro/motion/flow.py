@@ -9,7 +9,7 @@
     dis_medium     CPU, pair by pair     8 bit           the most careful preset of DIS
 
 `tvl1` takes the steps of `dual_tvl1`: with few iterations both agree to 0.0001 px. With the default
-settings both differ by 0.002 to 0.045 px on average (at most 0.02 away from the border; photographs
+settings both differ by 0.002 to 0.045 px on average (at most 0.025 away from the border; photographs
 of 48 to 112 px, motions of 0.1 to 3 px), which is as much as `dual_tvl1` changes when the grey
 values of its input are rounded differently. Neither is nearer to the true flow.
 

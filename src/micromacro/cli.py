@@ -25,6 +25,12 @@ _EXAMPLES = {
     "faces": """examples:
   micromacro faces interview.mp4 faces/
   micromacro faces frames/ smile.npz --fps 200 --mode aligned --size 112""",
+    "data": """example:
+  micromacro data check omg /data/omg""",
+    "check": """examples:
+  micromacro data check omg /data/omg
+  micromacro data check affwild2 /data/affwild2 || echo "not complete"
+exit status: 0 all there and sound, 1 something missing, wrong or unlisted, 2 bad input""",
     "report": """example:
   micromacro report        then open runs/site/index.html""",
 }
@@ -68,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_reproduce(_command(commands, "reproduce", _reproduce, "run the notebooks headlessly"))
     _add_bake(_command(commands, "bake", _bake, "execute the committed notebooks in place"))
     _add_faces(_command(commands, "faces", _faces, "a video to a track of one face"))
+    data = _command(commands, "data", _check_data, "look after official data sets")
+    actions = data.add_subparsers(metavar="ACTION", required=True)
+    _add_check(_command(actions, "check", _check_data, "what is there, missing or wrong"))
     _command(commands, "report", _report, "the committed notebooks as a static site")
     return parser
 
@@ -129,6 +138,11 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, help="frames per second of a folder of images")
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="omg, affwild or affwild2")
+    parser.add_argument("path", metavar="PATH", help="its root folder, see data/README.md")
+
+
 def _reproduce(arguments: argparse.Namespace) -> int:
     from micromacro.batch import reproduce
 
@@ -154,6 +168,12 @@ def _report(_: argparse.Namespace) -> int:
 
     print(site())
     return 0
+
+
+def _check_data(arguments: argparse.Namespace) -> int:
+    from micromacro.data_check import show
+
+    return 0 if show(arguments.name, arguments.path) else 1
 
 
 def _faces(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,13 @@ WEIGHTS = {
         licence="MIT",
         what="YuNet face detector, OpenCV Zoo, March 2023",
     ),
+    "resnet50_imagenet": Weights(
+        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        size=102_530_333,
+        sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        licence="BSD-3-Clause",
+        what="ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1",
+    ),
 }
 
 

@@ -1,0 +1,258 @@
+"""ResNet-50 as a frozen extractor of face features, with three sets of weights.
+
+The features are the 2048 averages before the classifier (``pool5_7x7_s1`` of the Caffe model). The
+weights for faces are Albanie's ports of MatConvNet models, and two things in them are not as in
+torchvision's ResNet-50, so that the same tensors under other names would compute something else:
+the stride of a stage is in its first 1x1 convolution, not in the 3x3 one; and the first pooling has
+no padding but a last window that may hang over the edge. Here torchvision's network is changed to
+that form for them.
+"""
+
+import hashlib
+import pickle
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import resnet50
+
+from micromacro.errors import BadInput
+from micromacro.files import existing
+from micromacro.weights import fetch_weights
+
+N_FEATURES = 2048
+INPUT_PX = 224
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One set of weights.
+
+    Attributes:
+        url: Where it comes from.
+        what: What it was trained on, for people.
+        caffe: Whether the file has the port's names and needs its form of the network.
+        top: Value of white in the network's input: 1 or 255.
+        mean: Red, green, blue; in units of `top`.
+        std: Red, green, blue.
+        registered: Its key in `micromacro.weights.WEIGHTS`; None where no SHA-256 is known.
+    """
+
+    url: str
+    what: str
+    caffe: bool
+    top: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    registered: str | None = None
+
+
+_PORTS = "http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/"
+_FACES = {
+    "caffe": True,
+    "top": 255.0,
+    "mean": (131.0912, 103.8827, 91.4953),
+    "std": (1.0, 1.0, 1.0),
+}
+PRETRAINED = {
+    "imagenet": Pretrained(
+        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        what="ImageNet, torchvision's IMAGENET1K_V1",
+        caffe=False,
+        top=1.0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        registered="resnet50_imagenet",
+    ),
+    "vggface2": Pretrained(
+        url=_PORTS + "resnet50_ft_dag.pth",
+        what="MS-Celeb-1M, then VGGFace2 (8631 people)",
+        **_FACES,
+    ),
+    "ferplus": Pretrained(
+        url=_PORTS + "resnet50_ferplus_dag.pth",
+        what="VGGFace2, then FER+ (8 expressions); MIMAMO Net's",
+        **_FACES,
+    ),
+}
+
+
+class FrozenResNet50(nn.Module):
+    """ResNet-50 up to its last pooling; never trained, always in evaluation mode.
+
+    Images are resized to 224 x 224 without a crop (bilinear, antialiased), as when MIMAMO Net's
+    features for training were made. Its released demo cuts the middle 224 of 256 out instead.
+
+    Args:
+        name: A key of `PRETRAINED`.
+        weights: Your own file; needed for "vggface2" and "ferplus", of which no SHA-256 is known,
+            so that they are not downloaded. None fetches "imagenet" (102 MB, once).
+        sha256: What the digest of your file must be. For "imagenet" it may replace the known one.
+
+    Attributes:
+        settings: What decides the features: name, file, SHA-256 of the file, preprocessing.
+
+    Raises:
+        BadInput: Unknown name; no file, or not the right one; not a ResNet-50 of that kind.
+    """
+
+    def __init__(self, name: str, weights: str | Path | None = None, *, sha256: str | None = None):
+        super().__init__()
+        if name not in PRETRAINED:
+            fault = f"known are: {', '.join(PRETRAINED)}"
+            raise BadInput(f"weights {name!r}", "unknown", fault)
+        self.about = PRETRAINED[name]
+        file, digest = _file(name, weights, sha256)
+        state = _read(file)
+        with torch.device("meta"):  # no memory, no random numbers: the file fills it
+            net = resnet50()
+        if self.about.caffe:
+            state = torchvision_names(state, file)
+            _as_caffe(net)
+        net.fc = nn.Identity()
+        _fill(net, state, file)
+        self.net = net.requires_grad_(False).eval()
+        for key in ("mean", "std"):
+            values = torch.tensor(getattr(self.about, key))[:, None, None]
+            self.register_buffer(key, values, persistent=False)
+        self.settings = {
+            "backbone": "resnet50",
+            "weights": name,
+            "file": file.name,
+            "sha256": digest,
+            **{key: asdict(self.about)[key] for key in ("caffe", "top", "mean", "std")},
+            "resize": f"{INPUT_PX} px, bilinear, antialiased, no crop",
+        }
+
+    def train(self, mode: bool = True) -> "FrozenResNet50":
+        """Do nothing: batch norm keeps the statistics of the file, whatever the parent trains."""
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of images.
+
+        Args:
+            images: float32 (B, C, H, W) in [0, 1], C = 3 RGB or 1 grey (used three times).
+
+        Returns:
+            float32 (B, 2048), not negative.
+
+        Raises:
+            BadInput: Another shape, or values outside [0, 1].
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            fault = f"have shape {tuple(images.shape)}"
+            raise BadInput("images", fault, "give (B, 3, H, W) or (B, 1, H, W)")
+        if not (images.min() >= 0 and images.max() <= 1):
+            raise BadInput("images", "have values outside [0, 1]", "divide 8-bit pixels by 255")
+        size = (INPUT_PX, INPUT_PX)
+        images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        return self.net((self.about.top * images - self.mean) / self.std)
+
+
+def torchvision_names(port: Mapping[str, Tensor], file: object = "weights") -> dict[str, Tensor]:
+    """Rename the tensors of a port to torchvision's names; the classifier is left out.
+
+    ``conv1_7x7_s2`` is ``conv1``; block b of stage s, ``conv<s>_<b>_...``, is ``layer<s-1>.<b-1>``:
+    ``1x1_reduce``, ``3x3``, ``1x1_increase`` are its ``conv1``, ``conv2``, ``conv3``, and
+    ``1x1_proj`` is ``downsample.0``. With ``_bn`` behind them they are ``bn1``, ``bn2``, ``bn3``
+    and ``downsample.1``.
+
+    Args:
+        port: State dict of ``resnet50_ft_dag``, ``resnet50_ferplus_dag`` or one of their kind.
+        file: Named in the error.
+
+    Raises:
+        BadInput: A name is not one of these.
+    """
+    parts = {
+        "1x1_reduce": ("conv1", "bn1"),
+        "3x3": ("conv2", "bn2"),
+        "1x1_increase": ("conv3", "bn3"),
+        "1x1_proj": ("downsample.0", "downsample.1"),
+    }
+    block = re.compile(rf"conv([2-5])_([1-9])_({'|'.join(parts)})(_bn)?\.(\w+)")
+    stem = re.compile(r"conv1_7x7_s2(_bn)?\.(\w+)")
+    renamed = {}
+    for name, tensor in port.items():
+        if match := block.fullmatch(name):
+            stage, number, part, norm, field = match.groups()
+            part = parts[part][norm is not None]
+            renamed[f"layer{int(stage) - 1}.{int(number) - 1}.{part}.{field}"] = tensor
+        elif match := stem.fullmatch(name):
+            renamed[f"{'bn1' if match[1] else 'conv1'}.{match[2]}"] = tensor
+        elif not name.startswith("classifier."):
+            fault = f"{name} is not a name of the port"
+            raise BadInput(file, fault, "give the .pth of resnet50_ft_dag or resnet50_ferplus_dag")
+    return renamed
+
+
+def _as_caffe(net: nn.Module) -> None:
+    """Change torchvision's ResNet-50 to the form that Caffe's has; see the top of this module."""
+    net.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    for layer in (net.layer2, net.layer3, net.layer4):
+        layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+
+
+def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Path, str]:
+    """The file of weights, and its SHA-256: checked where one is known, else told on stderr."""
+    about = PRETRAINED[name]
+    if about.registered is not None:
+        file = fetch_weights(about.registered, path=weights, sha256=sha256)
+        return file, _sha256(file)
+    if weights is None:
+        fault = "no file given, and none is downloaded because no SHA-256 of it is published"
+        raise BadInput(f"weights {name!r}", fault, f"get {about.url} and give its path as weights")
+    file = existing(weights)
+    if file.is_dir():
+        raise BadInput(file, "a folder", "give the file itself")
+    digest = _sha256(file)
+    if sha256 is None:
+        print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
+    elif sha256.lower() != digest:
+        fault = f"SHA-256 is {digest}, expected {sha256.lower()}"
+        raise BadInput(file, fault, "correct the SHA-256 that you gave, or the file")
+    return file, digest
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        fault = f"cannot be read as weights ({type(error).__name__})"
+        raise BadInput(file, fault, "download it again") from error
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise BadInput(file, "holds no state dict", "give a file of named tensors only")
+    return dict(state)
+
+
+def _fill(net: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Put the tensors into the network; all of them must be there, in the right shape."""
+    state = {name: t for name, t in state.items() if not name.startswith("fc.")}
+    counters = {  # of no use in evaluation; files of before 2018 lack them
+        name: torch.tensor(0) for name in net.state_dict() if name.endswith("num_batches_tracked")
+    }
+    wanted, state = net.state_dict(), counters | state
+    faults = [f"lacks {name}" for name in wanted if name not in state]
+    faults += [f"has a strange {name}" for name in state if name not in wanted]
+    faults += [
+        f"has {name} of shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more faults)" if faults[1:] else ""
+        raise BadInput(file, f"not a ResNet-50: {faults[0]}{more}", "give the right file")
+    net.load_state_dict(state, assign=True)
+    net.float()

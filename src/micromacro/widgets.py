@@ -101,11 +101,12 @@ def live_figure(
 
 
 def _control(name: str, what: tuple | list) -> ipywidgets.Widget:
+    look = {"description": name, "style": {"description_width": "initial"}}  # never cut short
     if isinstance(what, list):
-        return ipywidgets.Dropdown(options=what, description=name)
+        return ipywidgets.Dropdown(options=what, **look)
     low, high, step, start = what
     return ipywidgets.FloatSlider(
-        value=start, min=low, max=high, step=step, description=name, continuous_update=False
+        value=start, min=low, max=high, step=step, continuous_update=False, **look
     )
 
 

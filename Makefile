@@ -12,7 +12,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 unexport MPLBACKEND
 
-.PHONY: help env lab reproduce test bake full bench report lock clean
+.PHONY: help env lab reproduce test bake full bench encoder report lock clean
 
 help:
 	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
@@ -22,6 +22,7 @@ help:
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full        every notebook at PROFILE=full; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
+	@echo "make encoder     train the expression encoder anew (ten minutes); writes its weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
 	@echo "make clean       remove .venv and caches; runs and their units stay"
@@ -65,6 +66,9 @@ full: env
 
 bench: env
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+encoder: env
+	@$(BIN)/python -m micromacro.encoder_training
 
 report: env
 	@$(BIN)/micromacro report

@@ -1,0 +1,347 @@
+"""How the expression encoder's weights were made: ``make encoder`` makes them again.
+
+People of their own (splits ``encoder`` and ``encoder_test``) show one of eight expressions, from
+faint to full, under the nuisances called hard: head, light, shadow, exposure, noise. A resting
+face is not the same face twice: small displacements of its own lie over every expression, so
+that a faint expression and a resting face overlap. Each picture is rendered by itself; there is
+no motion for the encoder to see.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from micromacro.expression_encoder import (
+    EXPRESSIONS,
+    INPUT_PX,
+    WEIGHTS_FILE,
+    ExpressionEncoder,
+    load_expression_encoder,
+    save_expression_encoder,
+)
+from micromacro.metrics import accuracy, uar
+from micromacro.rows import Row, make_writable, project_root, version, write_atomically, write_rows
+from micromacro.synthetic import AUS, FOLD_OVER, NUISANCES, Face, Identity, Performance, pose
+from micromacro.synthetic.identity import stream
+from micromacro.synthetic.script import FULL
+from micromacro.training import Batches, History, Recipe, isolated_rng, predict, train
+
+PEAKS = (0.015, FULL)  # faint to full, face units
+BANDS = {"faint": (0.015, 0.04), "middle": (0.04, 0.065), "full": (0.065, FULL)}
+RESTING = ("1", "4", "12", "15")  # AUs that move a resting face: two of the brows, two of the mouth
+RESTING_SD = (0.008, 0.006)  # face units: of the person, of the picture
+LOG_SCALE = (-0.05, 0.3)  # how near the face is; 0 as in a synthetic clip, ArcFace's crop 0.25
+PLACE = 0.09  # largest displacement of the cut, face units; that of ArcFace's crop
+TALKING, MOUTH_OPEN = 0.25, 0.04  # share of the pictures; largest drop of the jaw, face units
+BLINKING = 0.1  # share of the pictures
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the weights.
+
+    Attributes:
+        seed: Of the pictures, the first weights and the order of the batches.
+        identities: People trained on.
+        validation: Further people of the same split; the epoch is chosen on them.
+        test: People of the split ``encoder_test``; scored once, after training.
+        frames: Pictures of each person, a multiple of eight: every expression equally often.
+        epochs: Passes over the training pictures.
+        batch: Pictures in a step.
+        lr: Highest learning rate of the one cycle.
+        weight_decay: Of AdamW.
+    """
+
+    seed: int = 0
+    identities: int = 1500
+    validation: int = 200
+    test: int = 100
+    frames: int = 32
+    epochs: int = 10
+    batch: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+
+
+@dataclass(frozen=True)
+class Stills:
+    """Pictures and what they show.
+
+    Attributes:
+        images: float32 (N, 1, 48, 48) in [0, 1].
+        label: int64 (N,), index into ``EXPRESSIONS``.
+        peak: float32 (N,), peak displacement in face units; 0 for neutral.
+        smile: float32 (N,), displacement of AU12 (mean of both corners) minus that of AU15, face
+            units, the resting face's part included.
+    """
+
+    images: Tensor
+    label: Tensor
+    peak: Tensor
+    smile: Tensor
+
+
+def stills(subjects: Iterable[int], split: str, frames: int, seed: int) -> Stills:
+    """Render pictures of the people of a split.
+
+    Args:
+        subjects: Their numbers.
+        split: Name of the split, as `Identity.draw` takes it.
+        frames: Pictures of each, a multiple of eight.
+        seed: Of the pictures, not of the people.
+    """
+    parts = []
+    for subject in tqdm(list(subjects), unit="face", desc=split, disable=None):
+        person = Identity.draw(subject, split=split)
+        rng = stream("expression encoder", split, subject, seed)
+        play, label, peak = _act(rng, frames)
+        images = Face(person, size=INPUT_PX, colour=False).render(play)
+        parts.append((images, label, peak, _smile(play, person)))
+    return Stills(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def train_encoder(plan: Plan) -> tuple[ExpressionEncoder, History]:
+    """Train from the plan alone; the encoder's weights are rounded to what float16 holds."""
+    last = plan.identities + plan.validation
+    seen = stills(range(plan.identities), "encoder", plan.frames, plan.seed)
+    held_out = stills(range(plan.identities, last), "encoder", plan.frames, plan.seed)
+    with isolated_rng(plan.seed):
+        encoder = ExpressionEncoder()
+    recipe = Recipe(
+        loss="cross_entropy",
+        lr=plan.lr,
+        weight_decay=plan.weight_decay,
+        schedule="one_cycle",
+        epochs=plan.epochs,
+    )
+    history = train(
+        encoder,
+        Batches(seen.images, seen.label, plan.batch),
+        recipe,
+        seed=plan.seed,
+        validate=lambda model: uar(_classes(model, held_out), held_out.label),
+    )
+    return encoder.half().float(), history
+
+
+def scores(encoder: ExpressionEncoder, plan: Plan) -> Iterator[dict]:
+    """Score on the test people: fields of a `Row`, one at a time.
+
+    The linear probe is a ridge regression of ``Stills.smile`` on the features, fitted to the
+    validation people: once with all pictures, once with the neutral ones, where all there is to
+    see is the resting face.
+    """
+    test = stills(range(plan.test), "encoder_test", plan.frames, plan.seed)
+    last = plan.identities + plan.validation
+    fit = stills(range(plan.identities, last), "encoder", plan.frames, plan.seed)
+    found = _classes(encoder, test)
+    for name, rows in _subsets(test).items():
+        for metric in (accuracy, uar):
+            value = metric(found[rows], test.label[rows])
+            yield _score("classes", name, metric.__name__, value, rows)
+    x, wanted = _features(encoder, fit), _features(encoder, test)
+    for name in ("all", "neutral"):
+        known, rows = _subsets(fit)[name], _subsets(test)[name]
+        estimate = _ridge(x[known], fit.smile[known], wanted[rows])
+        value = _r2(estimate, test.smile[rows])
+        yield _score("linear probe", name, "R^2, smile minus frown", value, rows)
+
+
+def make_encoder(plan: Plan, file: Path, results: Path) -> None:
+    """Train, score, and write the weights and the table of scores.
+
+    Args:
+        plan: What to do.
+        file: Of the weights.
+        results: Folder of the table, ``expression_encoder__full__cpu.csv``.
+
+    Raises:
+        BadInput: A file cannot be written.
+    """
+    make_writable(results)
+    make_writable(file.parent)
+    began = time.process_time()
+    encoder, history = train_encoder(plan)
+    table = list(scores(encoder, plan))
+    about = {
+        "recipe": {**asdict(plan), "best_epoch": history.best},
+        "seed": plan.seed,
+        "n": table[0]["n"],
+        "score": {row["metric"]: row["value"] for row in table[:2]},
+        "torch": version("torch"),
+    }
+    save_expression_encoder(encoder, about, file)
+    _write_table(table, plan, time.process_time() - began, results)
+
+
+def main() -> None:
+    """Make the package's weights and ``data/results``' table, with one thread."""
+    torch.set_num_threads(1)
+    make_encoder(Plan(), WEIGHTS_FILE, project_root() / "data" / "results")
+    print(f"wrote {WEIGHTS_FILE}: {load_expression_encoder().about['score']}", file=sys.stderr)
+
+
+class _Draw:
+    """Random numbers for one person's pictures, independent from picture to picture."""
+
+    def __init__(self, rng: np.random.Generator, frames: int):
+        self.rng, self.frames = rng, frames
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """Float32 (frames,) in [low, high)."""
+        return torch.from_numpy(self.rng.uniform(low, high, self.frames)).float()
+
+    def normal(self, *shape: int) -> Tensor:
+        """Unit normal, cut at 2.5; (frames,) unless a shape is given."""
+        values = self.rng.standard_normal(shape or self.frames)
+        return torch.from_numpy(values).float().clamp(-2.5, 2.5)
+
+    def sometimes(self, share: float) -> Tensor:
+        """Float32 (frames,), 1 in this share of the pictures, else 0."""
+        return (self.uniform(0, 1) < share).float()
+
+
+def _act(rng: np.random.Generator, frames: int) -> tuple[Performance, Tensor, Tensor]:
+    """Independent pictures of one person: what happens in them, their labels and peaks."""
+    draw = _Draw(rng, frames)
+    label = torch.from_numpy(rng.permutation(np.arange(frames) % len(EXPRESSIONS)))
+    peak = draw.uniform(*PEAKS) * (label > 0)
+    share = peak / FULL  # every channel of an expression is proportional to its peak
+    poses = [pose(name) for name in EXPRESSIONS]
+    au, lid, jaw, part = (
+        torch.cat([getattr(one, channel) for one in poses])[label]
+        for channel in ("au", "lid", "jaw", "part")
+    )
+    talk = draw.sometimes(TALKING)
+    play = replace(
+        Performance.still(frames, seed=int(rng.integers(2**31))),
+        au=au * share[:, None] + _resting(draw),
+        lid=lid * share,
+        jaw=jaw * share + talk * draw.uniform(0, MOUTH_OPEN),
+        part=part * share + talk * draw.uniform(0, MOUTH_OPEN / 2),
+        blink=draw.uniform(0, 1) * draw.sometimes(BLINKING),
+    )
+    return _disturbed(play, draw), label, peak
+
+
+def _resting(draw: _Draw) -> Tensor:
+    """Displacements of the resting face, (frames, len(AUS)): of the person and of each picture.
+
+    Brows and mouth each stay within what an expression at its peak leaves below ``FOLD_OVER``.
+    """
+    person, picture = RESTING_SD
+    moved = person * draw.normal(1, 4) + picture * draw.normal(draw.frames, 4)
+    room = 0.999 * (FOLD_OVER - FULL)
+    for zone in (moved[:, :2], moved[:, 2:]):
+        zone *= (room / zone.abs().sum(1, keepdim=True)).clamp_max(1)
+    au = torch.zeros(draw.frames, len(AUS))
+    au[:, [AUS.index(name) for name in RESTING]] = moved
+    return au
+
+
+def _disturbed(play: Performance, draw: _Draw) -> Performance:
+    """The hard nuisances, drawn anew for each picture, and another cut around the face."""
+    hard = NUISANCES["hard"]
+    place = torch.stack([draw.uniform(-PLACE, PLACE), draw.uniform(-PLACE, PLACE)], 1)
+    turn = draw.uniform(*hard.turn)
+    flicker = hard.flicker * torch.sin(draw.uniform(0, 2 * np.pi))
+    shadow = (
+        draw.uniform(*hard.shadow),
+        draw.uniform(0, 2 * np.pi),
+        draw.uniform(-0.2, 0.4) + 0.35 * draw.normal(),
+        draw.uniform(*hard.shadow_sharp),
+    )
+    return replace(
+        play,
+        shift=place + draw.uniform(*hard.sway)[:, None] * draw.normal(draw.frames, 2),
+        log_scale=draw.uniform(*LOG_SCALE),
+        yaw=turn * draw.normal(),
+        pitch=0.5 * turn * draw.normal(),
+        roll=0.25 * turn * draw.normal(),
+        light=torch.tensor(hard.light) * draw.normal(draw.frames, 2),
+        gain=torch.exp(draw.uniform(*hard.gain) * draw.normal()) * (1 + flicker),
+        shadow=torch.stack(shadow, 1),
+        noise_sd=torch.full((draw.frames,), hard.noise_sd),
+    )
+
+
+def _smile(play: Performance, person: Identity) -> Tensor:
+    """AU12, mean of both corners, minus AU15, the identity's resting face included; (frames,)."""
+    both, left, right, down = (play.au[:, AUS.index(name)] for name in ("12", "12L", "12R", "15"))
+    rest = person.rest[2] - person.rest[3]
+    return both + 0.5 * (left + right) - down + rest
+
+
+def _subsets(data: Stills) -> dict[str, Tensor]:
+    """Rows, bool (N,): all, the neutral ones, and each band of ``BANDS`` without them."""
+    neutral = data.label == 0
+    bands = {
+        name: (data.peak >= low) & (data.peak < high) & ~neutral
+        for name, (low, high) in BANDS.items()
+    }
+    return {"all": torch.ones_like(neutral), "neutral": neutral, **bands}
+
+
+def _batches(data: Stills) -> Batches:
+    return Batches(data.images, data.label, 256)
+
+
+def _classes(encoder: ExpressionEncoder, data: Stills) -> Tensor:
+    return predict(encoder, _batches(data)).argmax(1)
+
+
+def _features(encoder: ExpressionEncoder, data: Stills) -> np.ndarray:
+    with torch.no_grad():
+        parts = [encoder.eval().features(images) for images, _ in _batches(data)]
+    return torch.cat(parts).double().numpy()
+
+
+def _ridge(features: np.ndarray, target: Tensor, wanted: np.ndarray) -> np.ndarray:
+    """Estimates for ``wanted`` by ridge regression on standardised features, penalty N / 1000."""
+    y = target.double().numpy()
+    mean, sd = features.mean(0), features.std(0) + 1e-6
+    x = (features - mean) / sd
+    inner = x.T @ x + len(x) / 1000 * np.eye(x.shape[1])
+    weights = np.linalg.solve(inner, x.T @ (y - y.mean()))
+    return (wanted - mean) / sd @ weights + y.mean()
+
+
+def _r2(estimate: np.ndarray, truth: Tensor) -> float:
+    y = truth.double().numpy()
+    return float(1 - np.mean((y - estimate) ** 2) / y.var())
+
+
+def _score(arm: str, subset: str, metric: str, value: float, rows: Tensor) -> dict:
+    limits = {"peak": BANDS[subset]} if subset in BANDS else {}
+    params = {"pictures": subset, **limits}
+    return {"arm": arm, "params": params, "metric": metric, "value": value, "n": int(rows.sum())}
+
+
+def _write_table(table: list[dict], plan: Plan, seconds: float, results: Path) -> None:
+    rows = [
+        Row(
+            notebook="expression_encoder",
+            system="expression_encoder",
+            split="encoder_test",
+            profile="full",
+            seed=plan.seed,
+            seconds=round(seconds, 1),
+            **score,
+        )
+        for score in table
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_rows(rows, folder):
+            write_atomically(results / path.name, path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A small encoder of still faces, pre-trained on eight expressions and used frozen.
+
+On the embedded benchmark it stands in for the back-bones that the papers pre-train on FER+ (eight
+expressions), which no licence lets us ship. `micromacro.encoder_training` made its weights from
+synthetic people whom no experiment meets; their file lies beside this module.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from micromacro.errors import BadInput
+from micromacro.files import existing, replacing
+
+EXPRESSIONS = (
+    *("neutral", "happiness", "sadness", "surprise"),
+    *("anger", "disgust", "fear", "contempt"),
+)
+"""The classes, in the order of the logits: FER+'s eight."""
+
+N_FEATURES = 96
+INPUT_PX = 48
+SMALLEST_PX = 32
+WEIGHTS_FILE = Path(__file__).with_name("expression_encoder.safetensors")
+
+_CHANNELS = (1, 16, 32, 64, N_FEATURES)
+_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
+_FLAT = 1e-4  # a picture whose standard deviation is below this has no face in it
+_MAKE = "make it anew with make encoder, or take the file of the repository"
+
+
+class ExpressionEncoder(nn.Module):
+    """Four convolutions, a mean over the map, a linear head: 79,672 parameters.
+
+    A picture becomes grey, 48 x 48, and has its own mean taken off and its own standard deviation
+    divided out, so that a gain and an offset of the whole picture change nothing. Each convolution
+    is 3 x 3 with stride 2, batch norm and ReLU behind it; the last map is 3 x 3.
+
+    Fresh, it has random weights and is trainable; `load_expression_encoder` gives the trained one.
+
+    Attributes:
+        about: What the file of weights says of itself (recipe, seed, n, score, torch's version);
+            empty for a fresh one.
+        frozen: If set, `train` does nothing.
+    """
+
+    N_FEATURES = N_FEATURES
+
+    def __init__(self):
+        super().__init__()
+        self.about: dict = {}
+        self.frozen = False
+        widths = itertools.pairwise(_CHANNELS)
+        self.body = nn.Sequential(*(_block(inside, outside) for inside, outside in widths))
+        self.head = nn.Linear(N_FEATURES, len(EXPRESSIONS))
+
+    def train(self, mode: bool = True) -> "ExpressionEncoder":
+        """Choose the mode; a frozen encoder stays in evaluation mode, whatever its parent does."""
+        return super().train(mode and not self.frozen)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What a picture shows, before the classes.
+
+        Args:
+            images: float32 (B, C, S, S) in [0, 1], C = 3 RGB or 1 grey, S >= 32 pixels. A face
+                fills the picture as in the synthetic clips or in the ArcFace crop.
+
+        Returns:
+            float32 (B, 96), not negative.
+
+        Raises:
+            BadInput: Another type or shape, or values outside [0, 1].
+        """
+        return self.body(_standardised(_checked(images))).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the expressions, float32 (B, 8); arguments and errors as `features`."""
+        return self.head(self.features(images))
+
+
+def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncoder:
+    """Return the trained encoder: no gradients, always in evaluation mode.
+
+    Args:
+        file: The weights; by default those of the package.
+
+    Raises:
+        BadInput: The file is missing, torn, or not of this encoder.
+    """
+    file = existing(file)
+    if file.is_dir():
+        raise BadInput(file, "a folder", "give the file itself")
+    try:
+        with safe_open(file, "pt") as opened:
+            state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+            about = json.loads((opened.metadata() or {})["about"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        fault = f"cannot be read as the encoder's weights ({type(error).__name__})"
+        raise BadInput(file, fault, _MAKE) from error
+    encoder = ExpressionEncoder()
+    _fill(encoder, state, file)
+    encoder.about, encoder.frozen = about, True
+    return encoder.requires_grad_(False).eval()
+
+
+def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: str | Path) -> None:
+    """Write an encoder's weights as float16, whole or not at all; equal weights, equal bytes.
+
+    Args:
+        encoder: Whose weights.
+        about: JSON values: recipe, seed, n, score.
+        file: Replaced if it exists.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    state = {name: tensor.half().contiguous() for name, tensor in _kept(encoder).items()}
+    with replacing(Path(file)) as part:
+        # One entry: safetensors does not keep the order of several. Its save_file would keep the
+        # file from everybody but its owner.
+        about = {"about": json.dumps(about, sort_keys=True)}
+        part.write_bytes(save(state, metadata=about))
+
+
+def _block(inside: int, outside: int) -> nn.Sequential:
+    """Halve the map: (B, inside, S, S) -> (B, outside, S / 2, S / 2)."""
+    convolution = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outside), nn.ReLU())
+
+
+def _checked(images: Tensor) -> Tensor:
+    shape = tuple(images.shape)
+    square = len(shape) == 4 and shape[0] > 0 and shape[1] in (1, 3) and shape[2] == shape[3]
+    if not square:
+        remedy = "give (B, 3, S, S) or (B, 1, S, S), B above 0; cut a square around the face"
+        raise BadInput("images", f"have shape {shape}", remedy)
+    if shape[2] < SMALLEST_PX:
+        raise BadInput("images", f"are {shape[2]} px wide", f"give at least {SMALLEST_PX} px")
+    if images.dtype != torch.float32:
+        raise BadInput("images", f"are {images.dtype}", "give float32 in [0, 1]")
+    if not (images.min() >= 0 and images.max() <= 1):  # so is nan refused
+        raise BadInput("images", "have values outside [0, 1]", "divide 8-bit pixels by 255")
+    return images
+
+
+def _standardised(images: Tensor) -> Tensor:
+    """Grey, 48 px, mean 0 and standard deviation 1 of each picture: (B, 1, 48, 48)."""
+    if images.shape[1] == 3:
+        images = (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    if images.shape[2] != INPUT_PX:
+        size = (INPUT_PX, INPUT_PX)
+        images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+    images = images - images.mean((2, 3), keepdim=True)
+    return images / images.std((2, 3), correction=0, keepdim=True).clamp_min(_FLAT)
+
+
+def _kept(encoder: ExpressionEncoder) -> dict[str, Tensor]:
+    """The state but for batch norm's counters, of no use in evaluation."""
+    state = encoder.state_dict()
+    return {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _fill(encoder: ExpressionEncoder, state: dict[str, Tensor], file: Path) -> None:
+    """Put the tensors into the encoder; all of them must be there, in the right shape."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in _kept(encoder).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            fault = f"{name} is {found.get(name, 'not there')}, not {wanted.get(name, 'wanted')}"
+            raise BadInput(file, f"is of another network ({fault})", _MAKE)
+    encoder.load_state_dict(state, strict=False)

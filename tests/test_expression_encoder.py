@@ -1,0 +1,338 @@
+"""The expression encoder: its weights, what it ignores and refuses, and how it is made."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from micromacro import encoder_training, synthetic
+from micromacro.encoder_training import Plan, make_encoder, scores, stills
+from micromacro.errors import BadInput
+from micromacro.expression_encoder import (
+    EXPRESSIONS,
+    N_FEATURES,
+    WEIGHTS_FILE,
+    ExpressionEncoder,
+    load_expression_encoder,
+    save_expression_encoder,
+)
+from micromacro.metrics import accuracy
+from micromacro.rows import project_root
+from micromacro.synthetic import AUS, FOLD_OVER, Identity
+from micromacro.synthetic.identity import stream
+from micromacro.synthetic.script import FULL
+
+TINY = Plan(seed=3, identities=3, validation=2, test=2, frames=8, epochs=1, batch=8)
+RESULTS = project_root() / "data" / "results" / "expression_encoder__full__cpu.csv"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ExpressionEncoder:
+    return load_expression_encoder()
+
+
+@pytest.fixture(scope="module")
+def fresh() -> encoder_training.Stills:
+    """Pictures of people whom neither training nor scoring has met."""
+    return stills(range(1000, 1008), "encoder_test", 64, 7)
+
+
+@pytest.fixture
+def images(fresh) -> torch.Tensor:
+    return fresh.images[:16]
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+def test_the_file_is_small_and_says_where_it_comes_from(encoder):
+    assert WEIGHTS_FILE.stat().st_size <= 200_000
+    assert {"recipe", "seed", "n", "score", "torch"} <= encoder.about.keys()
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(WEIGHTS_FILE).values())
+    assert sum(p.numel() for p in encoder.parameters()) == 79_672
+
+
+def test_the_score_in_the_file_is_the_row_in_the_results(encoder):
+    table = pd.read_csv(RESULTS)
+    assert {"expression_encoder"} == set(table.notebook) == set(table.system)
+    for metric, value in encoder.about["score"].items():
+        pictures = table.params.map(lambda text: json.loads(text)["pictures"])
+        row = table[(table.metric == metric) & (pictures == "all")]
+        assert row.value.tolist() == [value]
+        assert row.n.tolist() == [encoder.about["n"]]
+        assert row.seed.tolist() == [encoder.about["seed"]]
+
+
+def test_it_does_as_well_on_new_people_as_it_says(encoder, fresh):
+    found = encoder(fresh.images).argmax(1)
+    score = accuracy(found, fresh.label)
+    assert score > 2 * 0.125
+    # 512 pictures of 8 people: the standard error is 0.022 were all pictures independent.
+    assert score == pytest.approx(encoder.about["score"]["accuracy"], abs=0.10)
+    strong = (fresh.peak > 0.065) & (fresh.label > 0)
+    assert accuracy(found[strong], fresh.label[strong]) > score
+
+
+def test_the_classes_are_those_of_the_actor():
+    assert tuple(synthetic.EXPRESSIONS) == EXPRESSIONS
+
+
+def test_a_noise_free_full_expression_is_recognised(encoder):
+    """Oracle: the actor's own poses, of which training has seen none without nuisances."""
+    hits = 0
+    for subject in range(2000, 2004):
+        face = synthetic.Face(Identity.draw(subject, split="encoder_test"), size=112, colour=True)
+        for label, name in enumerate(EXPRESSIONS):
+            hits += int(encoder(face.render(synthetic.pose(name))).argmax()) == label
+    assert hits >= 22  # of 32
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+def test_features_and_logits_by_hand(encoder, images):
+    """The network a second time, from the tensors of the file."""
+    state = {name: tensor.double() for name, tensor in load_file(WEIGHTS_FILE).items()}
+    x = images.double()
+    x = (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), correction=0, keepdim=True)
+    for k in range(4):
+        x = functional.conv2d(x, state[f"body.{k}.0.weight"], stride=2, padding=1)
+        norm = {n: state[f"body.{k}.1.{n}"] for n in ("running_mean", "running_var")}
+        x = functional.batch_norm(
+            x, **norm, weight=state[f"body.{k}.1.weight"], bias=state[f"body.{k}.1.bias"]
+        ).clamp_min(0)
+    by_hand = x.mean((2, 3))
+    features = encoder.features(images)
+    assert features.shape == (16, N_FEATURES) == (16, ExpressionEncoder.N_FEATURES)
+    assert features.min() >= 0
+    torch.testing.assert_close(features.double(), by_hand, rtol=1e-4, atol=1e-5)
+    logits = by_hand @ state["head.weight"].T + state["head.bias"]
+    torch.testing.assert_close(encoder(images).double(), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 48, 61, 112])
+def test_gain_and_offset_change_nothing(encoder, images, side):
+    images = functional.interpolate(images, (side, side), mode="bilinear").clamp(0, 1)
+    features = encoder.features(images)
+    torch.testing.assert_close(
+        encoder.features(0.45 * images + 0.3), features, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_picture_does_not_depend_on_its_batch(encoder, images):
+    together = encoder.features(images)
+    for k in (0, 7):
+        alone = encoder.features(images[k : k + 1])[0]
+        torch.testing.assert_close(alone, together[k], rtol=1e-4, atol=1e-5)
+    others = torch.cat([images[:1], torch.zeros(3, 1, 48, 48), torch.ones(2, 1, 48, 48)])
+    torch.testing.assert_close(encoder.features(others)[0], together[0], rtol=1e-4, atol=1e-5)
+
+
+def test_grey_is_colour_of_equal_channels(encoder, images):
+    torch.testing.assert_close(
+        encoder.features(images.expand(-1, 3, -1, -1)),
+        encoder.features(images),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_colours_weigh_as_luma(encoder, images):
+    generator = torch.Generator().manual_seed(0)
+    colour = (images * torch.rand(16, 3, 1, 1, generator=generator)).contiguous()
+    grey = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
+    tint = torch.rand(16, 3, 48, 48, generator=generator)
+    mixed = 0.299 * tint[:, :1] + 0.587 * tint[:, 1:2] + 0.114 * tint[:, 2:]
+    for rgb, one in ((colour, grey), (tint, mixed)):
+        torch.testing.assert_close(
+            encoder.features(rgb), encoder.features(one), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_a_flat_picture_gives_finite_features(encoder):
+    flat = torch.full((2, 1, 64, 64), 0.4)
+    assert torch.isfinite(encoder(flat)).all()
+    torch.testing.assert_close(encoder(flat), encoder(flat * 0), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (torch.rand(1, 48, 48), "shape"),
+        (torch.rand(2, 2, 48, 48), "shape"),
+        (torch.rand(2, 1, 33, 47), "cut a square"),
+        (torch.rand(0, 1, 48, 48), "B above 0"),
+        (torch.rand(2, 1, 31, 31), "at least 32 px"),
+        (torch.rand(2, 1, 48, 48).double(), "float32"),
+        (torch.zeros(2, 1, 48, 48, dtype=torch.uint8), "float32"),
+        (torch.rand(2, 1, 48, 48) + 0.5, "outside"),
+        (torch.rand(2, 1, 48, 48) - 0.5, "outside"),
+        (torch.full((2, 3, 48, 48), torch.nan), "outside"),
+    ],
+)
+def test_bad_images_are_refused(encoder, wrong, words):
+    for call in (encoder, encoder.features):
+        with pytest.raises(BadInput, match=words) as caught:
+            call(wrong)
+        assert "\n" not in str(caught.value)
+
+
+# ---- loading -------------------------------------------------------------------------------------
+
+
+def test_it_stays_frozen(encoder, images):
+    parent = nn.ModuleList([encoder, nn.BatchNorm1d(N_FEATURES)])
+    before = encoder(images)
+    parent.train()
+    assert parent[1].training
+    assert not any(module.training for module in encoder.modules())
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert torch.equal(encoder(images), before)
+
+
+def test_a_fresh_one_trains():
+    network = ExpressionEncoder()
+    assert network.training
+    assert network.about == {}
+    assert all(p.requires_grad for p in network.parameters())
+    assert not network.eval().training
+
+
+def test_a_saved_encoder_comes_back_rounded_to_float16(tmp_path):
+    network = ExpressionEncoder()
+    save_expression_encoder(network, {"seed": 5}, tmp_path / "a")
+    again = load_expression_encoder(tmp_path / "a")
+    assert again.about == {"seed": 5}
+    assert torch.equal(again.head.weight, network.head.weight.half().float())
+    save_expression_encoder(again, {"seed": 5}, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
+    def refused(words):
+        with pytest.raises(BadInput, match=words) as caught:
+            load_expression_encoder(file)
+        assert str(file) in str(caught.value)
+
+    file = tmp_path / "encoder.safetensors"
+    refused("cannot be opened")
+    file.touch()
+    refused("empty")
+    file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000])
+    refused("cannot be read .*make encoder")
+    file.write_bytes(b"x" * 1000)
+    refused("cannot be read")
+    state = load_file(WEIGHTS_FILE)
+    save_file(state, file)
+    refused("cannot be read")  # no metadata
+    with safe_open(WEIGHTS_FILE, "pt") as opened:
+        metadata = opened.metadata()
+    save_file(state, file, metadata)
+    assert load_expression_encoder(file).about
+    save_file({**state, "head.bias": torch.zeros(7)}, file, metadata)
+    refused(r"head.bias is \(7,\), not \(8,\)")
+    save_file({**state, "extra": torch.zeros(7)}, file, metadata)
+    refused("extra is .* not wanted")
+    del state["body.2.1.running_var"]
+    save_file(state, file, metadata)
+    refused("running_var is not there")
+    file.unlink()
+    file.mkdir()
+    refused("a folder")
+
+
+# ---- the recipe ----------------------------------------------------------------------------------
+
+
+def test_stills_are_varied_balanced_and_depend_on_the_seed(fresh):
+    assert fresh.images.shape == (512, 1, 48, 48)
+    assert fresh.images.min() >= 0
+    assert fresh.images.max() <= 1
+    assert fresh.label.bincount().tolist() == [64] * 8
+    assert (fresh.peak[fresh.label == 0] == 0).all()
+    shown = fresh.peak[fresh.label > 0]
+    assert 0.015 <= shown.min() < 0.02 < 0.085 < shown.max() < FULL
+    one, two, other = (stills([4], "encoder", 8, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.smile, two.smile)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_the_truth_of_the_linear_probe():
+    """Smile minus frown from the performance itself; the resting face alone for neutral."""
+    person = Identity.draw(4, split="encoder")
+    play, label, peak = encoder_training._act(stream("test"), 800)
+    smile = encoder_training._smile(play, person)
+    au = {name: play.au[:, k] for k, name in enumerate(AUS)}
+    own = person.rest[2] - person.rest[3]
+    neutral, happy = label == 0, label == EXPRESSIONS.index("happiness")
+    contempt, sad = label == EXPRESSIONS.index("contempt"), label == EXPRESSIONS.index("sadness")
+    assert torch.equal(smile[neutral], (au["12"] - au["15"])[neutral] + own)
+    moved = smile - smile[neutral].mean()  # the person's own resting face lies under all of them
+    for rows, share in ((happy, 0.88), (contempt, 0.55 / 2), (sad, -0.60)):
+        assert moved[rows].mean() == pytest.approx(share * float(peak[rows].mean()), abs=0.004)
+    assert 0.004 < au["12"][neutral].std() < 0.012
+    assert play.au[:, [AUS.index("2"), AUS.index("9")]][neutral].abs().max() == 0
+    assert play.au.abs().max() < FOLD_OVER
+
+
+def test_ridge_finds_a_linear_truth():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 5, generator=generator).double()
+    y = x @ torch.tensor([1.0, -2, 0, 0, 3]).double() + 0.7
+    estimate = encoder_training._ridge(x[:300].numpy(), y[:300], x[300:].numpy())
+    assert encoder_training._r2(estimate, y[300:]) > 0.999
+    assert encoder_training._r2(estimate * 0 + float(y[300:].mean()), y[300:]) == pytest.approx(0)
+
+
+def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
+    tables = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        make_encoder(TINY, tmp_path / name / "weights", tmp_path / name)
+        tables.append(pd.read_csv(tmp_path / name / RESULTS.name))
+        files = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert files == [RESULTS.name, "weights"]
+    one, two = (tmp_path / name / "weights" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    numbers = [table.drop(columns=["seconds", "utc"]) for table in tables]
+    pd.testing.assert_frame_equal(*numbers)
+    about = load_expression_encoder(one).about
+    assert about["seed"] == TINY.seed == tables[0].seed[0]
+    assert about["n"] == 16 == tables[0].n[0]
+    assert about["score"]["accuracy"] == tables[0].value[0]
+
+
+def test_the_score_is_of_the_weights_on_disk(tmp_path):
+    make_encoder(TINY, tmp_path / "weights", tmp_path)
+    encoder = load_expression_encoder(tmp_path / "weights")
+    table = pd.read_csv(tmp_path / RESULTS.name)
+    assert [row["value"] for row in scores(encoder, TINY)] == pytest.approx(
+        table.value.tolist(), nan_ok=True
+    )
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    states = []
+    for seed in (0, 1):
+        network, _ = encoder_training.train_encoder(
+            Plan(seed=seed, identities=1, validation=1, frames=8, epochs=1, batch=8)
+        )
+        states.append(network.body[0][0].weight)
+    assert not torch.equal(*states)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.delattr(encoder_training, "train_encoder")
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(BadInput, match="cannot write there"):
+        make_encoder(TINY, tmp_path / "weights", file)
+    with pytest.raises(BadInput, match="cannot write there"):
+        make_encoder(TINY, file / "weights", tmp_path)

@@ -333,6 +333,7 @@ def test_results_are_copied_for_notebooks_that_passed(root):
     (folder / "rows").mkdir(parents=True)
     for name in ("00_good__full__cpu", "01_bad__full__cpu", "00_good__smoke__cpu"):
         (folder / "rows" / f"{name}.csv").write_text(name)
+    (folder / "rows" / "00_good__full__cpu__predictions.npz").write_bytes(b"\xff\x00")
     claims = root / "data" / "claims.csv"
     claims.parent.mkdir(exist_ok=True)
     claims.write_text(
@@ -342,7 +343,12 @@ def test_results_are_copied_for_notebooks_that_passed(root):
         interval = statistics.Interval(effect, effect - 0.1, effect + 0.1, 8)
         statistics.hand_over(name, {"x": interval}, folder)
     batch._keep_results(folder, ["00_good"], batch._Display(io.StringIO()))
-    assert [p.name for p in (root / "data" / "results").iterdir()] == ["00_good__full__cpu.csv"]
+    kept = sorted((root / "data" / "results").iterdir())
+    assert [p.name for p in kept] == [
+        "00_good__full__cpu.csv",
+        "00_good__full__cpu__predictions.npz",
+    ]
+    assert kept[1].read_bytes() == b"\xff\x00"
     assert "a - b,0.1,holds,0.4,0.3,0.5,8" in claims.read_text()
 
 

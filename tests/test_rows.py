@@ -1,8 +1,9 @@
 """Benchmark rows: where they go and what they carry. Rows of notebooks: test_experiments.py."""
 
+import numpy as np
 import pandas as pd
 
-from micromacro.rows import hardware, write_benchmark
+from micromacro.rows import hardware, write_benchmark, write_predictions
 
 
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
@@ -23,3 +24,15 @@ def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     assert table["q25"].isna().tolist() == [False, True]
     assert set(table["hardware"]) == {hardware()}
     assert table[["python", "torch", "git_sha", "utc"]].notna().all().all()
+
+
+def test_predictions_are_halves_beside_the_rows(tmp_path):
+    values = np.linspace(-1, 1, 7, dtype=np.float32)
+    arrays = {"ours": values, "person": np.arange(7)}
+    path = write_predictions("04_demo", arrays, tmp_path, profile="full")
+    assert path == tmp_path / "rows" / "04_demo__full__cpu__predictions.npz"
+    with np.load(path, allow_pickle=False) as found:
+        assert found["ours"].dtype == np.float16
+        assert np.allclose(found["ours"], values, atol=1e-3)
+        assert found["person"].dtype == np.int64
+    assert write_predictions("04_demo", arrays, None, profile="full") is None

@@ -14,6 +14,7 @@ import nbformat
 
 from micromacro import course, headless, statistics
 from micromacro.errors import BadInput
+from micromacro.files import replacing
 from micromacro.rows import make_writable, project_root, write_atomically
 from micromacro.run_folder import RunFolder
 from micromacro.workers import Event, run_tasks
@@ -178,12 +179,13 @@ def _no_verdict(event: Event, display: "_Display") -> headless.Verdict:
 
 
 def _keep_results(folder: Path, passed: Sequence[str], display: "_Display") -> None:
-    """Rows to data/results, verdicts to data/claims.csv."""
+    """Rows and predictions to data/results, verdicts to data/claims.csv."""
     results = project_root() / "data" / "results"
     make_writable(results)
     for name in passed:
-        for path in sorted(folder.glob(f"rows/{name}__full__*.csv")):
-            write_atomically(results / path.name, path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob(f"rows/{name}__full__*")):
+            with replacing(results / path.name) as part:
+                shutil.copyfile(path, part)
             display.say(f"wrote data/results/{path.name}")
         for path in folder.glob(f"claims/{name}.json"):
             statistics.write_verdicts(path)

@@ -18,7 +18,8 @@ from micromacro.errors import BadInput
 from micromacro.files import replacing
 
 if TYPE_CHECKING:
-    import pandas as pd  # imported where it is used: workers start without it
+    import numpy as np
+    import pandas as pd  # imported where they are used: workers start without them
 
 
 def project_root() -> Path:
@@ -135,6 +136,41 @@ def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]
         write_atomically(path, part.to_csv(index=False, lineterminator="\n"))
         written.append(path)
     return written
+
+
+def write_predictions(
+    notebook: str,
+    arrays: Mapping[str, "np.ndarray"],
+    out: str | os.PathLike | None,
+    *,
+    profile: str,
+    device: str = "cpu",
+) -> Path | None:
+    """Hand the core units' predictions over to the run, beside their rows.
+
+    They are written to ``<out>/rows/<notebook>__<profile>__<device>__predictions.npz``, floats as
+    float16; `make full` copies the file to ``data/results``.
+
+    Args:
+        notebook: Its name.
+        arrays: By name: clip, person, truth, and one array for each arm.
+        out: The notebook's parameter ``OUT``; None writes nothing.
+        profile: "smoke", "full" or "paper".
+        device: That computed them.
+
+    Returns:
+        The file written.
+    """
+    import numpy as np
+
+    if out is None:
+        return None
+    path = Path(out) / "rows" / f"{notebook}__{profile}__{device}__predictions.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **small)
+    return path
 
 
 def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:

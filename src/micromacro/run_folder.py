@@ -4,7 +4,8 @@ A run is a folder ``runs/<utc>/``::
 
     index.html              the page to open
     00_start_here.ipynb     executed; with .html (the same as a page) and .log beside it
-    rows/*.csv              what the notebooks measured (experiments.write_rows, parameter OUT)
+    rows/*.csv              what the notebooks measured (rows.write_rows, parameter OUT)
+    rows/*.npz              predictions of their core units (rows.write_predictions)
     status/00_start_here.json   how it went; written last, by the parent only
     run.json                what was asked, where and when
     DONE                    the run is finished
@@ -101,7 +102,7 @@ class RunFolder:
 
     def _forget(self, name: str) -> None:
         (self.folder / "status" / f"{name}.json").unlink(missing_ok=True)
-        for path in (*self.folder.glob(f"{name}.*"), *self.folder.glob(f"rows/{name}__*.csv")):
+        for path in (*self.folder.glob(f"{name}.*"), *self.folder.glob(f"rows/{name}__*")):
             path.unlink()
 
 

@@ -16,10 +16,10 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.kernels.local_contrast import local_contrast
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import optical_flow
-from micromacro.motion_pairs import AMPLITUDES_PX, AUS, CONDITIONS, FACE_PX, known, pairs, truth
+from micromacro.motion.prepare import INPUTS, prepare
+from micromacro.motion_pairs import AMPLITUDES_PX, AUS, CONDITIONS, FACE_PX, pairs, truth
 
 __all__ = [
     "AMPLITUDES_PX",
@@ -42,46 +42,10 @@ __all__ = [
 
 PHASE = {"phase": (1, 2), "phase_l1": (1,), "phase_l2": (2,)}  # levels whose estimates are averaged
 METHODS = (*PHASE, "farneback", "dis_medium", "tvl1")
-INPUTS = ("raw", "zscore", "local_contrast")
-REACH = 3.0  # of the normalised inputs: -3 becomes 0 and 3 becomes 1; clips about 1 pixel in 1000
 STILL, MOVING = 0.02, 0.25  # parts of the peak: skin below the one rests, above the other moves
 
 
 # ---- estimates ----------------------------------------------------------------------------------
-
-
-def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
-    """Shrink frames, then normalise them, in the same way for every method.
-
-    "zscore": each frame minus its mean over its standard deviation. "local_contrast": the form of
-    Jarrett et al. with a window of 9 px and sigma 2 px at 48 px, and in proportion at other sizes,
-    so that it spans the same part of a face. From both, [-3, 3] is mapped to [0, 1] and clipped.
-
-    Args:
-        frames: float32 (..., H, W) in [0, 1].
-        inputs: "raw", "zscore" or "local_contrast".
-        size: Side of the result in pixels, at most that of the frames.
-
-    Returns:
-        float32 (..., size, size) in [0, 1].
-
-    Raises:
-        BadInput: Unknown input.
-    """
-    known("input", [inputs], INPUTS)
-    if frames.shape[-1] != size:
-        flat = frames.reshape(-1, 1, *frames.shape[-2:])
-        flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
-        frames = flat.view(*frames.shape[:-2], size, size)
-    if inputs == "raw":
-        return frames
-    if inputs == "zscore":
-        mean = frames.mean((-2, -1), keepdim=True)
-        frames = (frames - mean) / frames.std((-2, -1), keepdim=True).clamp_min(1 / 255)
-    else:
-        window = 2 * round(4 * size / FACE_PX) + 1
-        frames = local_contrast(frames, sigma=2 * size / FACE_PX, window=window)
-    return (0.5 + frames / (2 * REACH)).clamp_(0, 1)
 
 
 def own_px(method: str, size: int) -> int:

@@ -12,7 +12,7 @@ UNIT_PX = 48  # side of the face for which the window of local contrast is given
 
 
 def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
-    """Shrink frames, then normalise them, in the same way for every method.
+    """Bring frames to a size, then normalise them, in the same way for every method.
 
     "zscore": each frame minus its mean over its standard deviation. "local_contrast": the form of
     Jarrett et al. with a window of 9 px and sigma 2 px at 48 px, and in proportion at other sizes,
@@ -21,7 +21,7 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
     Args:
         frames: float32 (..., H, W) in [0, 1].
         inputs: "raw", "zscore" or "local_contrast".
-        size: Side of the result in pixels, at most that of the frames.
+        size: Side of the result in pixels.
 
     Returns:
         float32 (..., size, size) in [0, 1].

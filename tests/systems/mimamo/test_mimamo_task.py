@@ -1,0 +1,132 @@
+"""The valence-arousal task: labels against their definition, people, light, what memory is worth."""
+
+import numpy as np
+import pytest
+import torch
+
+from micromacro.errors import BadInput
+from micromacro.synthetic import AUS, NUISANCES
+from micromacro.systems.mimamo import task
+
+T = task.n_frames(32)
+CALM = task.light(0)
+
+
+def scripts(n: int, noise=CALM):
+    return [task.script(1500 + i, "train", i % 3, i % 2, T, noise) for i in range(n)]
+
+
+def mouth(play) -> torch.Tensor:
+    """What a picture shows: smile minus frown, face units, (T,)."""
+    return (play.au[:, AUS.index("12")] - play.au[:, AUS.index("15")]) / 0.8
+
+
+def test_labels_are_in_range_and_vary():
+    labels = torch.stack([labels for _, labels in scripts(60)])
+    assert labels.shape == (60, T, 2)
+    assert torch.isfinite(labels).all()
+    assert (labels.abs() <= 1 + 1e-6).all()
+    assert (labels.flatten(0, 1).std(0) > 0.25).all()
+
+
+def test_picture_minus_valence_is_the_slow_resting_face():
+    scale = 2 * 1.8 / 64
+    for play, labels in scripts(30):
+        rest = mouth(play) - scale * labels[:, 0]
+        assert rest.abs().max() <= 2 * 1.12 / 64 + 1e-6
+        assert rest.diff().abs().max() < 0.5 * 2 / 64 / 30  # at most half a pixel a second
+        assert (rest.diff().diff().abs() < 1e-6).float().mean() > 0.95  # a line, where not clamped
+
+
+def test_nothing_special_happens_at_the_ends_of_a_clip():
+    labels = torch.stack([labels for _, labels in scripts(600)])
+    sd, mean = labels.std(0), labels.mean(0)
+    for end in (6, T - 7):
+        assert sd[end, 0] == pytest.approx(float(sd[:, 0].mean()), rel=0.15)
+        assert mean[end, 1] == pytest.approx(float(mean[:, 1].mean()), abs=0.1)
+
+
+def test_valence_needs_the_resting_face():
+    plays = scripts(200)
+    seen = torch.stack([mouth(play) for play, _ in plays])
+    valence = torch.stack([labels[:, 0] for _, labels in plays])
+    alone = np.corrcoef(seen.flatten(), valence.flatten())[0, 1]
+    middle = seen - seen.median(1, keepdim=True).values
+    against_rest = np.corrcoef(middle.flatten(), valence.flatten())[0, 1]
+    assert 0.5 < alone < 0.85
+    assert against_rest > alone + 0.08
+
+
+def test_arousal_is_the_mean_strength_of_the_movements_around():
+    for play, labels in scripts(20):
+        strength = np.zeros(T)
+        for event in play.events:
+            if event.kind == "micro":
+                whole = event.onset > 0 and event.offset < T - 1  # not cut by the clip's end
+                assert event.offset - event.onset + 1 >= (4 if whole else 1)
+                assert event.offset - event.onset + 1 <= 10
+                for t in range(event.onset, event.offset + 1):
+                    strength[t] = event.peak / (2 * 0.8 / 64)
+        for t in range(6, T - 6):
+            due = 2 * strength[t - 6 : t + 7].sum() / 13 - 1
+            assert labels[t, 1] == pytest.approx(due, abs=1e-5)
+
+
+def test_arousal_is_not_in_the_mouth_and_valence_not_in_the_movements():
+    plays = scripts(200)
+    arousal = torch.stack([labels[:, 1] for _, labels in plays]).flatten()
+    valence = torch.stack([labels[:, 0] for _, labels in plays]).flatten()
+    seen = torch.stack([mouth(play) for play, _ in plays]).flatten()
+    assert abs(np.corrcoef(arousal, seen)[0, 1]) < 0.1
+    assert abs(np.corrcoef(arousal, valence)[0, 1]) < 0.1
+
+
+def test_recordings_repeat_and_seeds_and_splits_are_other_people():
+    one = task.record(1, "train", people=2, clips=1, steps=3)
+    again = task.record.__wrapped__(1, "train", people=2, clips=1, steps=3)
+    assert one.frames.dtype == torch.uint8
+    assert one.frames.shape == (2, task.n_frames(3), 64, 64)
+    assert torch.equal(one.frames, again.frames)
+    assert torch.equal(one.labels, again.labels)
+    assert one.person.tolist() == [0, 1]
+    names = [(s, split, p) for s in (1, 2) for split in ("train", "test") for p in (0, 1)]
+    people = {repr(task.who(*name)) for name in names}
+    assert len(people) == len(names)
+
+
+def test_a_person_does_not_depend_on_how_many_are_recorded():
+    few = task.record.__wrapped__(3, "test", people=1, clips=2, steps=2)
+    more = task.record.__wrapped__(3, "test", people=2, clips=2, steps=2)
+    assert torch.equal(few.frames, more.frames[:2])
+
+
+def test_centres_are_the_middles_of_whole_snippets():
+    clips = task.Clips(torch.zeros(1, task.n_frames(5), 1, 1), torch.zeros(1), torch.zeros(1))
+    assert clips.centres.tolist() == [6, 10, 14, 18, 22]
+
+
+def test_the_dial_turns_the_light_and_nothing_else():
+    calm, play = scripts(1)[0][0], scripts(1, task.light(1))[0][0]
+    assert not calm.light.any()
+    assert (calm.gain == 1).all()
+    assert not calm.shadow[:, 0].any()
+    assert play.light.any()
+    assert play.shadow[0, 0] > 0.2
+    for name in ("au", "shift", "blink", "noise_sd", "jaw"):
+        assert torch.equal(getattr(calm, name), getattr(play, name))
+    full, hard = task.light(1), NUISANCES["hard"]
+    assert (full.light, full.gain, full.shadow) == (hard.light, hard.gain, hard.shadow)
+
+
+@pytest.mark.parametrize("dial", [-0.1, 1.1, float("nan")])
+def test_off_the_dial(dial):
+    with pytest.raises(BadInput, match="off the dial"):
+        task.light(dial)
+
+
+def test_bad_requests():
+    with pytest.raises(BadInput, match="split"):
+        task.record(1, "validation", people=1)
+    for wrong in ({"people": 0}, {"people": 1, "clips": 0}, {"people": 1, "steps": 0}):
+        with pytest.raises(BadInput, match="1 or more"):
+            task.record(1, "train", **wrong)

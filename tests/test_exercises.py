@@ -37,6 +37,9 @@ CASES = [
     (exercises.check_display_gain, (1.3,), 1.127, 1.3),
     (exercises.check_cosine_with_false_motion, (), 0.707, 0.5),
     (exercises.check_averaging, (4,), 16, 4),
+    (exercises.check_snippet_length, (200,), 80, 12),
+    (exercises.check_shrunken_ccc, (0.5,), 0.8, 0.5),
+    (exercises.check_gru_parameters, (256, 128), 592_896, 592_895),
 ]
 
 

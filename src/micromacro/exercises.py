@@ -181,3 +181,50 @@ def check_averaging(answer: float | None, reduction: float) -> None:
         "noise falls with the root of the number; a micro-expression has no frames to spare.",
         "the standard deviation of a mean of n is 1 / sqrt(n) of that of one.",
     )
+
+
+def check_snippet_length(answer: float | None, fps: float) -> None:
+    """Notebook 04, exercise 1: differences that span as long as 12 at 30 frames per second.
+
+    Args:
+        answer: The reader's number.
+        fps: Frames per second of the other camera.
+    """
+    _mark(
+        answer,
+        _close(12 * fps / 30),
+        "each difference is then a motion of a few hundredths of a pixel: noise counts for more.",
+        "12 differences at 30 per second last 12 / 30 s; each of yours lasts 1 / fps.",
+    )
+
+
+def check_shrunken_ccc(answer: float | None, factor: float) -> None:
+    """Notebook 04, exercise 2: CCC of a perfectly correlated prediction of another spread.
+
+    Args:
+        answer: The reader's number.
+        factor: Spread of the prediction over that of the truth.
+    """
+    _mark(
+        answer,
+        _close(2 * factor / (1 + factor**2)),
+        "a cautious predictor loses CCC; rescaling its spread gets it back.",
+        "c = a s², s_p² = a² s², equal means; put them into the formula.",
+    )
+
+
+def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None:
+    """Notebook 04, exercise 3: parameters of a two-layer GRU in both directions.
+
+    Args:
+        answer: The reader's number.
+        inputs: Length of the input.
+        hidden: Units of each direction.
+    """
+    layers = [3 * hidden * (n + hidden + 2) * 2 for n in (inputs, 2 * hidden)]
+    _mark(
+        answer,
+        _close(sum(layers), rtol=0, atol=0.5),
+        "more than a fifth of the published network.",
+        "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n.",
+    )

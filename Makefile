@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PROFILE ?= smoke
 WORKERS ?= 2
 NB ?=
+SWEEP ?=
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
@@ -20,7 +21,7 @@ help:
 	@echo "make lab         open the course in JupyterLab"
 	@echo "make env         make or update .venv (the other targets do it too)"
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
-	@echo "make full        every notebook at PROFILE=full; writes data/results/"
+	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train the expression encoder anew (ten minutes); writes its weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
@@ -62,7 +63,7 @@ bake: env
 	@$(BIN)/micromacro bake $(if $(NB),--notebooks "$(NB)")
 
 full: env
-	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(if $(NB),--notebooks "$(NB)")
+	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(if $(NB),--notebooks "$(NB)") $(if $(SWEEP),--param "SWEEP=$(SWEEP)")
 
 bench: env
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done

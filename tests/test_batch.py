@@ -231,8 +231,13 @@ def test_values_of_the_right_type_fit(root, monkeypatch):
     real = {"DATASET": "casme2"}
     with pytest.raises(BadInput, match="no adapter"):
         course.injected([path], "paper", real, root)
-    monkeypatch.setattr(course, "ADAPTERS", ("synthetic", "casme2"))
+    monkeypatch.setattr(course, "ADAPTERS", {"00_good": ("casme2",)})
     assert course.injected([path], "paper", real, root)[path]["DATASET"] == "casme2"
+    with pytest.raises(BadInput, match="choose the profile paper"):
+        course.injected([path], "full", real, root)
+    other = write_notebook(root, "01_other")
+    with pytest.raises(BadInput, match="no adapter"):
+        course.injected([path, other], "paper", real, root)
 
 
 def test_a_parameter_goes_where_it_is_declared(root):
@@ -331,7 +336,8 @@ def test_the_key_follows_all_that_decides_what_a_notebook_shows(root, monkeypatc
 def test_results_are_copied_for_notebooks_that_passed(root):
     folder = root / "runs" / "x"
     (folder / "rows").mkdir(parents=True)
-    for name in ("00_good__full__cpu", "01_bad__full__cpu", "00_good__smoke__cpu"):
+    profiles = ("full", "sweep", "smoke")
+    for name in ("01_bad__full__cpu", *(f"00_good__{profile}__cpu" for profile in profiles)):
         (folder / "rows" / f"{name}.csv").write_text(name)
     (folder / "rows" / "00_good__full__cpu__predictions.npz").write_bytes(b"\xff\x00")
     claims = root / "data" / "claims.csv"
@@ -347,6 +353,7 @@ def test_results_are_copied_for_notebooks_that_passed(root):
     assert [p.name for p in kept] == [
         "00_good__full__cpu.csv",
         "00_good__full__cpu__predictions.npz",
+        "00_good__sweep__cpu.csv",
     ]
     assert kept[1].read_bytes() == b"\xff\x00"
     assert "a - b,0.1,holds,0.4,0.3,0.5,8" in claims.read_text()

@@ -1,6 +1,9 @@
 """Intervals against scipy and closed forms; every case of a verdict; the file of claims."""
 
+from functools import partial
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -228,3 +231,38 @@ def test_the_committed_claims_can_be_judged(monkeypatch):
 
 def test_verdicts_are_those_of_the_docs():
     assert {word for *_, word in CASES} | {"untestable here"} == set(statistics.VERDICTS)
+
+
+def test_contrasts_are_read_as_they_are_written():
+    seeds = pd.Index([3, 4, 5], name="seed")
+    table = {
+        "ccc(a, light 1)": pd.Series([0.5, 0.7, 0.6], seeds),
+        "ccc(b)": pd.Series([0.1, 0.4, 0.2], seeds),
+        "c": pd.Series([1.0, 2.0, 4.0, 9.0], [3, 4, 5, 6]),
+        "0.25": pd.Series(0.25, seeds),
+    }
+    a, b, c = (table[k].loc[seeds].to_numpy() for k in ("ccc(a, light 1)", "ccc(b)", "c"))
+    read = partial(statistics.contrast_interval, term=table.__getitem__)
+    assert read("ccc(a, light 1) - ccc(b); a note - with signs") == pytest.approx(
+        statistics.paired_interval(a, b)
+    )
+    assert read("c - 0.25") == pytest.approx(statistics.paired_interval(c, [0.25] * 3))
+    assert read("c - ccc(b) + ccc(a, light 1)") == pytest.approx(
+        statistics.paired_interval(c + a, b)
+    )
+    ratio = statistics.paired_interval(c, a, ratio=True)
+    assert read("ratio c / ccc(a, light 1)") == pytest.approx(ratio)
+    assert read("needs data that nobody has") is None
+    with pytest.raises(KeyError):
+        read("ccc(b) - unknown")
+
+
+def test_every_committed_contrast_can_be_read():
+    seeds = pd.Series([1.0, 2.0, 4.0])
+    claims = statistics.read_claims()
+    for name in claims.index[claims.index.str.startswith("04-")]:
+        asked = []
+        interval = statistics.contrast_interval(
+            claims.loc[name, "contrast"], lambda t, asked=asked: asked.append(t) or seeds
+        )
+        assert interval is None or len(asked) >= 2, name

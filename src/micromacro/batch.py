@@ -183,10 +183,11 @@ def _keep_results(folder: Path, passed: Sequence[str], display: "_Display") -> N
     results = project_root() / "data" / "results"
     make_writable(results)
     for name in passed:
-        for path in sorted(folder.glob(f"rows/{name}__full__*")):
-            with replacing(results / path.name) as part:
-                shutil.copyfile(path, part)
-            display.say(f"wrote data/results/{path.name}")
+        for profile in ("full", "sweep"):
+            for path in sorted(folder.glob(f"rows/{name}__{profile}__*")):
+                with replacing(results / path.name) as part:
+                    shutil.copyfile(path, part)
+                display.say(f"wrote data/results/{path.name}")
         for path in folder.glob(f"claims/{name}.json"):
             statistics.write_verdicts(path)
             display.say(f"judged the claims of {name}: data/claims.csv")

@@ -11,7 +11,9 @@ from micromacro.errors import BadInput
 from micromacro.rows import project_root
 
 PROFILES = ("smoke", "full", "paper")
-ADAPTERS = ("synthetic",)  # grows with the systems
+ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
+    "04_mimamo_net": ("omg", "affwild", "affwild2"),
+}
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
 _RESERVED = ("PROFILE", "OUT")  # what the batch itself sets
 
@@ -101,9 +103,13 @@ def _fit(path: Path, profile: str, params: Mapping, defaults: Mapping, out: Path
         remedy = "give DATASET and DATA_ROOT of the licensed data, or choose the profile full"
         raise BadInput("profile paper", "needs a real data set", remedy)
     dataset = {**defaults, **mine}.get("DATASET", "synthetic")
-    if dataset not in ADAPTERS:
-        remedy = f"choose among {', '.join(ADAPTERS)}"
-        raise BadInput(f"DATASET {dataset}", "there is no adapter for it yet", remedy)
+    known = ("synthetic", *ADAPTERS.get(path.stem, ()))
+    if dataset not in known:
+        remedy = f"choose among {', '.join(known)}, or leave this notebook out"
+        raise BadInput(f"DATASET {dataset} of {path.stem}", "there is no adapter for it", remedy)
+    if dataset != "synthetic" and profile != "paper":
+        remedy = "choose the profile paper"
+        raise BadInput(f"profile {profile} of {path.stem}", f"does not use {dataset}", remedy)
     return {"PROFILE": profile, **mine, "OUT": str(out)}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -187,6 +188,36 @@ def judge_claims(intervals: Mapping[str, Interval | None]) -> "pd.DataFrame":
         numbers = [""] * 4 if interval is None else [f"{value:.4g}" for value in interval]
         claims.loc[name, ["verdict", *Interval._fields]] = [word, *numbers]
     return claims.loc[list(intervals)]
+
+
+def contrast_interval(contrast: str, term: "Callable[[str], pd.Series]") -> Interval | None:
+    """The interval of a contrast that is written so that a program can read it.
+
+    Args:
+        contrast: Terms joined by " - " and " + ", or "ratio a / b"; what follows ";" is for people.
+            "needs ..." says what is missing.
+        term: Turns one term into its value for each seed, indexed by seed; a constant too.
+
+    Returns:
+        `paired_interval` over the seeds that all terms have; None for "needs ...".
+
+    Raises:
+        BadInput: As `paired_interval`; terms without a common seed.
+    """
+    import pandas as pd
+
+    text = contrast.partition(";")[0].strip()
+    if text.startswith("needs "):
+        return None
+    if text.startswith("ratio "):
+        both = pd.concat([term(t.strip()) for t in text[6:].split("/")], axis=1).dropna()
+        return paired_interval(both.iloc[:, 0], both.iloc[:, 1], ratio=True)
+    first, *rest = re.split(r" ([+-]) ", text)
+    signed = [term(first)]
+    for sign, name in zip(rest[::2], rest[1::2], strict=True):
+        signed.append(term(name) if sign == "+" else -term(name))
+    total = pd.concat(signed, axis=1).dropna().sum(axis=1)
+    return paired_interval(total, 0 * total)
 
 
 def hand_over(

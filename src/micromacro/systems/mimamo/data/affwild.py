@@ -38,7 +38,9 @@ SIDES = {"_left": "index:0", "_right": "index:1"}  # Aff-Wild2: two people in on
 
 
 def read_affwild(root: str | Path, *, strict: bool = True) -> LabelledClips:
-    """Read Aff-Wild: splits "train", and "test" (films below videos/test, which have no labels).
+    """Read Aff-Wild: splits "train", and "test", whose videos have no labels.
+
+    A test video is a film below videos/test, or a folder of aligned faces without a label file.
 
     Args:
         root: Folder as above.
@@ -61,9 +63,13 @@ def read_affwild(root: str | Path, *, strict: bool = True) -> LabelledClips:
         except BadInput as error:
             faults.append(error)
             labels[name] = None
-    tests = {film.stem for film in films_below(root / "videos" / "test")} - set(labels)
+    tests = {film.stem for film in films_below(root / "videos" / "test")}
+    tests |= {folder.name for folder in root.glob("faces/*/") if _aligned(root, folder.name)}
+    tests |= {folder.name for folder in root.glob("cropped_aligned/*/") if filled(folder)}
     everything = [("train", name, values) for name, values in labels.items()]
-    everything += [("test", name, np.empty((0, 2), np.float32)) for name in sorted(tests)]
+    everything += [
+        ("test", name, np.empty((0, 2), np.float32)) for name in sorted(tests - set(labels))
+    ]
     return _find(root, "affwild", everything, faults, strict)
 
 

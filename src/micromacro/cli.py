@@ -139,7 +139,9 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="omg, affwild or affwild2")
+    parser.add_argument(
+        "name", metavar="NAME", help="omg, affwild, affwild2, casme, casme2, smic or samm"
+    )
     parser.add_argument("path", metavar="PATH", help="its root folder, see data/README.md")
 
 

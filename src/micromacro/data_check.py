@@ -2,23 +2,31 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tqdm import tqdm
 
 from micromacro.errors import BadInput
+from micromacro.systems.akmnet.data import (
+    CLASSES,
+    LABEL_MAPS,
+    OFFICIAL_COUNTS,
+    UNLABELLED,
+    MicroClips,
+    check_sizes,
+    read_casme,
+    read_casme2,
+    read_samm,
+    read_smic,
+    relabel,
+)
 from micromacro.systems.mimamo.data import LabelledClips, read_affwild, read_affwild2, read_omg
 from micromacro.systems.mimamo.data.faces import check_label_count, frame_files
 from micromacro.systems.mimamo.data.protocol import SNIPPET_FRAMES
 from micromacro.video import probe
 
-READERS: dict[str, Callable[..., LabelledClips]] = {
-    "omg": read_omg,
-    "affwild": read_affwild,
-    "affwild2": read_affwild2,
-}
 MOST_LINES = 20  # of particulars; the rest is counted
 
 
@@ -39,19 +47,24 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
     """Compare an official data set on this disk with its own sheets.
 
     Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
-    taken, which may be wrong; of a folder of faces only the names are read. Nothing is written.
+    taken, which may be wrong; of a folder of faces only the names are read; of the pictures of a
+    micro-expression clip all headers are read. Nothing is written.
 
     Args:
-        name: "omg", "affwild" or "affwild2".
+        name: A key of `CHECKS`.
         path: Root of the data set; data/README.md shows what belongs there.
         progress: Show a bar on stderr.
 
     Raises:
         BadInput: Unknown name, no such folder, or nothing official in it.
     """
-    if name not in READERS:
-        raise BadInput(f"data set {name!r}", "is unknown", f"use {', '.join(READERS)}")
-    clips = READERS[name](path, strict=False)
+    if name not in CHECKS:
+        raise BadInput(f"data set {name!r}", "is unknown", f"use {', '.join(CHECKS)}")
+    reader, compare = CHECKS[name]
+    return compare(name, path, reader(path, strict=False), progress)
+
+
+def _check_films(name: str, path: str | Path, clips: LabelledClips, progress: bool) -> Report:
     faults, short, rest = [str(fault) for fault in clips.faults], 0, 0
     rows = zip(clips.table["path"], clips.labels, strict=True)
     for source, labels in tqdm(rows, name, len(clips), unit="clip", disable=not progress):
@@ -63,12 +76,8 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
             continue
         short += n_frames is not None and n_frames < SNIPPET_FRAMES
         rest += n_frames is not None and 0 < n_labels < n_frames
-    details = [f"wrong     {fault}" for fault in faults]
-    details += [f"missing   {line}" for line in _by_folder(clips.missing)]
-    details += [f"unlisted  {line}" for line in _by_folder(clips.unlisted)]
-    more = len(details) - MOST_LINES
-    lines = _counts(name, path, clips, len(faults), short, rest) + details[:MOST_LINES]
-    return Report((*lines, *([f"and {more} more"] if more > 0 else [])), not details)
+    counts = _count_films(name, path, clips, short, rest)
+    return _report(counts, faults, clips.missing, clips.unlisted)
 
 
 def _count_frames(source: Path, n_labels: int) -> int | None:
@@ -81,8 +90,8 @@ def _count_frames(source: Path, n_labels: int) -> int | None:
     return n_frames
 
 
-def _counts(
-    name: str, path: str | Path, clips: LabelledClips, wrong: int, short: int, rest: int
+def _count_films(
+    name: str, path: str | Path, clips: LabelledClips, short: int, rest: int
 ) -> list[str]:
     folders = sum(Path(source).is_dir() for source in clips.table["path"])
     absent = Counter(line.partition("/")[0] for line in clips.missing)
@@ -95,12 +104,55 @@ def _counts(
         lines.append(f"  {short} clips below {SNIPPET_FRAMES} frames: too short for a snippet")
     if rest:
         lines.append(f"  {rest} films go on after their last label: the rest counts as unlabelled")
-    found = {"wrong": wrong, "missing": len(clips.missing), "unlisted": len(clips.unlisted)}
-    lines.append("  " + ", ".join(f"{count} {what}" for what, count in found.items()))
     return lines
 
 
-def _by_folder(paths: tuple[str, ...]) -> list[str]:
+def _check_pictures(name: str, path: str | Path, clips: MicroClips, progress: bool) -> Report:
+    faults = [str(fault) for fault in clips.faults]
+    rows = clips.table.iterrows()
+    for _, row in tqdm(rows, name, len(clips), unit="clip", disable=not progress):
+        try:
+            check_sizes(row)
+        except BadInput as error:
+            faults.append(str(error))
+    known = [folder for folder in clips.unlisted if folder in UNLABELLED.get(name, ())]
+    counts = _count_pictures(name, path, clips, known)
+    return _report(counts, faults, clips.missing, sorted(set(clips.unlisted) - set(known)))
+
+
+def _count_pictures(name: str, path: str | Path, clips: MicroClips, known: list[str]) -> list[str]:
+    table = clips.table
+    there = f"{clips.listed} clips listed, {len(table)} read, {len(clips.missing)} missing"
+    lines = [f"{name} in {path}", f"  {clips.pictures} pictures: {there}"]
+    if len(table):
+        length = table["offset"] - table["onset"] + 1
+        people = table["subject"].nunique()
+        lines.append(f"  {people} subjects, {length.min()} to {length.max()} frames a clip")
+    for label_map in (key for key, covered in LABEL_MAPS.items() if name in covered):
+        counts = Counter(relabel(table, label_map)["label"])
+        classes = list(enumerate(CLASSES[label_map]))
+        found = ", ".join(f"{counts[number]} {word}" for number, word in classes)
+        expected = ", ".join(map(str, OFFICIAL_COUNTS[label_map, name]))
+        lines.append(f"  {label_map}: {found} (all clips: {expected})")
+    if known:
+        lines.append(f"  without a label, as is known, and left out: {', '.join(known)}")
+    return lines
+
+
+def _report(
+    counts: list[str], faults: list[str], missing: Iterable[str], unlisted: Iterable[str]
+) -> Report:
+    found = {"wrong": faults, "missing": list(missing), "unlisted": list(unlisted)}
+    counts.append("  " + ", ".join(f"{len(items)} {what}" for what, items in found.items()))
+    details = [f"wrong     {fault}" for fault in faults]
+    details += [f"missing   {line}" for line in _by_folder(found["missing"])]
+    details += [f"unlisted  {line}" for line in _by_folder(found["unlisted"])]
+    more = len(details) - MOST_LINES
+    lines = counts + details[:MOST_LINES] + ([f"and {more} more"] if more > 0 else [])
+    return Report(tuple(lines), not details)
+
+
+def _by_folder(paths: Iterable[str]) -> list[str]:
     """One line a folder, so that one dead link is one line."""
     groups: dict[str, list[str]] = {}
     for path in map(PurePath, paths):
@@ -109,6 +161,18 @@ def _by_folder(paths: tuple[str, ...]) -> list[str]:
         f"{folder}/{names[0]}" + (f" and {len(names) - 1} more there" if len(names) > 1 else "")
         for folder, names in groups.items()
     ]
+
+
+# name -> reader(path, strict=...), and what compares the clips that it gives with the disk
+CHECKS: dict[str, tuple[Callable, Callable[..., Report]]] = {
+    "omg": (read_omg, _check_films),
+    "affwild": (read_affwild, _check_films),
+    "affwild2": (read_affwild2, _check_films),
+    "casme": (read_casme, _check_pictures),
+    "casme2": (read_casme2, _check_pictures),
+    "smic": (read_smic, _check_pictures),
+    "samm": (read_samm, _check_pictures),
+}
 
 
 def show(name: str, path: str | Path) -> bool:

@@ -1,1 +1,1 @@
-"""Motion: the steerable pyramid, optical flow."""
+"""Motion: the steerable pyramid, optical flow, magnification."""

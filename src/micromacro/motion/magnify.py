@@ -1,0 +1,151 @@
+"""Phase-based motion magnification: small motions made (1 + alpha) times as large.
+
+Wadhwa, Rubinstein, Durand and Freeman, *Phase-Based Video Motion Processing*, SIGGRAPH 2013. Each
+frame becomes a complex steerable pyramid (`pyramid`). Where something moves, the phases of its bands
+change; the change since a reference frame, filtered in time and smoothed in space, is added alpha
+times more, and the pyramid put together again:
+
+    band_t  ->  band_t exp(i alpha delta_t)
+
+Limits. A band's window stays where it is and only its wave moves in it, so beyond about a quarter
+of a wavelength (1 px at level 1, 2 px at level 2, ...) alpha times the motion shows as ghosts. What
+the residuals carry is not magnified: very coarse structure and light, the finest detail. And what
+a broad lobe mixes in one band, waves that the motion shifts by different amounts, gets their mean.
+So one wave comes out at exactly (1 + alpha) d, a bar (deviation 2 px, 64 x 64 px, d = 0.1, alpha =
+15) at 0.96 of it, a round bump at 0.91 with 8 orientations, 0.85 with 4 and 0.77 with 2. White noise
+of 1 % grows 3 to 7 times, by `blur_px`; linear magnification makes it 1.4 (1 + alpha) = 23 times.
+
+A frame of 128 x 128 px takes 0.03 s on one CPU core with the defaults; time and memory grow with
+the orientations, memory as for `analyse`.
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+from micromacro.errors import BadInput
+from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
+
+
+def magnify(
+    clip: torch.Tensor,
+    alpha: float = 15.0,
+    *,
+    band_hz: tuple[float, float] | None = None,
+    fps: float | None = None,
+    reference: int = 0,
+    levels: int | None = None,
+    orientations: int = 4,
+    blur_px: float = 2.0,
+) -> torch.Tensor:
+    """Magnify the motions of a clip.
+
+    Args:
+        clip: float32 or float64 (T, ..., H, W), any range. Channels, if any, are magnified each by
+            itself; the paper magnifies luminance only, so give that.
+        alpha: A motion of d becomes (1 + alpha) d; AKMNet has 15. 0 changes nothing, -1 freezes.
+        band_hz: Lowest and highest frequency that is magnified, inclusive; None for all of them,
+            0 included, so for every departure from the reference frame. The clip is mirrored at
+            its ends for the filter (an ideal one, in the frequency domain). With a lowest above 0
+            the reference does not matter: departures are from the clip's own mean.
+        fps: Frames per second; needed for `band_hz`.
+        reference: Frame whose phases count as rest, 0-based; -1 is the last.
+        levels: Of the pyramid; None for all that fit.
+        orientations: Of the pyramid.
+        blur_px: Deviation of the Gaussian that smooths the phase changes, weighted by amplitude, in
+            samples of each band; 0 does not smooth.
+
+    Returns:
+        Dtype and shape of the clip. It may go beyond the clip's range: clamp it before saving.
+
+    Raises:
+        BadInput: Shape, dtype, band or reference out of range, NaN or infinite values.
+    """
+    _check(clip, reference, band_hz, fps)
+    if not (math.isfinite(alpha) and blur_px >= 0):
+        raise BadInput(f"alpha={alpha}, blur_px={blur_px}", "is out of range", "see magnify")
+    levels = max_levels(*clip.shape[-2:]) if levels is None else levels
+    pyramid = analyse(clip, levels=levels, orientations=orientations)
+    bands = []
+    for band in pyramid.bands:
+        change = _phase_change(band, reference)
+        if band_hz is not None:
+            change = band_pass_in_time(change, band_hz, fps)
+        if blur_px > 0:
+            change = _weighted_blur(change, band.abs(), blur_px)
+        bands.append(band * torch.polar(torch.ones_like(change), alpha * change))
+    return synthesise(Pyramid(pyramid.high, bands, pyramid.low))
+
+
+def band_pass_in_time(
+    values: torch.Tensor, band_hz: tuple[float, float], fps: float
+) -> torch.Tensor:
+    """Keep the frequencies from lowest to highest, inclusive, of a sequence mirrored at its ends.
+
+    Args:
+        values: float (T, ...).
+        band_hz: Lowest and highest frequency, Hz; 0 is the mean.
+        fps: Values per second.
+
+    Returns:
+        float (T, ...).
+    """
+    spectrum = torch.fft.rfft(torch.cat([values, values.flip(0)]), dim=0)
+    spectrum[~_in_band(len(values), band_hz, fps)] = 0
+    return torch.fft.irfft(spectrum, n=2 * len(values), dim=0)[: len(values)]
+
+
+def _in_band(T: int, band_hz: tuple[float, float], fps: float) -> torch.Tensor:
+    """Which multiples 0 ... T of fps / 2 T, those of the mirrored sequence, are in the band."""
+    waves = torch.arange(T + 1, dtype=torch.float64)
+    low, high = (2 * T * hz / fps for hz in band_hz)
+    return (waves >= low - 1e-9) & (waves <= high + 1e-9)
+
+
+def _phase_change(band: torch.Tensor, reference: int) -> torch.Tensor:
+    """Change since the reference, rad, unwrapped in time: less than half a turn from frame to frame."""
+    steps = torch.angle(band[1:] * band[:-1].conj())
+    phase = torch.cat([torch.zeros_like(band[:1].real), steps.cumsum(0)])
+    return phase - phase[reference]
+
+
+def _weighted_blur(values: torch.Tensor, weights: torch.Tensor, sigma: float) -> torch.Tensor:
+    total = _blur(weights, sigma)
+    return _blur(values * weights, sigma) / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Sum over a Gaussian around each pixel of (..., h, w); the border's pixels are repeated."""
+    reach = math.ceil(3 * sigma)
+    x = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-x.square() / (2 * sigma**2))
+    rows = images.reshape(-1, 1, *images.shape[-2:])
+    rows = functional.pad(rows, (reach, reach, reach, reach), mode="replicate")
+    rows = functional.conv2d(rows, kernel.view(1, 1, -1, 1))
+    return functional.conv2d(rows, kernel.view(1, 1, 1, -1)).view(images.shape)
+
+
+def _check(
+    clip: torch.Tensor,
+    reference: int,
+    band_hz: tuple[float, float] | None,
+    fps: float | None,
+) -> None:
+    if clip.ndim < 3 or len(clip) == 0:
+        raise BadInput("clip", f"has shape {tuple(clip.shape)}", "give (T, ..., H, W)")
+    if not clip.isfinite().all():
+        raise BadInput("clip", "holds NaN or infinite values", "leave such frames out")
+    if not -len(clip) <= reference < len(clip):
+        raise BadInput(f"reference={reference}", "is not in the clip", f"it has {len(clip)} frames")
+    if band_hz is None:
+        return
+    if fps is None or not fps > 0:
+        raise BadInput(f"fps={fps}", "is needed for band_hz", "give frames per second")
+    low, high = band_hz
+    if not 0 <= low <= high:
+        raise BadInput(f"band_hz={band_hz}", "is no band", "give (lowest, highest), 0 or more")
+    if not _in_band(len(clip), band_hz, fps).any():
+        fault = f"holds no frequency of {len(clip)} frames at {fps:g} per second"
+        remedy = f"these are the multiples of {fps / 2 / len(clip):g} Hz up to {fps / 2:g}"
+        raise BadInput(f"band_hz={band_hz}", fault, remedy)

@@ -1,0 +1,59 @@
+"""Folds that keep groups whole: the clips of one person are never on both sides of a split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from micromacro.errors import BadInput
+
+
+def leave_one_out(groups: Sequence[str]) -> np.ndarray:
+    """One fold for each group: leave one subject out (LOSO) where groups are subjects.
+
+    A group without a row has no fold, so it cannot give an empty test set.
+
+    Args:
+        groups: (N,) name of each row's group; repeats expected, in any order.
+
+    Returns:
+        int64 (N,), fold of each row, 0 to the number of groups - 1 in the names' sorted order: the
+        rows of fold k are tested by what all others trained.
+
+    Raises:
+        BadInput: Fewer than two groups.
+    """
+    return _folds_of(groups, {name: place for place, name in enumerate(_names(groups, 2))})
+
+
+def grouped_folds(groups: Sequence[str], n_folds: int, seed: int = 0) -> np.ndarray:
+    """Folds of whole groups, the same whatever order the rows stand in.
+
+    Args:
+        groups: (N,) name of each row's group.
+        n_folds: The folds hold equally many groups, give or take one; groups differ in rows, so
+            folds do too.
+        seed: Of the shuffle of the groups.
+
+    Returns:
+        int64 (N,), fold of each row, 0 to n_folds - 1.
+
+    Raises:
+        BadInput: Fewer than two folds, or fewer groups than folds.
+    """
+    if n_folds < 2:
+        raise BadInput(f"n_folds={n_folds}", "leaves nothing to train on", "use 2 or more")
+    names = _names(groups, n_folds)
+    order = np.random.default_rng(seed).permutation(len(names))
+    return _folds_of(groups, {names[group]: place % n_folds for place, group in enumerate(order)})
+
+
+def _names(groups: Sequence[str], at_least: int) -> list[str]:
+    names = sorted(set(groups))
+    if len(names) < at_least:
+        fault = f"{len(names)} groups cannot make {at_least} folds"
+        raise BadInput("groups", fault, "use fewer folds, or data of more people")
+    return names
+
+
+def _folds_of(groups: Sequence[str], fold: dict[str, int]) -> np.ndarray:
+    return np.array([fold[name] for name in groups], np.int64)

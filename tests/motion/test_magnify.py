@@ -1,0 +1,218 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import fft
+
+from micromacro.errors import BadInput
+from micromacro.motion.magnify import band_pass_in_time, magnify
+
+H, W = 48, 64
+Y, X = torch.meshgrid(torch.arange(H).double(), torch.arange(W).double(), indexing="ij")
+
+
+def wave(d, across=8, down=0):
+    """A grating moved by d pixels along x (and by d along y)."""
+    turn = across * (X - d) / W + down * (Y - d) / H
+    return 0.5 + 0.3 * torch.cos(2 * math.pi * turn + 0.4)
+
+
+def waves(shifts, across=8, down=0):
+    return torch.stack([wave(float(d), across, down) for d in shifts])
+
+
+def bar(d):
+    """64 x 64 px, which carry 4 levels; deviation 2 px."""
+    across = torch.arange(64).double() - 32 - d
+    return torch.exp(-across.square() / 8).expand(64, 64)
+
+
+def bump(d):
+    return bar(d) * bar(0).T
+
+
+def pictures(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --- known motions ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blur_px", [0, 2.0])
+@pytest.mark.parametrize("alpha", [-1.0, 0.5, 4.0, 15.0])
+@pytest.mark.parametrize(("across", "down"), [(8, 0), (5, 0), (13, 0), (0, 6), (6, 4), (7, -5)])
+def test_a_wave_moves_exactly_one_plus_alpha_times_as_far(across, down, alpha, blur_px):
+    shifts = torch.tensor([0, 0.1, -0.2, 0.05], dtype=torch.float64)
+    found = magnify(waves(shifts, across, down), alpha, blur_px=blur_px)
+    due = waves((1 + alpha) * shifts, across, down)
+    torch.testing.assert_close(found, due, rtol=0, atol=1e-12)
+    single = magnify(waves(shifts, across, down).float(), alpha, blur_px=blur_px)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), due, rtol=0, atol=3e-6 * (1 + abs(alpha)))
+
+
+def displacement(image, shape):
+    """The d whose shape(d) is nearest, and how near, relative to the shape."""
+    shifts = np.linspace(0, 2, 401)
+    errors = [(image - shape(d)).norm().item() for d in shifts]
+    return shifts[int(np.argmin(errors))], min(errors) / shape(0).norm().item()
+
+
+@pytest.mark.parametrize(("alpha", "d"), [(4, 0.1), (15, 0.05), (15, 0.1)])
+@pytest.mark.parametrize(("shape", "least"), [(bar, 0.94), (bump, 0.88)])
+def test_a_single_shape_moves_nearly_as_far(shape, least, alpha, d):
+    """What is missing is the low-pass residual's share and, for the bump, the mixing in a lobe."""
+    found = magnify(torch.stack([shape(0), shape(d)]), alpha, orientations=8, blur_px=0)
+    torch.testing.assert_close(found[0], shape(0), rtol=0, atol=1e-13)
+    moved, error = displacement(found[1], shape)
+    assert least <= moved / ((1 + alpha) * d) <= 1.0
+    linear = shape(0) + (1 + alpha) * (shape(d) - shape(0))
+    assert error < 0.1
+    assert error < displacement(linear, shape)[1]
+
+
+def test_more_orientations_mix_less():
+    clip = torch.stack([bump(0), bump(0.1)])
+    found = {K: magnify(clip, 15, orientations=K, blur_px=0)[1] for K in (2, 4, 8)}
+    shares = [displacement(image, bump)[0] / 1.6 for image in found.values()]
+    assert shares == pytest.approx([0.77, 0.85, 0.91], abs=0.006)  # the docstring's
+
+
+def test_any_frame_can_be_at_rest():
+    shifts = torch.tensor([0.0, 0.1, 0.3, 0.2], dtype=torch.float64)
+    for reference in (0, 2, -1):
+        found = magnify(waves(shifts), 3, reference=reference)
+        due = shifts + 3 * (shifts - shifts[reference])
+        torch.testing.assert_close(found, waves(due), rtol=0, atol=1e-12)
+
+
+def test_long_motions_in_small_steps_are_followed():
+    """8 px per wave: beyond 4 px in all, the phase has turned by more than half."""
+    shifts = torch.arange(0, 7, 0.5, dtype=torch.float64)
+    torch.testing.assert_close(magnify(waves(shifts), 1), waves(2 * shifts), rtol=0, atol=1e-12)
+
+
+# --- nothing to magnify -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blur_px", [0, 2.0])
+@pytest.mark.parametrize("size", [(48, 64), (41, 29), (8, 9)])
+def test_a_static_clip_is_unchanged(size, blur_px):
+    clip = pictures(*size).expand(5, *size)
+    found = magnify(clip, blur_px=blur_px)
+    torch.testing.assert_close(found, clip, rtol=0, atol=1e-12)
+    found = magnify(clip.float(), blur_px=blur_px)
+    torch.testing.assert_close(found, clip.float(), rtol=0, atol=1e-5)
+
+
+def test_grey_and_black_and_a_single_frame_are_unchanged():
+    for clip in (torch.full((4, 16, 16), 0.3), torch.zeros(4, 16, 16), torch.rand(1, 16, 16)):
+        torch.testing.assert_close(magnify(clip), clip, rtol=0, atol=1e-6)
+
+
+def test_alpha_0_changes_nothing():
+    clip = pictures(6, 40, 33)
+    torch.testing.assert_close(magnify(clip, 0.0), clip, rtol=0, atol=1e-13)
+
+
+def test_light_is_not_magnified():
+    gain = torch.tensor([1, 1.1, 0.9, 1.2], dtype=torch.float64)[:, None, None]
+    clip = pictures(48, 64) * gain + 0.1 * gain
+    torch.testing.assert_close(magnify(clip), clip, rtol=0, atol=1e-11)
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+def test_noise_grows_less_than_linearly_and_less_with_blur():
+    noise = 0.01 * torch.randn(8, 64, 64, generator=torch.Generator().manual_seed(0)).double()
+    clip = pictures(64, 64) + noise
+    linear = (16 * (clip[1:] - clip[0])).std() / 0.01
+    grown = []
+    for blur_px in (0, 2.0, 4.0):
+        found = magnify(clip, blur_px=blur_px)
+        grown.append(((found[1:] - found[0]).std() / 0.01).item())
+    assert linear > 20  # sqrt(2) 16
+    assert 5 < grown[0] < 8
+    assert grown[0] > 1.5 * grown[1] > 1.5**2 * grown[2] / 1.2
+    assert grown[2] > 1.4  # its own noise is still there
+
+
+# --- a band in time -----------------------------------------------------------------------------
+
+
+def cosine(k, T=30):
+    """Wave k of the mirrored clip: k / 2 T cycles per frame."""
+    return torch.cos(math.pi * k * (torch.arange(T).double() + 0.5) / T)
+
+
+def test_only_the_band_is_magnified():
+    """30 frames at 30 per second: wave k has k / 2 Hz."""
+    slow, fast, rest = 0.1 * cosine(4), 0.05 * cosine(16), 0.2
+    clip = waves(slow + fast + rest)
+    for band, due in {
+        (1, 3): 5 * slow + fast,
+        (2, 2): 5 * slow + fast,
+        (5, 15): slow + 5 * fast,
+        (0.5, 10): 5 * (slow + fast),
+        (3, 7): slow + fast,
+    }.items():
+        found = magnify(clip, 4, band_hz=band, fps=30, orientations=2, blur_px=0)
+        torch.testing.assert_close(found, waves(due + rest), rtol=0, atol=1e-12)
+        other = magnify(clip, 4, band_hz=band, fps=30, reference=7, orientations=2, blur_px=0)
+        torch.testing.assert_close(other, found, rtol=0, atol=1e-12)
+
+
+def test_a_band_from_0_holds_the_departure_from_the_reference():
+    slow = 0.1 * cosine(4)
+    found = magnify(waves(slow), 4, band_hz=(0, 15), fps=30)
+    torch.testing.assert_close(found, magnify(waves(slow), 4), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 24])
+def test_the_filter_is_a_cosine_transform_with_waves_left_out(T):
+    values = pictures(T, 3)
+    coefficients = fft.dct(values.numpy(), type=2, axis=0, norm="ortho")
+    frequency = np.arange(T) * 25 / (2 * T)
+    coefficients[(frequency < 2) | (frequency > 9)] = 0
+    due = fft.idct(coefficients, type=2, axis=0, norm="ortho")
+    np.testing.assert_allclose(band_pass_in_time(values, (2, 9), 25).numpy(), due, atol=1e-13)
+
+
+# --- shapes and bad input -----------------------------------------------------------------------
+
+
+def test_channels_are_magnified_each_by_itself():
+    clip = pictures(4, 3, 24, 20)
+    found = magnify(clip)
+    assert found.shape == clip.shape
+    for c in range(3):
+        torch.testing.assert_close(found[:, c], magnify(clip[:, c]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("clip", "options", "says"),
+    [
+        (torch.zeros(16, 16), {}, "clip: has shape (16, 16)"),
+        (torch.zeros(0, 16, 16), {}, "clip: has shape (0, 16, 16)"),
+        (torch.full((2, 16, 16), math.nan), {}, "clip: holds NaN"),
+        (torch.zeros(2, 16, 16, dtype=torch.uint8), {}, "images: are torch.uint8"),
+        (torch.zeros(2, 7, 16), {}, "images: are 7 x 16"),
+        (torch.zeros(2, 16, 16), {"levels": 3}, "levels: is 3"),
+        (torch.zeros(2, 16, 16), {"reference": 2}, "reference=2: is not in the clip"),
+        (torch.zeros(2, 16, 16), {"reference": -3}, "reference=-3"),
+        (torch.zeros(2, 16, 16), {"alpha": math.nan}, "alpha=nan"),
+        (torch.zeros(2, 16, 16), {"blur_px": -1}, "alpha=15.0, blur_px=-1"),
+        (torch.zeros(2, 16, 16), {"band_hz": (1, 2)}, "fps=None: is needed"),
+        (torch.zeros(2, 16, 16), {"band_hz": (1, 2), "fps": 0}, "fps=0"),
+        (torch.zeros(2, 16, 16), {"band_hz": (2, 1), "fps": 30}, "band_hz=(2, 1): is no band"),
+        (torch.zeros(9, 16, 16), {"band_hz": (0.1, 1), "fps": 30}, "band_hz=(0.1, 1): holds no"),
+        (torch.zeros(9, 16, 16), {"band_hz": (16, 20), "fps": 30}, "band_hz=(16, 20): holds no"),
+    ],
+)
+def test_bad_input(clip, options, says):
+    with pytest.raises(BadInput) as caught:
+        magnify(clip, **options)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,669 @@
+"""Published sizes, mining against naive loops, who may influence whom, gradients, odd clips."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from micromacro.errors import BadInput
+from micromacro.recipe import Recipe
+from micromacro.systems.akmnet import (
+    AkmNet,
+    AkmOutput,
+    FrameNet,
+    Mining,
+    StillNet,
+    akm_loss,
+    count_loss,
+    margin_loss,
+)
+from micromacro.systems.akmnet.backbone import BN_MODES
+from micromacro.systems.akmnet.mining import Miner, select, straight_through
+from micromacro.systems.akmnet.model import PixelGru
+from micromacro.systems.akmnet.variants import random_frames, window_frames
+from micromacro.training import train
+
+SMALL = {"widths": (4, 6), "image_px": (17, 22), "gru_hidden": 3}  # maps 6 x 3 x 3
+STEPS = ["s123", "s12", "s13", "s23", "none"]
+SELECTING = ["s123", "s13", "s23"]
+LENGTHS = [5, 1, 8, 2]
+# Another batch only rounds differently: outputs are of order 1, float32 carries 1.2e-7.
+ROUNDING = {"atol": 1e-5, "rtol": 0}
+
+
+def network(seed=0, **options):
+    """A small network in eval mode, its batch statistics those of a random batch."""
+    torch.manual_seed(seed)
+    net = AkmNet(3, **(SMALL | options))
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    net.frame_net(clips([16], seed=100)[0])
+    for norm in norms:
+        norm.momentum = 0.1
+    nn.init.normal_(net.gru.gru.bias_ih_l0)  # so that places and clips differ
+    return net.eval()
+
+
+def clips(lengths=LENGTHS, seed=1, size=(17, 22), dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(T, 1, *size, generator=generator, dtype=dtype) for T in lengths]
+
+
+def feature_maps(lengths=LENGTHS, C=6, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(sum(lengths), C, 3, 2, generator=generator, dtype=torch.float64)
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+# ---- the published sizes ------------------------------------------------------------------------
+
+
+def test_parameters_of_the_published_network():
+    net = AkmNet()
+    parts = [count(part) for part in (net.frame_net, net.miner, net.gru, net.classifier)]
+    assert parts == [11_168_704, 513, 123_648, 4_100]
+    assert count(net) == 11_296_965
+    seen = []
+    for part in net.frame_net:
+        part.register_forward_hook(lambda _m, _i, out: seen.append(tuple(out.shape[1:])))
+    out = net.eval()([torch.rand(2, 1, 128, 128)])
+    assert out.logits.shape == (1, 4)
+    sizes = [(64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+    assert seen == sizes == [net.frame_net.shape((128, 128), n) for n in range(1, 6)]
+
+
+def test_the_blocks_have_the_names_and_shapes_of_torchvision():
+    from torchvision.models import resnet18
+
+    ours, theirs = FrameNet().state_dict(), resnet18().state_dict()
+    layers = {name: t.shape for name, t in theirs.items() if name.startswith("layer")}
+    assert {n: t.shape for n, t in ours.items() if not n.startswith("stem")} == layers
+    assert next(iter(FrameNet().stem)).weight.shape == (64, 1, 5, 5)
+
+
+def test_the_stem_by_hand():
+    net, frames = FrameNet((4,)).eval(), clips()[0]
+    maps = functional.conv2d(frames, net.stem[0].weight, stride=2, padding=2)
+    maps = functional.max_pool2d((maps / math.sqrt(1 + 1e-5)).relu(), 3, stride=2, padding=1)
+    torch.testing.assert_close(net.stem(frames), maps)
+
+
+@pytest.mark.parametrize("size", [(17, 22), (33, 64), (48, 48), (35, 41)])
+@pytest.mark.parametrize("widths", [(4,), (4, 6), (3, 4, 5)])
+def test_shape_says_what_comes_out(widths, size):
+    net = FrameNet(widths, blocks=1).eval()
+    for parts in range(len(net) + 1):
+        net.freeze(parts)
+        assert net.frozen_maps(torch.rand(1, 1, *size)).shape[1:] == net.shape(size, parts)
+
+
+def test_initial_weights():
+    torch.manual_seed(0)
+    net = AkmNet(widths=(32, 64), image_px=32)
+    conv = net.frame_net.layer2[0].conv1.weight  # 32 to 64, fan-out
+    assert conv.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
+    assert net.classifier.weight.std().item() == pytest.approx(
+        math.sqrt(2 / (4 + 64 * 16)), rel=0.05
+    )
+    assert not net.classifier.bias.any()
+    assert not net.miner.attention.bias.any()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_start_of_the_gru(legacy):
+    torch.manual_seed(0)
+    for name, p in PixelGru(20, 16, legacy_init=legacy).gru.named_parameters():
+        reverse = name.endswith("_reverse")
+        if name.startswith("weight"):
+            square = p.T @ p if p.shape[0] > p.shape[1] else p @ p.T
+            gap = (square - torch.eye(len(square))).abs().max()
+            assert (gap < 1e-5) == (not (legacy and reverse)), name
+        elif not legacy:
+            assert not p.any(), name
+        elif reverse:
+            assert p.min() < 0, name
+            assert p.abs().max() <= 0.25, name  # PyTorch's 1 / sqrt(hidden)
+        else:
+            assert p.min() >= 0, name
+            assert p.mean().item() == pytest.approx(0.5, abs=0.15), name
+
+
+# ---- mining, in naive loops ---------------------------------------------------------------------
+
+
+def naive_mining(P, steps, w, b):
+    """One clip of maps (T, C, h, w), float64, number by number: alpha, beta, kept, key maps."""
+    T, C = P.shape[:2]
+    p = [[P[t, c].sum().item() / P[t, c].numel() for c in range(C)] for t in range(T)]
+    alpha = beta = None
+    if "1" in steps:
+        alpha = [1 / (1 + math.exp(-b - sum(w[c] * p[t][c] for c in range(C)))) for t in range(T)]
+    if "2" in steps:
+        weights = alpha or [1.0] * T
+        G = [sum(weights[t] * p[t][c] for t in range(T)) for c in range(C)]
+        beta = [
+            sum(x * g for x, g in zip(p[t], G, strict=True)) / math.hypot(*p[t]) / math.hypot(*G)
+            for t in range(T)
+        ]
+    if steps == "s12":
+        return alpha, beta, [True] * T, [P[t] * beta[t] for t in range(T)]
+    score = beta or alpha
+    kept = [s > sum(score) / T for s in score]
+    if not any(kept):
+        kept[score.index(max(score))] = True
+    return alpha, beta, kept, [P[t] for t in range(T) if kept[t]]
+
+
+@pytest.mark.parametrize("steps", ["s123", "s12", "s13", "s23"])
+def test_mining_is_the_naive_one(steps):
+    torch.manual_seed(3)
+    miner, P = Miner(6, steps).double(), feature_maps()
+    w, b = None, None
+    if miner.attention is not None:
+        nn.init.constant_(miner.attention.bias, -0.3)
+        w, b = miner.attention.weight[0].tolist(), -0.3
+    key, mining = miner(P, LENGTHS)
+    due = [naive_mining(clip, steps, w, b) for clip in P.split(LENGTHS)]
+    for i, found in enumerate((mining.alpha, mining.beta)):
+        if due[0][i] is None:
+            assert found is None
+        else:
+            flat = torch.tensor([x for clip in due for x in clip[i]], dtype=torch.float64)
+            torch.testing.assert_close(found, flat, rtol=0, atol=1e-14)
+    kept = [k for clip in due for k in clip[2]]
+    assert mining.kept.tolist() == kept
+    assert mining.takes == [sum(clip[2]) for clip in due]
+    torch.testing.assert_close(key, torch.stack([m for clip in due for m in clip[3]]))
+    if steps == "s12":
+        assert mining.binary is None
+    else:
+        assert mining.binary.tolist() == [float(k) for k in kept]
+        assert 0 < sum(kept) < len(kept)
+        scores = [clip[1] or clip[0] for clip in due]
+        assert mining.max_key() == [s.index(max(s)) for s in scores]
+        margins = []
+        for s, (*_, kept, _) in zip(scores, due, strict=True):
+            up = [x for x, k in zip(s, kept, strict=True) if k]
+            down = [x for x, k in zip(s, kept, strict=True) if not k]
+            margins.append(2 - (sum(up) / len(up) - sum(down) / len(down) if down else 0))
+        assert margin_loss(mining).item() == pytest.approx(sum(margins) / 4, abs=1e-13)
+        counts = [max(0, sum(clip[2]) - 1) for clip in due]
+        assert count_loss(mining).item() == pytest.approx(sum(counts) / 4, abs=1e-13)
+
+
+def test_the_cosine_can_tell_frames_that_hardly_differ():
+    """A new network's cosines differ by 1e-5 and less; float32 would round half of that away."""
+    miner = Miner(6, "s23")
+    base, way = feature_maps([2])[:, :, :1, :1].float()
+    maps = base + 1e-4 * way * torch.tensor([0.0, 1, 2, 3, 4])[:, None, None, None]
+    _, mining = miner(maps, [5])
+    assert mining.beta.dtype == torch.float64
+    assert mining.beta.max() - mining.beta.min() < 1e-7
+    assert mining.max_key() == [2]  # nearest the mean
+    assert mining.kept.tolist() == [False, True, True, True, False]
+
+
+def test_no_mining_keeps_all():
+    maps = feature_maps()
+    key, mining = Miner(6, "none")(maps, LENGTHS)
+    assert key is maps
+    assert mining.takes == LENGTHS
+    assert mining.alpha is mining.beta is mining.binary is mining.score is None
+    with pytest.raises(BadInput, match="nothing was mined"):
+        mining.max_key()
+
+
+# ---- the whole network, one clip and one place at a time ----------------------------------------
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_network_by_hand(steps):
+    net, batch = network(steps=steps), clips()
+    found = net(batch)
+    for clip, logits in zip(batch, found.logits, strict=True):
+        maps = torch.cat([net.frame_net(frame[None]) for frame in clip])
+        key, _ = net.miner(maps, [len(clip)])
+        places = torch.stack(
+            [net.gru.gru(key[:, :, y, x])[0].mean(0) for y in range(3) for x in range(3)], 1
+        )
+        torch.testing.assert_close(logits, net.classifier(places.flatten()), **ROUNDING)
+
+
+@pytest.mark.parametrize("bn", BN_MODES)
+@pytest.mark.parametrize("steps", STEPS)
+def test_batch_mates_and_form_of_the_batch_do_not_matter(steps, bn):
+    net, batch = network(steps=steps, bn=bn), clips()
+    together = net(batch)
+    assert together.logits.std() > 0.01
+    packed = net(torch.cat(batch), torch.tensor(LENGTHS))
+    assert torch.equal(packed.logits, together.logits)
+    for b, clip in enumerate(batch):
+        alone = net([clip])
+        torch.testing.assert_close(alone.logits[0], together.logits[b], **ROUNDING)
+        assert torch.equal(alone.mining.kept, together.mining.split(together.mining.kept)[b])
+        mates = net([batch[3], clip * 0.5, clip])
+        torch.testing.assert_close(mates.logits[2], together.logits[b], **ROUNDING)
+
+
+def test_places_stay_apart_until_the_classifier():
+    gru = PixelGru(6, 3)
+    maps = feature_maps([4, 3]).float()
+    changed = maps.clone()
+    changed[5, :, 1, 0] += 1
+    moved = (gru(changed, [4, 3]) - gru(maps, [4, 3])).abs().amax(1) > 1e-6
+    due = torch.zeros(2, 3, 2, dtype=torch.bool)
+    due[1, 1, 0] = True
+    assert torch.equal(moved, due)
+
+
+def test_order_of_frames_matters():
+    net, (clip,) = network(steps="none"), clips([6])
+    assert (net([clip]).logits - net([clip.flip(0)]).logits).abs().max() > 1e-4
+
+
+# ---- batch norm ---------------------------------------------------------------------------------
+
+
+def without_dropout(net):
+    net.dropout.p = 0.0
+    return net.train()
+
+
+@pytest.mark.parametrize("bn", BN_MODES)
+def test_whose_statistics_train(bn):
+    batch = clips()
+    net = without_dropout(network(bn=bn, steps="none"))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    together = net(batch).logits
+    after = {k: v.clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(before)
+    alone = torch.cat([net([clip]).logits for clip in batch])
+    one_by_one = net.state_dict()
+    as_one = (together - alone).abs().max() < 1e-5
+    assert as_one == (bn != "packed")
+    for name, value in one_by_one.items():
+        if "running" in name:
+            assert torch.equal(after[name], value) == (bn != "packed")
+            assert torch.equal(after[name], before[name]) == (bn == "frozen")
+
+
+def test_packed_statistics_are_of_all_frames():
+    net, batch, seen = network().train(), clips(), []
+    net.frame_net.stem[1].register_forward_hook(lambda _m, _i, out: seen.append(out.clone()))
+    net(batch)
+    assert len(seen) == 1
+    assert len(seen[0]) == sum(LENGTHS)
+    torch.testing.assert_close(seen[0].mean((0, 2, 3)), torch.zeros(4), **ROUNDING)
+
+
+def test_frozen_parts():
+    net = network().train()
+    net.frame_net.freeze(2)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    batch, target = clips(), torch.tensor([0, 1, 2, 0])
+    maps = [net.frame_net.frozen_maps(clip) for clip in batch]
+    torch.testing.assert_close(
+        without_dropout(net)(maps, after=2).logits, net(batch).logits, **ROUNDING
+    )
+    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+    akm_loss(net(batch), target).backward()
+    optimiser.step()
+    for name, value in net.state_dict().items():
+        fixed = name.startswith(("frame_net.stem", "frame_net.layer1"))
+        assert torch.equal(value, before[name]) == fixed, name
+    net.frame_net.freeze(0)
+    assert all(p.requires_grad for p in net.parameters())
+    assert net.frame_net.stem[1].training
+
+
+def test_dropout_before_the_classifier_only():
+    net, seen = network(bn="frozen", steps="none").train(), []
+    net.classifier.register_forward_hook(lambda _m, inputs, _out: seen.append(inputs[0]))
+    net(clips())
+    net.eval()(clips())
+    dropped = seen[0] == 0
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(seen[0], torch.where(dropped, 0, 2 * seen[1]), **ROUNDING)
+
+
+def test_a_still_network_trains_the_frame_network_itself():
+    torch.manual_seed(0)
+    net = network().train()
+    still = StillNet(net.frame_net, 5)
+    logits = still(torch.rand(7, 1, 17, 22))
+    assert logits.shape == (7, 5)
+    logits.square().sum().backward()
+    assert net.frame_net.stem[0].weight.grad.any()
+
+
+# ---- gradients ----------------------------------------------------------------------------------
+
+
+def test_gradient_of_the_binariser():
+    score = torch.tensor([0.1, 0.7, 0.2, 0.6, 0.9], requires_grad=True)
+    kept = select(score, [3, 2])
+    assert kept.tolist() == [False, True, False, False, True]
+    upstream = torch.tensor([1.0, 2, 3, 4, 5])
+    for passes, due in ((kept, [0, 2, 0, 0, 5]), (torch.ones_like(kept), [1, 2, 3, 4, 5])):
+        binary = straight_through(score, kept, passes)
+        assert binary.tolist() == kept.float().tolist()
+        (grad,) = torch.autograd.grad((binary * upstream).sum(), score)
+        assert grad.tolist() == due
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_both_straight_through_rules_by_hand(legacy):
+    """s13, where d alpha_t / d w = alpha_t (1 - alpha_t) p_t: gradients written out."""
+    torch.manual_seed(1)
+    miner = Miner(6, "s13", legacy_straight_through=legacy).double()
+    P, w = feature_maps([5, 4]).requires_grad_(), miner.attention.weight
+    key, mining = miner(P, [5, 4])
+    p = P.mean((-2, -1))
+    slope = (mining.alpha * (1 - mining.alpha))[:, None] * p
+    upstream = torch.rand(P.shape, generator=torch.Generator().manual_seed(5)).double()
+    kept = mining.kept
+
+    grad, to_maps = torch.autograd.grad((key * upstream[kept]).sum(), (w, P), retain_graph=True)
+    along = (P * upstream).sum((1, 2, 3))  # classification: the kept frames only, by either rule
+    torch.testing.assert_close(grad[0], (along[:, None] * slope)[kept].sum(0))
+    through_alpha = (along * mining.alpha * (1 - mining.alpha))[:, None] * w / 6  # 3 x 2 places
+    due = kept[:, None, None, None] * (upstream + through_alpha[:, :, None, None])
+    torch.testing.assert_close(to_maps, due)
+
+    (grad,) = torch.autograd.grad(count_loss(mining), w, retain_graph=True)
+    reached = slope if legacy else slope[kept]
+    torch.testing.assert_close(grad[0], reached.sum(0) / 2)
+
+    (grad,) = torch.autograd.grad(margin_loss(mining), w)  # nothing to do with the binariser
+    margin = 0
+    for s, k in zip(slope.split([5, 4]), kept.split([5, 4]), strict=True):
+        margin = margin - (s[k].mean(0) - s[~k].mean(0)) / 2
+    torch.testing.assert_close(grad[0], margin)
+
+
+@pytest.mark.parametrize(("level", "reaches"), [(-0.5, False), (0.5, True), (1.5, False)])
+def test_the_released_rule_asks_for_a_mean_between_0_and_1(level, reaches, monkeypatch):
+    score = torch.tensor([level - 0.1, level + 0.1], dtype=torch.float64, requires_grad=True)
+    miner = Miner(6, "s23", legacy_straight_through=True)
+    monkeypatch.setattr(miner, "_scores", lambda *_: (None, score))
+    _, mining = miner(feature_maps([2]), [2])
+    (grad,) = torch.autograd.grad(mining.binary.sum(), score)
+    assert grad.tolist() == [float(reaches)] * 2
+
+
+def test_the_count_loss_has_no_gradient_below_two_frames():
+    for scores, due in (([0.1, 0.2], [0, 0]), ([0.1, 0.5, 0.6], [0, 1, 1])):
+        score = torch.tensor(scores, requires_grad=True)
+        kept = select(score, [len(scores)])
+        mining = Mining(
+            (len(scores),), kept, beta=score, binary=straight_through(score, kept, kept)
+        )
+        (grad,) = torch.autograd.grad(count_loss(mining), score)
+        assert grad.tolist() == due
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("steps", STEPS)
+def test_gradients_reach_every_parameter_and_are_finite(steps, legacy):
+    net = network(steps=steps, legacy_straight_through=legacy, legacy_selection=legacy).train()
+    akm_loss(net(clips()), torch.tensor([0, 1, 2, 0])).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_arms_of_one_seed_start_from_the_same_weights():
+    def weights(**options):
+        torch.manual_seed(5)
+        return AkmNet(**(SMALL | options)).state_dict()
+
+    full = weights()
+    for steps in STEPS:
+        arm = weights(steps=steps)
+        assert all(torch.equal(full[name], value) for name, value in arm.items())
+        assert ("miner.attention.weight" in arm) == ("1" in steps)
+
+
+# ---- loss and training --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_loss_is_the_sum_of_its_terms(steps):
+    net, target = network(steps=steps), torch.tensor([2, 0, 1, 1])
+    out = net(clips())
+    due = functional.cross_entropy(out.logits, target)
+    if steps in SELECTING:
+        due = due + 0.1 * count_loss(out.mining) + margin_loss(out.mining)
+        alone = akm_loss(out, target, count_weight=0, margin_weight=0)
+        assert alone.item() == pytest.approx(functional.cross_entropy(out.logits, target).item())
+        assert 1 <= margin_loss(out.mining).item() <= 2
+    loss = akm_loss(out, target)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(due.item(), rel=1e-6)
+
+
+def test_a_batch_is_its_clips_with_accumulated_gradients():
+    """With the released batch norm: 4 single clips, each loss over 4, as in the paper."""
+    net, batch = without_dropout(network(bn="released")), clips()
+    target = torch.tensor([2, 0, 1, 1])
+    akm_loss(net(batch), target).backward()
+    together = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    for clip, label in zip(batch, target, strict=True):
+        (akm_loss(net([clip]), label[None]) / 4).backward()
+    for a, p in zip(together, net.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad, rtol=1e-4, atol=1e-6)
+
+
+class TwoClips:
+    """What `training.train` takes: batches of (inputs, target)."""
+
+    def __init__(self):
+        self.batch, self.target = clips([6, 4]), torch.tensor([0, 2])
+
+    def __len__(self):
+        return 1
+
+    def __call__(self, generator):
+        yield {"frames": torch.cat(self.batch), "lengths": torch.tensor([6, 4])}, self.target
+
+
+def test_it_learns_in_the_course_s_loop():
+    net = without_dropout(network())
+    recipe = Recipe(loss=akm_loss, optimiser="adam", lr=0.01, epochs=12)
+    history = train(net, TwoClips(), recipe, seed=0, progress=False)
+    assert history.epochs[-1].loss < history.epochs[0].loss - 0.5
+
+
+# ---- odd clips ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("bn", "training"), [*((bn, True) for bn in BN_MODES), ("packed", False)])
+@pytest.mark.parametrize("steps", STEPS)
+def test_single_short_constant_and_black_clips(steps, bn, legacy, training):
+    net = network(steps=steps, bn=bn, legacy_selection=legacy, legacy_straight_through=legacy)
+    net.train(training)
+    one, two = clips([1, 2])
+    constant = clips([1], seed=7)[0].expand(7, 1, 17, 22)
+    black = torch.zeros(5, 1, 17, 22)
+    for batch in ([one], [two], [constant], [black], [one, two, constant, black]):
+        net.zero_grad()
+        out = net(batch)
+        loss = akm_loss(out, torch.zeros(len(batch), dtype=torch.int64))
+        loss.backward()
+        assert out.logits.isfinite().all()
+        assert loss.isfinite()
+        assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+    takes = out.mining.takes
+    if steps in SELECTING:
+        assert takes == ([1, 1, 7, 5] if legacy else [1, 1, 1, 1])
+        masks = out.mining.split(out.mining.kept)
+        assert legacy or all(masks[i][0] for i in (0, 2, 3))  # the first of equal frames
+    else:
+        assert takes == [1, 2, 7, 5]
+
+
+def test_a_constant_clip_of_any_length_keeps_its_first_frame():
+    net = network()
+    (frame,) = clips([1], seed=8)
+    batch = [frame.expand(T, 1, 17, 22) for T in range(1, 60)]
+    mining = net(batch).mining
+    assert mining.takes == [1] * 59
+    assert all(kept[0] for kept in mining.split(mining.kept))
+    assert margin_loss(mining).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_equal_scores_whose_mean_rounds_above_or_below_them():
+    value = 0.1 + 0.2
+    off = [T for T in range(1, 200) if torch.full((T,), value).mean() != torch.tensor(value)]
+    assert off  # so it happens
+    for T in range(1, 200):
+        score = torch.full((T,), value)
+        assert select(score, [T], tie=1e-6).tolist() == [True] + [False] * (T - 1)
+        assert select(score, [T], tie=1e-6, keep_ties=True).all()
+
+
+def test_of_frames_that_only_rounding_tells_apart_the_first_is_kept():
+    score = torch.tensor([0.5, 0.5 + 1e-8, 0.5 - 1e-8, 0.5 + 2e-8, 0.1, 0.5], dtype=torch.float64)
+    assert select(score, [4, 2], tie=1e-6).tolist() == [True, False, False, False, False, True]
+
+
+def test_ties_with_the_mean():
+    score = torch.tensor([0.25, 0.5, 0.75])
+    assert select(score, [3]).tolist() == [False, False, True]
+    assert select(score, [3], keep_ties=True).tolist() == [False, True, True]
+
+
+def test_dead_features_do_not_spoil_the_gradient():
+    maps = feature_maps([4])
+    maps[1] = 0
+    maps.requires_grad_()
+    key, mining = Miner(6).double()(maps, [4])
+    (key.sum() + margin_loss(mining) + count_loss(mining)).backward()
+    assert maps.grad.isfinite().all()
+    assert mining.beta[1] == 0
+
+
+# ---- other choices of frames --------------------------------------------------------------------
+
+
+def test_random_frames():
+    lengths, takes = [9, 4, 1, 30], [3, 4, 1, 15]
+    draw = random_frames(lengths, takes, torch.Generator().manual_seed(0))
+    again = random_frames(lengths, takes, torch.Generator().manual_seed(0))
+    for T, N, frames, same in zip(lengths, takes, draw, again, strict=True):
+        assert torch.equal(frames, same)
+        assert len(frames) == N == len(set(frames.tolist()))
+        assert torch.equal(frames, frames.sort().values)
+        assert frames[0] >= 0
+        assert frames[-1] < T
+    generator = torch.Generator().manual_seed(1)
+    many = torch.cat([f for _ in range(2000) for f in random_frames([5], [2], generator)])
+    assert (many.bincount() / 2000 - 0.4).abs().max() < 0.05
+
+
+def test_windows():
+    windows = window_frames([9, 8, 4, 1, 5], [3, 3, 4, 1, 2])
+    assert [w.tolist() for w in windows] == [[3, 4, 5], [2, 3, 4], [0, 1, 2, 3], [0], [1, 2]]
+    generator = torch.Generator().manual_seed(1)
+    starts = [int(window_frames([6], [3], generator)[0][0]) for _ in range(2000)]
+    assert (torch.tensor(starts).bincount(minlength=4) / 2000 - 0.25).abs().max() < 0.05
+    for window in window_frames([7] * 9, [4] * 9, generator):
+        assert (window.diff() == 1).all()
+        assert len(window) == 4
+
+
+@pytest.mark.parametrize(("lengths", "takes"), [([5], [6]), ([5], [0]), ([5, 5], [2])])
+def test_bad_takes(lengths, takes):
+    with pytest.raises(BadInput, match=r"^takes"):
+        random_frames(lengths, takes, torch.Generator())
+    with pytest.raises(BadInput, match=r"^takes"):
+        window_frames(lengths, takes)
+
+
+# ---- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"steps": "s1"}, "steps"),
+        ({"bn": "batch"}, "bn"),
+        ({"widths": ()}, "widths"),
+        ({"image_px": 8}, "image_px"),
+        ({"image_px": (64, 8)}, "image_px"),
+    ],
+)
+def test_bad_options(options, what):
+    with pytest.raises(BadInput, match=f"^{what}"):
+        AkmNet(**(SMALL | options))
+
+
+def test_the_smallest_image_that_is_taken():
+    net = AkmNet(3, widths=(4, 6), image_px=9, gru_hidden=3).train()
+    assert net([torch.rand(1, 1, 9, 9)]).logits.isfinite().all()
+    with pytest.raises(BadInput, match="give at least 9 a side"):
+        AkmNet(widths=(4, 6), image_px=8)
+
+
+@pytest.mark.parametrize(
+    ("frames", "lengths", "what"),
+    [
+        ([], None, "clips"),
+        ([torch.rand(3, 1, 17, 22), torch.rand(3, 1, 17, 21)], None, "clips"),
+        ([torch.rand(3, 1, 17, 22), torch.rand(0, 1, 17, 22)], None, "lengths"),
+        ([torch.rand(3, 1, 17, 22)], [3], "lengths"),
+        (torch.rand(3, 1, 17, 22), None, "lengths"),
+        (torch.rand(3, 1, 17, 22), [2], "lengths"),
+        (torch.rand(3, 1, 17, 22), [3, 0], "lengths"),
+        (torch.rand(3, 1, 17, 22), [], "lengths"),
+        (torch.rand(3, 3, 17, 22), [3], "frames"),
+        (torch.rand(3, 1, 22, 17), [3], "frames"),
+        (torch.rand(3, 17, 22), [3], "frames"),
+        (torch.zeros(3, 1, 17, 22, dtype=torch.uint8), [3], "frames"),
+        (torch.full((3, 1, 17, 22), math.nan), [3], "frames"),
+        (torch.full((3, 1, 17, 22), math.inf), [3], "frames"),
+    ],
+)
+def test_bad_input(frames, lengths, what):
+    with pytest.raises(BadInput, match=f"^{what}:") as caught:
+        network()(frames, lengths)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_nan_in_a_batch_is_refused():
+    batch = clips()
+    batch[2][3, 0, 5, 5] = math.nan
+    with pytest.raises(BadInput, match="NaN"):
+        network()(batch)
+
+
+def test_bad_freeze_and_target():
+    net = network()
+    for parts in (-1, 4):
+        with pytest.raises(BadInput, match=f"^parts={parts}"):
+            net.frame_net.freeze(parts)
+    out = net(clips())
+    for target in (torch.zeros(3, dtype=torch.int64), torch.zeros(4), torch.zeros(4, 3)):
+        with pytest.raises(BadInput, match=r"^target"):
+            akm_loss(out, target)
+    for loss in (count_loss, margin_loss):
+        with pytest.raises(BadInput, match=r"^mining"):
+            loss(network(steps="none")(clips()).mining)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees():
+    net, batch = network(), clips()
+    here = net(batch)
+    there = net.cuda()([clip.cuda() for clip in batch])
+    assert isinstance(there, AkmOutput)
+    torch.testing.assert_close(there.logits.cpu(), here.logits, atol=5e-3, rtol=0)  # tf32 products

@@ -1,0 +1,127 @@
+"""TIM against graph embedding done the long way, and against SciPy's cosine transform."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import fft
+
+from micromacro.errors import BadInput
+from micromacro.systems.akmnet.tim import (
+    linear_interpolation,
+    linear_weights,
+    tim,
+    tim_weights,
+)
+
+BOTH = [tim, linear_interpolation]
+
+
+def clip(T, D=40, seed=0, dtype=torch.float64):
+    return torch.rand(T, D, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def graph_embedding(frames, n_frames):
+    """TIM as written: SVD of the frames less their mean, the path graph's eigenproblem, sines."""
+    X = frames.numpy().T
+    T, mean = X.shape[1], X.mean(1, keepdims=True)
+    U, S, Vt = np.linalg.svd(X - mean, full_matrices=False)
+    U, Q = U[:, : T - 1], (S[:, None] * Vt)[: T - 1]
+    assert S[T - 2] > 1e-6  # linearly independent, but for the mean
+    path = np.eye(T, k=1) + np.eye(T, k=-1)
+    laplacian = np.diag(path.sum(1)) - path
+    values, W = np.linalg.eig(np.linalg.solve(Q @ Q.T, Q @ laplacian @ Q.T))
+    order = np.argsort(values.real)
+    W, values = W.real[:, order], values.real[order]
+    k = np.arange(1, T)[:, None]
+    np.testing.assert_allclose(values, 2 - 2 * np.cos(math.pi * k[:, 0] / T), atol=1e-8)
+
+    def curve(t):  # t from 1/T to 1
+        return np.sin(math.pi * k * t + math.pi * (T - k) / (2 * T))
+
+    scale = (W.T @ Q)[:, :1] / curve(np.array([1 / T]))  # eigenvectors have any length and sign
+    times = np.linspace(1 / T, 1, n_frames)
+    return torch.from_numpy((U @ np.linalg.solve(W.T, scale * curve(times)) + mean).T)
+
+
+@pytest.mark.parametrize(("T", "n_frames"), [(2, 5), (3, 3), (9, 16), (20, 16), (24, 64), (31, 7)])
+def test_it_is_graph_embedding(T, n_frames):
+    frames = clip(T)
+    torch.testing.assert_close(
+        tim(frames, n_frames), graph_embedding(frames, n_frames), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(("T", "n_frames"), [(5, 9), (8, 64), (13, 10)])
+def test_it_is_the_cosine_transform_read_between_the_frames(T, n_frames):
+    frames = clip(T)
+    coefficients = fft.dct(frames.numpy(), type=2, axis=0, norm="ortho") * math.sqrt(2 / T)
+    coefficients[0] /= math.sqrt(2)
+    places = np.linspace(0, T - 1, n_frames)
+    waves = np.cos(math.pi * np.arange(T) * (places[:, None] + 0.5) / T)
+    np.testing.assert_allclose(tim(frames, n_frames).numpy(), waves @ coefficients, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", BOTH)
+@pytest.mark.parametrize("T", [2, 3, 8, 19])
+def test_frames_come_back_at_their_own_times(method, T):
+    frames = clip(T)
+    torch.testing.assert_close(method(frames, T), frames, rtol=0, atol=1e-12)
+    finer = method(frames, 3 * (T - 1) + 1)
+    torch.testing.assert_close(finer[::3], frames, rtol=0, atol=1e-12)
+    coarse = method(frames, 2)
+    torch.testing.assert_close(coarse, frames[[0, -1]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", BOTH)
+def test_constants_single_frames_and_single_results(method):
+    flat = torch.full((7, 3), 0.3, dtype=torch.float64)
+    torch.testing.assert_close(method(flat, 11), flat[:1].expand(11, 3), rtol=0, atol=1e-13)
+    one = clip(1)
+    assert torch.equal(method(one, 4), one.expand(4, 40))
+    torch.testing.assert_close(method(clip(5), 1), clip(5)[2:3], rtol=0, atol=1e-13)
+
+
+def test_linear_is_numpys():
+    frames = clip(9, D=1)
+    due = np.interp(np.linspace(0, 8, 22), np.arange(9), frames[:, 0].numpy())
+    np.testing.assert_allclose(linear_interpolation(frames, 22)[:, 0].numpy(), due, atol=1e-14)
+
+
+def test_the_two_differ_where_the_course_bends():
+    frames = torch.tensor([0.0, 0, 0, 1, 1, 1], dtype=torch.float64)[:, None]
+    assert tim(frames, 60).max() > 1.02
+    assert linear_interpolation(frames, 60).max() <= 1 + 1e-12
+    slow = torch.cos(math.pi * (torch.arange(12, dtype=torch.float64) + 0.5) / 12)[:, None]
+    places = torch.linspace(0, 11, 50, dtype=torch.float64)
+    due = torch.cos(math.pi * (places + 0.5) / 12)[:, None]
+    assert (tim(slow, 50) - due).abs().max() < 1e-12
+    assert (linear_interpolation(slow, 50) - due).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", BOTH)
+def test_shape_dtype_and_gradient(method):
+    frames = torch.rand(6, 1, 4, 5, requires_grad=True)
+    found = method(frames, 10)
+    assert found.shape == (10, 1, 4, 5)
+    assert found.dtype == torch.float32
+    found.sum().backward()
+    assert frames.grad.sum().item() == pytest.approx(10 * 20, rel=1e-5)
+    for weights in (tim_weights(6, 10), linear_weights(6, 10)):
+        torch.testing.assert_close(weights.sum(1), torch.ones(10).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", BOTH)
+@pytest.mark.parametrize(
+    ("frames", "n_frames", "what"),
+    [
+        (torch.zeros(0, 3), 4, "clip"),
+        (torch.zeros(3, 3, dtype=torch.uint8), 4, "clip"),
+        (torch.tensor(1.0), 4, "clip"),
+        (torch.zeros(3, 3), 0, "n_frames=0"),
+    ],
+)
+def test_bad_input(method, frames, n_frames, what):
+    with pytest.raises(BadInput, match=f"^{what}"):
+        method(frames, n_frames)

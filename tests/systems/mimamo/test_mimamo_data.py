@@ -568,23 +568,7 @@ def test_stepped_snippets_start_every_second():
         assert short.valid.shape == short.centre.shape == (0,)
 
 
-# ---- folds, windows, rescaling -------------------------------------------------------------------
-
-
-def test_folds_go_by_video_and_ignore_the_order():
-    videos = [f"v{i % 13}" for i in range(50)]
-    fold = data.folds(videos)
-    by_video = dict(zip(videos, fold.tolist(), strict=True))
-    assert [by_video[v] for v in videos] == fold.tolist()
-    assert np.bincount(list(by_video.values())).tolist() == [3, 3, 3, 2, 2]
-    turned = data.folds(videos[::-1])
-    np.testing.assert_array_equal(turned[::-1], fold)
-    np.testing.assert_array_equal(data.folds(np.array(videos)), fold)
-    assert (data.folds(videos, seed=1) != fold).any()
-    assert sorted(data.folds(list("abcde")).tolist()) == [0, 1, 2, 3, 4]
-    for videos, n in [("abcd", 5), ("abcd", 1)]:
-        with pytest.raises(BadInput, match="cannot make"):
-            data.folds(list(videos), n)
+# ---- windows, rescaling --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from micromacro.backbones import FrozenResNet50
 from micromacro.errors import BadInput
 from micromacro.features import FrozenFeatures
 from micromacro.kernels.phase_difference import phase_difference
+from micromacro.splits import grouped_folds
 from micromacro.systems.mimamo import data, paper
 from micromacro.systems.mimamo.paper_data import prepare as prepare_clips
 from micromacro.systems.mimamo.paper_protocol import Protocol
@@ -636,7 +637,7 @@ def test_nothing_on_disk_or_a_fold_without_snippets(affwild_root, how, tmp_path,
     for name in ("one", "wall"):
         (tmp_path / "faces" / name).mkdir(parents=True)
         (tmp_path / f"faces/{name}/{name}_aligned").symlink_to(face_folders[name])
-    empty = int(data.folds(["one", "wall"], 2)[1])
+    empty = int(grouped_folds(["one", "wall"], 2)[1])
     params = {"dataset": "affwild", "root": str(tmp_path), "protocol": "ours", "seed": 0}
     params |= {"n_folds": 2, **how}
     with pytest.raises(BadInput, match=r"fold .: no clip of its videos \(wall\) has a whole"):

@@ -61,6 +61,7 @@ import numpy as np
 import micromacro
 from micromacro.errors import BadInput
 from micromacro.metrics import ccc
+from micromacro.splits import grouped_folds
 from micromacro.systems.mimamo import data
 from micromacro.systems.mimamo.paper_data import StoredClip
 from micromacro.systems.mimamo.paper_data import prepare as prepare_clips
@@ -195,7 +196,7 @@ def _split(
         raise BadInput(f"fold {fold}", "there is no such fold", f"use 0 to {n_folds - 1}")
     labelled = [cut for cut in cuts if cut.clip.split in how.dataset.training]
     test = [cut for cut in cuts if cut.clip.split == how.dataset.test]
-    folds = data.folds([cut.clip.video for cut in labelled], n_folds)
+    folds = grouped_folds([cut.clip.video for cut in labelled], n_folds)
     others = [cut for cut, own in zip(labelled, folds, strict=True) if own != fold]
     held_out = [cut for cut, own in zip(labelled, folds, strict=True) if own == fold]
     if not any(cut.counts(how.evaluated(cut)).any() for cut in held_out):

@@ -3,7 +3,7 @@
 `read_omg`, `read_affwild` and `read_affwild2` read the sheets and find films and faces;
 `labelled_faces` gives one clip's faces with its labels; `centred_snippets` (Aff-Wild) and
 `stepped_snippets` (OMG) say which frames make a snippet and which snippets count; the rest is the
-protocol: folds, windows, their merge, the rescaling. data/README.md shows the folders. Frame
+protocol: windows, their merge, the rescaling. data/README.md shows the folders. Frame
 numbers are 1-based in the official files and 0-based from here on.
 """
 
@@ -19,7 +19,6 @@ from micromacro.systems.mimamo.data.omg import read_omg
 from micromacro.systems.mimamo.data.protocol import (
     Snippets,
     centred_snippets,
-    folds,
     hold_last,
     merge_windows,
     rescale,
@@ -33,7 +32,6 @@ __all__ = [
     "aligned_faces",
     "centred_snippets",
     "face_clip",
-    "folds",
     "grey_faces",
     "hold_last",
     "labelled_faces",

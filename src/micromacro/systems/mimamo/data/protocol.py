@@ -1,4 +1,4 @@
-"""Snippets, folds, windows and rescaling: how the data sets are cut and put together again."""
+"""Snippets, windows and rescaling: how the data sets are cut and put together again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,31 +83,6 @@ def _snippets(clip: FaceClip, frames: np.ndarray, labelled: np.ndarray) -> Snipp
     good = (clip.status != "none") & labelled
     one_shot = clip.shot[frames[:, 0]] == clip.shot[frames[:, -1]]  # shots never decrease
     return Snippets(frames, good[frames].all(axis=1) & one_shot)
-
-
-def folds(videos: Sequence[str], n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Assign clips to folds by video: the same whatever order the file system lists them in.
-
-    The released Aff-Wild folds follow the directory listing, so they differ between machines.
-
-    Args:
-        videos: Name of each clip's video, for instance ``table["subject"]``; repeats allowed.
-        n_folds: The folds hold equally many videos, give or take one.
-        seed: Of the shuffle.
-
-    Returns:
-        int64 (N,), fold of each clip, 0 to n_folds - 1.
-
-    Raises:
-        BadInput: Fewer videos than folds.
-    """
-    names = sorted(set(videos))
-    if not 2 <= n_folds <= len(names):
-        fault = f"{len(names)} videos cannot make {n_folds} folds"
-        raise BadInput("folds", fault, "use from 2 folds to one for each video")
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold = {names[video]: place % n_folds for place, video in enumerate(order)}
-    return np.array([fold[name] for name in videos], np.int64)
 
 
 def windows(n_frames: int, length: int = WINDOW, stride: int | None = None) -> np.ndarray:

@@ -620,7 +620,7 @@ def test_unknown_names_and_folds(affwild_root, how):
         ({"protocol": "theirs"}, "protocol 'theirs': unknown; use one of ours, as_released"),
         ({"label": "joy"}, "label 'joy': unknown; use one of valence, arousal, both"),
         ({"fold": 2}, "fold 2: there is no such fold; use 0 to 1"),
-        ({"n_folds": 7}, "folds: 6 videos cannot make 7 folds"),
+        ({"n_folds": 7}, "groups: 6 groups cannot make 7 folds"),
         ({"sha256": "0" * 64}, "SHA-256"),
         ({"root": "/nowhere"}, "/nowhere: cannot be opened"),
         ({"epochs": 0}, "epochs 0: out of range"),

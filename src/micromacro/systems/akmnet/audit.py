@@ -1,0 +1,82 @@
+"""Arithmetic on the paper's tables: which printed shares can come from how many clips.
+
+An accuracy is a whole number of clips over another. So a printed value that no count gives was made
+with other clips than the table says. Tables III to VII have four digits, or three.
+"""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from micromacro.errors import BadInput
+
+CLIPS = {"CASME": 189, "CASME II": 255, "SMIC": 164, "SAMM": 159}  # Table I
+CORRECT = {"CASME": 143, "CASME II": 171, "SMIC": 119, "SAMM": 114}  # AKMNet's, Table III
+
+CONFUSION: dict[str, np.ndarray] = {
+    "CASME": np.array([[2, 0, 1, 6], [1, 26, 1, 25], [0, 2, 12, 6], [0, 3, 1, 103]]),
+    "CASME II": np.array([[15, 2, 0, 15], [1, 34, 0, 37], [1, 4, 6, 14], [2, 8, 0, 116]]),
+    "SMIC": np.array([[43, 6, 2], [11, 53, 6], [6, 14, 23]]),
+    "SAMM": np.array([[8, 15, 0, 3], [0, 91, 1, 0], [2, 9, 2, 2], [0, 13, 0, 13]]),
+}
+"""AKMNet's clips by true class (rows) and predicted class, both in the order of Figure 4: positive,
+negative, surprise, others (not in SMIC). Figure 4 prints per cent; these are the whole numbers that
+give them and the accuracy. CASME II's last row may as well be 3, 7, 0, 116."""
+
+
+def counts(printed: str, n: int) -> list[int]:
+    """Whole numbers whose share of n prints so.
+
+    Args:
+        printed: Such as "0.6618"; its digits matter.
+        n: Clips.
+
+    Returns:
+        None, one, or more if n is large for so few digits. A tie may have been rounded either way.
+
+    Raises:
+        BadInput: No number from 0 to 1, or no clips.
+    """
+    value, half = _parsed(printed)
+    if n < 1:
+        raise BadInput(f"n={n}", "is no number of clips", "give 1 or more")
+    near = range(int((value - half) * n), int((value + half) * n) + 2)
+    return [k for k in near if 0 <= k <= n and abs(Fraction(k, n) - value) <= half]
+
+
+def denominators(printed: Iterable[str], among: Iterable[int]) -> list[int]:
+    """Those numbers of clips that could have given every one of the printed shares.
+
+    Raises:
+        BadInput: As `counts`.
+    """
+    printed = list(printed)
+    return [n for n in among if all(counts(share, n) for share in printed)]
+
+
+def misfits(table: Mapping[str, str], n: int) -> dict[str, str]:
+    """Entries (method -> printed share) that n clips cannot give.
+
+    Raises:
+        BadInput: As `counts`.
+    """
+    return {name: share for name, share in table.items() if not counts(share, n)}
+
+
+def labels(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and truth, int64 (n,) each, that have this confusion matrix (rows are truth).
+
+    So that `metrics.uar` and `metrics.uf1` can say what the paper does not.
+    """
+    truth, prediction = np.indices(confusion.shape).reshape(2, -1)
+    times = confusion.ravel()
+    return prediction.repeat(times), truth.repeat(times)
+
+
+def _parsed(printed: str) -> tuple[Fraction, Fraction]:
+    """The value, and half a unit of its last digit."""
+    whole, point, digits = printed.partition(".")
+    if not (whole.isdigit() and (digits.isdigit() or not point)) or not 0 <= Fraction(printed) <= 1:
+        raise BadInput(f"share {printed!r}", "is not from 0 to 1", 'give a text such as "0.6618"')
+    return Fraction(printed), Fraction(1, 2 * 10 ** len(digits))

@@ -1,0 +1,203 @@
+"""Training AKMNet, or a control of it, once for each fold of people.
+
+All plans of a seed share people, clips, folds, the pre-trained frame network, first weights, the
+recipe and the order of the clips.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from micromacro.splits import grouped_folds, leave_one_out
+from micromacro.systems.akmnet.inputs import (
+    BY_MINING,
+    RESAMPLED,
+    ClipBatches,
+    balanced,
+    chosen,
+    frozen_maps,
+)
+from micromacro.systems.akmnet.losses import akm_loss
+from micromacro.systems.akmnet.mining import Mining
+from micromacro.systems.akmnet.model import AkmNet, AkmOutput
+from micromacro.systems.akmnet.stills import FROZEN, WIDTHS, pretrained
+from micromacro.systems.akmnet.task import CLASSES, IMAGE_PX, Clips, Dials, record
+from micromacro.training import Recipe, isolated_rng, train
+from micromacro.training_run import moved
+
+BATCH = 8
+NET = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
+RECIPE = {"optimiser": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "schedule": "one_cycle"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the trainings of one unit; fields as the arguments of `unit`."""
+
+    seed: int
+    dials: Dials
+    steps: str = "s123"
+    frames: str = "all"
+    length: int = 24
+    count_weight: float = 0.1
+    margin_weight: float = 1.0
+    bn: str = "packed"
+    legacy: tuple[str, ...] = ()
+    subjects: int = 16
+    clips: int = 9
+    folds: int | None = 4
+    epochs: int = 6
+    people: int = 140
+    device: str = "cpu"
+
+    def record(self) -> Clips:
+        """The clips of all folds."""
+        return record(self.seed, self.dials, subjects=self.subjects, clips=self.clips)
+
+    def loss(self, output: AkmOutput, target: torch.Tensor) -> torch.Tensor:
+        """The loss with this plan's weights; see `akm_loss`."""
+        weights = {"count_weight": self.count_weight, "margin_weight": self.margin_weight}
+        return akm_loss(output, target, **weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the folds of one plan gave, for C clips of N frames.
+
+    Attributes:
+        fold: int64 (C,), in which fold a clip was tested.
+        logits: float32 (E, C, classes) after each epoch, by the fold that tested the clip.
+        kept: bool (N,), likewise after the last; all True if the frames were chosen beforehand.
+        takes: int64 (folds, C), frames that each fold's network kept of all clips, those of its
+            training too.
+        max_key: int64 (folds, C), likewise the frame with the largest score; -1 without mining.
+    """
+
+    fold: np.ndarray
+    logits: np.ndarray
+    kept: np.ndarray
+    takes: np.ndarray
+    max_key: np.ndarray
+
+    def tested(self, values: np.ndarray) -> np.ndarray:
+        """Of (folds, C), each clip's value by the fold that tested it, (C,)."""
+        return values[self.fold, np.arange(len(self.fold))]
+
+
+@lru_cache(maxsize=2)
+def trained(plan: Plan) -> Trained:
+    """Train all folds of a plan; kept for the next unit, which may be a control of this one.
+
+    Raises:
+        BadInput: Fewer people than folds, and as `AkmNet`.
+    """
+    clips, mined = plan.record(), None
+    if plan.frames in BY_MINING:
+        mined = trained(replace(plan, steps="s123", frames="all"))
+    fold = _folds(plan, clips)
+    n_folds = int(fold.max()) + 1
+    found = Trained(
+        fold,
+        np.zeros((plan.epochs, len(clips), len(CLASSES)), np.float32),
+        np.ones(len(clips.frames), bool),
+        np.zeros((n_folds, len(clips)), np.int64),
+        np.full((n_folds, len(clips)), -1),
+    )
+    maps = _maps(plan, clips)
+    for k in range(n_folds):
+        seen = _seen(plan, clips, maps, mined, k)
+        test = fold == k
+        found.logits[:, test], mining = _train(plan, clips, seen, test)
+        found.takes[k] = mining.takes
+        if mining.score is not None:
+            found.max_key[k] = mining.max_key()
+        if plan.frames == "all":
+            frames = np.repeat(test, clips.lengths.numpy())
+            found.kept[frames] = mining.kept.cpu().numpy()[frames]
+    return found
+
+
+def _folds(plan: Plan, clips: Clips) -> np.ndarray:
+    names = [f"{subject:03d}" for subject in clips.subject.tolist()]
+    if plan.folds is None:
+        return leave_one_out(names)
+    return grouped_folds(names, plan.folds, plan.seed)
+
+
+def _maps(plan: Plan, clips: Clips) -> list[torch.Tensor]:
+    """What the frozen parts make of each clip."""
+    frame_net = pretrained(plan.seed, plan.people).frame_net.freeze(FROZEN)
+    if plan.frames in RESAMPLED:
+        return list(frozen_maps(clips, frame_net, plan.frames, plan.length).split(plan.length))
+    return list(clips.split(frozen_maps(clips, frame_net)))
+
+
+def _seen(
+    plan: Plan, clips: Clips, maps: list[torch.Tensor], mined: Trained | None, fold: int
+) -> list[torch.Tensor]:
+    """The maps of the frames that the network gets in this fold, clip by clip."""
+    if plan.frames in ("all", *RESAMPLED):
+        return maps
+    given = {}
+    if mined is not None:
+        given = {"takes": mined.takes[fold].tolist(), "max_key": mined.max_key[fold].tolist()}
+    frames = chosen(clips, plan.frames, plan.seed, **given)
+    return [clip[rows] for clip, rows in zip(maps, frames, strict=True)]
+
+
+def _net(plan: Plan) -> AkmNet:
+    """The network before training: pre-trained frames, everything else from the seed."""
+    with isolated_rng(plan.seed):
+        options = {f"legacy_{name}": True for name in plan.legacy}
+        net = AkmNet(len(CLASSES), steps=plan.steps, bn=plan.bn, **NET, **options)
+    net.frame_net.load_state_dict(pretrained(plan.seed, plan.people).frame_net.state_dict())
+    net.frame_net.freeze(FROZEN)
+    return net
+
+
+def _train(
+    plan: Plan, clips: Clips, maps: list[torch.Tensor], test: np.ndarray
+) -> tuple[np.ndarray, Mining]:
+    """Train one fold; `test`, bool (C,), says which clips it must not see.
+
+    Returns:
+        float32 (E, test clips, classes) after each epoch; what the last one mines in all clips.
+    """
+    rows, held_out = torch.arange(len(clips)), torch.from_numpy(test)
+    whole = ClipBatches(maps, clips.label, rows, 4 * BATCH, FROZEN)
+    unseen = replace(whole, rows=rows[held_out])
+    seen = replace(whole, rows=balanced(clips.label, rows[~held_out]), size=BATCH)
+    epochs = []
+
+    def note(net: AkmNet) -> float:
+        """Keep the logits of the test clips. The score only counts, so the last epoch is kept."""
+        outputs = [_run(net, inputs, plan.device) for inputs, _ in unseen]
+        epochs.append(torch.cat([output.logits.cpu() for output in outputs]))
+        return float(len(epochs))
+
+    net, recipe = _net(plan), Recipe(loss=plan.loss, epochs=plan.epochs, **RECIPE)
+    options = {"seed": plan.seed, "device": plan.device, "progress": False}
+    train(net, seen, recipe, validate=note, **options)
+    net.eval()
+    with torch.no_grad():
+        minings = [_run(net, inputs, plan.device).mining for inputs, _ in whole]
+    return torch.stack(epochs).numpy(), _joined(minings)
+
+
+def _run(net: AkmNet, inputs: dict, device: str) -> AkmOutput:
+    return net(**moved(inputs, device))
+
+
+def _joined(minings: Iterable[Mining]) -> Mining:
+    """The minings of some batches as one."""
+    minings = list(minings)
+
+    def column(name: str) -> torch.Tensor | None:
+        values = [getattr(mining, name) for mining in minings]
+        return None if values[0] is None else torch.cat(values)
+
+    lengths = tuple(T for mining in minings for T in mining.lengths)
+    return Mining(lengths, *map(column, ("kept", "alpha", "beta", "binary")))

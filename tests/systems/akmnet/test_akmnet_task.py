@@ -1,0 +1,268 @@
+"""The micro-expression task: its figures against the official ones, and what must not leak."""
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from micromacro.errors import BadInput
+from micromacro.splits import grouped_folds
+from micromacro.synthetic import AUS, FOLD_OVER, units
+from micromacro.synthetic.performance import ZONES
+from micromacro.systems.akmnet import stills, task
+from micromacro.systems.akmnet.task import PAD, TASKS, Dials
+
+
+@lru_cache(maxsize=4)
+def scripts(n: int, dials: Dials, seed: int = 1500):
+    return [task.script(seed + i // 100, i // 10 % 10, i % 10, dials) for i in range(n)]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def plays(request):
+    return request.param, scripts(600, TASKS[request.param])
+
+
+def facts(plays) -> dict[str, np.ndarray]:
+    events = [(play.events[0], len(play)) for play, _ in plays]
+    return {
+        "T": np.array([T for _, T in events]),
+        "apex": np.array([e.apex / (T - 1) for e, T in events]),
+        "share": np.array([(e.offset - e.onset + 1) / T for e, T in events]),
+        "rise": np.array([(e.apex - e.onset + 1) / (e.offset - e.onset + 1) for e, T in events]),
+        "peak": np.array([e.peak for e, _ in events]),
+    }
+
+
+def test_headline_clips_run_from_onset_to_offset_with_apexes_as_in_the_data_sets():
+    plays = scripts(600, TASKS["headline"])
+    assert all(p.events[0].onset == 0 for p, _ in plays)
+    assert all(p.events[0].offset == len(p) - 1 for p, _ in plays)
+    apex = facts(plays)["apex"]
+    assert apex.mean() == pytest.approx((0.51 + 0.46) / 2, abs=0.02)
+    assert apex.std() == pytest.approx(0.165, abs=0.02)
+
+
+def test_loose_clips_have_neutral_frames_and_a_uniform_apex():
+    plays = scripts(600, TASKS["loose"])
+    found = facts(plays)
+    sides = np.histogram(found["apex"], bins=np.linspace(0.1, 0.9, 5))[0]
+    assert (abs(sides / len(plays) - 0.25) < 0.06).all()
+    assert 0.09 < found["apex"].min() < found["apex"].max() < 0.91
+    assert found["share"].min() > 0.25
+    assert found["share"].max() < 0.65
+    assert found["rise"].std() > 0.12  # asymmetric, either way
+    assert np.mean([p.events[0].onset > 0 for p, _ in plays]) > 0.75
+    assert np.mean([p.events[0].offset < len(p) - 1 for p, _ in plays]) > 0.75
+
+
+def test_the_envelope_is_that_of_the_event(plays):
+    for play, _ in plays[1][:100]:
+        event, active = play.events[0], play.envelope[:, 0]
+        assert active.argmax() == event.apex
+        assert active[event.apex] == 1
+        inside = torch.arange(len(play))
+        inside = (inside >= event.onset) & (inside <= event.offset)
+        assert torch.equal(active > 0, inside)
+
+
+def test_neither_length_nor_time_nor_strength_tells_the_class(plays):
+    label = np.array([label for _, label in plays[1]])
+    found, half = facts(plays[1]), len(label) // 2
+    majority = np.bincount(label[half:]).max() / half
+    for name, values in found.items():
+        # a classifier that knows this number alone: the commonest class of each of eight bins
+        edges = np.unique(np.quantile(values[:half], np.linspace(0, 1, 9)))[1:-1]
+        bins = np.digitize(values, edges)
+        table = np.array(
+            [np.bincount(label[:half][bins[:half] == b], minlength=4) for b in range(9)]
+        )
+        accuracy = (table.argmax(1)[bins[half:]] == label[half:]).mean()
+        assert accuracy < majority + 0.08, name
+        means = [values[label == k].mean() for k in range(4)]
+        assert np.ptp(means) < 0.3 * values.std() + 1e-9, name
+
+
+def test_distractors_do_not_know_the_class():
+    plays = scripts(600, TASKS["headline"])
+    label = np.array([label for _, label in plays])
+    count = np.zeros((4, len(AUS)))
+    for (play, _), k in zip(plays, label, strict=True):
+        for event in play.events[1:]:
+            ((name, weight),) = event.aus
+            assert weight == 1
+            if name != "lid":
+                count[k, AUS.index(name)] += 1
+    used = count.sum(0) > 0
+    expected = count.sum(1, keepdims=True) * count.sum(0) / count.sum()
+    excess = ((count - expected) ** 2)[:, used] / expected[:, used]
+    freedom = 3 * (used.sum() - 1)
+    assert excess.sum() < freedom + 4 * np.sqrt(2 * freedom)  # chi-square
+
+
+@pytest.mark.parametrize("density", [0.0, 0.5, 1.5])
+def test_the_density_of_distractors_follows_its_dial(density):
+    plays = scripts(200, Dials(distractors=density))
+    begun = sum(e.onset > 0 for play, _ in plays for e in play.events[1:])
+    frames = sum(len(play) for play, _ in plays)
+    # they follow each other: of mean length 7.5, with exponential gaps
+    due = frames / (24 / density + 7.5) if density else 0
+    assert begun == pytest.approx(due, rel=0.2)
+    clear = scripts(20, Dials(distractors=0.0))
+    for (with_them, _), (without, _) in zip(plays[:20], clear, strict=True):
+        assert with_them.events[0] == without.events[0]
+
+
+def test_nothing_special_happens_at_the_ends_of_a_clip():
+    plays = [play for play, _ in scripts(600, Dials(length=(24, 24), distractors=2.0))]
+    busy = torch.stack([play.envelope[:, 1:].sum(1) for play in plays]).mean(0)
+    assert (busy - busy.mean()).abs().max() < 0.25 * busy.mean()
+    sway = torch.stack([play.shift for play in plays]).std(0)
+    assert (sway / sway.mean() - 1).abs().max() < 0.12
+
+
+def test_people_have_their_classes_in_uneven_shares():
+    labels = np.array([[task.script(1600, s, c, Dials())[1] for c in range(10)] for s in range(40)])
+    shares = np.stack([(labels == k).mean(1) for k in range(4)])
+    assert shares.mean(1) == pytest.approx(task.SHARES, abs=0.08)
+    by_chance = np.sqrt(np.array(task.SHARES) * (1 - np.array(task.SHARES)) / 10)
+    assert (shares.std(1) > 1.2 * by_chance).all()
+
+
+def test_magnification_is_exact_and_touches_the_face_alone():
+    for i in range(5):
+        one, _ = task.script(1700, 0, i, Dials(magnification=1.0))
+        four, _ = task.script(1700, 0, i, Dials(magnification=4.0))
+        assert torch.equal(four.au, 4 * one.au)
+        assert four.events[0].peak == 4 * one.events[0].peak
+        for name in ("shift", "yaw", "blink", "light", "gain", "noise_key", "envelope"):
+            assert torch.equal(getattr(one, name), getattr(four, name))
+
+
+def test_skin_never_folds_at_full_magnification():
+    largest = units(task.PEAK_PX[1] + task.DISTRACTOR_PX[1], task.FACE_PX)
+    assert task.MAX_MAGNIFICATION * largest <= FOLD_OVER
+    for ways in task.PROTOTYPES.values():
+        for way in ways:
+            for names in ZONES.values():
+                assert sum(abs(weight) for name, weight in way if name in names) <= 1
+
+
+def test_classes_share_muscles_but_no_way_to_show_them():
+    assert set(task.PROTOTYPES) == set(task.CLASSES)
+    ways = [frozenset(n for n, _ in way) for found in task.PROTOTYPES.values() for way in found]
+    assert len(set(ways)) == len(ways)
+    used = [{n for way in found for n, _ in way} for found in task.PROTOTYPES.values()]
+    assert all(any(a & b for b in used if b is not a) for a in used[1:])
+
+
+def test_centrality_moves_the_apex_to_the_middle():
+    for centrality, sd in ((0.0, 0.8 / np.sqrt(12)), (0.5, 0.4 / np.sqrt(12)), (1.0, 0.0)):
+        dials = Dials(share=(0.4, 0.4), centrality=centrality)
+        apex = facts(scripts(300, dials))["apex"]
+        assert apex.std() == pytest.approx(sd, abs=0.025)
+        assert apex.mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_share_of_the_expression_follows_its_dial():
+    for share in (0.3, 0.7, 1.0):
+        for play, _ in scripts(50, Dials(share=(share, share), centrality=0.0)):
+            event = play.events[0]
+            assert event.offset - event.onset + 1 == round(share * len(play))
+
+
+def test_recordings_repeat_and_do_not_depend_on_how_many_there_are():
+    dials = TASKS["loose"]
+    few = task.record.__wrapped__(1800, dials, subjects=1, clips=2)
+    more = task.record.__wrapped__(1800, dials, subjects=2, clips=3)
+    n = int(few.lengths.sum())
+    assert few.frames.dtype == torch.uint8
+    assert few.frames.shape == (n, 48, 48)
+    assert torch.equal(few.frames, more.frames[:n])
+    assert torch.equal(few.lengths, more.lengths[:2])
+    assert more.names == ["s00_c00", "s00_c01", "s00_c02", "s01_c00", "s01_c01", "s01_c02"]
+    parts = more.split(more.envelope)
+    assert [int(part.argmax()) for part in parts] == more.apex.tolist()
+    assert all(0 < T <= 40 for T in more.lengths.tolist())
+    other = task.record.__wrapped__(1801, dials, subjects=1, clips=1)
+    assert repr(task.who(1800, 0)) != repr(task.who(1801, 0))
+    assert not torch.equal(other.frames[:20], few.frames[:20])
+
+
+def ridge(x: np.ndarray, label: np.ndarray, fold: np.ndarray) -> float:
+    """Accuracy of ridge regression on class columns, other people in the test."""
+    hits, wanted = 0, np.eye(4)[label]
+    for k in range(fold.max() + 1):
+        test = fold == k
+        mean, sd = x[~test].mean(0), x[~test].std(0) + 1e-3
+        a, b = ((x[rows] - mean) / sd for rows in (~test, test))
+        kernel = a @ a.T + 0.3 * x.shape[1] * np.eye(len(a))
+        said = b @ a.T @ np.linalg.solve(kernel, wanted[~test] - wanted[~test].mean(0))
+        hits += ((said + wanted[~test].mean(0)).argmax(1) == label[test]).sum()
+    return hits / len(label)
+
+
+def test_the_class_can_be_seen_at_the_apex_and_less_elsewhere():
+    clips = task.record(1900, TASKS["headline"], subjects=16, clips=9)
+    label = clips.label.numpy()
+    fold = grouped_folds([str(s) for s in clips.subject.tolist()], 4)
+    frames = [part.double().flatten(1).numpy() for part in clips.split(clips.frames)]
+    apex = np.stack([f[k] - f[0] for f, k in zip(frames, clips.apex.tolist(), strict=True)])
+    mean = np.stack([f.mean(0) - f[0] for f in frames])
+    late = np.stack([f[-2] - f[0] for f in frames])
+    majority = np.bincount(label).max() / len(label)
+    scores = [ridge(x, label, fold) for x in (apex, mean, late)]
+    assert scores[0] > majority + 0.3
+    assert scores[0] > scores[2] + 0.2
+
+
+def test_stills_are_of_other_people_and_all_classes():
+    images, labels = stills.stills(1800, 3)
+    assert images.shape == (3 * stills.EACH, 1, 48, 48)
+    assert images.dtype == torch.float32
+    assert 0 <= images.min() < images.max() <= 1
+    assert torch.bincount(labels).tolist() == [3 * stills.EACH // 4] * 4
+    again, _ = stills.stills(1800, 2)
+    assert torch.equal(again, images[: len(again)])
+    elsewhere, _ = stills.stills(1800, 1, "akmnet-other")
+    assert not torch.equal(elsewhere, again[: stills.EACH])
+
+
+def test_the_pretrained_network_is_the_same_each_time():
+    one = stills.pretrained.__wrapped__(1800, 4, 1)
+    two = stills.pretrained.__wrapped__(1800, 4, 1)
+    assert not one.training
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"length": (4, 16)},
+        {"length": (20, 16)},
+        {"share": (0.1, 0.5)},
+        {"share": (0.5, 1.1)},
+        {"centrality": 1.5},
+        {"distractors": -1.0},
+        {"distractors": float("nan")},
+        {"magnification": 5.0},
+    ],
+    ids=str,
+)
+def test_off_the_dial(change):
+    with pytest.raises(BadInput, match="off the dial"):
+        Dials(**change)
+
+
+def test_bad_requests():
+    for sizes in ({"subjects": 0}, {"clips": 0}):
+        with pytest.raises(BadInput, match="1 or more"):
+            task.record(1800, Dials(), **sizes)
+    with pytest.raises(BadInput, match="nobody"):
+        stills.stills(1800, 0)
+
+
+def test_the_play_around_a_clip_is_longer_than_any_blink_rest():
+    assert PAD / task.FPS > 0.4 + 0.3  # the first blink waits 0.4 s and lasts up to 0.3 s

@@ -1,7 +1,8 @@
-"""Training AKMNet, or a control of it, once for each fold of people.
+"""Training AKMNet, or a control of it, for one fold of people.
 
 All plans of a seed share people, clips, folds, the pre-trained frame network, first weights, the
-recipe and the order of the clips.
+recipe and the order of the clips. What they share is kept between calls, so go through a seed's folds
+and arms before the next seed's.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from micromacro.errors import BadInput
 from micromacro.splits import grouped_folds, leave_one_out
 from micromacro.systems.akmnet.inputs import (
     BY_MINING,
@@ -42,6 +44,7 @@ class Plan:
     steps: str = "s123"
     frames: str = "all"
     length: int = 24
+    alpha: float = 0.0
     count_weight: float = 0.1
     margin_weight: float = 1.0
     bn: str = "packed"
@@ -65,85 +68,84 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What the folds of one plan gave, for C clips of N frames.
+    """What one fold's network gives, for all C clips of N frames, those of its training too.
 
     Attributes:
-        fold: int64 (C,), in which fold a clip was tested.
-        logits: float32 (E, C, classes) after each epoch, by the fold that tested the clip.
-        kept: bool (N,), likewise after the last; all True if the frames were chosen beforehand.
-        takes: int64 (folds, C), frames that each fold's network kept of all clips, those of its
-            training too.
-        max_key: int64 (folds, C), likewise the frame with the largest score; -1 without mining.
+        test: bool (C,), the clips of this fold, which it was not trained on.
+        logits: float32 (E, test clips, classes) after each epoch.
+        kept: bool (N,), frames kept after the last; all True if they were chosen beforehand.
+        takes: int64 (C,), how many frames of a clip reach the GRU.
+        max_key: int64 (C,), the frame with the largest score; -1 without mining.
     """
 
-    fold: np.ndarray
+    test: np.ndarray
     logits: np.ndarray
     kept: np.ndarray
     takes: np.ndarray
     max_key: np.ndarray
 
-    def tested(self, values: np.ndarray) -> np.ndarray:
-        """Of (folds, C), each clip's value by the fold that tested it, (C,)."""
-        return values[self.fold, np.arange(len(self.fold))]
-
 
 @lru_cache(maxsize=2)
-def trained(plan: Plan) -> Trained:
-    """Train all folds of a plan; kept for the next unit, which may be a control of this one.
+def trained(plan: Plan, fold: int) -> Trained:
+    """Train one fold of a plan; kept for the next unit, which may be a control of this one.
+
+    Args:
+        plan: What to train.
+        fold: Whose clips are left out, from 0 on.
 
     Raises:
-        BadInput: Fewer people than folds, and as `AkmNet`.
+        BadInput: Fewer people than folds, no such fold, and as `AkmNet`.
     """
     clips, mined = plan.record(), None
     if plan.frames in BY_MINING:
-        mined = trained(replace(plan, steps="s123", frames="all"))
-    fold = _folds(plan, clips)
-    n_folds = int(fold.max()) + 1
-    found = Trained(
-        fold,
-        np.zeros((plan.epochs, len(clips), len(CLASSES)), np.float32),
-        np.ones(len(clips.frames), bool),
-        np.zeros((n_folds, len(clips)), np.int64),
-        np.full((n_folds, len(clips)), -1),
-    )
-    maps = _maps(plan, clips)
-    for k in range(n_folds):
-        seen = _seen(plan, clips, maps, mined, k)
-        test = fold == k
-        found.logits[:, test], mining = _train(plan, clips, seen, test)
-        found.takes[k] = mining.takes
-        if mining.score is not None:
-            found.max_key[k] = mining.max_key()
-        if plan.frames == "all":
-            frames = np.repeat(test, clips.lengths.numpy())
-            found.kept[frames] = mining.kept.cpu().numpy()[frames]
-    return found
+        mined = trained(replace(plan, steps="s123", frames="all"), fold)
+    test = fold_of(clips, plan.folds, plan.seed) == fold
+    if not test.any():
+        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    logits, mining = _train(plan, clips, _seen(plan, clips, mined), test)
+    kept = np.ones(len(clips.frames), bool)
+    if plan.frames == "all":
+        kept = mining.kept.cpu().numpy()
+    max_key = np.full(len(clips), -1) if mining.score is None else np.array(mining.max_key())
+    return Trained(test, logits, kept, np.array(mining.takes), max_key)
 
 
-def _folds(plan: Plan, clips: Clips) -> np.ndarray:
+def fold_of(clips: Clips, folds: int | None, seed: int) -> np.ndarray:
+    """In which fold each clip is tested, int64 (C,); people stay whole.
+
+    Args:
+        clips: C clips.
+        folds: Their number; None leaves one subject out.
+        seed: Of who goes where.
+
+    Raises:
+        BadInput: Fewer people than folds, or than two.
+    """
     names = [f"{subject:03d}" for subject in clips.subject.tolist()]
-    if plan.folds is None:
-        return leave_one_out(names)
-    return grouped_folds(names, plan.folds, plan.seed)
+    return leave_one_out(names) if folds is None else grouped_folds(names, folds, seed)
 
 
-def _maps(plan: Plan, clips: Clips) -> list[torch.Tensor]:
+@lru_cache(maxsize=16)  # 12 MB each
+def _maps(
+    seed: int, people: int, frames: str, length: int, alpha: float, clips: Clips
+) -> tuple[torch.Tensor, ...]:
     """What the frozen parts make of each clip."""
-    frame_net = pretrained(plan.seed, plan.people).frame_net.freeze(FROZEN)
-    if plan.frames in RESAMPLED:
-        return list(frozen_maps(clips, frame_net, plan.frames, plan.length).split(plan.length))
-    return list(clips.split(frozen_maps(clips, frame_net)))
+    frame_net = pretrained(seed, people).frame_net.freeze(FROZEN)
+    if frames in RESAMPLED:
+        return frozen_maps(clips, frame_net, frames, length, alpha=alpha).split(length)
+    return clips.split(frozen_maps(clips, frame_net, alpha=alpha))
 
 
-def _seen(
-    plan: Plan, clips: Clips, maps: list[torch.Tensor], mined: Trained | None, fold: int
-) -> list[torch.Tensor]:
-    """The maps of the frames that the network gets in this fold, clip by clip."""
-    if plan.frames in ("all", *RESAMPLED):
-        return maps
+def _seen(plan: Plan, clips: Clips, mined: Trained | None) -> list[torch.Tensor]:
+    """The maps of the frames that the network gets, clip by clip."""
+    resampled = plan.frames in RESAMPLED
+    how = (plan.frames, plan.length) if resampled else ("all", 0)
+    maps = _maps(plan.seed, plan.people, *how, plan.alpha, clips)
+    if resampled or plan.frames == "all":
+        return list(maps)
     given = {}
     if mined is not None:
-        given = {"takes": mined.takes[fold].tolist(), "max_key": mined.max_key[fold].tolist()}
+        given = {"takes": mined.takes.tolist(), "max_key": mined.max_key.tolist()}
     frames = chosen(clips, plan.frames, plan.seed, **given)
     return [clip[rows] for clip, rows in zip(maps, frames, strict=True)]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from micromacro.errors import BadInput
+from micromacro.motion.magnify import magnify
 from micromacro.systems.akmnet.backbone import FrameNet
 from micromacro.systems.akmnet.task import Clips
 from micromacro.systems.akmnet.tim import linear_interpolation, tim
@@ -22,7 +23,9 @@ BY_MINING = ("random", "random window", "middle window", "apex window", "max-key
 CHOICES = ("all", *BY_MINING, *BY_TRUTH, *RESAMPLED)
 
 
-def frozen_maps(clips: Clips, frame_net: FrameNet, method: str = "", n_frames: int = 0) -> Tensor:
+def frozen_maps(
+    clips: Clips, frame_net: FrameNet, method: str = "", n_frames: int = 0, *, alpha: float = 0.0
+) -> Tensor:
     """Pass the frames through the frozen parts.
 
     Args:
@@ -30,15 +33,30 @@ def frozen_maps(clips: Clips, frame_net: FrameNet, method: str = "", n_frames: i
         frame_net: With frozen parts.
         method: "tim" or "linear" brings every clip to `n_frames` frames first; "" does not.
         n_frames: See method.
+        alpha: Of phase-based magnification of the frames, before anything else; 0 for none.
 
     Returns:
         float32 (N, channels, h, w); (C n_frames, ...) of clips brought to one length.
     """
-    frames = clips.frames[:, None].float() / 255
+    frames = pictures(clips, alpha)
     if method:
         resample = RESAMPLED[method]
         frames = torch.cat([resample(clip, n_frames) for clip in clips.split(frames)])
     return torch.cat([frame_net.frozen_maps(part) for part in frames.split(512)])
+
+
+def pictures(clips: Clips, alpha: float = 0.0) -> Tensor:
+    """All frames, float32 (N, 1, 48, 48) in [0, 1]; magnified from each clip's first frame.
+
+    Args:
+        clips: C clips of N frames.
+        alpha: A motion becomes 1 + alpha times as large, as far as `motion.magnify` can.
+    """
+    frames = clips.frames[:, None].float() / 255
+    if not alpha:
+        return frames
+    parts = [magnify(clip, alpha, orientations=8).clamp(0, 1) for clip in clips.split(frames)]
+    return torch.cat(parts)
 
 
 def chosen(

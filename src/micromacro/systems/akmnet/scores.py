@@ -1,11 +1,14 @@
-"""How predictions of folds become scores: which epoch counts, and where the mined frames lie."""
+"""How predictions of folds become scores: which epoch counts, and where the mined frames lie.
 
-from collections.abc import Sequence
+Folds are pooled first: a score is of all clips, each said by the network that did not see its person.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from micromacro.metrics import accuracy, uar, uf1
-from micromacro.systems.akmnet.task import Clips
+from micromacro.errors import BadInput
+from micromacro.metrics import accuracy, pcc, uar, uf1
 
 SELECTIONS = ("last", "best_fold", "best_subject")
 
@@ -20,101 +23,141 @@ def selected(
     test data.
 
     Args:
-        predictions: int (E, C), class of each clip after each epoch.
+        predictions: int (C, E), class of each clip after each epoch.
         target: int (C,).
         groups: For "best_fold" and "best_subject": (C,) which clips share their epoch.
 
     Returns:
         int (C,) by name of `SELECTIONS`.
     """
-    found = {"last": predictions[-1]}
+    found = {"last": predictions[:, -1]}
     for name, group in zip(SELECTIONS[1:], groups, strict=True):
-        best = predictions[-1].copy()
+        best = found["last"].copy()
         for member in np.unique(group):
             rows = group == member
-            best[rows] = predictions[best_epoch(predictions[:, rows] == target[rows]), rows]
+            best[rows] = predictions[rows, best_epoch(predictions[rows] == target[rows, None])]
         found[name] = best
     return found
 
 
 def best_epoch(correct: np.ndarray) -> int:
-    """The epoch with the most correct clips, of bool (E, C); the later of equals.
+    """The epoch with the most correct clips, of bool (C, E); the later of equals.
 
     As released, only from 10 of 40 epochs on, so from a quarter on.
     """
-    hits = correct.sum(1)
+    hits = correct.sum(0)
     first = len(hits) // 4
     return len(hits) - 1 - int(hits[first:][::-1].argmax())
 
 
-def class_scores(predictions: dict[str, np.ndarray], target: np.ndarray) -> dict[str, float]:
-    """Accuracy, UAR and UF1 over the clips of all folds: `accuracy`, `accuracy_best_fold`, ..."""
-    return {
-        metric.__name__ + ("" if name == "last" else f"_{name}"): metric(prediction, target)
-        for name, prediction in predictions.items()
-        for metric in (accuracy, uar, uf1)
-    }
-
-
-def mining_scores(
-    clips: Clips, kept: np.ndarray, max_key: np.ndarray, selects: bool, correct: np.ndarray
-) -> dict[str, float]:
-    """Where the mined frames lie, over all clips and, with `_correct`, over the correct ones.
-
-    The paper's Table VI counts the correctly classified clips only, without saying so.
+def pooled(folds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The tables of all folds as one, its clips in order, with what each selection predicts.
 
     Args:
-        clips: C clips of N frames.
-        kept: bool (N,).
-        max_key: int (C,), frame with the largest score.
-        selects: Whether frames are dropped at all.
-        correct: bool (C,).
+        folds: Of each fold the columns of `experiment.unit`, a row for each clip.
 
     Returns:
-        `distance`: mean |max-key frame - apex| / T; `distance_frames`: without / T, at 60 frames a
-        second; `is_apex`: share of clips whose max-key frame is the apex. With a selection
-        `kept_share`: mean N / T; `apex_kept`: share of clips whose apex is kept; `apex_excess`:
-        mean of the latter less N / T, 0 by chance.
+        The same columns, and `prediction`, `best_fold`, `best_subject`: see `selected`.
+
+    Raises:
+        BadInput: No fold, or a clip in two of them.
     """
-    lengths, apex = clips.lengths.numpy(), clips.apex.numpy()
-    starts = np.cumsum(lengths) - lengths
-    share = np.add.reduceat(kept.astype(float), starts) / lengths
-    each = {
-        "distance": np.abs(max_key - apex) / lengths,
-        "distance_frames": np.abs(max_key - apex).astype(float),
-        "is_apex": (max_key == apex).astype(float),
-    }
-    if selects:
-        each["kept_share"] = share
-        each["apex_kept"] = kept[starts + apex].astype(float)
-        each["apex_excess"] = each["apex_kept"] - share
-    return _means(each, correct)
+    if not folds:
+        raise BadInput("folds", "are none", "give the predictions of one or more")
+    table = {name: np.concatenate([fold[name] for fold in folds]) for name in folds[0]}
+    names, order = np.unique(table["clip"], return_index=True)
+    if len(names) < len(table["clip"]):
+        fault = f"hold {len(table['clip'])} clips, of which {len(names)} differ"
+        raise BadInput("folds", fault, "give each fold once, all of one run")
+    table = {name: values[order] for name, values in table.items()}
+    said = selected(table["epochs"], table["truth"], (table["fold"], table["subject"]))
+    return table | {"prediction": said.pop("last")} | said
 
 
-def chance_scores(clips: Clips, correct: np.ndarray) -> dict[str, float]:
-    """The same of guesses that need no network, over the same clips.
+def pooled_scores(table: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """All scores of a pooled table: those of the classes, of what was mined, and of guesses.
+
+    Returns:
+        `accuracy`, `uar`, `uf1` of the last epoch, the same with `_best_fold` and `_best_subject`,
+        chosen on the test data; `majority`, share of the largest class; and the means over clips of
+        `mining_columns` and `guess_columns`. With `_correct` over those classified correctly, as in
+        the paper's Table VI, which does not say so; NaN if there is none. If frames were dropped also
+        `kept_with_duration`: correlation of N / T with the expression's share of the clip, where
+        clips differ in both.
+    """
+    truth = table["truth"]
+    metrics = {"majority": float(np.bincount(truth).max() / len(truth))}
+    for name in SELECTIONS:
+        column, end = ("prediction", "") if name == "last" else (name, f"_{name}")
+        for metric in (accuracy, uar, uf1):
+            metrics[metric.__name__ + end] = metric(table[column], truth)
+    correct = table["prediction"] == truth
+    for name, values in (mining_columns(table) | guess_columns(table)).items():
+        metrics[name] = float(values.mean())
+        metrics[f"{name}_correct"] = float(values[correct].mean()) if correct.any() else np.nan
+    if "kept_share" in metrics:
+        metrics["kept_with_duration"] = _kept_with_duration(table)
+    return metrics
+
+
+def mining_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where the mined frames of each clip lie, (C,) each; nothing without mining.
+
+    Args:
+        table: With T, apex, max_key, kept and apex_kept; of all clips or of some.
+
+    Returns:
+        `distance`: |max-key frame - apex| / T; `distance_frames`: without / T; `is_apex`: whether the
+        max-key frame is the apex. If frames were dropped also `kept_share`: N / T; `apex_kept`;
+        `apex_excess`: the latter less N / T, 0 in the mean by chance.
+    """
+    T, off = table["T"], np.abs(table["max_key"] - table["apex"]).astype(float)
+    if (table["max_key"] < 0).all():
+        return {}
+    found = {"distance": off / T, "distance_frames": off, "is_apex": (off == 0).astype(float)}
+    if (table["kept"] < T).any():
+        share, hit = table["kept"] / T, table["apex_kept"].astype(float)
+        found |= {"kept_share": share, "apex_kept": hit, "apex_excess": hit - share}
+    return found
+
+
+def guess_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same of guesses that need no network, (C,) each.
+
+    Args:
+        table: With T, apex and most_changed.
 
     Returns:
         `distance_<guess>` and `distance_frames_<guess>` of "midpoint", "random" (the exact
         expectation over all frames) and "difference" (the frame that differs most from the first);
-        `is_apex_random`: mean 1 / T. With `_correct`, over the correct ones.
+        `is_apex_random`: 1 / T.
     """
-    each: dict[str, list[float]] = {"is_apex_random": (1 / clips.lengths).tolist()}
-    for frames, apex in zip(clips.split(clips.frames), clips.apex.tolist(), strict=True):
-        T, moved = len(frames), (frames.float() - frames[0].float()).abs().mean((1, 2))
-        off = {
-            "midpoint": abs((T - 1) / 2 - apex),
-            "random": float(np.abs(np.arange(T) - apex).mean()),
-            "difference": abs(int(moved.argmax()) - apex),
-        }
-        for guess, frames_off in off.items():
-            each.setdefault(f"distance_{guess}", []).append(frames_off / T)
-            each.setdefault(f"distance_frames_{guess}", []).append(frames_off)
-    return _means({name: np.array(values) for name, values in each.items()}, correct)
+    T, apex = table["T"], table["apex"]
+    off = {
+        "midpoint": np.abs((T - 1) / 2 - apex),
+        "random": random_distance(T, apex),
+        "difference": np.abs(table["most_changed"] - apex).astype(float),
+    }
+    found = {"is_apex_random": 1 / T}
+    for guess, frames in off.items():
+        found |= {f"distance_{guess}": frames / T, f"distance_frames_{guess}": frames}
+    return found
 
 
-def _means(each: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
-    found = {name: float(values.mean()) for name, values in each.items()}
-    if correct.any():
-        return found | {f"{name}_correct": float(v[correct].mean()) for name, v in each.items()}
-    return found | {f"{name}_correct": float("nan") for name in each}
+def random_distance(T: np.ndarray, apex: np.ndarray) -> np.ndarray:
+    """Mean |frame - apex| over all frames of a clip, exactly: (a (a + 1) + b (b + 1)) / 2 T.
+
+    Args:
+        T: int (C,), frames of each clip.
+        apex: int (C,), 0-based; a = apex frames lie before it, b = T - 1 - apex behind it.
+    """
+    before, behind = apex, T - 1 - apex
+    return (before * (before + 1) + behind * (behind + 1)) / (2 * T)
+
+
+def _kept_with_duration(table: Mapping[str, np.ndarray]) -> float:
+    kept = table["kept"] / table["T"]
+    duration = (table["offset"] - table["onset"] + 1) / table["T"]
+    if min(np.ptp(kept), np.ptp(duration)) < 1e-9:
+        return float("nan")
+    return pcc(kept, duration)

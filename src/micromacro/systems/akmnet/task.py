@@ -168,7 +168,7 @@ class Clips:
         return values.split(self.lengths.tolist())
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=12)  # 8 MB each; a sweep comes back to them fold by fold
 def record(seed: int, dials: Dials, *, subjects: int = 16, clips: int = 9) -> Clips:
     """Record people; the same arguments give the same clips.
 

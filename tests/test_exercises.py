@@ -40,6 +40,9 @@ CASES = [
     (exercises.check_snippet_length, (200,), 80, 12),
     (exercises.check_shrunken_ccc, (0.5,), 0.8, 0.5),
     (exercises.check_gru_parameters, (256, 128), 592_896, 592_895),
+    (exercises.check_kept_frames, ([0.91, 0.94, 0.97, 0.99, 0.99, 0.98, 0.92, 0.90],), 4, 5),
+    (exercises.check_random_distance, (61, 30), 930 / 61, 15.0),
+    (exercises.check_nearest_share, (0.6618, 189), 0.6614, 0.6618),
 ]
 
 

@@ -13,6 +13,7 @@ from micromacro.rows import project_root
 PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
+    "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
 _RESERVED = ("PROFILE", "OUT")  # what the batch itself sets

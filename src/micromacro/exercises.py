@@ -228,3 +228,50 @@ def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None
         "more than a fifth of the published network.",
         "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n.",
     )
+
+
+def check_kept_frames(answer: float | None, beta: list[float]) -> None:
+    """Notebook 08, exercise 1: how many frames a threshold at the clip's mean keeps.
+
+    Args:
+        answer: The reader's number.
+        beta: Cosines of the clip's frames.
+    """
+    _mark(
+        answer,
+        _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01),
+        "half or so, as in most clips: a mean is a poor judge of how many.",
+        f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays.",
+    )
+
+
+def check_random_distance(answer: float | None, T: int, apex: int) -> None:
+    """Notebook 08, exercise 2: expected distance of a random frame from the apex.
+
+    Args:
+        answer: The reader's number of frames.
+        T: Frames of the clip.
+        apex: 0-based.
+    """
+    _mark(
+        answer,
+        _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01),
+        "about T/4 with the apex in the middle. Any claim of nearness starts from here.",
+        "take the mean of |frame - apex| over all frames; those on each side are 1, 2, 3, ... away.",
+    )
+
+
+def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
+    """Notebook 08, exercise 3: the accuracy nearest a printed one that n clips can give.
+
+    Args:
+        answer: The reader's accuracy.
+        printed: The printed one.
+        n: Clips.
+    """
+    _mark(
+        answer,
+        _close(round(printed * n) / n, rtol=0, atol=6e-5),
+        "no count of clips prints as the paper has it.",
+        f"multiply {printed} by {n}; correct clips are a whole number.",
+    )

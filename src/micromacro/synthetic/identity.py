@@ -65,6 +65,9 @@ BEARDS = ("none", "stubble", "moustache", "short", "full")
 def stream(*key: int | str) -> np.random.Generator:
     """A random stream of its own for each key; text enters as its CRC-32.
 
+    Keys of up to four parts are filled up with zeros: (a, b) is the stream of (a, b, 0) too. Do not use
+    both.
+
     Args:
         *key: Integers (>= 0) and strings that name the stream.
 

@@ -59,6 +59,10 @@ def test_every_arm_trains_and_scores(arm, arms, ours):
     assert ("distance" in metrics) == mines == (table["max_key"] >= 0).all()
     assert ("kept_share" in metrics) == (arm in SELECTING)
     assert np.array_equal(table["logits"].argmax(1), table["prediction"])
+    if arm in ("all", "s12", "resampled", "linear", "apex", "apex window", "true apex"):
+        assert table["apex_kept"].all()
+    if arm in ("max-key", "random", "random window"):
+        assert not table["apex_kept"].all()
     if arm != "s123":
         assert not np.array_equal(table["logits"], ours[1]["logits"])
 
@@ -122,6 +126,15 @@ def test_arms_start_from_the_same_weights():
             assert torch.equal(weights, ours[name]), name
 
 
+def test_first_weights_but_the_gru_are_shared_with_its_released_start():
+    plan = folds.Plan(1990, TASKS["headline"], **SIZES)
+    ours, theirs = folds._net(plan), folds._net(replace(plan, legacy=("gru_init",)))
+    for name, weights in ours.state_dict().items():
+        if not name.startswith("gru."):
+            assert torch.equal(theirs.state_dict()[name], weights), name
+    assert float(theirs.gru.gru.bias_ih_l0.detach().min()) >= 0
+
+
 def test_the_frozen_parts_stay_and_the_pretrained_network_is_not_touched():
     plan = folds.Plan(1990, TASKS["headline"], **SIZES | {"epochs": 1})
     before = {k: v.clone() for k, v in folds.pretrained(1990, 4).state_dict().items()}
@@ -171,15 +184,19 @@ def test_windows_are_as_long_as_what_s123_kept(ours):
         rows = ours[1]["fold"] == k
         assert np.array_equal(mined.takes[mined.test], ours[1]["kept"][rows])
         assert np.array_equal(mined.max_key[mined.test], ours[1]["max_key"][rows])
-        whole = folds._seen(plan, clips, None)
+        whole, every = folds._seen(plan, clips, None)
+        assert every.all()
         for frames in ("random", "random window", "middle window", "apex window", "max-key"):
             given = {"takes": mined.takes.tolist(), "max_key": mined.max_key.tolist()}
             rows = inputs.chosen(clips, frames, plan.seed, **given)
             due = [1] * len(clips) if frames == "max-key" else given["takes"]
             assert [len(row) for row in rows] == due
-            seen = folds._seen(replace(plan, steps="none", frames=frames), clips, mined)
-            for clip, row, maps in zip(seen, rows, whole, strict=True):
+            control = replace(plan, steps="none", frames=frames)
+            seen, kept = folds._seen(control, clips, mined)
+            flags = torch.from_numpy(kept).split(lengths)
+            for clip, row, maps, flag in zip(seen, rows, whole, flags, strict=True):
                 assert torch.equal(clip, maps[row])
+                assert torch.equal(flag.nonzero().flatten(), row)
         assert [int(row) for row in rows] == given["max_key"]
         assert all(int(r.max()) < len(p) for r, p in zip(rows, plain, strict=True))
 
@@ -257,7 +274,7 @@ def test_classes_are_balanced_by_repeating():
 
 def test_resampled_clips_have_one_length():
     plan = folds.Plan(1990, TASKS["headline"], **SIZES, steps="none", frames="tim", length=9)
-    maps = folds._seen(plan, plan.record(), None)
+    maps, _ = folds._seen(plan, plan.record(), None)
     assert {len(clip) for clip in maps} == {9}
     assert len(maps) == 16
 
@@ -271,7 +288,7 @@ def test_phase_based_magnification_moves_pictures_and_leaves_the_first():
     assert magnified.max() <= 1
     moved = [float((p - p[0]).abs().mean()) for p in clips.split(plain)]
     further = [float((m - m[0]).abs().mean()) for m in clips.split(magnified)]
-    assert min(np.divide(further, moved)) > 1.3  # noise and light are in both
+    assert min(np.divide(further, moved)) > 1.1  # noise and light are in both
     assert np.mean(np.divide(further, moved)) > 1.6
 
 
@@ -339,6 +356,7 @@ def test_mining_scores_by_hand():
     assert found["kept_share"] == pytest.approx((2 / 4 + 1 / 5) / 2)
     assert found["apex_kept"] == 0.5
     assert found["apex_excess"] == pytest.approx(0.5 - 0.35)
+    assert found["apex_kept_midpoint"] == 0.5  # frames 1 and 2 of four; frame 2 of five
     assert found["distance"] == pytest.approx((0 + 4 / 5) / 2)
     assert found["distance_frames"] == 2
     assert found["is_apex"] == 0.5

@@ -1,7 +1,8 @@
 """The classic baseline: LBP-TOP read by a linear support vector machine (first row of Table III).
 
 People, clips and folds are those of `experiment.unit`; so are the table's columns, for
-`scores.pooled`. There is nothing random, and no frame is mined.
+`scores.pooled`. There is nothing random, and no frame is mined. It has not seen the stills that
+AKMNet's frame network is pre-trained on.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def unit(
     fold: int,
     grid: int = 4,
     radius: int = 3,
-    penalty: float = 1.0,
+    penalty: float = 100.0,
     task: str = "headline",
     share: Sequence[float] | None = None,
     centrality: float | None = None,
@@ -41,7 +42,8 @@ def unit(
         fold: The one that is tested, from 0 on.
         grid: Blocks down and across.
         radius: Of the circles, in pixels and frames; 3 as in the paper.
-        penalty: C of the support vector machine; features are in [0, 1] and not scaled.
+        penalty: C of the support vector machine; features are shares, not scaled. On development
+            seeds 1 costs 0.13 of accuracy, 1,000 changes nothing.
         task: As in `experiment.unit`, like all that follow.
         share: Likewise.
         centrality: Likewise.

@@ -9,6 +9,9 @@ Folds are units of their own, so that they fill many workers; `scores.pooled` ma
 them. The last epoch counts. What the released program does, the best epoch on the test data, is
 scored beside it under another name, from the same training.
 
+As controls take what the "s123" of their fold kept, their training clips were mined by a network that
+was trained on them, their test clips were not. Random frames are drawn once, not anew each epoch.
+
 For every arm alike, some things differ from the paper: all but the last stage of the frame network
 is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with one
 cycle replaces its SGD; no frame is cropped at random.
@@ -69,7 +72,6 @@ SWEEP: dict[str, dict[str, dict]] = {
     },
     "loss": {
         "count 0": {"count_weight": 0.0},
-        "count 1": {"count_weight": 1.0},
         "count 10": {"count_weight": 10.0},
         "margin 0": {"margin_weight": 0.0},
     },
@@ -83,19 +85,19 @@ SWEEP: dict[str, dict[str, dict]] = {
         f"{arm}, loose": {**{**CORE, **BESIDE}[arm], "task": "loose"}
         for arm in ("s123", "s23", "all", "midpoint window", "true apex")
     },
-    "redundancy": _REDUNDANCY,
+    "redundancy": {a: o for a, o in _REDUNDANCY.items() if not a.startswith("midpoint")},
     "no distractors": {
-        f"{arm}, no distractors": {**CORE[arm], "distractors": 0.0}
-        for arm in ("s123", "all", "midpoint window")
+        f"{arm}, no distractors": {**CORE[arm], "distractors": 0.0} for arm in ("s123", "all")
     },
     "magnification": {
         "not magnified": {"magnification": 1.0},
         "exact 2": {"magnification": 2.0},
-        "phase-based 4": {"magnification": 1.0, "alpha": 3.0},
+        "phase-based": {"magnification": 1.0, "alpha": 3.0},
     },
     "leave one subject out": {
         f"{arm}, LOSO": {**CORE[arm], "folds": None} for arm in ("s123", "all")
     },
+    "redundancy, middle": {a: o for a, o in _REDUNDANCY.items() if a.startswith("midpoint")},
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
@@ -179,7 +181,8 @@ def unit(
         Metrics: `clips` tested, and `correct`, how many of them the last epoch classifies so.
         Predictions: the columns of `clip_columns`, and logits float32 (C, classes) of the last epoch;
         epochs int64 (C, E), the class predicted after each; kept, how many frames the GRU got;
-        apex_kept, whether the apex was among them; max_key (-1 without mining).
+        apex_kept, whether the apex was among them (True of resampled clips, whose frames are
+        mixtures of all); max_key (-1 without mining).
 
     Raises:
         BadInput: An unknown option; options of which one would not do anything.

@@ -73,7 +73,8 @@ class Trained:
     Attributes:
         test: bool (C,), the clips of this fold, which it was not trained on.
         logits: float32 (E, test clips, classes) after each epoch.
-        kept: bool (N,), frames kept after the last; all True if they were chosen beforehand.
+        kept: bool (N,), frames that reach the GRU, mined after the last epoch or chosen beforehand;
+            all True of resampled clips, whose frames are mixtures.
         takes: int64 (C,), how many frames of a clip reach the GRU.
         max_key: int64 (C,), the frame with the largest score; -1 without mining.
     """
@@ -102,10 +103,9 @@ def trained(plan: Plan, fold: int) -> Trained:
     test = fold_of(clips, plan.folds, plan.seed) == fold
     if not test.any():
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
-    logits, mining = _train(plan, clips, _seen(plan, clips, mined), test)
-    kept = np.ones(len(clips.frames), bool)
-    if plan.frames == "all":
-        kept = mining.kept.cpu().numpy()
+    maps, given = _seen(plan, clips, mined)
+    logits, mining = _train(plan, clips, maps, test)
+    kept = given if plan.frames != "all" else mining.kept.cpu().numpy()
     max_key = np.full(len(clips), -1) if mining.score is None else np.array(mining.max_key())
     return Trained(test, logits, kept, np.array(mining.takes), max_key)
 
@@ -136,18 +136,23 @@ def _maps(
     return clips.split(frozen_maps(clips, frame_net, alpha=alpha))
 
 
-def _seen(plan: Plan, clips: Clips, mined: Trained | None) -> list[torch.Tensor]:
-    """The maps of the frames that the network gets, clip by clip."""
+def _seen(plan: Plan, clips: Clips, mined: Trained | None) -> tuple[list[torch.Tensor], np.ndarray]:
+    """The maps of the frames that the network gets, clip by clip; and which frames, bool (N,)."""
     resampled = plan.frames in RESAMPLED
     how = (plan.frames, plan.length) if resampled else ("all", 0)
     maps = _maps(plan.seed, plan.people, *how, plan.alpha, clips)
+    seen = np.ones(len(clips.frames), bool)
     if resampled or plan.frames == "all":
-        return list(maps)
+        return list(maps), seen
     given = {}
     if mined is not None:
         given = {"takes": mined.takes.tolist(), "max_key": mined.max_key.tolist()}
     frames = chosen(clips, plan.frames, plan.seed, **given)
-    return [clip[rows] for clip, rows in zip(maps, frames, strict=True)]
+    starts = (clips.lengths.cumsum(0) - clips.lengths).tolist()
+    seen[:] = False
+    for start, rows in zip(starts, frames, strict=True):
+        seen[start + rows.numpy()] = True
+    return [clip[rows] for clip, rows in zip(maps, frames, strict=True)], seen
 
 
 def _net(plan: Plan) -> AkmNet:

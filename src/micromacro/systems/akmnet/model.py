@@ -139,9 +139,10 @@ class AkmNet(nn.Module):
             legacy_straight_through=legacy_straight_through,
             legacy_selection=legacy_selection,
         )
-        self.gru = PixelGru(widths[-1], gru_hidden, legacy_init=legacy_gru_init)
+        classifier = make_linear(2 * gru_hidden * rows * columns, n_classes)
+        self.gru = PixelGru(widths[-1], gru_hidden, legacy_init=legacy_gru_init)  # the last to draw
         self.dropout = nn.Dropout(0.5)
-        self.classifier = make_linear(2 * gru_hidden * rows * columns, n_classes)
+        self.classifier = classifier
 
     def forward(
         self,

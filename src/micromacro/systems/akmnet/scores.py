@@ -109,7 +109,8 @@ def mining_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
         `distance`: |max-key frame - apex| / T; `distance_frames`: without / T; `is_apex`: whether the
         max-key frame is the apex. If frames were dropped also `kept_share`: N / T; `apex_kept`;
-        `apex_excess`: the latter less N / T, 0 in the mean by chance.
+        `apex_excess`: the latter less N / T, 0 in the mean by chance; `apex_kept_midpoint`: whether
+        as many frames around the middle would have had the apex.
     """
     T, off = table["T"], np.abs(table["max_key"] - table["apex"]).astype(float)
     if (table["max_key"] < 0).all():
@@ -118,6 +119,9 @@ def mining_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if (table["kept"] < T).any():
         share, hit = table["kept"] / T, table["apex_kept"].astype(float)
         found |= {"kept_share": share, "apex_kept": hit, "apex_excess": hit - share}
+        start = (T - table["kept"]) // 2
+        middle = (start <= table["apex"]) & (table["apex"] < start + table["kept"])
+        found["apex_kept_midpoint"] = middle.astype(float)
     return found
 
 

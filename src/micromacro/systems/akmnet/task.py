@@ -209,9 +209,9 @@ def script(seed: int, subject: int, clip: int, dials: Dials) -> tuple[Performanc
         the place in `CLASSES`.
     """
     key = ("akmnet", seed, subject)
-    own = stream(*key).dirichlet(UNEVEN * np.array(SHARES))
+    own = stream(*key, 0, "shares").dirichlet(UNEVEN * np.array(SHARES))
     label = int(stream(*key, clip, "class").choice(len(CLASSES), p=own))
-    rng = stream(*key, clip)
+    rng = stream(*key, clip, "script")
     T, noise = int(rng.integers(dials.length[0], dials.length[1] + 1)), int(rng.integers(2**31))
     event = _expression(rng, T, dials, label)
     events = [event, *_distractors(stream(*key, clip, "distractors"), T + 2 * PAD, dials)]
@@ -257,12 +257,13 @@ def _distractors(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:
         length = int(rng.integers(*DISTRACTOR_FRAMES))
         frame += rng.exponential(PER_FRAMES / dials.distractors)
         way = muscles(rng, int(rng.integers(len(CLASSES))))
-        muscle = way[rng.integers(len(way))][0]
+        muscle, weight = way[rng.integers(len(way))]
         peak, top = units(rng.uniform(*DISTRACTOR_PX), FACE_PX), rng.uniform(0.3, 0.7)
         onset = int(frame)
         if onset + length > T:
             break
         apex = onset + round(top * (length - 1))
-        events.append(Event(onset, apex, onset + length - 1, ((muscle, 1.0),), peak, "micro"))
+        strength = min(weight, 0.0) or 1.0  # lids widen as much as they do in an expression
+        events.append(Event(onset, apex, onset + length - 1, ((muscle, strength),), peak, "micro"))
         frame += length
     return events

@@ -63,6 +63,13 @@ def test_every_arm_trains_and_scores(arm, arms, ours):
         assert table["apex_kept"].all()
     if arm in ("max-key", "random", "random window"):
         assert not table["apex_kept"].all()
+    if arm == "midpoint window":
+        start = (table["T"] - table["kept"]) // 2
+        inside = (start <= table["apex"]) & (table["apex"] < start + table["kept"])
+        assert np.array_equal(table["apex_kept"], inside)
+    if arm == "max-key":
+        mined = arms["s123"][1]
+        assert np.array_equal(table["apex_kept"], mined["max_key"] == mined["apex"])
     if arm != "s123":
         assert not np.array_equal(table["logits"], ours[1]["logits"])
 
@@ -356,7 +363,8 @@ def test_mining_scores_by_hand():
     assert found["kept_share"] == pytest.approx((2 / 4 + 1 / 5) / 2)
     assert found["apex_kept"] == 0.5
     assert found["apex_excess"] == pytest.approx(0.5 - 0.35)
-    assert found["apex_kept_midpoint"] == 0.5  # frames 1 and 2 of four; frame 2 of five
+    each = scores.mining_columns(table)
+    assert each["apex_kept_midpoint"].tolist() == [1, 0]  # frames 1 and 2 of four; frame 2 of five
     assert found["distance"] == pytest.approx((0 + 4 / 5) / 2)
     assert found["distance_frames"] == 2
     assert found["is_apex"] == 0.5
@@ -426,6 +434,10 @@ def test_the_classic_baseline_is_a_balanced_machine_on_lbp_top():
     machine = SVC(kernel="linear", C=3.0, class_weight=more).fit(features[~test], label[~test])
     assert 0 < test.sum() < 16
     assert np.array_equal(table["epochs"][:, 0], machine.predict(features[test]))
+    due = machine.decision_function(features[test])
+    due = np.stack([-due, due], 1)  # of two classes; the others are in no training clip
+    np.testing.assert_allclose(table["logits"][:, machine.classes_], due, atol=1e-2)
+    assert np.isneginf(np.delete(table["logits"], machine.classes_, axis=1)).all()
 
 
 @pytest.mark.parametrize(

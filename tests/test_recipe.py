@@ -31,6 +31,18 @@ def test_schedules_are_torchs(name, epochs, per_epoch):
             schedule.step()
 
 
+@pytest.mark.parametrize(("epochs", "period", "lowest"), [(40, 8, 1e-8), (9, 2.5, 0.1), (3, 7, 0)])
+def test_cosine_with_a_period_is_torchs(epochs, period, lowest):
+    recipe = Recipe(lr=0.3, schedule="cosine", epochs=epochs, period=period, lowest=lowest)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, period, eta_min=lowest)
+    for epoch in range(epochs):
+        rates = [learning_rate(recipe, 3 * epoch + step, 3) for step in range(3)]
+        assert rates == pytest.approx([optimiser.param_groups[0]["lr"]] * 3, rel=1e-6, abs=1e-12)
+        optimiser.step()
+        schedule.step()
+
+
 def test_ccc_loss():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 4, 6, 3, generator=generator, dtype=torch.float64)
@@ -54,4 +66,7 @@ def test_bad_input():
     refused(lambda: Recipe(lr=0.0), "lr 0.0", "above 0")
     refused(lambda: Recipe(clip_norm=-1.0), "clip_norm -1.0")
     refused(lambda: Recipe(lr=math.nan), "lr nan")
+    refused(lambda: Recipe(period=0), "period 0", "above 0")
+    refused(lambda: Recipe(lr=0.1, lowest=0.2), "lowest 0.2", "0 to lr, 0.1")
+    refused(lambda: Recipe(lowest=math.nan), "lowest nan")
     refused(lambda: Recipe(optimiser=torch.optim.SGD), "adamw")

@@ -9,7 +9,6 @@ that form for them.
 """
 
 import hashlib
-import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -108,7 +107,7 @@ class FrozenResNet50(nn.Module):
             raise BadInput(f"weights {name!r}", "unknown", fault)
         self.about = PRETRAINED[name]
         file, digest = _file(name, weights, sha256)
-        state = _read(file)
+        state = read_weights(file)
         with torch.device("meta"):  # no memory, no random numbers: the file fills it
             net = resnet50()
         if self.about.caffe:
@@ -205,14 +204,14 @@ def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Pa
     about = PRETRAINED[name]
     if about.registered is not None:
         file = fetch_weights(about.registered, path=weights, sha256=sha256)
-        return file, _sha256(file)
+        return file, file_sha256(file)
     if weights is None:
         fault = "no file given, and none is downloaded because no SHA-256 of it is published"
         raise BadInput(f"weights {name!r}", fault, f"get {about.url} and give its path as weights")
     file = existing(weights)
     if file.is_dir():
         raise BadInput(file, "a folder", "give the file itself")
-    digest = _sha256(file)
+    digest = file_sha256(file)
     if sha256 is None:
         print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
     elif sha256.lower() != digest:
@@ -221,17 +220,29 @@ def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Pa
     return file, digest
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path, *, wrapped: bool = False) -> dict[str, Tensor]:
+    """The named tensors of a file that torch saved.
+
+    Args:
+        file: There.
+        wrapped: Whether they may lie under "state_dict", as training programs like to save them.
+
+    Raises:
+        BadInput: It cannot be read, or holds anything else.
+    """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # the unpickler raises whatever it met
         fault = f"cannot be read as weights ({type(error).__name__})"
         raise BadInput(file, fault, "download it again") from error
+    if wrapped and isinstance(state, Mapping):
+        state = state.get("state_dict", state)
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise BadInput(file, "holds no state dict", "give a file of named tensors only")
     return dict(state)

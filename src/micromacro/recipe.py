@@ -32,6 +32,9 @@ class Recipe:
         clip_norm: Longest gradient (L2 over all parameters); None does not clip.
         patience: Stop after so many epochs without a better validation score; None never stops.
         amp: float16 arithmetic with a scaled loss on CUDA; does nothing elsewhere.
+        period: Epochs in which "cosine" falls from `lr` to `lowest`; then it rises again as long, and
+            so on. None for all epochs.
+        lowest: Learning rate at the bottom of "cosine".
 
     Raises:
         BadInput: An unknown name, or a number out of range.
@@ -50,6 +53,8 @@ class Recipe:
     clip_norm: float | None = None
     patience: int | None = None
     amp: bool = False
+    period: float | None = None
+    lowest: float = 0.0
 
     def __post_init__(self):
         names = {"loss": LOSSES, "optimiser": OPTIMISERS, "schedule": SCHEDULES}
@@ -58,26 +63,28 @@ class Recipe:
             if value not in known and not (name == "loss" and callable(value)):
                 raise BadInput(f"{name} {value!r}", "unknown", f"known are: {', '.join(known)}")
         counts = ("epochs", "accumulate", "patience")
-        for name in (*counts, "lr", "clip_norm"):
+        for name in (*counts, "lr", "clip_norm", "period"):
             value = getattr(self, name)
             if value is not None and not (value >= 1 if name in counts else value > 0):
                 least = "at least 1" if name in counts else "above 0"
                 raise BadInput(f"{name} {value}", "out of range", f"give {least}")
+        if not 0 <= self.lowest <= self.lr:
+            raise BadInput(f"lowest {self.lowest}", "out of range", f"give 0 to lr, {self.lr}")
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of one step of the optimiser, 0-based.
 
     constant: lr. steps: lr gamma^(number of milestones at or before the epoch). cosine, by epoch e
-    of E: lr (1 + cos(pi e / E)) / 2. one_cycle (Smith 2018, as torch's OneCycleLR without its
-    momentum): half a cosine from lr/25 up to lr in the first 30 % of the steps, then one down to
-    lr/250,000.
+    and period P: lowest + (lr - lowest) (1 + cos(pi e / P)) / 2, as torch's CosineAnnealingLR.
+    one_cycle (Smith 2018, as torch's OneCycleLR without its momentum): half a cosine from lr/25 up
+    to lr in the first 30 % of the steps, then one down to lr/250,000.
     """
     epoch, last = step // steps_per_epoch, recipe.epochs * steps_per_epoch - 1
     if recipe.schedule == "steps":
         return recipe.lr * recipe.gamma ** sum(epoch >= start for start in recipe.milestones)
     if recipe.schedule == "cosine":
-        return _half_cosine(recipe.lr, 0.0, epoch / recipe.epochs)
+        return _half_cosine(recipe.lr, recipe.lowest, epoch / (recipe.period or recipe.epochs))
     if recipe.schedule == "one_cycle":
         top = 0.3 * (last + 1) - 1
         if step <= top:

@@ -50,6 +50,13 @@ WEIGHTS = {
         licence="BSD-3-Clause",
         what="ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1",
     ),
+    "resnet18_imagenet": Weights(
+        url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        size=46_830_571,
+        sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        licence="BSD-3-Clause",
+        what="ResNet-18 on ImageNet, torchvision's IMAGENET1K_V1",
+    ),
 }
 
 

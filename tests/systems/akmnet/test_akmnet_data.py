@@ -1,78 +1,28 @@
 """CASME, CASME II, SAMM and SMIC-HS in miniature: official layouts with the known traps planted."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
+from akmnet_miniatures import (
+    CASME2_TITLES,
+    CASME_TITLES,
+    SAMM_HEAD,
+    SAMM_TITLES,
+    casme2_row,
+    casme_row,
+    samm_row,
+    write_pictures,
+    write_xls,
+    write_xlsx,
+)
 from PIL import Image
 
 from micromacro import cli, splits
 from micromacro.clip import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet import data
-
-CASME_TITLES = (
-    *("Subject", "Filename", None, "OnsetF", "ApexF1", "ApexF2", "OffsetF", None),
-    *("Onset", "Total", "AU", "Emotion"),
-)
-CASME2_TITLES = (
-    *("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None),
-    *("Action Units", "Estimated Emotion"),
-)
-SAMM_TITLES = (
-    *("Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame"),
-    *("Duration", "Micro", "Action Units", "Estimated Emotion", "Objective Classes", "Notes"),
-)
-
-
-def write_xls(path, rows):
-    """A spreadsheet of Excel 2 (BIFF2), the simplest that is a true .xls: texts and numbers."""
-
-    def record(kind, content):
-        return struct.pack("<HH", kind, len(content)) + content
-
-    parts = [record(9, struct.pack("<HH", 7, 0x10)), record(0x42, struct.pack("<H", 0x8001))]
-    for r, row in enumerate(rows):
-        for c, value in enumerate(row):
-            cell = struct.pack("<HH3x", r, c)
-            if isinstance(value, str):
-                parts.append(record(4, cell + bytes([len(value)]) + value.encode("ascii")))
-            elif value is not None:
-                parts.append(record(3, cell + struct.pack("<d", value)))
-    path.write_bytes(b"".join([*parts, record(10, b"")]))
-
-
-def write_xlsx(path, rows, tab="Sheet1", before=()):
-    book = openpyxl.Workbook()
-    book.active.title = tab
-    for name in before:
-        book.create_sheet(name, 0)["A1"] = "not this one"
-    for row in rows:
-        book[tab].append(list(row))
-    book.save(path)
-
-
-def write_pictures(folder, numbers, name, size=(8, 6)):
-    """Picture k, W x H, is filled with the grey value k mod 256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in numbers:
-        Image.new("L", size, number % 256).save(folder / name.format(number))
-
-
-def casme_row(subject, clip, onset, apex, offset, emotion, au=4, apex2="\\"):
-    return (subject, clip, None, onset, apex, apex2, offset, None, 33, 316, au, emotion)
-
-
-def casme2_row(subject, clip, onset, apex, offset, emotion, au="4+L10"):
-    return (subject, clip, None, onset, apex, offset, None, au, emotion)
-
-
-def samm_row(subject, clip, onset, apex, offset, emotion, au="4"):
-    return (subject, clip, 1, onset, apex, offset, 31, "1/2", au, emotion, 3, None)
-
 
 CASME_ROWS = (
     casme_row("01", "EP01_12", 73, 81, 91, "tense"),
@@ -134,10 +84,9 @@ def casme2(tmp_path):
 def samm(tmp_path):
     root = tmp_path / "samm"
     root.mkdir()
-    head = [("SAMM",)] + [(f"line {k}", None, "of notes") for k in range(2, 14)]
     write_xlsx(
         root / "SAMM_Micro_FACS_Codes_v2.xlsx",
-        (*head, SAMM_TITLES, *SAMM_ROWS),
+        (*SAMM_HEAD, SAMM_TITLES, *SAMM_ROWS),
         "MICRO_ONLY",
         before=("FULL",),
     )

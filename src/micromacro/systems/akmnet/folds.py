@@ -32,7 +32,8 @@ from micromacro.training_run import moved
 
 BATCH = 8
 NET = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
-RECIPE = {"optimiser": "adamw", "lr": 1e-3, "weight_decay": 1e-2, "schedule": "one_cycle"}
+RECIPE = {"optimiser": "adamw", "lr": 3e-3, "weight_decay": 1e-2, "schedule": "one_cycle"}
+# On development seeds 1e-3 leaves hard seeds under-trained, 1e-2 is worse, 12 epochs add nothing to 4.
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Plan:
     subjects: int = 16
     clips: int = 9
     folds: int | None = 4
-    epochs: int = 6
+    epochs: int = 4
     people: int = 140
     device: str = "cpu"
 

@@ -1,5 +1,6 @@
 """One unit of the ablations: every arm runs, repeats, and differs in what its name says."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from sklearn.svm import SVC
 
 from micromacro.errors import BadInput
+from micromacro.statistics import read_claims
 from micromacro.systems.akmnet import classic, experiment, folds, inputs, scores
 from micromacro.systems.akmnet.lbp_top import lbp_top
 from micromacro.systems.akmnet.task import TASKS, Clips, record
@@ -220,6 +222,28 @@ def test_controls_follow_the_s123_of_the_same_settings_and_fold(monkeypatch):
     with pytest.raises(LookupError):
         body(replace(plan, steps="none", frames="middle window"), 1)
     assert asked == [(plan, 1)]
+
+
+def test_every_claim_names_arms_that_there_are():
+    arms = {**experiment.CORE, **experiment.BESIDE, "LBP-TOP": {}}
+    for group in experiment.SWEEP.values():
+        assert not arms.keys() & group.keys()
+        arms |= group
+    claims = read_claims().loc[lambda t: t.index.str.startswith("08-"), "contrast"]
+    named = {a for text in claims for a in re.findall(r"\w\(([^()]+)\)", text.partition(";")[0])}
+    assert len(claims) > 50
+    assert named <= arms.keys()
+
+
+@pytest.mark.parametrize("group", experiment.SWEEP)
+def test_every_arm_of_the_sweep_is_accepted(group, monkeypatch):
+    """An option that does nothing, or is unknown, would stop the sweep after an hour."""
+    monkeypatch.setattr(
+        experiment, "trained", lambda plan, fold: (_ for _ in ()).throw(LookupError)
+    )
+    for options in experiment.SWEEP[group].values():
+        with pytest.raises(LookupError):
+            experiment.unit(**TINY | {"fold": 0} | options)
 
 
 def test_a_grid_goes_seed_by_seed_and_fold_by_fold():

@@ -25,9 +25,9 @@ import numpy as np
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet.folds import Plan, trained
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED
+from micromacro.systems.akmnet.model import LEGACY
 from micromacro.systems.akmnet.task import TASKS, Clips, Dials
 
-LEGACY = ("straight_through", "selection", "gru_init")
 CORE = {
     "s123": {},
     "all": {"steps": "none"},

@@ -20,6 +20,8 @@ from micromacro.errors import BadInput
 from micromacro.systems.akmnet.backbone import FrameNet, make_linear
 from micromacro.systems.akmnet.mining import Miner, Mining
 
+LEGACY = ("straight_through", "selection", "gru_init")  # the switches of `AkmNet`, after "legacy_"
+
 
 class AkmOutput(NamedTuple):
     """What AKMNet says of B clips: logits float32 (B, n_classes), and what was mined."""

@@ -9,7 +9,7 @@ import torch
 from micromacro.recipe import Recipe
 from micromacro.systems.akmnet.inputs import balanced
 from micromacro.systems.akmnet.losses import akm_loss
-from micromacro.systems.akmnet.model import AkmNet
+from micromacro.systems.akmnet.model import LEGACY, AkmNet
 from micromacro.systems.akmnet.paper import store
 from micromacro.systems.akmnet.paper.pretrained import Start
 from micromacro.systems.akmnet.paper.store import StoredClip
@@ -33,7 +33,6 @@ SGD = Recipe(
     epochs=EPOCHS,
 )
 NET: dict = {}  # of `AkmNet`, whose defaults are the published sizes
-LEGACY = ("straight_through", "selection", "gru_init")
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,11 @@ class Protocol:
 
     def network(self, seed: int, start: Start) -> AkmNet:
         """The network before training. But for the GRU's, a switch, protocols share first weights."""
-        net = self._made(seed, legacy=False)
-        if self.legacy:
-            shared = {k: v for k, v in net.state_dict().items() if not k.startswith("gru.")}
-            net = self._made(seed, legacy=True)
-            net.load_state_dict(shared, strict=False)
+        options = {f"legacy_{name}": self.legacy for name in LEGACY}
+        bn = "released" if self.legacy else "packed"
+        sizes = {"image_px": store.SMALL_PX, **NET}
+        with isolated_rng(seed):
+            net = AkmNet(self.n_classes, steps=ARMS[self.arm], bn=bn, **sizes, **options)
         net.frame_net.load_state_dict(start.fitting(net.frame_net)[0], strict=False)
         return net
 
@@ -138,10 +137,3 @@ class Protocol:
     ) -> Batches:
         """Single clips, in order."""
         return Batches(clips, rows, length=LENGTHS.get(self.arm, 0), frames=frames)
-
-    def _made(self, seed: int, *, legacy: bool) -> AkmNet:
-        options = {f"legacy_{name}": legacy for name in LEGACY}
-        bn = "released" if legacy else "packed"
-        with isolated_rng(seed):
-            sizes = {"image_px": store.SMALL_PX, **NET}
-            return AkmNet(self.n_classes, steps=ARMS[self.arm], bn=bn, **sizes, **options)

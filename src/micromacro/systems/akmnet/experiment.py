@@ -96,6 +96,10 @@ SWEEP: dict[str, dict[str, dict]] = {
         "exact 2": {"magnification": 2.0},
         "phase-based": {"magnification": 1.0, "alpha": 3.0},
     },
+    "more training": {
+        "12 epochs": {"epochs": 12},
+        "all, 12 epochs": {**CORE["all"], "epochs": 12},
+    },
     "leave one subject out": {
         f"{arm}, LOSO": {**CORE[arm], "folds": None} for arm in ("s123", "all")
     },

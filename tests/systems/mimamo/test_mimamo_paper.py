@@ -28,9 +28,10 @@ from micromacro.features import FrozenFeatures
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.splits import grouped_folds
 from micromacro.systems.mimamo import data, paper
-from micromacro.systems.mimamo.paper_data import prepare as prepare_clips
-from micromacro.systems.mimamo.paper_protocol import Protocol
-from micromacro.systems.mimamo.paper_sequences import Cut, Sequences
+from micromacro.systems.mimamo.paper import fold as fold_module
+from micromacro.systems.mimamo.paper.protocol import Protocol
+from micromacro.systems.mimamo.paper.sequences import Cut, Sequences
+from micromacro.systems.mimamo.paper.store import prepare as prepare_clips
 from micromacro.training import predict
 from micromacro.training_run import TrainingRun
 
@@ -237,7 +238,7 @@ def test_folds_share_no_video(omg_clips):
     cuts = [how.cut(clip) for clip in omg_clips.values()]
     videos = []
     for fold in range(3):
-        parts = paper._split(how, cuts, fold, 3)
+        parts = fold_module._split(how, cuts, fold, 3)
         others, held_out, test = ({cut.clip.video for cut in part} for part in parts)
         assert others | held_out == {"a", "b", "c", "d"}
         assert not others & held_out
@@ -252,16 +253,16 @@ def test_a_checkpoint_is_for_one_training_only(omg_clips, monkeypatch):
     moved = dataclasses.replace(clips[0], folder=clips[0].folder.with_name("other"))
     reweighted = dataclasses.replace(clips[0], features=clips[0].features.with_name("other.npy"))
     prints = [
-        paper._fingerprint({"label": "valence"}, clips),
-        paper._fingerprint({"label": "arousal"}, clips),
-        paper._fingerprint({"label": "valence"}, clips[1:]),
+        fold_module._fingerprint({"label": "valence"}, clips),
+        fold_module._fingerprint({"label": "arousal"}, clips),
+        fold_module._fingerprint({"label": "valence"}, clips[1:]),
         *(
-            paper._fingerprint({"label": "valence"}, [clip, *clips[1:]])
+            fold_module._fingerprint({"label": "valence"}, [clip, *clips[1:]])
             for clip in (relabelled, moved, reweighted)
         ),
     ]
-    monkeypatch.setattr(paper.micromacro, "__file__", paper.data.__file__)  # other code
-    prints.append(paper._fingerprint({"label": "valence"}, clips))
+    monkeypatch.setattr(fold_module.micromacro, "__file__", fold_module.data.__file__)  # other code
+    prints.append(fold_module._fingerprint({"label": "valence"}, clips))
     assert len(set(prints)) == 7
 
 

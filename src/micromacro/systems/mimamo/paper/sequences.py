@@ -11,7 +11,7 @@ from micromacro.kernels.phase_difference import phase_difference, snippets
 from micromacro.systems.mimamo.data import grey_faces
 from micromacro.systems.mimamo.data.faces import FACE_PX
 from micromacro.systems.mimamo.data.protocol import SNIPPET_FRAMES
-from micromacro.systems.mimamo.paper_data import StoredClip
+from micromacro.systems.mimamo.paper.store import StoredClip
 
 LEAD = SNIPPET_FRAMES // 2  # frames of a snippet before its centre
 CHANNELS = 2 * (SNIPPET_FRAMES - 1)  # orientations x differences

@@ -13,8 +13,8 @@ from micromacro.systems.mimamo import data
 from micromacro.systems.mimamo.data.protocol import LONGEST_OMG, WINDOW
 from micromacro.systems.mimamo.losses import ccc_loss
 from micromacro.systems.mimamo.model import MimamoNet, OmgNet
-from micromacro.systems.mimamo.paper_data import StoredClip
-from micromacro.systems.mimamo.paper_sequences import Cut, Sequences
+from micromacro.systems.mimamo.paper.sequences import Cut, Sequences
+from micromacro.systems.mimamo.paper.store import StoredClip
 from micromacro.training import isolated_rng, predict
 
 PROTOCOLS = ("ours", "as_released")

@@ -48,6 +48,20 @@ def test_shares_that_the_clips_cannot_give(published):
     assert set(audit.misfits(column(published, "IV", "SMIC"), 164)) == {"va-norm32"}
 
 
+def test_the_report_is_of_all_tables_and_only_of_the_paper(published):
+    found = {(r["table"], r["dataset"]): r for r in audit.unexplained(published)}
+    assert set(found) == {("III", "CASME"), ("III", "SMIC"), ("III", "SAMM"), ("IV", "SMIC"), ("VII", "SAMM")}  # fmt: skip
+    assert found["III", "SAMM"]["fits"] == [188]
+    assert found["III", "SAMM"]["values"]["ATNet"] == "0.6543"
+    assert found["III", "CASME"]["fits"] == found["VII", "SAMM"]["fits"] == []
+    assert found["IV", "SMIC"] == {"table": "IV", "dataset": "SMIC", "clips": 164, "values": {"va-norm32": "0.6434"}, "fits": ""}  # fmt: skip
+    # what is not of the paper, not of its clips, or not printed, is not judged
+    line = {"table": "IV x", "dataset": "SMIC", "method": "m", "value": "0.6434", "source": "paper"}
+    assert len(audit.unexplained([line])) == 1
+    for other in ({"source": "README"}, {"dataset": "CK+"}, {"value": ""}, {"table": "VI x"}):
+        assert audit.unexplained([line | other]) == []
+
+
 def test_the_apex_table_counts_correct_clips_only(published):
     for name in ("CASME", "CASME II", "SAMM"):
         printed = column(published, "VI", name).values()

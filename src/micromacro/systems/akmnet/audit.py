@@ -64,6 +64,35 @@ def misfits(table: Mapping[str, str], n: int) -> dict[str, str]:
     return {name: share for name, share in table.items() if not counts(share, n)}
 
 
+def unexplained(published: Iterable[Mapping[str, str]]) -> list[dict]:
+    """Accuracies of Tables III, IV, V and VII that the clips of Table I cannot give.
+
+    Args:
+        published: Lines of `data/published/akmnet.csv`, values as text: their digits matter.
+
+    Returns:
+        Of each table and data set with such values: table, dataset, clips, values (method -> share),
+        and fits: the numbers of clips from 100 to 255 that could give all of them. It is "" for a
+        single value, since some three numbers fit one by chance.
+
+    Raises:
+        BadInput: As `counts`.
+    """
+    columns: dict[tuple[str, str], dict[str, str]] = {}
+    for line in published:
+        table = line["table"].partition(" ")[0]
+        if line["source"] == "paper" and table in ("III", "IV", "V", "VII") and line["value"]:
+            columns.setdefault((table, line["dataset"]), {})[line["method"]] = line["value"]
+    found = []
+    for (table, dataset), shares in columns.items():
+        odd = misfits(shares, CLIPS[dataset]) if dataset in CLIPS else {}
+        if odd:
+            fits = denominators(odd.values(), range(100, 256)) if len(odd) > 1 else ""
+            row = {"table": table, "dataset": dataset, "clips": CLIPS[dataset]}
+            found.append(row | {"values": odd, "fits": fits})
+    return found
+
+
 def labels(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and truth, int64 (n,) each, that have this confusion matrix (rows are truth).
 

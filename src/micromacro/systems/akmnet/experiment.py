@@ -42,7 +42,7 @@ BESIDE = {
     "true apex": {"steps": "none", "frames": "true frames"},
     "as released": {"bn": "released", "legacy": [*LEGACY]},
 }
-"""What stands beside the core table: the ceiling, and every released oddity at once."""
+"""What stands beside the core table: a positive control, and every released oddity at once."""
 
 _REDUNDANCY = {
     f"{arm}, share {share:g}, {place}": {

@@ -43,8 +43,9 @@ def akm_loss(
 def count_loss(mining: Mining) -> Tensor:
     """Mean over clips of max(0, kept frames - 1); its gradient is the binariser's.
 
-    It cannot directly lower the number of kept frames. It pushes scores down alike, all of them or
-    all kept ones, and what pushes all alike leaves a threshold at their mean where it was.
+    The released gradient cannot directly lower the number of kept frames: it pushes all scores of a
+    clip down alike, and their mean with them. The paper's pushes only kept ones, towards the mean;
+    some frame is always above it.
 
     Args:
         mining: With a selection.

@@ -185,7 +185,7 @@ def record(seed: int, dials: Dials, *, subjects: int = 16, clips: int = 9) -> Cl
         raise BadInput("clips", f"subjects={subjects}, clips={clips}", "give 1 or more of each")
     frames, plays, rows = [], [], []
     for subject in range(subjects):
-        face = Face(who(seed, subject), size=FACE_PX, colour=False)
+        face = _face(seed, subject)
         for clip in range(clips):
             play, label = script(seed, subject, clip, dials)
             frames.append(face.render(play)[:, 0, FACE, FACE].mul(255).round_().to(torch.uint8))
@@ -199,6 +199,11 @@ def record(seed: int, dials: Dials, *, subjects: int = 16, clips: int = 9) -> Cl
 def who(seed: int, subject: int) -> Identity:
     """The person of that number."""
     return Identity.draw(subject, split="akmnet", run_seed=seed)
+
+
+@lru_cache(maxsize=16)  # painted once for all tasks and dials; 3 MB each
+def _face(seed: int, subject: int) -> Face:
+    return Face(who(seed, subject), size=FACE_PX, colour=False)
 
 
 def script(seed: int, subject: int, clip: int, dials: Dials) -> tuple[Performance, int]:

@@ -240,7 +240,7 @@ def check_kept_frames(answer: float | None, beta: list[float]) -> None:
     _mark(
         answer,
         _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01),
-        "half or so, as in most clips: a mean is a poor judge of how many.",
+        "half here: a mean is a poor judge of how many.",
         f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays.",
     )
 
@@ -257,7 +257,7 @@ def check_random_distance(answer: float | None, T: int, apex: int) -> None:
         answer,
         _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01),
         "about T/4 with the apex in the middle. Any claim of nearness starts from here.",
-        "take the mean of |frame - apex| over all frames; those on each side are 1, 2, 3, ... away.",
+        "take the mean of |frame - apex| over all frames; the apex counts too, at 0.",
     )
 
 
@@ -272,6 +272,6 @@ def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
     _mark(
         answer,
         _close(round(printed * n) / n, rtol=0, atol=6e-5),
-        "no count of clips prints as the paper has it.",
-        f"multiply {printed} by {n}; correct clips are a whole number.",
+        f"no whole number of {n} clips prints as {printed}.",
+        f"multiply {printed} by {n}, round to whole clips, divide by {n}.",
     )

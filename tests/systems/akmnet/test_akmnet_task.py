@@ -9,7 +9,7 @@ import torch
 
 from micromacro.errors import BadInput
 from micromacro.splits import grouped_folds
-from micromacro.synthetic import AUS, FOLD_OVER, units
+from micromacro.synthetic import AUS, FOLD_OVER, Face, units
 from micromacro.synthetic.performance import ZONES
 from micromacro.systems.akmnet import stills, task
 from micromacro.systems.akmnet.task import PAD, TASKS, Dials
@@ -213,6 +213,16 @@ def test_recordings_repeat_and_do_not_depend_on_how_many_there_are():
     other = task.record.__wrapped__(1801, dials, subjects=1, clips=1)
     assert repr(task.who(1800, 0)) != repr(task.who(1801, 0))
     assert not torch.equal(other.frames[:20], few.frames[:20])
+
+
+def test_a_clip_shows_its_own_person():
+    for seed in (1800, 1801):  # painted faces are kept between recordings
+        clips = task.record.__wrapped__(seed, TASKS["headline"], subjects=2, clips=1)
+        for subject, frames in enumerate(clips.split(clips.frames)):
+            face = Face(task.who(seed, subject), size=task.FACE_PX, colour=False)
+            play, _ = task.script(seed, subject, 0, TASKS["headline"])
+            due = (face.render(play)[:, 0, task.FACE, task.FACE] * 255).round()
+            assert torch.equal(frames, due.to(torch.uint8))
 
 
 def ridge(x: np.ndarray, label: np.ndarray, fold: np.ndarray) -> float:

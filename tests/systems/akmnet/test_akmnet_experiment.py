@@ -463,9 +463,8 @@ def test_the_classic_baseline_is_a_balanced_machine_on_lbp_top():
     machine = SVC(kernel="linear", C=30.0)
     machine.fit(features[~test], label[~test], sample_weight=times[~test])
     assert 0 < test.sum() < 24
-    np.testing.assert_allclose(
-        table["logits"], machine.decision_function(features[test]), atol=0.02
-    )
+    due = machine.decision_function(features[test])
+    np.testing.assert_allclose(table["logits"], due, rtol=0, atol=1e-3)  # the solver's tolerance
     assert np.array_equal(table["epochs"][:, 0], machine.predict(features[test]))
 
 

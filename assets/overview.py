@@ -7,7 +7,8 @@ import cv2
 import matplotlib.pyplot as plt
 import torch
 
-from micromacro import plots, steadiness
+from micromacro import plots
+from micromacro.studies import steadiness
 from micromacro.synthetic import exaggerate
 from micromacro.video import write_video
 

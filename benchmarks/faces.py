@@ -1,6 +1,6 @@
 """How steady are the face tracks, and how fast? Writes data/results/faces__<hardware>.csv.
 
-Accuracy: the scenes of `micromacro.steadiness`, one actor each; median, quartiles and the worst
+Accuracy: the scenes of `micromacro.studies.steadiness`, one actor each; median, quartiles and the worst
 actor of every score. "oracle" crops with the true motion of the head.
 
 Speed: frames/s of `extract_faces` on a 640x360 file, modes interleaved, wall and CPU time.
@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from micromacro import steadiness
 from micromacro.faces import extract_faces
-from micromacro.rows import write_benchmark
+from micromacro.results import write_benchmark
+from micromacro.studies import steadiness
 from micromacro.synthetic import Face, HeadDrift, Identity, perform
 from micromacro.video import write_video
 

@@ -27,7 +27,7 @@ from micromacro.kernels.local_contrast import local_contrast, local_contrast_ref
 from micromacro.kernels.phase_reference import EPS, phase_difference_reference
 from micromacro.kernels.phase_tables import blur_matrix
 from micromacro.kernels.steerable import band_pass, lobe
-from micromacro.rows import write_benchmark
+from micromacro.results import write_benchmark
 from micromacro.synthetic import Face, Identity, perform
 
 LAUNCHES = 25

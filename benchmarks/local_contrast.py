@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
-from micromacro.rows import write_benchmark
+from micromacro.results import write_benchmark
 from micromacro.synthetic import Face, Identity, macro_event, perform
 
 WINDOW, SIGMA, EPS = 9, 2.0, 0.02

@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from micromacro.kernels import phase_difference
 from micromacro.motion.flow import optical_flow
-from micromacro.rows import hardware, version, write_benchmark
+from micromacro.results import hardware, version, write_benchmark
 from micromacro.synthetic import Face, Identity, micro_event, perform
 
 FRAMES = {48: 257, 112: 257, 224: 33}  # of the films, by size in px

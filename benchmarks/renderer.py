@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from micromacro.rows import write_benchmark
+from micromacro.results import write_benchmark
 from micromacro.synthetic import (
     EXPRESSIONS,
     Face,

@@ -22,7 +22,7 @@ from micromacro.expression_encoder import (
     save_expression_encoder,
 )
 from micromacro.metrics import accuracy
-from micromacro.rows import project_root
+from micromacro.results import project_root
 from micromacro.synthetic import AUS, FOLD_OVER, Identity
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL

@@ -15,7 +15,7 @@ import nbformat
 from micromacro import course, headless, statistics
 from micromacro.errors import BadInput
 from micromacro.files import replacing
-from micromacro.rows import make_writable, project_root, write_atomically
+from micromacro.results import make_writable, project_root, write_atomically
 from micromacro.run_folder import RunFolder
 from micromacro.workers import Event, run_tasks
 

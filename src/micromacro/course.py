@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 
 from micromacro.errors import BadInput
-from micromacro.rows import project_root
+from micromacro.results import project_root
 
 PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems

@@ -28,7 +28,14 @@ from micromacro.expression_encoder import (
     save_expression_encoder,
 )
 from micromacro.metrics import accuracy, uar
-from micromacro.rows import Row, make_writable, project_root, version, write_atomically, write_rows
+from micromacro.results import (
+    Row,
+    make_writable,
+    project_root,
+    version,
+    write_atomically,
+    write_rows,
+)
 from micromacro.synthetic import AUS, FOLD_OVER, NUISANCES, Face, Identity, Performance, pose
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL

@@ -16,7 +16,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
-from micromacro.rows import write_atomically
+from micromacro.results import write_atomically
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _EM = 10.0  # size in points at which formulas are measured; only ratios to it matter

@@ -20,8 +20,8 @@ from PIL import Image
 
 from micromacro import course
 from micromacro.pages import notebook_page, notebook_title, page, sentences
-from micromacro.rows import make_writable, project_root, provenance, read_rows, version
-from micromacro.rows import write_atomically as write
+from micromacro.results import make_writable, project_root, provenance, read_rows, version
+from micromacro.results import write_atomically as write
 
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens

@@ -13,7 +13,7 @@ A run is a folder ``runs/<utc>/``::
 A call whose run was killed leaves a folder without DONE. The next call with the same profile,
 notebooks and parameters goes on there: a notebook whose status says that it passed, with the same
 key (its source, the package, the parameters, the lock file), is not run again. A finished run is
-never reused; its units are (:mod:`micromacro.experiments`).
+never reused; its units are (:mod:`micromacro.units`).
 """
 
 import contextlib
@@ -30,8 +30,8 @@ import nbformat
 
 from micromacro import course, headless, report
 from micromacro.errors import BadInput
-from micromacro.experiments import package_sources
-from micromacro.rows import make_writable, project_root, provenance, write_atomically
+from micromacro.results import make_writable, project_root, provenance, write_atomically
+from micromacro.units import package_sources
 
 
 class RunFolder:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from micromacro.errors import BadInput
-from micromacro.rows import project_root, write_atomically
+from micromacro.results import project_root, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is used: workers start without it

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from micromacro.rows import provenance
+from micromacro.results import provenance
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A small pool of processes for long tasks, made for things that die.
 
-Used by :mod:`micromacro.experiments` (units) and :mod:`micromacro.batch` (notebooks). Each worker
+Used by :mod:`micromacro.units` (units) and :mod:`micromacro.batch` (notebooks). Each worker
 is a spawned process with one thread. A worker that is killed takes down its own task only; the task
 is tried once more in a new worker. A worker never outlives its parent, however the parent ends.
 """

@@ -19,7 +19,8 @@ from akmnet_miniatures import (
 )
 from PIL import Image
 
-from micromacro import cli, splits
+from micromacro import cli
+from micromacro import folds as splits
 from micromacro.clip import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet import data

@@ -9,9 +9,9 @@ import torch
 from sklearn.svm import SVC
 
 from micromacro.errors import BadInput
+from micromacro.motion.lbp_top import lbp_top
 from micromacro.statistics import read_claims
 from micromacro.systems.akmnet import classic, experiment, folds, inputs, scores
-from micromacro.systems.akmnet.lbp_top import lbp_top
 from micromacro.systems.akmnet.task import TASKS, Clips, record
 
 SIZES = {"subjects": 4, "clips": 4, "folds": 2, "epochs": 2, "people": 4}

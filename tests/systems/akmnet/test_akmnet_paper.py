@@ -14,7 +14,8 @@ from akmnet_miniatures import BEFORE, SUBJECTS, clips_of, shrink, tiny_unit, wri
 from PIL import Image
 from torchvision.models import resnet18
 
-from micromacro import experiments, metrics
+from micromacro import metrics
+from micromacro import units as experiments
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.statistics import cluster_bootstrap

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.splits import grouped_folds
+from micromacro.folds import grouped_folds
 from micromacro.synthetic import AUS, FOLD_OVER, Face, units
 from micromacro.synthetic.performance import ZONES
 from micromacro.systems.akmnet import stills, task

@@ -6,7 +6,8 @@ import torch
 
 from micromacro.errors import BadInput
 from micromacro.metrics import ccc
-from micromacro.systems.mimamo import MimamoNet, experiment, signals
+from micromacro.studies import signals
+from micromacro.systems.mimamo import MimamoNet, experiment
 
 TINY = {"seed": 1990, "people": 4, "epochs": 1}
 

@@ -21,12 +21,13 @@ from mimamo_miniatures import (
 from PIL import Image
 from torchvision.models import resnet50
 
-from micromacro import experiments, metrics
+from micromacro import metrics
+from micromacro import units as experiments
 from micromacro.backbones import FrozenResNet50
 from micromacro.errors import BadInput
 from micromacro.features import FrozenFeatures
+from micromacro.folds import grouped_folds
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.splits import grouped_folds
 from micromacro.systems.mimamo import data, paper
 from micromacro.systems.mimamo.paper import fold as fold_module
 from micromacro.systems.mimamo.paper.protocol import Protocol

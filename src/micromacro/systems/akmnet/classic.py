@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from sklearn.svm import SVC
 
+from micromacro.motion.lbp_top import lbp_top
 from micromacro.systems.akmnet.experiment import clip_columns, make_dials
 from micromacro.systems.akmnet.folds import fold_of
 from micromacro.systems.akmnet.inputs import balanced
-from micromacro.systems.akmnet.lbp_top import lbp_top
 from micromacro.systems.akmnet.task import CLASSES, Clips, record
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.splits import grouped_folds, leave_one_out
+from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.systems.akmnet.inputs import (
     BY_MINING,
     RESAMPLED,

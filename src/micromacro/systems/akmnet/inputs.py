@@ -12,9 +12,9 @@ from torch import Tensor
 
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
+from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.backbone import FrameNet
 from micromacro.systems.akmnet.task import Clips
-from micromacro.systems.akmnet.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.variants import random_frames, window_frames
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}

@@ -3,7 +3,7 @@
 `read_casme`, `read_casme2`, `read_smic` and `read_samm` read sheets and folders as released and give
 `MicroClips`; `relabel` turns emotions into class numbers by a named map; `load_frames` loads a clip;
 `megc2019` makes the composite of three data sets; `people` names the groups that folds keep whole
-(`micromacro.splits`); `read_list` and `write_list` take the released code's list files.
+(`micromacro.folds`); `read_list` and `write_list` take the released code's list files.
 data/README.md shows the folders. Frame numbers are those of the official files on disk and 0-based
 from here on; onset and offset are both part of the clip.
 """

@@ -11,7 +11,7 @@ OMITTED = frozenset({("casme2", "04", "EP12_01f"), ("casme2", "05", "EP09_05f")}
 
 
 def people(table: pd.DataFrame) -> list[str]:
-    """The person of each row, as "casme2/01": groups for `micromacro.splits`.
+    """The person of each row, as "casme2/01": groups for `micromacro.folds`.
 
     Two data sets may call different people alike; with the data set's name they stay apart.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from micromacro.motion.tim import tim
 from micromacro.recipe import Recipe
 from micromacro.systems.akmnet.inputs import balanced
 from micromacro.systems.akmnet.losses import akm_loss
@@ -13,7 +14,6 @@ from micromacro.systems.akmnet.model import LEGACY, AkmNet
 from micromacro.systems.akmnet.paper import store
 from micromacro.systems.akmnet.paper.pretrained import Start
 from micromacro.systems.akmnet.paper.store import StoredClip
-from micromacro.systems.akmnet.tim import tim
 from micromacro.training import isolated_rng
 
 PROTOCOLS = ("ours", "as_released")

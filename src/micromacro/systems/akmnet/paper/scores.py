@@ -16,7 +16,7 @@ from micromacro.systems.akmnet.paper.store import COMPOSITE
 from micromacro.systems.akmnet.scores import random_distance
 
 if TYPE_CHECKING:
-    from micromacro.experiments import UnitResult
+    from micromacro.units import UnitResult
 
 COLUMNS = ("dataset", "subject", "clip", "truth", "prediction", "best_subject")
 COLUMNS += ("T", "kept", "max_key", "apex", "apex_kept")

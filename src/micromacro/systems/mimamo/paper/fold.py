@@ -10,8 +10,8 @@ import numpy as np
 
 import micromacro
 from micromacro.errors import BadInput
+from micromacro.folds import grouped_folds
 from micromacro.metrics import ccc
-from micromacro.splits import grouped_folds
 from micromacro.systems.mimamo import data
 from micromacro.systems.mimamo.paper.protocol import DATASETS, Cut, Protocol, known
 from micromacro.systems.mimamo.paper.scores import scores

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from micromacro import motion_pairs
-from micromacro import phase_versus_flow as trial
 from micromacro.errors import BadInput
+from micromacro.studies import motion_pairs
+from micromacro.studies import phase_versus_flow as trial
 from micromacro.synthetic import Face, Identity
 
 SMALL = {"amplitudes_px": (0.2, 0.8), "aus": ("1", "12")}

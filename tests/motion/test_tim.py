@@ -8,7 +8,7 @@ import torch
 from scipy import fft
 
 from micromacro.errors import BadInput
-from micromacro.systems.akmnet.tim import (
+from micromacro.motion.tim import (
     linear_interpolation,
     linear_weights,
     tim,

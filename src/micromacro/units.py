@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from micromacro.errors import BadInput
-from micromacro.rows import Row, make_writable, project_root, provenance, write_rows
+from micromacro.results import Row, make_writable, project_root, provenance, write_rows
 from micromacro.unit_store import UnitResult, compute, decode, done, encode, load, sweep
 from micromacro.workers import run_tasks
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from micromacro.rows import hardware, write_benchmark, write_predictions
+from micromacro.results import hardware, write_benchmark, write_predictions
 
 
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from skimage.feature import local_binary_pattern
 
 from micromacro.errors import BadInput
-from micromacro.systems.akmnet.lbp_top import N_BINS, PLANES, lbp_codes, lbp_top, uniform_bins
+from micromacro.motion.lbp_top import N_BINS, PLANES, lbp_codes, lbp_top, uniform_bins
 
 
 def clip(T=11, H=15, W=18, seed=0):

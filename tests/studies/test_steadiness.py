@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from micromacro import steadiness
 from micromacro.faces.align import apply
+from micromacro.studies import steadiness
 
 
 @pytest.fixture(scope="module")

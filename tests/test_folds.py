@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from micromacro import splits
+from micromacro import folds as splits
 from micromacro.errors import BadInput
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from micromacro import experiments, rows
+from micromacro import results as rows
+from micromacro import units as experiments
 from micromacro.errors import BadInput
-from micromacro.experiments import Row, UnitFailure, run, unit_key, write_rows
 from micromacro.unit_store import decode, done, encode, process_alive
+from micromacro.units import Row, UnitFailure, run, unit_key, write_rows
 from micromacro.workers import run_tasks
 
 # A module that worker processes, and whole other programs, can import.
@@ -57,7 +58,7 @@ def nap(seconds, note):
     return seconds
 
 if __name__ == "__main__":
-    from micromacro.experiments import run
+    from micromacro.units import run
     import units_of_test
     for result in run(units_of_test.slow, [{"a": a} for a in range(8)], workers=2):
         print(result.metrics["a"])

@@ -17,7 +17,7 @@ from micromacro.kernels.phase_reference import (
 )
 from micromacro.motion.flow import optical_flow
 from micromacro.motion.prepare import prepare
-from micromacro.motion_pairs import FACE_PX, pairs, truth
+from micromacro.studies.motion_pairs import FACE_PX, pairs, truth
 from micromacro.synthetic import Face, Identity, Performance, micro_event, perform, units
 
 FRAMES = 13

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import optical_flow
 from micromacro.motion.prepare import INPUTS, prepare
-from micromacro.motion_pairs import AMPLITUDES_PX, AUS, CONDITIONS, FACE_PX, pairs, truth
+from micromacro.studies.motion_pairs import AMPLITUDES_PX, AUS, CONDITIONS, FACE_PX, pairs, truth
 
 __all__ = [
     "AMPLITUDES_PX",

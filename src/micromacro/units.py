@@ -43,7 +43,7 @@ NOT_HASHED = frozenset(
         "pages.py",
         "plots.py",
         "report.py",
-        "rows.py",
+        "results.py",
         "run_folder.py",
         "statistics.py",
         "widgets.py",

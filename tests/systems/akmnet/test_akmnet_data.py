@@ -21,7 +21,7 @@ from PIL import Image
 
 from micromacro import cli
 from micromacro import folds as splits
-from micromacro.clip import CLIP_TABLE_COLUMNS, check_clip_table
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet import data
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from micromacro.clip import CLIP_TABLE_COLUMNS, check_clip_table
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.systems.akmnet.data.disk import place
@@ -70,7 +70,7 @@ class MicroClips:
     """Official clips, as far as sheet and disk agree.
 
     Attributes:
-        table: Clip table (`micromacro.clip.check_clip_table`), in the sheet's order. Frame 0 is the
+        table: Clip table (`micromacro.datasets.table.check_clip_table`), in the sheet's order. Frame 0 is the
             lowest number in the clip's folder, which the further column ``first`` holds: official
             number = first + frame. ``label`` is the sheet's emotion in lower case (`relabel`).
         pictures: "cropped" or "raw".

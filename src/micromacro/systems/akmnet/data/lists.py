@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from micromacro.clip import CLIP_TABLE_COLUMNS, check_clip_table
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.files import existing, replacing
 from micromacro.systems.akmnet.data.clips import FPS

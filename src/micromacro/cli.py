@@ -173,7 +173,7 @@ def _report(_: argparse.Namespace) -> int:
 
 
 def _check_data(arguments: argparse.Namespace) -> int:
-    from micromacro.data_check import show
+    from micromacro.datasets.check import show
 
     return 0 if show(arguments.name, arguments.path) else 1
 

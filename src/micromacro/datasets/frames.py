@@ -53,7 +53,7 @@ def numbered_pictures(folder: str | Path, name: str = ANY_PICTURE) -> dict[int, 
             raise BadInput(file, fault, "keep one of them")
         pictures[number] = file
     if not pictures:
-        raise BadInput(folder, "has no picture whose name is a frame's, with its number", RESTORE)
+        raise BadInput(folder, "has no picture named by its frame number", RESTORE)
     return dict(sorted(pictures.items()))
 
 

@@ -8,9 +8,6 @@ import openpyxl
 import pytest
 from PIL import Image
 
-from micromacro.systems.akmnet import paper
-from micromacro.systems.akmnet.paper import protocol, store
-
 CASME_TITLES = (
     *("Subject", "Filename", None, "OnsetF", "ApexF1", "ApexF2", "OffsetF", None),
     *("Onset", "Total", "AU", "Emotion"),

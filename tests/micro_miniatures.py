@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 import openpyxl
-import pytest
 from PIL import Image
 
 CASME_TITLES = (
@@ -134,20 +133,3 @@ def write_dataset(dataset, root):
         sheet = (*SAMM_HEAD, SAMM_TITLES, *rows)
         write_xlsx(root / "SAMM_Micro_FACS_Codes_v2.xlsx", sheet, "MICRO_ONLY")
     return str(root)
-
-
-# ---- a network that is small enough for a test ---------------------------------------------------
-
-
-def shrink(patch):
-    """Published sizes made tiny: 36 and 32 px, two stages, a narrow GRU."""
-    patch.setattr(store, "LARGE_PX", 36)
-    patch.setattr(store, "SMALL_PX", 32)
-    patch.setattr(protocol, "NET", {"widths": (4, 6), "blocks": 1, "gru_hidden": 4})
-
-
-def tiny_unit(**params):
-    """`paper.unit` with the tiny network, also in a worker process."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        return paper.unit(**params)

@@ -99,6 +99,15 @@ def load_frames(row: pd.Series) -> np.ndarray:
     return np.stack(frames)[:, None]
 
 
+def resized(frames: np.ndarray, H: int, W: int) -> np.ndarray:
+    """Frames uint8 (T, 1, h, w) as uint8 (T, 1, H, W).
+
+    Bilinear, averaging over the pixels that fall into one; the aspect ratio is not kept.
+    """
+    pictures = [Image.fromarray(f).resize((W, H), Image.Resampling.BILINEAR) for f in frames[:, 0]]
+    return np.stack([np.asarray(picture) for picture in pictures])[:, None]
+
+
 def check_sizes(row: pd.Series) -> None:
     """Open the pictures of a clip, headers only: all are readable, and of one size.
 
@@ -314,3 +323,13 @@ def kept(
         make(part)
         part.rename(folder)
     return folder
+
+
+def digest(what: object) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def code_key(code: Callable) -> str:
+    """Hash of the code."""
+    return ""

@@ -155,6 +155,7 @@ def test_slopes_are_negative_and_below_a_wave_s_own():
     assert -0.785 < level_2 < -0.15
 
 
+@pytest.mark.contrib
 def test_a_shifted_texture_is_found_by_every_method():
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
 

@@ -111,6 +111,9 @@ def _opencv_method(method: str, chosen: dict) -> Callable[[np.ndarray, np.ndarra
 
 
 def _dual_tvl1(s: TVL1, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    if not hasattr(cv2, "optflow"):
+        remedy = 'use method="tvl1", or install opencv-contrib-python-headless'
+        raise BadInput('method "dual_tvl1"', "this OpenCV has no contrib modules", remedy)
     # A new object each time: after a small image it would keep the smaller number of scales.
     meter = cv2.optflow.DualTVL1OpticalFlow_create(
         tau=s.tau,

@@ -23,9 +23,8 @@ from torchvision.models import resnet50
 
 from micromacro import metrics, training
 from micromacro import units as experiments
-from micromacro.backbones import FrozenResNet50
+from micromacro.backbones import FrozenFeatures, FrozenResNet50
 from micromacro.errors import BadInput
-from micromacro.features import FrozenFeatures
 from micromacro.folds import grouped_folds
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.systems.mimamo import data, paper

@@ -22,7 +22,6 @@ from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.images import image_files, load_image
-from micromacro.video import Frame
 
 ANY_PICTURE = r"([0-9]+)$"
 ALIGNED_FACE = r"^(?:frame_det_00_)?([0-9]+)$"  # OpenFace's first face; Aff-Wild2
@@ -285,8 +284,10 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
     )
 
 
-def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator[Frame]:
+def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator:
     """The pictures that show something, as frames, all checked against the first one's shape."""
+    from micromacro.video import Frame  # loads PyAV, which pictures do not need
+
     for number, file in files.items():
         image = load_image(file, "rgb")
         if image.shape != shape or image.shape[0] != image.shape[1]:

@@ -65,8 +65,7 @@ from micromacro.systems.akmnet.inputs import (
 )
 from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, akm_loss
 from micromacro.systems.akmnet.task import benchmark
-from micromacro.training import train
-from micromacro.training_run import moved
+from micromacro.training import moved, train
 
 PROTOCOLS = ("ours", "as_released")
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
+from micromacro.backbones import BasicBlock, make_stage
 from micromacro.errors import BadInput
 
 BN_MODES = ("packed", "released", "frozen")
@@ -626,34 +627,3 @@ def _selected(mining: Mining) -> Mining:
     if mining.binary is None:
         raise BadInput("mining", "has no selection", "its loss is of s123, s13 and s23 only")
     return mining
-
-
-# A stand-in for `micromacro.backbones`, until its blocks are there.
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut."""
-
-    def __init__(self, n_in: int, width: int, stride: int = 1, downsample: nn.Module | None = None):
-        super().__init__()
-        self.conv1 = nn.Conv2d(n_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) -> (B, width, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
-
-
-def make_stage(block, n_in: int, width: int, blocks: int, stride: int = 1) -> nn.Sequential:
-    """One stage of a residual network."""
-    downsample = None
-    if stride != 1 or n_in != width:
-        shortcut = nn.Conv2d(n_in, width, 1, stride, bias=False)
-        downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
-    first = block(n_in, width, stride, downsample)
-    return nn.Sequential(first, *(block(width, width) for _ in range(1, blocks)))

@@ -1,23 +1,5 @@
 """AKMNet (Peng et al., 2020): micro-expressions from the key frames of a clip."""
 
-from micromacro.systems.akmnet.model import (
-    AkmNet,
-    AkmOutput,
-    FrameNet,
-    Mining,
-    StillNet,
-    akm_loss,
-    count_loss,
-    margin_loss,
-)
+from micromacro.systems.akmnet.model import AkmNet, AkmOutput, FrameNet, Mining, StillNet, akm_loss
 
-__all__ = [
-    "AkmNet",
-    "AkmOutput",
-    "FrameNet",
-    "Mining",
-    "StillNet",
-    "akm_loss",
-    "count_loss",
-    "margin_loss",
-]
+__all__ = ["AkmNet", "AkmOutput", "FrameNet", "Mining", "StillNet", "akm_loss"]

@@ -38,7 +38,7 @@ II's mean clips and 8 GB with its longest; of "as_released", one clip at a time,
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -49,20 +49,12 @@ from torch import Tensor, nn
 
 from micromacro.datasets import micro
 from micromacro.datasets.frames import code_key, digest
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.results import project_root
-from micromacro.systems.akmnet.inputs import (
-    BY_MINING,
-    CHOICES,
-    RESAMPLED,
-    ClipBatches,
-    Source,
-    balanced,
-    choose,
-    official,
-)
+from micromacro.systems.akmnet import inputs
+from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
 from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, akm_loss
 from micromacro.systems.akmnet.task import benchmark
 from micromacro.training import moved, train
@@ -86,29 +78,21 @@ BESIDE = {
 }
 """What stands beside the core table: a positive control, and every released oddity at once."""
 
-_REDUNDANCY = {
-    f"{arm}, share {share:g}, {place}": {
-        **CORE[arm],
-        "task": "loose",
-        "share": [share, share],
-        "centrality": centrality,
-    }
-    for share, place, centrality in (
-        (0.35, "anywhere", 0.0),
-        (0.35, "central", 1.0),
-        (0.7, "anywhere", 0.0),
-    )
-    for arm in ("s123", "all")
-}
+
+def _frames(*choices: str) -> dict[str, dict]:
+    """Arms without mining, named by the frames that they get."""
+    return {choice: {"steps": "none", "frames": choice} for choice in choices}
+
+
+def _turned(what: str, *arms: str, **options: object) -> dict[str, dict]:
+    """Arms of the core table with something turned; by default the two that are compared most."""
+    return {f"{arm}, {what}": {**CORE, **BESIDE}[arm] | options for arm in arms or ("s123", "all")}
+
+
+_LOOSE = {"task": "loose"}
 SWEEP: dict[str, dict[str, dict]] = {
-    "other frames, same N": {
-        "random": {"steps": "none", "frames": "random"},
-        "apex window": {"steps": "none", "frames": "apex window"},
-    },
-    "one frame": {
-        "apex": {"steps": "none", "frames": "apex"},
-        "max-key": {"steps": "none", "frames": "max-key"},
-    },
+    "other frames, same N": _frames("random", "apex window"),
+    "one frame": _frames("apex", "max-key"),
     "fixed length": {
         "resampled 12": {"steps": "none", "frames": "tim", "length": 12},
         "resampled 48": {"steps": "none", "frames": "tim", "length": 48},
@@ -125,26 +109,20 @@ SWEEP: dict[str, dict[str, dict]] = {
         "released batch norm": {"bn": "released"},
         "frozen batch norm": {"bn": "frozen"},
     },
-    "loose task": {
-        f"{arm}, loose": {**{**CORE, **BESIDE}[arm], "task": "loose"}
-        for arm in ("s123", "s23", "all", "midpoint window", "true apex")
+    "loose task": _turned("loose", "s123", "s23", "all", "midpoint window", "true apex", **_LOOSE),
+    "redundancy": {
+        **_turned("share 0.35, anywhere", **_LOOSE, share=[0.35, 0.35], centrality=0.0),
+        **_turned("share 0.35, central", **_LOOSE, share=[0.35, 0.35], centrality=1.0),
+        **_turned("share 0.7, anywhere", **_LOOSE, share=[0.7, 0.7], centrality=0.0),
     },
-    "redundancy": _REDUNDANCY,
-    "no distractors": {
-        f"{arm}, no distractors": {**CORE[arm], "distractors": 0.0} for arm in ("s123", "all")
-    },
+    "no distractors": _turned("no distractors", distractors=0.0),
     "magnification": {
         "not magnified": {"magnification": 1.0},
         "exact 2": {"magnification": 2.0},
         "phase-based": {"magnification": 1.0, "alpha": 3.0},
     },
-    "more training": {
-        "12 epochs": {"epochs": 12},
-        "all, 12 epochs": {**CORE["all"], "epochs": 12},
-    },
-    "leave one subject out": {
-        f"{arm}, LOSO": {**CORE[arm], "folds": None} for arm in ("s123", "all")
-    },
+    "more training": {"12 epochs": {"epochs": 12}, "all, 12 epochs": {**CORE["all"], "epochs": 12}},
+    "leave one subject out": _turned("LOSO", folds=None),
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
@@ -162,7 +140,13 @@ says that it averages five draws: take five seeds."""
 
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
 ARMS |= {name: options for group in SWEEP.values() for name, options in group.items()}
-SMOKE_ARMS = ("s123", "all", "midpoint window", "LBP-TOP")
+
+_SMOKE_ARMS = ("s123", "all", "midpoint window", "LBP-TOP")
+PROFILES = {
+    "smoke": {"arms": _SMOKE_ARMS, "seeds": (1000,), "folds": 2, "epochs": 2},
+    "full": {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 4, "epochs": None},
+    "paper": {"arms": ("s123", "all"), "seeds": (0,), "folds": None, "epochs": None},
+}
 SMOKE = {"subjects": 8, "clips": 6, "people": 24}
 TRIAL = {"widths": (4, 6), "blocks": 1, "image_px": 32, "gru_hidden": 4}
 """Sizes of a network that tries the official path: an epoch of CASME II in a minute."""
@@ -201,35 +185,30 @@ class Arm:
     classifier: str = "akmnet"
 
     def __post_init__(self):
-        known = {"protocol": PROTOCOLS, "frames": CHOICES, "classifier": ("akmnet", "lbp-top")}
-        known |= {"legacy": LEGACY}
-        for name, values in known.items():
-            value = getattr(self, name)
-            for one in value if name == "legacy" else [value]:
-                if one not in values:
-                    remedy = f"use one of {', '.join(values)}"
-                    raise BadInput(f"{name} {one!r}", "is unknown", remedy)
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("frames", self.frames, ("all", *CHOICES))
+        check_choice("classifier", self.classifier, ("akmnet", "lbp-top"))
+        for name in self.legacy:
+            check_choice("legacy", name, LEGACY)
         selects = self.steps in ("s123", "s13", "s23")
+        released = self.protocol == "as_released"
         idle = {
             "frames": self.steps != "none",
             "length": self.frames not in RESAMPLED,
             "count_weight": not selects,
             "margin_weight": not selects,
-            "bn": self.protocol == "as_released",
-            "legacy": self.protocol == "as_released"
-            or (not selects and {*self.legacy} != {"gru_init"}),
+            "bn": released,
+            "legacy": released or (not selects and {*self.legacy} != {"gru_init"}),
         }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default and idle.get(field.name):
+        for name, is_idle in idle.items():
+            if is_idle and getattr(self, name) != getattr(Arm, name):
                 fault = f"does nothing with steps {self.steps!r}, protocol {self.protocol!r}"
-                raise BadInput(f"{field.name}={value!r}", fault, "leave it out")
+                raise BadInput(f"{name}={getattr(self, name)!r}", fault, "leave it out")
 
     def options(self) -> dict:
         """The options of `AkmNet`."""
         released = self.protocol == "as_released"
-        legacy = LEGACY if released else self.legacy
-        switches = {f"legacy_{name}": True for name in legacy}
+        switches = {f"legacy_{name}": True for name in (LEGACY if released else self.legacy)}
         return {"steps": self.steps, "bn": "released" if released else self.bn, **switches}
 
 
@@ -268,42 +247,40 @@ def grid(
     Raises:
         BadInput: An unknown name; profile and data set that do not go together; as `read_classes`.
     """
-    if profile not in ("smoke", "full", "paper"):
-        raise BadInput(f"profile {profile!r}", "is unknown", 'use "smoke", "full" or "paper"')
+    check_choice("profile", profile, PROFILES)
     if (profile == "paper") == (dataset == "synthetic"):
         remedy = f'"paper" is for {", ".join(micro.DATASETS)}, the others for "synthetic"'
         raise BadInput(f"profile {profile!r}, dataset {dataset!r}", "do not go together", remedy)
+    default, every, data = PROFILES[profile], ARMS, {}
+    common = {"folds": folds or default["folds"], "epochs": default["epochs"], "device": device}
+    names, n_people = list(variants or default["arms"]), 16
     if profile == "paper":
         listing, _ = micro.read_classes(dataset, data_root)
         n_people = listing.table["person"].nunique()
-        every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in OFFICIAL.items()}
         cache = project_root() / "runs" / "official"
         data = {"dataset": dataset, "root": str(data_root), "cache": str(cache), "weights": weights}
-        data |= {"sizes": TRIAL, "magnification": 0.0} if trial else {}
-        names = [
-            f"{protocol}: {arm}" for protocol in PROTOCOLS for arm in variants or ("s123", "all")
-        ]
-    else:
-        n_people, every, data = 16, ARMS, {}
-        names = [*(variants or (*CORE, *BESIDE, "LBP-TOP"))]
-        if profile == "smoke":
-            n_people, data, names = SMOKE["subjects"], SMOKE, [*(variants or SMOKE_ARMS)]
-        elif sweep:
-            groups = list(SWEEP.values())
-            names += [arm for group in groups[: len(groups) - (sweep < 2)] for arm in group]
-    if unknown := sorted({*names} - {*every}):
-        raise BadInput(f"arms {', '.join(unknown)}", "are unknown", f"use {', '.join(every)}")
-    seeds = seeds or {"smoke": [1000], "full": range(8), "paper": [0]}[profile]
-    common = {"folds": folds or {"smoke": 2, "full": 4, "paper": None}[profile], "device": device}
-    common["epochs"] = 2 if trial or profile == "smoke" else None
+        every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in OFFICIAL.items()}
+        names = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in names]
+        if trial:
+            data, common["epochs"] = {**data, "sizes": TRIAL, "magnification": 0.0}, 2
+    elif profile == "smoke":
+        data, n_people = SMOKE, SMOKE["subjects"]
+    elif sweep:
+        groups = list(SWEEP.values())
+        names += [name for group in groups[: len(groups) - (sweep < 2)] for name in group]
     units = {}
     for name in names:
+        check_choice("arm", name, every)
         params = {"data": dict(data), "arm": {}, **common}
         for option, value in every[name].items():
             own = params["arm" if hasattr(Arm, option) else "data"]
             (params if option in common else own)[option] = value
         places = range(params["folds"] or n_people)
-        units[name] = [{"seed": seed, "fold": fold, **params} for seed in seeds for fold in places]
+        units[name] = [
+            {"seed": seed, "fold": fold, **params}
+            for seed in seeds or default["seeds"]
+            for fold in places
+        ]
     return units
 
 
@@ -353,7 +330,7 @@ def unit(
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
     arm = Arm(**{name: tuple(v) if isinstance(v, list) else v for name, v in arm.items()})
-    source = official(**data) if "dataset" in data else benchmark(seed, **data)
+    source = inputs.official(**data) if "dataset" in data else benchmark(seed, **data)
     test = fold_of(source, folds, seed) == fold
     if not test.any():
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
@@ -367,19 +344,16 @@ def unit(
         result = trained(source, arm, seed, fold, folds, epochs, device, checkpoint)
     if checkpoint is not None:
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    rows, table = np.flatnonzero(test), source.table[test]
-    names = ("dataset", "subject", "clip", "person", "T", "onset", "apex", "offset")
-    predictions = {name: np.array(table[name].tolist()) for name in names}
-    predictions |= {"fold": np.full(len(rows), fold), "truth": table["label"].to_numpy()}
+    rows = np.flatnonzero(test)
+    table = source.table[test].rename(columns={"label": "truth"}).assign(fold=fold)
+    table = table.assign(kept=result.takes[rows], max_key=result.max_key[rows])
+    table["most_changed"] = [most_changed(source.pixels(row)) for row in rows]
+    table["apex_kept"] = -1
+    if result.kept is not None:
+        hits = zip(rows, table["apex"], strict=True)
+        table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
+    predictions = {name: np.array(table[name].tolist()) for name in table}  # no array of objects
     predictions |= {"logits": result.logits[-1], "epochs": result.logits.argmax(-1).T}
-    predictions |= {"kept": result.takes[rows], "max_key": result.max_key[rows]}
-    predictions["apex_kept"] = np.array(
-        [
-            -1 if apex < 0 or result.kept is None else int(result.kept[row][apex])
-            for row, apex in zip(rows, predictions["apex"], strict=True)
-        ]
-    )
-    predictions["most_changed"] = np.array([most_changed(source.pixels(row)) for row in rows])
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
     metrics |= {"people": sorted(set(source.table["person"])), "classes": list(source.classes)}
@@ -446,9 +420,9 @@ class Recorded(nn.Module):
         self.register_buffer("done", torch.tensor(0))
         self.register_buffer("logits", torch.full((epochs, clips, n_classes), torch.nan))
 
-    def forward(self, **inputs) -> AkmOutput:
+    def forward(self, **clips) -> AkmOutput:
         """The network's."""
-        return self.net(**inputs)
+        return self.net(**clips)
 
     def note(self, batches: ClipBatches, device: str) -> float:
         """Record one more epoch; its number as the score, so that the last epoch is the best."""
@@ -489,19 +463,18 @@ def trained(
     frames, chosen = None, clip
     if arm.frames != "all" and not method:
         mined = {}
-        if arm.frames in BY_MINING:
+        if arm.frames in inputs.BY_MINING:
             first = checkpoint and checkpoint.with_name("s123")
             s123 = trained(source, replace(arm, steps="s123", frames="all"), *same, first)
             mined = {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}
-        truth = {"apex": source.table["apex"].tolist(), "envelope": source.envelope}
-        frames = choose(arm.frames, T.tolist(), seed, **truth, **mined)
+        frames = inputs.choose(arm.frames, source, seed, **mined)
 
         def chosen(i: int, generator: torch.Generator | None) -> Tensor:
             return clip(i, generator)[frames[i]]
 
     whole = ClipBatches(chosen, label, rows, source.test_size, source.after)
     unseen, seen = replace(whole, rows=rows[test]), rows[~test]
-    seen = balanced(label, seen) if protocol.balance else seen
+    seen = inputs.balanced(label, seen) if protocol.balance else seen
     loss = partial(akm_loss, count_weight=arm.count_weight, margin_weight=arm.margin_weight)
     recipe = replace(protocol.recipe, loss=loss, epochs=epochs or protocol.recipe.epochs)
     if recipe.period is not None:  # a part of the training, however long
@@ -532,9 +505,9 @@ def trained(
 
 def outputs(model: nn.Module, batches: ClipBatches, device: str) -> Iterator[AkmOutput]:
     """What a model in evaluation mode gives for each batch, without gradients."""
-    for inputs, _ in batches:
+    for clips, _ in batches:
         with torch.no_grad():
-            yield model(**moved(inputs, device))
+            yield model(**moved(clips, device))
 
 
 def classic(
@@ -563,7 +536,7 @@ def classic(
     clips = [torch.from_numpy(source.pixels(i)).float() for i in range(len(label))]
     how = {"grid": (grid, grid), "radius": radius}
     features = torch.stack([lbp_top(clip, **how) for clip in clips]).numpy()
-    rows = balanced(label, torch.from_numpy(np.flatnonzero(~test)))
+    rows = inputs.balanced(label, torch.from_numpy(np.flatnonzero(~test)))
     machine = SVC(kernel="linear", C=penalty, decision_function_shape="ovr")
     machine.fit(features[rows], label[rows])
     margins = machine.decision_function(features[test])

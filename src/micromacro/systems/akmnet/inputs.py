@@ -32,11 +32,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from micromacro.backbones import file_sha256, read_weights
+from micromacro.backbones import file_sha256, own_file, read_weights
 from micromacro.datasets import micro
 from micromacro.datasets.frames import clip_files, digest, kept, load_frames, resized
 from micromacro.errors import BadInput
-from micromacro.files import existing
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.model import AkmNet
@@ -45,8 +44,8 @@ from micromacro.weights import fetch_weights
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}
 BY_MINING = ("random", "random window", "middle window", "apex window", "max-key")
-BY_TRUTH = ("true frames", "apex")
-CHOICES = ("all", *BY_MINING, *BY_TRUTH, *RESAMPLED)
+
+CHOICES = (*BY_MINING, "true frames", "apex", *RESAMPLED)
 
 WORKING_PX = 288  # longest side of the pictures that are magnified
 LARGE_PX, SMALL_PX = 144, 128  # what training crops are cut from, and the plain resize of the test
@@ -108,15 +107,8 @@ class Source:
 
 # ---- official clips ----------------------------------------------------------------------------------
 
-SGD = Recipe(
-    optimiser="sgd",
-    lr=1e-3,
-    momentum=0.9,
-    weight_decay=5e-4,
-    schedule="cosine",
-    lowest=1e-8,
-    epochs=40,
-)
+_SGD = {"optimiser": "sgd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
+SGD = Recipe(schedule="cosine", lowest=1e-8, epochs=40, **_SGD)
 OFFICIAL = {
     "ours": Protocol(SGD, crop=1.0),
     # One clip at a time, eight to a step; the rate goes down and up, a fifth of the epochs each way.
@@ -174,12 +166,7 @@ def official(
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
     def pixels(i: int, px: int = small) -> np.ndarray:
-        file = folders[i] / f"{px}.npy"
-        try:
-            return np.load(file)
-        except (OSError, ValueError) as error:
-            fault = f"cannot be read ({type(error).__name__})"
-            raise BadInput(file, fault, "remove its folder, it will be made again") from error
+        return np.load(folders[i] / f"{px}.npy")
 
     def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
         if alpha:
@@ -263,14 +250,11 @@ def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, di
         if sha256 is not None:
             raise BadInput("sha256", "given without weights", "give their file as well")
         return {"start": "random", "sha256": None}, {}
-    imagenet = weights == "imagenet"
-    file = fetch_weights("resnet18_imagenet", sha256=sha256) if imagenet else existing(weights)
-    if file.is_dir():
-        raise BadInput(file, "a folder", "give the file itself")
-    digest = file_sha256(file)
-    if sha256 is not None and sha256.lower() != digest:
-        fault = f"SHA-256 is {digest}, expected {sha256.lower()}"
-        raise BadInput(file, fault, "correct the SHA-256 that you gave, or the file")
+    if weights == "imagenet":
+        file = fetch_weights("resnet18_imagenet", sha256=sha256)
+        digest = file_sha256(file)
+    else:
+        file, digest = own_file(weights, sha256)
     tensors = {}
     for name, tensor in read_weights(file, wrapped=True).items():
         name = re.sub(r"^(module\.)?(frame_net\.)?", "", name)
@@ -296,21 +280,13 @@ def fitting(
 
 
 def choose(
-    choice: str,
-    T: Sequence[int],
-    seed: int = 0,
-    *,
-    apex: Sequence[int] = (),
-    envelope: Sequence[Tensor] = (),
-    takes: Sequence[int] = (),
-    max_key: Sequence[int] = (),
+    choice: str, source: Source, seed: int, takes: Sequence[int] = (), max_key: Sequence[int] = ()
 ) -> list[Tensor]:
     """Frames of each clip that an arm may see.
 
     =============  ===============================================================================
     choice         frames
     =============  ===============================================================================
-    all            all
     random         as many as AKMNet kept of this clip, drawn once (*va-random*)
     random window  as many in a row, from a start drawn once
     middle window  as many in a row around the middle of the clip; of two middles the earlier
@@ -322,10 +298,8 @@ def choose(
 
     Args:
         choice: One of the table.
-        T: Frames of each of C clips.
+        source: Of C clips.
         seed: Random seed of the draws.
-        apex: True apexes (C,), -1 where one is not known.
-        envelope: Strength of the expression in each frame, (T,) a clip.
         takes: Number of frames that AKMNet kept, (C,); for "random" and the windows.
         max_key: Frame of the largest score, (C,).
 
@@ -335,14 +309,13 @@ def choose(
     Raises:
         BadInput: A choice by a truth that is not known of every clip.
     """
+    T, apex = source.table["T"].tolist(), source.table["apex"].tolist()
     unknown = choice in ("apex", "apex window") and min(apex) < 0
-    if unknown or (choice == "true frames" and not len(envelope)):
+    if unknown or (choice == "true frames" and not len(source.envelope)):
         remedy = "choose frames that do not need it, or leave the clips without it out"
         raise BadInput(f"frames {choice!r}", "need a truth that some clips do not have", remedy)
-    if choice == "all":
-        return [torch.arange(t) for t in T]
     if choice == "true frames":
-        return [torch.nonzero(strength >= 0.5).flatten() for strength in envelope]
+        return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
     if choice in ("apex", "max-key"):
         return [torch.tensor([k]) for k in (apex if choice == "apex" else max_key)]
     draws, frames = torch.Generator().manual_seed(seed), []

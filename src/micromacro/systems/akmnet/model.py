@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from micromacro.backbones import BasicBlock, make_stage
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 
 BN_MODES = ("packed", "released", "frozen")
 STEPS = ("s123", "s12", "s13", "s23", "none")
@@ -64,8 +64,7 @@ class FrameNet(nn.Sequential):
     ):
         if not widths:
             raise BadInput("widths", "are empty", "give one or more stages")
-        if bn not in BN_MODES:
-            raise BadInput(f"bn={bn!r}", "is unknown", f"one of {', '.join(BN_MODES)}")
+        check_choice("bn", bn, BN_MODES)
         conv = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False)
         pool = nn.MaxPool2d(3, stride=2, padding=1)
         stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), pool)
@@ -270,8 +269,7 @@ class Miner(nn.Module):
         legacy_selection: bool = False,
     ):
         super().__init__()
-        if steps not in STEPS:
-            raise BadInput(f"steps={steps!r}", "are unknown", f"one of {', '.join(STEPS)}")
+        check_choice("steps", steps, STEPS)
         attention = make_linear(channels, 1)  # made in any case: all arms draw the same numbers
         self.attention = attention if "1" in steps else None
         self.steps = steps

@@ -35,49 +35,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.motion.magnify import magnify
-from micromacro.synthetic import (
-    AUS,
-    NUISANCES,
-    Event,
-    Face,
-    Identity,
-    Performance,
-    exaggerate,
-    perform,
-    units,
-)
+from micromacro.synthetic import AUS, Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
+from micromacro.synthetic.nuisance import NUISANCES
 from micromacro.synthetic.script import FULL
 from micromacro.systems.akmnet.inputs import RESAMPLED, Protocol, Source
 from micromacro.systems.akmnet.model import AkmNet, FrameNet, StillNet
 from micromacro.training import Batches, Recipe, isolated_rng, train
 
 CLASSES = ("positive", "negative", "surprise", "others")
-PROTOTYPES: dict[str, tuple[tuple[tuple[str, float], ...], ...]] = {
-    "positive": (
-        (("12", 0.9), ("6", 0.6)),
-        (("12", 1.0),),
-        (("12R", 0.9), ("6", 0.7)),
-    ),
+PROTOTYPES: dict[str, tuple[dict[str, float], ...]] = {
+    "positive": ({"12": 0.9, "6": 0.6}, {"12": 1.0}, {"12R": 0.9, "6": 0.7}),
     "negative": (
-        (("4", 0.9), ("7", 0.7)),
-        (("9", 0.8), ("10", 0.6)),
-        (("1", 0.5), ("4", 0.3), ("15", 0.8)),
-        (("12L", 0.5), ("14L", 0.5), ("7", 0.4)),
+        {"4": 0.9, "7": 0.7},
+        {"9": 0.8, "10": 0.6},
+        {"1": 0.5, "4": 0.3, "15": 0.8},
+        {"12L": 0.5, "14L": 0.5, "7": 0.4},
     ),
-    "surprise": (
-        (("1", 0.5), ("2", 0.5)),
-        (("2", 1.0),),
-        (("1", 0.4), ("2", 0.4), ("lid", -0.3)),
-    ),
-    "others": (
-        (("4", 1.0),),
-        (("14", 1.0),),
-        (("17", 0.6), ("23", 0.4)),
-        (("20", 0.9), ("7", 0.4)),
-    ),
+    "surprise": ({"1": 0.5, "2": 0.5}, {"2": 1.0}, {"1": 0.4, "2": 0.4, "lid": -0.3}),
+    "others": ({"4": 1.0}, {"14": 1.0}, {"17": 0.6, "23": 0.4}, {"20": 0.9, "7": 0.4}),
 }
 """Class -> ways to show it, each muscle with its share of the peak; no zone adds up to more than 1."""
 
@@ -166,15 +144,15 @@ class Clips:
         envelope: float32 (N,), 0 at rest to 1 at the apex.
     """
 
-    frames: torch.Tensor
-    lengths: torch.Tensor
-    label: torch.Tensor
-    subject: torch.Tensor
-    number: torch.Tensor
-    onset: torch.Tensor
-    apex: torch.Tensor
-    offset: torch.Tensor
-    envelope: torch.Tensor
+    frames: Tensor
+    lengths: Tensor
+    label: Tensor
+    subject: Tensor
+    number: Tensor
+    onset: Tensor
+    apex: Tensor
+    offset: Tensor
+    envelope: Tensor
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -185,7 +163,7 @@ class Clips:
         pairs = zip(self.subject.tolist(), self.number.tolist(), strict=True)
         return [f"s{subject:02d}_c{number:02d}" for subject, number in pairs]
 
-    def split(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (N, ...) of all frames, clip by clip."""
         return values.split(self.lengths.tolist())
 
@@ -250,7 +228,7 @@ def muscles(rng: np.random.Generator, label: int) -> tuple[tuple[str, float], ..
     """One of the ways to show a class, each muscle a little weaker or stronger than usual."""
     ways = PROTOTYPES[CLASSES[label]]
     way = ways[rng.integers(len(ways))]
-    return tuple((name, weight * rng.uniform(0.75, 1.0)) for name, weight in way)
+    return tuple((name, weight * rng.uniform(0.75, 1.0)) for name, weight in way.items())
 
 
 def _expression(rng: np.random.Generator, T: int, dials: Dials, label: int) -> Event:
@@ -301,12 +279,11 @@ def _distractors(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:
 
 def benchmark(
     seed: int,
-    *,
     task: str = "headline",
     subjects: int = 16,
     clips: int = 9,
     people: int = 140,
-    **dials: object,
+    **dials,
 ) -> Source:
     """The clips of one run, and how to train on them.
 
@@ -327,8 +304,7 @@ def benchmark(
     Raises:
         BadInput: Unknown task, or a dial out of range.
     """
-    if task not in TASKS:
-        raise BadInput(f"task {task!r}", "is unknown", f"use one of {', '.join(TASKS)}")
+    check_choice("task", task, TASKS)
     dials = {
         k: tuple(v) if isinstance(v, list) else v for k, v in dials.items()
     }  # JSON has no tuples
@@ -345,7 +321,7 @@ def _benchmark(seed: int, dials: Dials, subjects: int, clips: int, people: int) 
     pixels = [clip[:, None].numpy() for clip in shown.split(shown.frames)]
 
     def inputs(*, crop: float, method: str, length: int, alpha: float) -> Callable:
-        maps = _maps(shown, seed, people, method, length, alpha)
+        maps = frozen_maps(shown, seed, people, method, length, alpha)
         return lambda i, generator: maps[i]
 
     def network(seed: int, **options) -> tuple[AkmNet, dict]:
@@ -362,22 +338,15 @@ def _benchmark(seed: int, dials: Dials, subjects: int, clips: int, people: int) 
 
 
 @lru_cache(maxsize=16)  # 12 MB each
-def _maps(
-    clips: Clips, seed: int, people: int, method: str, length: int, alpha: float
-) -> tuple[Tensor, ...]:
-    """What the frozen parts make of each clip."""
-    frame_net = pretrained(seed, people).frame_net.freeze(FROZEN)
-    return frozen_maps(clips, frame_net, method, length, alpha=alpha)
-
-
 def frozen_maps(
-    clips: Clips, frame_net: FrameNet, method: str = "", length: int = 0, *, alpha: float = 0.0
+    clips: Clips, seed: int, people: int, method: str = "", length: int = 0, alpha: float = 0.0
 ) -> tuple[Tensor, ...]:
-    """Pass the frames through the frozen parts.
+    """What the frozen parts of the pre-trained frame network make of each clip.
 
     Args:
         clips: C clips.
-        frame_net: With frozen parts.
+        seed: See `pretrained`.
+        people: See `pretrained`.
         method: "tim" or "linear" brings every clip to `length` frames first; "" does not.
         length: See method.
         alpha: Of phase-based magnification, before anything else; see `pictures`.
@@ -385,6 +354,7 @@ def frozen_maps(
     Returns:
         float32 (T, channels, h, w) for each clip.
     """
+    frame_net = pretrained(seed, people).frame_net.freeze(FROZEN)
     frames = clips.split(pictures(clips, alpha))
     if method:
         frames = [RESAMPLED[method](clip, length) for clip in frames]
@@ -424,20 +394,12 @@ def pretrained(seed: int, people: int = 140, epochs: int = 8) -> StillNet:
     images, labels = stills(seed, people)
     with isolated_rng(seed):
         net = StillNet(FrameNet(WIDTHS, blocks=1), len(CLASSES))
-    recipe = Recipe(
-        loss=functional.cross_entropy,
-        lr=1e-2,
-        weight_decay=1e-2,
-        schedule="one_cycle",
-        epochs=epochs,
-    )
+    recipe = replace(RECIPE, loss=functional.cross_entropy, lr=1e-2, epochs=epochs)
     train(net, Batches(images, labels, 64), recipe, seed=seed, progress=False)
     return net.eval()
 
 
-def stills(
-    seed: int, people: int, split: str = "akmnet-stills"
-) -> tuple[torch.Tensor, torch.Tensor]:
+def stills(seed: int, people: int, split: str = "akmnet-stills") -> tuple[Tensor, Tensor]:
     """Pictures of full expressions, all classes equally often.
 
     Args:
@@ -462,7 +424,7 @@ def stills(
     return torch.cat(images), torch.cat(labels)
 
 
-def _poses(seed: int, person: int, split: str) -> tuple[Performance, torch.Tensor]:
+def _poses(seed: int, person: int, split: str) -> tuple[Performance, Tensor]:
     """One person's pictures and their classes; a frame a second, so that light and head differ."""
     rng = stream(split, seed, person)
     label = rng.permutation([k % len(CLASSES) for k in range(EACH)])

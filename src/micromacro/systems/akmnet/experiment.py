@@ -41,11 +41,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.svm import SVC
-from torch import Tensor, nn
+from torch import nn
 
 from micromacro.datasets import micro
 from micromacro.datasets.frames import code_key, digest
@@ -62,15 +63,14 @@ from micromacro.training import moved, train
 PROTOCOLS = ("ours", "as_released")
 
 
+_ABLATIONS = {steps: {"steps": steps} for steps in ("s12", "s13", "s23")}
 CORE = {
     "s123": {},
     "all": {"steps": "none"},
     "random window": {"steps": "none", "frames": "random window"},
     "midpoint window": {"steps": "none", "frames": "middle window"},
     "resampled": {"steps": "none", "frames": "tim"},
-    "s12": {"steps": "s12"},
-    "s13": {"steps": "s13"},
-    "s23": {"steps": "s23"},
+    **_ABLATIONS,
 }
 BESIDE = {
     "true apex": {"steps": "none", "frames": "true frames"},
@@ -129,10 +129,8 @@ SWEEP: dict[str, dict[str, dict]] = {
 OFFICIAL = {
     "s123": {},
     "all": {"steps": "none"},
-    "s12": {"steps": "s12"},
-    "s13": {"steps": "s13"},
-    "s23": {"steps": "s23"},
-    "random": {"steps": "none", "frames": "random"},
+    **_ABLATIONS,
+    **_frames("random"),
     **{f"norm{n}": {"steps": "none", "frames": "tim", "length": n} for n in (16, 32, 64, 128)},
 }
 """The paper's arms (Tables IV and V), for official data; each by either protocol. Of "random" the paper
@@ -329,19 +327,20 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    arm = Arm(**{name: tuple(v) if isinstance(v, list) else v for name, v in arm.items()})
-    source = inputs.official(**data) if "dataset" in data else benchmark(seed, **data)
+    arm, run = Arm(**_hashable(arm)), Run(seed, fold, folds, epochs, device)
+    official = "dataset" in data
+    source = inputs.official(**data) if official else benchmark(seed, **_hashable(data))
     test = fold_of(source, folds, seed) == fold
     if not test.any():
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
     checkpoint = None
     if source.checkpoint is not None:
-        name = digest([vars(arm), seed, fold, folds, epochs, device, code_key(unit)])
+        name = digest([vars(arm), vars(run), code_key(unit)])
         checkpoint = source.checkpoint.with_name(f"{source.checkpoint.name}-{name[:16]}") / "arm"
     if arm.classifier == "lbp-top":
         result = classic(source, test)
     else:
-        result = trained(source, arm, seed, fold, folds, epochs, device, checkpoint)
+        result = trained(source, arm, run, checkpoint)
     if checkpoint is not None:
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
     rows = np.flatnonzero(test)
@@ -358,6 +357,11 @@ def unit(
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
     metrics |= {"people": sorted(set(source.table["person"])), "classes": list(source.classes)}
     return metrics | result.metrics | source.about, predictions
+
+
+def _hashable(options: Mapping) -> dict:
+    """The options with tuples for lists, since JSON has no tuples and a list is no key."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 def most_changed(pixels: np.ndarray) -> int:
@@ -381,8 +385,18 @@ def fold_of(source: Source, folds: int | None, seed: int) -> np.ndarray:
     return leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+@dataclass(frozen=True)
+class Run:
+    """What a training shares with its controls; attributes as the arguments of `unit`."""
+
+    seed: int
+    fold: int
+    folds: int | None
+    epochs: int | None
+    device: str
+
+
+class Trained(NamedTuple):
     """What one fold's classifier gives; for all C clips, those of its training too.
 
     Attributes:
@@ -432,69 +446,44 @@ class Recorded(nn.Module):
 
 
 @lru_cache(maxsize=2)
-def trained(
-    source: Source,
-    arm: Arm,
-    seed: int,
-    fold: int,
-    folds: int | None,
-    epochs: int | None,
-    device: str,
-    checkpoint: Path | None,
-) -> Trained:
+def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trained:
     """Train one fold of an arm; kept for the next unit, which may be a control of this one.
 
     Args:
         source: The data.
         arm: What to train.
-        seed: As for `unit`, like all others.
-        fold: Likewise.
-        folds: Likewise.
-        epochs: Likewise.
-        device: Likewise.
+        run: Seed, fold and the like.
         checkpoint: Where the training is written to after each epoch; None for nowhere.
     """
-    same = (seed, fold, folds, epochs, device)
     label, T = (torch.tensor(source.table[name].to_numpy()) for name in ("label", "T"))
-    test = torch.from_numpy(fold_of(source, folds, seed) == fold)
+    test = torch.from_numpy(fold_of(source, run.folds, run.seed) == run.fold)
     rows, protocol = torch.arange(len(label)), source.protocols[arm.protocol]
     method = arm.frames if arm.frames in RESAMPLED else ""
     clip = source.clips(crop=protocol.crop, method=method, length=arm.length, alpha=arm.alpha)
-    frames, chosen = None, clip
+    frames = None
     if arm.frames != "all" and not method:
         mined = {}
         if arm.frames in inputs.BY_MINING:
             first = checkpoint and checkpoint.with_name("s123")
-            s123 = trained(source, replace(arm, steps="s123", frames="all"), *same, first)
+            s123 = trained(source, replace(arm, steps="s123", frames="all"), run, first)
             mined = {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}
-        frames = inputs.choose(arm.frames, source, seed, **mined)
-
-        def chosen(i: int, generator: torch.Generator | None) -> Tensor:
-            return clip(i, generator)[frames[i]]
-
-    whole = ClipBatches(chosen, label, rows, source.test_size, source.after)
+        frames = inputs.choose(arm.frames, source, run.seed, **mined)
+    whole = ClipBatches(clip, label, rows, source.test_size, source.after, frames)
     unseen, seen = replace(whole, rows=rows[test]), rows[~test]
     seen = inputs.balanced(label, seen) if protocol.balance else seen
     loss = partial(akm_loss, count_weight=arm.count_weight, margin_weight=arm.margin_weight)
-    recipe = replace(protocol.recipe, loss=loss, epochs=epochs or protocol.recipe.epochs)
+    recipe = replace(protocol.recipe, loss=loss, epochs=run.epochs or protocol.recipe.epochs)
     if recipe.period is not None:  # a part of the training, however long
         period = recipe.period * recipe.epochs / protocol.recipe.epochs
         recipe = replace(recipe, period=period)
-    net, start = source.network(seed, **arm.options())
+    net, start = source.network(run.seed, **arm.options())
     model = Recorded(net, recipe.epochs, len(unseen.rows), len(source.classes))
-    history = train(
-        model,
-        replace(whole, rows=seen, size=protocol.size),
-        recipe,
-        seed=seed,
-        validate=lambda model: model.note(unseen, device),
-        device=device,
-        checkpoint=checkpoint,
-        progress=checkpoint is not None,
-    )
-    minings = [out.mining for out in outputs(model.eval(), whole, device)]
+    how = {"seed": run.seed, "device": run.device, "checkpoint": checkpoint}
+    how |= {"validate": lambda model: model.note(unseen, run.device), "progress": bool(checkpoint)}
+    history = train(model, replace(whole, rows=seen, size=protocol.size), recipe, **how)
+    minings = [out.mining for out in outputs(model.eval(), whole, run.device)]
     kept = [mask.cpu().numpy() for mining in minings for mask in mining.split(mining.kept)]
-    takes = np.array([len(mask) and int(mask.sum()) for mask in kept])
+    takes = np.array([mask.sum() for mask in kept])
     if frames is not None:
         kept = [np.isin(np.arange(t), some) for t, some in zip(T.tolist(), frames, strict=True)]
     scored = minings[0].score is not None

@@ -25,6 +25,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,8 +53,7 @@ LARGE_PX, SMALL_PX = 144, 128  # what training crops are cut from, and the plain
 COUNTER = "num_batches_tracked"  # of batch norm; of no use here, and old files lack it
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(NamedTuple):
     """How a data set is trained on by "ours" or "as_released".
 
     Attributes:
@@ -360,6 +360,7 @@ class ClipBatches:
         rows: int64 (n,), clips of an epoch; a clip that stands here twice is seen twice.
         size: Clips in a batch.
         after: Parts of the frame network that the clips have passed.
+        frames: int64 (n,) for each clip, which of its frames are shown; None for all.
     """
 
     clip: Callable[[int, torch.Generator | None], Tensor]
@@ -367,6 +368,7 @@ class ClipBatches:
     rows: Tensor
     size: int
     after: int = 0
+    frames: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -382,6 +384,9 @@ class ClipBatches:
     def _take(self, rows: Tensor, generator: torch.Generator | None) -> Iterator[tuple]:
         for some in rows.split(self.size):
             clips = [self.clip(row, generator) for row in some.tolist()]
+            if self.frames is not None:
+                pairs = zip(clips, some.tolist(), strict=True)
+                clips = [clip[self.frames[row]] for clip, row in pairs]
             lengths = torch.tensor([len(clip) for clip in clips])
             inputs = {"frames": torch.cat(clips), "lengths": lengths, "after": self.after}
             yield inputs, self.target[some]

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from micromacro.backbones import BasicBlock, make_stage
 from micromacro.errors import BadInput, check_choice
 
+WIDTHS = (64, 128, 256, 512)  # of the published stages
 BN_MODES = ("packed", "released", "frozen")
 STEPS = ("s123", "s12", "s13", "s23", "none")
 LEGACY = ("straight_through", "selection", "gru_init")  # the switches of `AkmNet`, after "legacy_"
@@ -44,7 +45,6 @@ class FrameNet(nn.Sequential):
     Args:
         widths: Channels of the stages; the stem has those of the first.
         blocks: Basic blocks in each stage.
-        channels: Channels of a frame.
         bn: Whose statistics batch norm uses in training. "packed": those of all frames of all clips
             in the batch. "released": those of each clip by itself, as in the released program,
             which passes one clip at a time. "frozen": the running averages, as in testing. The
@@ -54,25 +54,18 @@ class FrameNet(nn.Sequential):
         BadInput: No width, or an unknown mode.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int] = (64, 128, 256, 512),
-        *,
-        blocks: int = 2,
-        channels: int = 1,
-        bn: str = "packed",
-    ):
+    def __init__(self, widths: Sequence[int] = WIDTHS, *, blocks: int = 2, bn: str = "packed"):
         if not widths:
             raise BadInput("widths", "are empty", "give one or more stages")
         check_choice("bn", bn, BN_MODES)
-        conv = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False)
+        conv = nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False)
         pool = nn.MaxPool2d(3, stride=2, padding=1)
         stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), pool)
         parts = OrderedDict(stem=stem)
         for i, (n_in, n_out) in enumerate(pairwise((widths[0], *widths)), 1):
             parts[f"layer{i}"] = make_stage(BasicBlock, n_in, n_out, blocks, 1 if i == 1 else 2)
         super().__init__(parts)
-        self.widths, self.channels, self.bn, self.frozen = tuple(widths), channels, bn, 0
+        self.widths, self.bn, self.frozen = tuple(widths), bn, 0
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -107,7 +100,7 @@ class FrameNet(nn.Sequential):
 
     @torch.no_grad()
     def frozen_maps(self, frames: Tensor) -> Tensor:
-        """What the frozen parts make of frames (N, channels, H, W), always the same.
+        """What the frozen parts make of frames (N, 1, H, W), always the same.
 
         Computed once, they spare every epoch that part: ``forward(maps, after=frozen)``.
         """
@@ -117,7 +110,7 @@ class FrameNet(nn.Sequential):
         """Channels, rows and columns that come out of the first `parts` parts; None for all."""
         parts = len(self) if parts is None else parts
         if parts == 0:
-            return self.channels, *image_px
+            return 1, *image_px
         halved = 2 ** max(2, parts)  # the stem halves twice, the first stage not at all
         return self.widths[max(0, parts - 2)], *(-(-side // halved) for side in image_px)
 
@@ -127,7 +120,7 @@ class FrameNet(nn.Sequential):
         """Pass frames through.
 
         Args:
-            frames: float32 (N, channels, H, W), all frames of all clips, clip by clip. With `after`,
+            frames: float32 (N, 1, H, W), all frames of all clips, clip by clip. With `after`,
                 what the first parts made of them.
             lengths: Frames in each clip, for the statistics of "released"; None for one clip.
             after: Parts that have been passed already.
@@ -160,7 +153,7 @@ class StillNet(nn.Module):
         self.classifier = make_linear(frame_net.widths[-1], n_classes)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames float32 (N, channels, H, W) in [0, 1] to logits (N, n_classes)."""
+        """Frames float32 (N, 1, H, W) in [0, 1] to logits (N, n_classes)."""
         return self.classifier(self.frame_net(frames).mean((-2, -1)))
 
 
@@ -440,7 +433,6 @@ class AkmNet(nn.Module):
             (*va-all*; *va-random* and the like get other frames, see `inputs.choose`).
         widths: Channels of the frame network's stages.
         blocks: Basic blocks in each stage.
-        channels: Channels of a frame.
         image_px: Side of a frame, or (rows, columns): the classifier has weights for every place.
         gru_hidden: Width of the GRU, each direction.
         bn: "packed", "released" or "frozen"; see `FrameNet`.
@@ -457,9 +449,8 @@ class AkmNet(nn.Module):
         n_classes: int = 4,
         *,
         steps: str = "s123",
-        widths: Sequence[int] = (64, 128, 256, 512),
+        widths: Sequence[int] = WIDTHS,
         blocks: int = 2,
-        channels: int = 1,
         image_px: int | tuple[int, int] = 128,
         gru_hidden: int = 32,
         bn: str = "packed",
@@ -469,7 +460,7 @@ class AkmNet(nn.Module):
     ):
         super().__init__()
         self.image_px = (image_px, image_px) if isinstance(image_px, int) else tuple(image_px)
-        self.frame_net = FrameNet(widths, blocks=blocks, channels=channels, bn=bn)
+        self.frame_net = FrameNet(widths, blocks=blocks, bn=bn)
         _, rows, columns = self.frame_net.shape(self.image_px)
         if min(rows, columns) < 2:  # batch norm needs two values, were it one frame of one clip
             least = 2 ** (len(widths) + 1) + 1
@@ -495,9 +486,9 @@ class AkmNet(nn.Module):
         """Classify clips.
 
         Args:
-            frames: A batch float32 (B, T, channels, H, W) in [0, 1] of clips of one length; or B
-                clips (T, channels, H, W), T each its own; or the frames of all of them in one
-                tensor (N, channels, H, W), clip by clip.
+            frames: A batch float32 (B, T, 1, H, W) in [0, 1] of clips of one length; or B
+                clips (T, 1, H, W), T each its own; or the frames of all of them in one
+                tensor (N, 1, H, W), clip by clip.
             lengths: int (B,), frames of each clip, 1 or more; with the last form only.
             after: Parts of the frame network that the frames have passed already, so that frozen
                 ones need not be computed in every epoch; see `FrameNet.frozen_maps`.
@@ -508,7 +499,7 @@ class AkmNet(nn.Module):
         Raises:
             BadInput: No clip or frame, shapes or lengths that do not fit, NaN or infinite values.
         """
-        frames, lengths = _packed(frames, lengths)  # (N, channels, H, W)
+        frames, lengths = _packed(frames, lengths)  # (N, 1, H, W)
         expected = self.frame_net.shape(self.image_px, after)
         if frames.ndim != 4 or frames.shape[1:] != expected or not frames.is_floating_point():
             fault = f"are {frames.dtype} {tuple(frames.shape)}"

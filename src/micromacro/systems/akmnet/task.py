@@ -303,8 +303,8 @@ def benchmark(
     check_choice("task", task, TASKS)
     shown = record(seed, replace(TASKS[task], **dials), subjects=subjects, clips=clips)
     names = ("subject", "label", "onset", "apex", "offset")
-    table = pd.DataFrame({name: getattr(shown, name) for name in names})
-    table = table.assign(dataset="synthetic", clip=shown.names, T=shown.lengths)
+    table = pd.DataFrame({name: getattr(shown, name).numpy() for name in names})
+    table = table.assign(dataset="synthetic", clip=shown.names, T=shown.lengths.numpy())
     table["person"] = table["subject"].map("{:03d}".format)
     pixels = [clip[:, None].numpy() for clip in shown.split(shown.frames)]
 

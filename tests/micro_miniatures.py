@@ -107,15 +107,18 @@ def write_faces(folder, number, name, n, size=(44, 40)):
         picture.save(folder / name.format(number + k))
 
 
-def write_dataset(dataset, root):
-    """A data set of `clips_of`, cropped, each clip with two pictures before its onset."""
+def write_dataset(dataset, root, more=0):
+    """A data set of `clips_of`, cropped, each clip with two pictures before its onset.
+
+    With `more`, so many frames are added to each clip of SMIC.
+    """
     root.mkdir(parents=True, exist_ok=True)
     rows = []
     for subject, clip, emotion, T, apex in clips_of(dataset):
         first, onset = 100, 100 + BEFORE
         if dataset == "smic":
             folder = f"SMIC_all_cropped/HS/{subject}/micro/{emotion}/{clip}"
-            write_faces(root / folder, onset, "reg_image{:06d}.bmp", T)
+            write_faces(root / folder, onset, "reg_image{:06d}.bmp", T + more)
             continue
         missing, row, folder, name = {
             "casme": ("\\", casme_row, f"Cropped/sub{subject}/{clip}", "reg_{:03d}.bmp"),

@@ -361,7 +361,7 @@ def test_a_loss_that_is_not_finite_says_where():
         ({"optimiser": "lion"}, ("'lion'", "adamw, adam, sgd")),
         ({"optimiser": torch.optim.SGD}, ("adamw",)),
         ({"schedule": "warm"}, ("'warm'", "one_cycle")),
-        ({"epochs": 0}, ("epochs 0", "at least 1")),
+        ({"epochs": 0}, ("epochs 0", "above 0")),
         ({"accumulate": 0}, ("accumulate 0",)),
         ({"patience": 0}, ("patience 0",)),
         ({"lr": 0.0}, ("lr 0.0", "above 0")),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from micromacro.units import UnitResult
 
 
+Out = str | os.PathLike | None  # a notebook's parameter OUT
+
 # Where numbers come from --------------------------------------------------------------------------
 
 
@@ -131,7 +133,7 @@ _IDENTITY = [*_FIELDS[:3], *_FIELDS[6:12], "metric"]
 COLUMNS = [*_IDENTITY, "value", "n", *_FIELDS[12:]]
 
 
-def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]:
+def write_rows(rows: Iterable[Row], out: Out) -> list[Path]:
     """Hand rows over to the run: ``<out>/rows/<notebook>__<profile>__<device>.csv``.
 
     ``out`` is the notebook's parameter ``OUT``, the run's folder under ``make reproduce``. None (a
@@ -179,12 +181,7 @@ def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFra
 
 
 def write_predictions(
-    notebook: str,
-    arrays: Mapping[str, np.ndarray],
-    out: str | os.PathLike | None,
-    *,
-    profile: str,
-    device: str = "cpu",
+    notebook: str, arrays: Mapping, out: Out, *, profile: str, device: str = "cpu"
 ) -> Path | None:
     """Hand the core units' predictions over to the run, beside their rows.
 
@@ -209,6 +206,15 @@ def write_predictions(
     with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **small)
     return path
+
+
+def committed_predictions(notebook: str) -> dict[str, np.ndarray]:
+    """Predictions of the committed full run, floats as float32; empty where there are none."""
+    path = project_root() / "data" / "results" / f"{notebook}__full__cpu__predictions.npz"
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
 
 
 def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -> Path:
@@ -323,10 +329,9 @@ class Comparison:
 
         if not isinstance(rows, pd.DataFrame):
             rows = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
-        # "first": an arm that stands in core and sweep counts once.
-        keys = {"index": ["arm", "seed"], "columns": "metric", "values": "value"}
-        rows = rows.astype({"value": float})
-        self.table = rows.pivot_table(**keys, aggfunc="first", sort=False)
+        self.table = rows.astype({"value": float}).pivot_table(
+            "value", ["arm", "seed"], "metric", aggfunc="first", sort=False
+        )  # "first": an arm that stands in core and sweep counts once
         self.arms, self.source = list(self.table.index.unique("arm")), source
 
     @classmethod
@@ -369,10 +374,7 @@ class Comparison:
         return "—" if interval is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval)
 
     def differences(
-        self,
-        references: Mapping[str, str],
-        metrics: Mapping[str, str],
-        published: "pd.DataFrame | None" = None,
+        self, references: Mapping, metrics: Mapping, published: "pd.DataFrame | None" = None
     ) -> "pd.DataFrame":
         """The core table: what is printed of arms, and their mean ± spread and paired differences.
 
@@ -385,10 +387,10 @@ class Comparison:
 
         lines = {}
         for arm, reference in references.items():
-            line = lines[arm] = {"minus": reference}
+            lines[arm] = {"minus": reference}
             for label, metric in metrics.items():
-                line[label] = self.spread(arm, metric)
-                line[f"{label}, difference"] = self.difference(arm, reference, metric)
+                lines[arm][label] = self.spread(arm, metric)
+                lines[arm][f"{label}, difference"] = self.difference(arm, reference, metric)
         ours = pd.DataFrame(lines).T
         if published is None:
             return ours
@@ -397,9 +399,8 @@ class Comparison:
 
     def three_columns(
         self,
-        metrics: Mapping[str, str],
-        published: Mapping[str, float] | None = None,
-        *,
+        metrics: Mapping,
+        published: Mapping | None = None,
         released: str = "as released",
         ours: str = "ours",
     ) -> "pd.DataFrame":
@@ -413,18 +414,16 @@ class Comparison:
         """
         import pandas as pd
 
-        columns = {
-            "published": lambda metric: "—",
-            "as released": lambda metric: self.spread(released, metric),
-            "ours": lambda metric: self.spread(ours, metric),
-            "as released − ours": lambda metric: self.difference(released, ours, metric),
-            "n": lambda metric: len(self.values(ours, metric)),
-        }
-        cells = {name: [cell(m) for m in metrics.values()] for name, cell in columns.items()}
-        table = pd.DataFrame(cells, index=list(metrics))
-        for label, value in (published or {}).items():
-            table.loc[label, "published"] = f"{value:.3f}"
-        return table
+        lines = {}
+        for label, metric in metrics.items():
+            lines[label] = {
+                "published": "—" if label not in (published or {}) else f"{published[label]:.3f}",
+                "as released": self.spread(released, metric),
+                "ours": self.spread(ours, metric),
+                "as released − ours": self.difference(released, ours, metric),
+                "n": len(self.values(ours, metric)),
+            }
+        return pd.DataFrame(lines).T
 
     def term(self, text: str) -> "pd.Series":
         """A term of a contrast by seed, for `statistics.contrast_interval`.

@@ -16,10 +16,14 @@ light does not count as contrast, and float32 suffices, where a difference of sq
 
 import math
 
-import cv2
 import numpy as np
 import torch
 from torch.nn.functional import conv1d, pad
+
+try:
+    import cv2
+except ModuleNotFoundError:  # "torch" does the same without it
+    cv2 = None
 
 from micromacro.errors import BadInput
 
@@ -43,11 +47,11 @@ def local_contrast(
     whole image, to rounding and as long as c stays above 1e-6; under a gain that varies in space
     only where s > c. "mean_std" is unchanged by an offset, and by a gain where s is far above eps.
 
-    Backends: "auto" is "opencv" on the CPU and "torch" on CUDA. "torch" multiplies by banded
-    matrices, on any device, and is the one that can be differentiated (not where an image is flat:
-    the root has no slope at 0); it wants full float32 products, torch's default, not TF32. "triton"
-    needs CUDA; it becomes the default there once a measured row shows it 1.5 times as fast.
-    Each differs from :func:`local_contrast_reference` by up to 1e-5 on faces.
+    Backends: "auto" is "opencv" on the CPU, if it is installed, else "torch". "torch" multiplies by
+    banded matrices, on any device, and is the one that can be differentiated (not where an image is
+    flat: the root has no slope at 0); it wants full float32 products, torch's default, not TF32.
+    "triton" needs CUDA; it becomes the default there once a measured row shows it 1.5 times as
+    fast. Each differs from :func:`local_contrast_reference` by up to 1e-5 on faces.
 
     Args:
         images: float32 in [0, 1] or uint8, (..., H, W), H and W >= window; any strides.
@@ -193,7 +197,9 @@ def _backend(images: torch.Tensor, backend: str) -> str:
     if backend not in known:
         raise BadInput("backend", f"{backend!r} is not known", f"choose one of {', '.join(known)}")
     if backend == "auto":
-        backend = "torch" if images.is_cuda else "opencv"
+        backend = "torch" if images.is_cuda or cv2 is None else "opencv"
+    if backend == "opencv" and cv2 is None:
+        raise BadInput("backend", "OpenCV is not installed", "choose torch or auto")
     if backend == "opencv" and images.device.type != "cpu":
         raise BadInput("backend", f"OpenCV cannot read {images.device}", "choose torch or auto")
     if backend != "torch" and images.requires_grad and torch.is_grad_enabled():

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.studies import motion_pairs
 from micromacro.studies import phase_versus_flow as trial
 from micromacro.synthetic import Face, Identity
 
@@ -52,7 +51,7 @@ def test_noise_is_in_both_frames_and_different(frames):
 
 def test_the_shadow_moves_two_pixels_on_a_face_of_48():
     for size in (48, 112):
-        play = motion_pairs._play(1003, ["shadow"], (0.1,), ("1",))
+        play = trial._play(1003, ["shadow"], (0.1,), ("1",))
         face = Face(Identity.draw(1003, split="test"), size=size, colour=False)
         before, after = face.shadow_map(play)[:, 0].double()
         angle = float(play.shadow[0, 1])

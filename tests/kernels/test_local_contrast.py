@@ -294,3 +294,12 @@ def test_autocast_does_not_round_it():
     plain = local_contrast(image, backend="torch")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(local_contrast(image, backend="torch"), plain)
+
+
+def test_without_opencv(monkeypatch):
+    images = noise(2, 20, 24)
+    expected = local_contrast(images, backend="torch")
+    monkeypatch.setattr(module, "cv2", None)
+    assert torch.equal(local_contrast(images), expected)
+    with pytest.raises(BadInput, match="OpenCV is not installed; choose torch"):
+        local_contrast(images, backend="opencv")

@@ -395,19 +395,19 @@ def test_gpu_and_cpu_agree():
 
 
 def test_a_face_detector_takes_them_for_faces():
-    from facenet_pytorch import MTCNN
+    from micromacro.faces.detect import MtcnnDetector
 
-    detector = MTCNN(keep_all=True, device="cpu")
+    detector = MtcnnDetector()
     found, error_px = [], []
     for subject in range(6):
         face = Face(Identity.draw(subject, split="mtcnn"), size=160)
         for expression in EXPRESSIONS:
             play = pose(expression)
             image = (face.render(play)[0] * 255).round().byte().permute(1, 2, 0).numpy()
-            _, score, points = detector.detect(image, landmarks=True)
-            found.append(score[0] is not None and len(score) == 1 and score[0] >= 0.9)
+            seen = detector(image)
+            found.append(len(seen) == 1 and seen.scores[0] >= 0.9)
             if found[-1]:
                 truth = face.landmarks(play)[0, list(FIVE_POINTS)].numpy()
-                error_px.append(np.linalg.norm(points[0].astype(float) - truth, axis=1).mean())
+                error_px.append(np.linalg.norm(seen.landmarks[0] - truth, axis=1).mean())
     assert np.mean(found) >= 0.95
     assert np.mean(error_px) < 4  # 2.5 % of the picture

@@ -469,7 +469,7 @@ def test_bad_arguments_are_refused_at_the_call(tmp_path):
         ([np.zeros(8, np.uint8)], {}, ["image 0"]),
         ([*numbered(2), np.zeros((8, 9, 3), np.uint8)], {}, ["image 2", "(8, 9, 3)"]),
         ([*numbered(1), np.zeros((32, 48), np.uint8)], {}, ["image 1"]),
-        (numbered(3), {"t_s": [0, 1]}, ["more images", "2 times"]),
+        (numbered(3), {"t_s": [0, 1]}, ["3 images or more", "2 times"]),
         (numbered(3), {"t_s": [0, 1, 2, 3]}, ["3 images", "4 times"]),
         (numbered(3), {"t_s": [0, 1, 1]}, ["t_s", "image 2"]),
         (numbered(3), {"t_s": [0, float("nan"), 1]}, ["t_s", "finite"]),

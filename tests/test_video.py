@@ -1,4 +1,4 @@
-"""Decoding and writing: oracles are numpy, Pillow, and bytes patched by the ISO base media format."""
+"""Decoding and writing; oracles are numpy, Pillow, and bytes patched as ISO 14496-12 has them."""
 
 import struct
 import tracemalloc

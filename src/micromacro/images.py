@@ -23,7 +23,7 @@ def image_files(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order of the numbers in their names.
 
     Raises:
-        BadInput: The folder holds no image.
+        BadInput: The folder holds no image of a known kind.
     """
     shown = (file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     files = [file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES]

@@ -33,12 +33,14 @@ class VideoInfo:
     """What a video file (or image folder) declares about itself.
 
     Attributes:
-        path: The source as given.
-        width: Pixels, after rotation.
-        height: Pixels, after rotation.
+        path: The source as the user named it.
+        width: Width in pixels, after rotation.
+        height: Height in pixels, after rotation.
         fps: Average frame rate; nan if unknown, and for a folder.
-        n_frames: As the container declares it: may be wrong (edit lists), None if it does not say.
-        duration_s: As declared; None if unknown, and for a folder.
+        n_frames: Number of frames as the container declares it, which may be wrong (edit lists);
+            None if it does not say.
+        duration_s: Duration in seconds as the container declares it; None if unknown, and for a
+            folder.
         rotation: Degrees counter-clockwise that reading applies: 0, 90, 180 or 270.
         has_audio: Whether there is a sound stream.
     """
@@ -59,7 +61,7 @@ class Frame:
 
     Attributes:
         index: 0-based position among the shown frames.
-        t_s: Seconds since the first shown frame.
+        t_s: Time in seconds since the first shown frame.
         image: uint8 (H, W, 3) RGB or (H, W) luma, 0-255 full range, C-contiguous, owned.
     """
 
@@ -108,7 +110,7 @@ def read_frames(
     same to one level), transparency is laid on black.
 
     Args:
-        source: Video file, or folder of images of one size.
+        source: A video file, or a folder of images of one size.
         pixels: "rgb" gives uint8 (H, W, 3); "luma" gives uint8 (H, W): the Y plane expanded to
             0-255 (so by the file's own matrix, BT.601 or BT.709), and 0.299 R + 0.587 G +
             0.114 B (BT.601, as `write_video` uses) where there is no Y plane, as in images.
@@ -149,7 +151,8 @@ def write_video(
         path: Target, ending in .mp4; replaced only once the new file is complete.
         images: uint8 (H, W, 3) RGB or (H, W) grey, 0-255, all of one shape; a generator will do.
         fps: Frames per second where `t_s` is not given.
-        t_s: Seconds of each image, strictly increasing; kept to 1/90000 s, counted from the first.
+        t_s: Time of each image in seconds, strictly increasing; it is kept to 1/90000 s and counted
+            from the first.
         crf: x264 quality, 0 (nearly lossless) to 51; 18 is visually transparent.
 
     Raises:
@@ -187,7 +190,7 @@ def open_stream(path: Path, kind: Literal["video", "audio"]) -> Iterator[tuple]:
     becomes a BadInput; FFmpeg's own log stays silent (PyAV's default).
     """
     try:
-        # "file:" keeps names such as "a:b.mp4" or "img%03d.mp4" from being taken for something else.
+        # "file:" keeps names such as "a:b.mp4" or "img%03d.mp4" from meaning something else.
         with av.open(f"file:{path}") as container:
             stream = next((s for s in getattr(container.streams, kind) if _usable(s)), None)
             if stream is None:

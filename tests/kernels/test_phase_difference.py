@@ -1,4 +1,4 @@
-"""Phase differences: against a Fourier transform, closed forms, Pillow, NumPy; and what is refused."""
+"""Phase differences: against a Fourier transform, closed forms, Pillow, NumPy."""
 
 import importlib
 import math

@@ -43,7 +43,7 @@ def at(name: str) -> int:
 
 
 def least_area(material: torch.Tensor, size: int) -> float:
-    """Smallest area of skin that a pixel shows, relative to its own; below 0 the skin folds over."""
+    """Least area of skin that a pixel shows, relative to its own; below 0 the skin folds over."""
     (dxx, dxy), (dyx, dyy) = (torch.gradient(m, spacing=2 / size, dim=(1, 0)) for m in material)
     return float((dxx * dyy - dxy * dyx).min())
 

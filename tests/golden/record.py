@@ -1,7 +1,9 @@
 """Record the golden arrays: `python tests/golden/record.py [PART OF A CASE'S NAME ...]`.
 
 Without an argument all cases are recorded, else those whose names contain one of the arguments; the
-others stay. Record on a clean checkout of a commit that is trusted, never to make a test pass.
+others stay. Record on a clean checkout of a commit that is trusted, never to make a test pass. On
+another kind of machine check out the commit that brought this folder, record there, and carry
+`golden.npz` over to what is to be tested.
 """
 
 import hashlib
@@ -26,15 +28,37 @@ Golden = dict[str, dict[str, np.ndarray]]
 
 def identity() -> dict[str, str]:
     """What decides the bits of trained numbers: processor, instruction set, libraries."""
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": models[0] if models else platform.processor(),
+        "cpu": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         **{name: version(name) for name in LIBRARIES},
         **{name: os.environ.get(name, "") for name in SWITCHES},
     }
+
+
+def _processor() -> str:
+    """The first processor's name, family and model: some names stand for several generations."""
+    cpus = Path("/proc/cpuinfo")
+    if not cpus.exists():
+        return platform.processor()
+    lines = cpus.read_text().split("\n\n")[0].splitlines()
+    fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    names = ("model name", "cpu family", "model")
+    return ", ".join(fields[name] for name in names if name in fields)
+
+
+def _commit() -> str:
+    """The last commit of the package's source."""
+
+    def git(*words: str) -> str:
+        where = FILE.parents[2]
+        said = subprocess.run(
+            ["git", *words], cwd=where, check=True, capture_output=True, text=True
+        )
+        return said.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src")
+    return git("log", "-1", "--format=%h", "--", "src") + ("-dirty" if changed else "")
 
 
 def write(golden: Mapping[str, Mapping[str, np.ndarray]], about: Mapping[str, str]) -> None:
@@ -69,9 +93,7 @@ def main(parts: list[str]) -> None:
     """Record the cases that are asked for."""
     from cases import CASES
 
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, cwd=FILE.parent, check=True, capture_output=True, text=True)
-    about = identity() | {"commit": commit.stdout.strip()}
+    about = identity() | {"commit": _commit()}
     chosen = [case for case in CASES if not parts or any(part in case for part in parts)]
     golden: Golden = {}
     if parts:

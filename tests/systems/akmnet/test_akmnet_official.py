@@ -78,7 +78,7 @@ def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm)
     results = units.run(experiment.unit, grid[f"{protocol}: {arm}"], progress=False)
     assert all(result.metrics["start"] == "random" for result in results)
     assert not any((tmp_path / "runs/official/checkpoints").iterdir())
-    table = scores.pooled([r.predictions() for r in results[::-1]], results[0].metrics["people"])
+    table = scores.of_units(results[::-1])
 
     sources = micro.COMPOSITE if dataset == "megc2019" else (dataset,)
     expected = {(s, who, name): rest for s in sources for who, name, *rest in clips_of(s)}
@@ -98,15 +98,14 @@ def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm)
         assert (clip["apex_kept"] == -1) == (clip["apex"] == -1)
         person = f"{key[0]}/{key[1]}" if dataset == "megc2019" else key[1]
         assert clip["person"] == person == results[clip["fold"]].metrics["people"][clip["fold"]]
-    found = scores.intervals(table, draws=50).set_index(["dataset", "metric"])
-    whole = "" if dataset == "megc2019" else dataset
+    found = scores.intervals(table, dataset, draws=50).set_index(["dataset", "metric"])
     accuracy = (table["prediction"] == table["truth"]).mean()
-    assert found.loc[(whole, "accuracy"), ["value", "n", "subjects"]].tolist() == [
+    assert found.loc[(dataset, "accuracy"), ["value", "n", "subjects"]].tolist() == [
         *(accuracy, len(expected), 3 * len(sources))
     ]
-    assert {name for name, _ in found.index} == {whole, *sources}
-    assert ((whole, "apex_excess") in found.index) == (arm != "s12" and dataset != "smic")
-    assert ((whole, "distance") in found.index) == (dataset != "smic")
+    assert {name for name, _ in found.index} == {dataset, *sources}
+    assert ((dataset, "apex_excess") in found.index) == (arm != "s12" and dataset != "smic")
+    assert ((dataset, "distance") in found.index) == (dataset != "smic")
     confusion = scores.confusion(table, classes).to_numpy()
     assert confusion.sum() == len(expected)
     assert np.trace(confusion) == round(accuracy * len(expected))

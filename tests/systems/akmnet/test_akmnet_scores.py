@@ -122,7 +122,7 @@ def official():
 
 
 def test_official_scores_by_hand(official):
-    table = scores.intervals(official, draws=200).set_index("metric")
+    table = scores.intervals(official, "casme", draws=200).set_index("metric")
     value, n = table["value"], table["n"]
     truth, predicted = [1, 2, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0]
     assert official["truth"].tolist() == truth  # by person
@@ -164,13 +164,14 @@ def test_the_composite_is_scored_by_data_set_too():
         n = len(truth)
         columns = {"truth": truth, "epochs": np.array(predicted)[:, None], "fold": [fold] * n}
         folds.append(rows_of("12"[:n], name, dataset=[name.split("/")[0]] * n, **columns))
-    table = scores.intervals(scores.pooled(folds, names), draws=20).set_index(["dataset", "metric"])
-    assert table.loc[("", "accuracy"), "value"] == pytest.approx(4 / 7)
+    table = scores.intervals(scores.pooled(folds, names), "megc2019", draws=20)
+    table = table.set_index(["dataset", "metric"])
+    assert table.loc[("megc2019", "accuracy"), "value"] == pytest.approx(4 / 7)
     assert table.loc[("samm", "accuracy"), ["value", "n", "subjects"]].tolist() == [2 / 3, 3, 2]
     assert table.loc[("casme2", "uar"), "value"] == pytest.approx(0.5)
     assert np.isnan(table.loc[("smic", "accuracy"), "low"])  # of one person no interval
     pooled = metrics.uf1([0, 0, 1, 1, 0, 2, 1], [0, 1, 1, 1, 2, 2, 0])
-    assert table.loc[("", "uf1"), "value"] == pytest.approx(pooled)
+    assert table.loc[("megc2019", "uf1"), "value"] == pytest.approx(pooled)
 
 
 def test_what_is_not_known_is_not_scored(official):

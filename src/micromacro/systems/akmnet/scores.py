@@ -6,6 +6,7 @@ The benchmark and the official data sets are scored alike.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ import pandas as pd
 from micromacro.errors import BadInput
 from micromacro.metrics import accuracy, pcc, uar, uf1
 from micromacro.statistics import cluster_bootstrap
+
+if TYPE_CHECKING:
+    from micromacro.units import UnitResult
 
 SELECTIONS = {"prediction": "", "best_fold": "_best_fold", "best_subject": "_best_subject"}
 
@@ -86,29 +90,52 @@ def pooled_scores(table: Table) -> dict[str, float]:
     return scores
 
 
-def intervals(table: Table, *, draws: int = 2000) -> pd.DataFrame:
+def of_units(units: Sequence["UnitResult"]) -> dict[str, np.ndarray]:
+    """The pooled table of the units of one arm and seed: all its folds."""
+    people = units[0].metrics["people"]
+    return pooled([unit.predictions() for unit in units], people)
+
+
+def rows(units: Sequence["UnitResult"]) -> list[dict]:
+    """The scores of one arm and seed as fields of rows, for `results.unit_rows`."""
+    dataset = units[0].params["data"].get("dataset", "synthetic")
+    split = "people left out" if units[0].params["folds"] else "one person left out"
+    return [
+        {"dataset": name, "split": split, "metric": metric, "value": value, "n": len(part["clip"])}
+        for name, part in parts(of_units(units), dataset)
+        for metric, value in pooled_scores(part).items()
+    ]
+
+
+def parts(table: Table, dataset: str) -> list[tuple[str, Table]]:
+    """A pooled table by its data set's name, and of a composite each data set's part of it."""
+    names = table["dataset"]
+    each = np.unique(names) if len({*names}) > 1 else ()
+    return [(dataset, table)] + [
+        (name, {column: values[names == name] for column, values in table.items()}) for name in each
+    ]
+
+
+def intervals(table: Table, dataset: str, *, draws: int = 2000) -> pd.DataFrame:
     """The scores of a pooled table, and of each data set in it, with 95 % intervals over people.
 
     Args:
         table: Of `pooled`.
-        draws: Of the bootstrap.
+        dataset: Its name.
+        draws: Number of draws of the bootstrap.
 
     Returns:
-        dataset ("" for all of several), metric, value, low, high (nan for fewer than two people),
-        n (clips), subjects.
+        dataset, metric, value, low, high (nan for fewer than two people), n (clips), subjects.
     """
-    datasets, rows = table["dataset"], []
-    for dataset in ("", *np.unique(datasets)) if len({*datasets}) > 1 else datasets[:1]:
-        whole = (datasets == dataset) | (dataset == "")
-        part = {name: values[whole] for name, values in table.items()}
+    lines = []
+    for name, part in parts(table, dataset):
         for metric, values, people, score in _statistics(part):
-            row = {"dataset": dataset, "metric": metric, "value": score(values)}
-            row |= {"low": np.nan, "high": np.nan, "n": len(values), "subjects": len({*people})}
-            if row["subjects"] > 1:
-                interval = cluster_bootstrap(values, people, statistic=score, n=draws)
-                row |= {"value": interval.effect, "low": interval.low, "high": interval.high}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            ends = (score(values), np.nan, np.nan)
+            if len({*people}) > 1:
+                ends = cluster_bootstrap(values, people, statistic=score, n=draws)[:3]
+            lines.append((name, metric, *ends, len(values), len({*people})))
+    columns = ["dataset", "metric", "value", "low", "high", "n", "subjects"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def confusion(table: Table, classes: Sequence[str]) -> pd.DataFrame:

@@ -10,11 +10,12 @@ from micro_miniatures import BEFORE, SUBJECTS, clips_of, write_dataset
 from PIL import Image
 from torchvision.models import resnet18
 
-from micromacro import training, units
+from micromacro import cli, training, units
 from micromacro.datasets import micro
 from micromacro.datasets.frames import load_frames
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
+from micromacro.results import read_rows
 from micromacro.systems.akmnet import FrameNet, StillNet, experiment, inputs, scores
 from micromacro.systems.akmnet.experiment import OFFICIAL, PROTOCOLS, TRIAL, Arm, Run
 from micromacro.training import learning_rate
@@ -166,6 +167,23 @@ def test_checkpoints_are_for_one_training_only(where, tmp_path):
     (root / "Cropped/sub02").rename(root / "Cropped/sub11/away")
     names.append(inputs.official(**data, strict=False).checkpoint.name)
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.slow
+def test_notebook_08_runs_the_official_path_from_start_to_end(roots, tmp_path, monkeypatch):
+    for name in ("notebooks", "data"):
+        (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": True}
+    words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
+    assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "08", *words]) == 0
+    (file,) = tmp_path.glob("runs/*/rows/08_akmnet__trial__cpu.csv")
+    rows = read_rows(file)
+    assert set(rows["arm"]) == {f"{p}: {arm}" for p in PROTOCOLS for arm in ("s123", "all")}
+    assert set(rows["dataset"]) == {"casme2"}
+    accuracy = rows[rows["metric"] == "accuracy"]
+    assert accuracy["n"].tolist() == [12] * 4
+    assert accuracy["value"].between(0, 1).all()
 
 
 # ---- folds and arms ------------------------------------------------------------------------------

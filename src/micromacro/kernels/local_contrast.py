@@ -58,12 +58,12 @@ def local_contrast(
 
     Args:
         images: float32 in [0, 1] or uint8, (..., H, W), H and W >= window; any strides.
-        method: "jarrett" or "mean_std".
-        sigma: Of the Gaussian, pixels.
-        window: Side of the window, pixels; odd, >= 3.
+        method: Which of the two formulas above: "jarrett" or "mean_std".
+        sigma: Standard deviation of the Gaussian window in pixels, above 0.
+        window: Side of the window in pixels, odd and at least 3.
         eps: "mean_std" only: added to s, in units where white is 1. The default, five grey levels,
             keeps the noise of smooth skin small.
-        backend: "auto", "opencv", "torch" or "triton".
+        backend: What computes it: "auto", "opencv", "torch" or "triton"; see above.
         check: Look at every value first (float32 only; on CUDA this waits for the device).
 
     Returns:
@@ -104,16 +104,16 @@ def local_contrast_reference(
 
     Args:
         images: float32, float64 in [0, 1] or uint8, (..., H, W).
-        method: As for :func:`local_contrast`, like the others.
-        sigma: Pixels.
-        window: Pixels.
-        eps: White is 1.
+        method: Which formula: "jarrett" or "mean_std".
+        sigma: Standard deviation of the Gaussian window in pixels, above 0.
+        window: Side of the window in pixels, odd and at least 3.
+        eps: "mean_std" only: what is added to s, in units where white is 1.
 
     Returns:
         float64, same shape.
 
     Raises:
-        BadInput: As :func:`local_contrast`, values apart.
+        BadInput: As :func:`local_contrast`, which also looks at the values; this does not.
     """
     _check_options(images, method, sigma, window, eps, also=torch.float64)
     return _by_matrices(_to_unit(images, torch.float64), method, sigma, window, eps)

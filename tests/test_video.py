@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from refusals import refused
 
+from micromacro.errors import BadInput
 from micromacro.video import VideoInfo, probe, read_frames, write_video
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
@@ -467,3 +468,16 @@ def test_targets_that_cannot_be_written(tmp_path):
     for target in ("missing/a.mp4", "file/a.mp4", "folder.mp4", "a.avi", "a"):
         refused(lambda target=target: write_video(tmp_path / target, numbered(2)), target)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.mp4"]
+
+
+def test_without_pyav_pictures_are_read_and_films_are_refused_in_one_line(tmp_path, monkeypatch):
+    write_video(tmp_path / "film.mp4", [np.zeros((16, 16, 3), np.uint8)] * 2)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("L", (8, 6), 9).save(folder / "1.png")
+    monkeypatch.setattr("micromacro.video.av", None)
+    assert len(list(read_frames(folder))) == 1
+    with pytest.raises(BadInput, match=r"film\.mp4: needs PyAV; pip install"):
+        probe(tmp_path / "film.mp4")
+    with pytest.raises(BadInput, match=r"new\.mp4: needs PyAV; pip install"):
+        write_video(tmp_path / "new.mp4", [np.zeros((16, 16, 3), np.uint8)])

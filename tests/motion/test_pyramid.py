@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyrtools.pyramids import SteerablePyramidFreq
 
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
@@ -50,6 +49,7 @@ class CentredGrid(types.SimpleNamespace):
 
 
 def oracle(image, levels, K):
+    SteerablePyramidFreq = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
     odd = any(n % 2 for n in image.shape)
     caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
     with caught:
@@ -59,6 +59,7 @@ def oracle(image, levels, K):
 @pytest.mark.parametrize("K", [2, 3, 4, 6])  # it has no complex pyramid of K = 1
 @pytest.mark.parametrize(("H", "W"), SIZES)
 def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
+    pytest.importorskip("pyrtools.pyramids")
     if H % 2 or W % 2:  # even sizes need no mending
         module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
         monkeypatch.setattr(module, "np", CentredGrid())

@@ -145,7 +145,8 @@ def test_slopes_are_negative_and_below_a_wave_s_own():
     assert -0.785 < level_2 < -0.15
 
 
-def test_a_shifted_texture_is_estimate_by_every_method():
+@pytest.mark.contrib
+def test_every_method_estimates_a_shifted_texture():
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
 
     def texture(dx: float, dy: float) -> torch.Tensor:

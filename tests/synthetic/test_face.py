@@ -327,19 +327,19 @@ def test_gpu_and_cpu_agree():
 
 
 def test_a_face_detector_takes_them_for_faces():
-    from facenet_pytorch import MTCNN
+    from micromacro.faces.detect import MtcnnDetector
 
-    detector = MTCNN(keep_all=True, device="cpu")
-    seen, error_px = [], []
+    detector = MtcnnDetector()
+    detected, error_px = [], []
     for subject in range(6):
         face = Face(Identity.draw(subject, split="mtcnn"), size=160)
         for expression in EXPRESSIONS:
             play = pose(expression)
             image = (face.render(play)[0] * 255).round().byte().permute(1, 2, 0).numpy()
-            _, score, points = detector.detect(image, landmarks=True)
-            seen.append(score[0] is not None and len(score) == 1 and score[0] >= 0.9)
-            if seen[-1]:
+            faces = detector(image)
+            detected.append(len(faces) == 1 and faces.scores[0] >= 0.9)
+            if detected[-1]:
                 truth = face.landmarks(play)[0, list(FIVE_POINTS)].numpy()
-                error_px.append(np.linalg.norm(points[0].astype(float) - truth, axis=1).mean())
-    assert np.mean(seen) >= 0.95
+                error_px.append(np.linalg.norm(faces.landmarks[0] - truth, axis=1).mean())
+    assert np.mean(detected) >= 0.95
     assert np.mean(error_px) < 4  # 2.5 % of the picture

@@ -1,7 +1,10 @@
 """The doors of the kernels: what a tensor must be, asked in one line and refused in one."""
 
+import importlib.util
 import math
+import os
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -54,3 +57,23 @@ def check_values(name: str, x: torch.Tensor, low: float = -math.inf, high: float
     if least < low or most > high:
         fault = f"values from {least:.4g} to {most:.4g}, not [0, 1]"
         raise BadInput(name, fault, "divide 8-bit values by 255, give uint8, or rescale")
+
+
+@lru_cache  # a search of the disk takes as long as a small kernel
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def triton_serves(device: torch.device) -> bool:
+    """Whether compiled Triton kernels run on a device, so that ``"auto"`` may choose them.
+
+    Args:
+        device: Device of the tensors.
+
+    Returns:
+        True on a CUDA device with tf32 (Ampere or newer), where Triton is installed and not
+        interpreted.
+    """
+    if device.type != "cuda" or os.environ.get("TRITON_INTERPRET", "0") != "0":
+        return False
+    return _triton_installed() and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -106,6 +106,9 @@ def _opencv_method(method: str, options: dict) -> Callable[[np.ndarray, np.ndarr
 
 
 def _dual_tvl1(s: TVL1, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    if not hasattr(cv2, "optflow"):
+        remedy = 'use method="tvl1", or install opencv-contrib-python-headless'
+        raise BadInput('method "dual_tvl1"', "this OpenCV has no contrib modules", remedy)
     # A new object each time: after a small image it would keep the smaller number of scales.
     # In the order of their declaration: tau, lambda, theta, scales, warps, epsilon, inner and outer
     # iterations, step of the scales, gamma (0: no illumination term), side of the median.

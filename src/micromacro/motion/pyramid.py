@@ -142,11 +142,13 @@ def synthesise(pyramid: Pyramid) -> torch.Tensor:
 def _spectrum(image: torch.Tensor) -> torch.Tensor:
     """Amplitudes of the waves, complex128; an inverse of any size keeps them as they are."""
     double = torch.complex128 if image.is_complex() else torch.float64  # FFTs in float32 cost 1e-6
+    if image.numel() == 0:  # torch 2.11 refuses to transform an empty batch
+        return image.to(torch.complex128)
     return torch.fft.fft2(image.to(double), norm="forward")
 
 
 def _space(spectrum: torch.Tensor) -> torch.Tensor:
-    return torch.fft.ifft2(spectrum, norm="forward")
+    return torch.fft.ifft2(spectrum, norm="forward") if spectrum.numel() else spectrum
 
 
 def _halved(size: tuple[int, int], halvings: int) -> tuple[int, int]:

@@ -1,11 +1,12 @@
-"""The command ``micromacro``. Everything heavy is imported by the subcommand that needs it.
+"""The command ``micromacro``.
 
-A subcommand is a function in :data:`COMMANDS`: its signature is its arguments, its docstring its
-help. It returns whether all went well.
+A subcommand is a function of the package: its signature is its options, its docstring their help, so
+that neither is written twice. It is imported, with all that it needs, when it is asked for.
 """
 
 import argparse
 import ast
+import importlib
 import inspect
 import os
 import re
@@ -15,201 +16,97 @@ import threading
 import time
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from micromacro import __version__
 from micromacro.errors import BadInput
 
-
-def reproduce(
-    *,
-    profile: str = "smoke",
-    notebooks: str | None = None,
-    workers: int = 2,
-    param: list = (),
-    limit_s: float | None = None,
-    write_results: bool = False,
-) -> bool:
-    r"""Run the notebooks headlessly.
-
-    Args:
-        profile: smoke, full or paper
-        notebooks: numbers or names, such as "00 04"; all if left out
-        workers: processes that compute at once
-        param: a further parameter, NAME=VALUE; VALUE is a Python literal, or else text; may be
-            repeated
-        limit_s: seconds that one notebook may take; by the profile if left out
-        write_results: copy the rows to data/results and judge the claims; profile full only
-
-    Examples:
-      micromacro reproduce                                   all notebooks, profile smoke
-      micromacro reproduce --notebooks "00 01" --workers 1
-      micromacro reproduce --profile paper --notebooks 08 \
-          --param DATASET=casme2 --param DATA_ROOT=/data/casme2
-    """
-    from micromacro import batch
-
-    params = dict(map(_parameter, param))
-    return batch.reproduce(
-        profile, notebooks, workers, params, limit_s=limit_s, write_results=write_results
-    )
-
-
-def bake(*, notebooks: str | None = None, workers: int = 2) -> bool:
-    """Execute the committed notebooks in place.
-
-    Args:
-        notebooks: numbers or names, such as "00 04"; all if left out
-        workers: notebooks at once
-
-    Examples:
-      micromacro bake
-      micromacro bake --notebooks 01
-    """
-    from micromacro import batch
-
-    return batch.bake(notebooks, workers)
-
-
-def faces(
-    video: str,
-    out: str,
-    *,
-    mode: str = "stabilised",
-    size: int = 224,
-    backend: str = "mtcnn",
-    weights: str | None = None,
-    sha256: str | None = None,
-    select: str = "auto",
-    fps: float | None = None,
-) -> bool:
-    """Turn a video into a track of one face.
-
-    Args:
-        video: a video file or a folder of images
-        out: a folder, or a name in .npz
-        mode: stabilised, aligned, first_frame or per_frame
-        size: side of the crop in pixels
-        backend: mtcnn or yunet
-        weights: file of the detector's weights, where it needs one
-        sha256: expected checksum of that file
-        select: which face, if there are several
-        fps: frames per second of a folder of images
-
-    Examples:
-      micromacro faces interview.mp4 faces/
-      micromacro faces frames/ smile.npz --fps 200 --mode aligned --size 112
-    """
-    options = dict(locals())  # they are export_faces's own; a test compares the defaults
-    import cv2
-    import torch
-
-    from micromacro.faces.export import export_faces
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    print(export_faces(options.pop("video"), **options, progress=sys.stderr.isatty()))
-    return True
-
-
-def data_check(name: str, path: str) -> bool:
-    """Say what of an official data set is there, missing or wrong.
-
-    Args:
-        name: omg, affwild, affwild2, casme, casme2, smic or samm
-        path: its root folder, see data/README.md
-
-    Examples:
-      micromacro data check omg /data/omg
-      micromacro data check affwild2 /data/affwild2 || echo "not complete"
-    exit status: 0 all there and sound, 1 something missing, wrong or unlisted, 2 bad input
-    """
-    from micromacro.data_check import show
-
-    return show(name, path)
-
-
-def report() -> bool:
-    """Write the committed notebooks as a static site.
-
-    Example:
-      micromacro report        then open runs/site/index.html
-    """
-    from micromacro.report import site
-
-    print(site())
-    return True
-
-
-COMMANDS = {  # by the words that call them
-    "reproduce": reproduce,
-    "bake": bake,
-    "faces": faces,
-    "data check": data_check,
-    "report": report,
+COMMANDS = {  # the words that call it: (what it does, where its function is)
+    "reproduce": ("run the notebooks headlessly", "micromacro.batch:reproduce"),
+    "faces": ("turn a video into a track of one face", "micromacro.faces.export:export_faces"),
+    "data check": ("say what of a data set is there or wrong", "micromacro.data_check:show"),
+    "report": ("write the notebooks as a static site", "micromacro.report:site"),
+    "bake": ("execute the committed notebooks in place", "micromacro.batch:bake"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
-    options = vars(_parser().parse_args(argv))
     if argv is None:  # a process of its own, not a call
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up on the way out
         if "MAKELEVEL" in os.environ:  # started by make, which may be killed
             threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything heavy is imported
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    for variable in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(variable, "1")  # before anything heavy is imported
     try:
-        return 0 if options.pop("command")(**options) else 1
+        function, options = _parsed(sys.argv[1:] if argv is None else list(argv))
+        outcome = function(**options)
     except BadInput as error:
         print(f"micromacro: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("micromacro: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    if not isinstance(outcome, bool):
+        print(outcome)
+    return 0 if outcome else 1
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Keeps the lines of its epilog, and says what is wrong in one line."""
+
+    def __init__(self, prog: str, description: str, epilog: str):
+        style = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, None, f"{description}.", epilog, formatter_class=style)
 
     def error(self, message: str) -> typing.NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="micromacro",
-        description="Micro & Macro: five papers on motion and emotion in faces.",
-        epilog="exit status: 0 done, 1 something failed, 2 bad input",
-    )
-    parser.add_argument("--version", action="version", version=f"micromacro {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    data = commands.add_parser("data", help="Look after official data sets.")
-    groups = {"": commands, "data": data.add_subparsers(metavar="ACTION", required=True)}
-    for words, command in COMMANDS.items():
-        group, _, name = words.rpartition(" ")
-        _add_command(groups[group], name, command)
-    return parser
-
-
-def _add_command(commands, name: str, command: Callable[..., bool]) -> None:
-    text = inspect.cleandoc(command.__doc__)
-    about, *_, examples = text.split("\n\n")
+def _parsed(words: list[str]) -> tuple[Callable, dict]:
+    """The function that a command line asks for, and its arguments."""
+    name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
+    if name is None:
+        about = "Micro & Macro: five papers on motion and emotion in faces"
+        lines = [f"  {words:12}{about}" for words, (about, _) in COMMANDS.items()]
+        status = "exit status: 0 done, 1 something failed, 2 bad input"
+        parser = _Parser("micromacro", about, "\n".join(["commands:", *lines, status]))
+        parser.add_argument("--version", action="version", version=f"micromacro {__version__}")
+        parser.add_argument("command", nargs="*", metavar="COMMAND ...", help="has its own --help")
+        parser.parse_args(words)
+        parser.error(f"no such command: {' '.join(words)}")
+    about, where = COMMANDS[name]
+    module, _, function = where.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:  # the package alone comes without the course's needs
+        remedy = "pip install 'micromacro[course]'"
+        raise BadInput(f"micromacro {name}", f"{error.name} is not installed", remedy) from None
+    text, _, examples = inspect.cleandoc(function.__doc__).partition("Examples:\n")
+    parser = _Parser(f"micromacro {name}", about.capitalize(), f"examples:\n{examples}")
     helps = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
-    style = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(name, help=about, epilog=examples, formatter_class=style)
-    parser.description = about
-    parser.set_defaults(command=command)
-    kinds = {bool: {"action": "store_true"}, list: {"action": "append"}}
-    for name, argument in inspect.signature(command).parameters.items():
-        if argument.default is argument.empty:
-            parser.add_argument(name, metavar=name.upper(), help=helps[name])
-            continue
-        kind = (typing.get_args(argument.annotation) or [argument.annotation])[0]
-        settings = {"default": argument.default, **kinds.get(kind, {"type": kind})}
-        shown = f" ({argument.default})" if argument.default else ""
-        parser.add_argument(f"--{name.replace('_', '-')}", help=helps[name] + shown, **settings)
+    for key, parameter in inspect.signature(function).parameters.items():
+        _add(parser, key, parameter, helps[key].replace("``", "").replace("%", "%%"))
+    return function, vars(parser.parse_args(words[len(name.split()) :]))
+
+
+def _add(parser: _Parser, name: str, parameter: inspect.Parameter, help: str) -> None:
+    """Add the argument of a parameter; a stream has none, and progress depends on the terminal."""
+    kind = (typing.get_args(parameter.annotation) or [parameter.annotation])[0]
+    flag = f"--{name.replace('_', '-')}"
+    if name == "progress":
+        parser.set_defaults(progress=sys.stderr.isatty())
+    elif parameter.default is parameter.empty:
+        parser.add_argument(name, metavar=name.upper(), help=help)
+    elif kind is Mapping:
+        pairs = {"metavar": "NAME=VALUE", "type": _pair, "action": "append", "default": []}
+        parser.add_argument("--param", dest=name, help=help, **pairs)
+    elif kind is bool:
+        parser.add_argument(flag, action="store_true", help=help)
+    elif kind in (str, int, float):
+        parser.add_argument(flag, type=kind, default=parameter.default, help=help)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -219,11 +116,10 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _parameter(text: str) -> tuple[str, object]:
+def _pair(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        remedy = 'write for instance --param "SEEDS=[1, 2]"'
-        raise BadInput(f"--param {text}", "not NAME=VALUE", remedy)
+        raise argparse.ArgumentTypeError(f'{text} is not NAME=VALUE, such as "SEEDS=[1, 2]"')
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

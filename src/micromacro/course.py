@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the sy
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
     "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
-NAME = re.compile(r"(\d\d[a-z]?)_[a-z0-9_]+")  # 04_mimamo_net, 04b_mimamo_ablation
 
 
 def choose(notebooks: str | None = None) -> list[Path]:
@@ -29,17 +27,17 @@ def choose(notebooks: str | None = None) -> list[Path]:
         BadInput: A number or name that is not there, or no notebook at all.
     """
     folder = project_root() / "notebooks"
-    numbers = {p: m[1] for p in sorted(folder.glob("*.ipynb")) if (m := NAME.fullmatch(p.stem))}
-    if not numbers:
+    paths = sorted(folder.glob("[0-9][0-9]*_*.ipynb"))  # 04_mimamo_net, 04b_mimamo_ablation
+    if not paths:
         remedy = "run from the checkout, or set MICROMACRO_ROOT to it"
         raise BadInput(folder, "no numbered notebook there", remedy)
     if notebooks is None:
-        return list(numbers)
-    remedy = f"choose among {', '.join(numbers.values())}"
+        return paths
+    remedy = f"choose among {', '.join(path.stem.partition('_')[0] for path in paths)}"
     chosen = set()
     for word in notebooks.replace(",", " ").split():
-        name = re.sub(r"^(\d)(?!\d)", r"0\1", word.removesuffix(".ipynb"))  # 4 is 04
-        matching = [path for path, number in numbers.items() if name in (number, path.stem)]
+        start = word.zfill(2) if word.isdigit() else word.removesuffix(".ipynb")
+        matching = [path for path in paths if f"{path.stem}_".startswith(f"{start}_")]
         if not matching:
             raise BadInput(f"notebook {word}", "there is none", remedy)
         chosen.update(matching)

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import nbformat
 import papermill
@@ -30,88 +29,72 @@ from nbconvert.filters import strip_ansi
 from papermill.exceptions import PapermillExecutionError
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one notebook went.
-
-    Attributes:
-        name: The notebook's.
-        passed: Whether nothing was raised and every code cell has an execution count.
-        reason: One line; empty if it passed.
-        traceback: The rest of the story, without colour codes; empty if there is none.
-        cells: Number of code cells run.
-        seconds: Wall-clock time, start of the kernel included.
-    """
-
-    name: str
-    passed: bool
-    reason: str
-    traceback: str
-    cells: int
-    seconds: float
-
-
 @dataclass
 class Session:
-    """One notebook and its kernel; another thread may call :meth:`stop`.
+    """One notebook: what is to be run and, after :meth:`run`, how it went.
 
     Attributes:
         source: The notebook; its folder is the kernel's working directory.
         target: Where the executed notebook goes; its log goes beside it, as ``.log``.
         parameters: Injected after the cell tagged ``parameters``; None injects nothing.
+        limit_s: Wall-clock limit in seconds; the kernel is killed beyond it.
         unit_workers: Processes for its units; 0 computes them in the kernel.
+        reason: One line about what went wrong; empty if it passed: nothing was raised, and every
+            code cell has an execution count.
+        traceback: Of an exception, without colour codes; else empty.
+        cells: Number of code cells begun.
+        seconds: Wall-clock time, start of the kernel included.
     """
 
     source: Path
     target: Path
     parameters: dict | None
+    limit_s: float
     unit_workers: int = 0
-    _cell: str = "cell 0"
+    reason: str = ""
+    traceback: str = ""
+    cells: int = 0
+    seconds: float = 0.0
     _stopped: str = ""
     _group: int | None = None  # process group of the kernel and its children
 
-    def run(self, limit_s: float, note: Callable[[str], None]) -> Outcome:
-        """Run the notebook to its end, which may be a failure.
+    @property
+    def name(self) -> str:
+        """The notebook's name, without suffix."""
+        return self.source.stem
 
-        Args:
-            limit_s: Wall-clock limit in seconds; the kernel is killed beyond it.
-            note: Called with a line of text when a cell starts.
-        """
+    def run(self, note: Callable[[str], None]) -> "Session":
+        """Run the notebook to its end, which may be a failure; ``note`` gets a line for each cell."""
         began = time.monotonic()
-        timer = threading.Timer(limit_s, self.stop, [f"time limit of {limit_s:g} s reached"])
+        late = f"time limit of {self.limit_s:g} s reached"
+        timer = threading.Timer(self.limit_s, self.stop, [late])
         timer.daemon = True
         timer.start()
-        with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as log:
-            fault, story = self._execute(log, note)
-            timer.cancel()
-            self._group = None
-            cells = _code_cells(self.target) if self.target.exists() else []
-            n_run = sum(cell.execution_count is not None for cell in cells)
-            if not fault and n_run < len(cells):
-                fault = f"{len(cells) - n_run} code cells never ran"
-            seconds = round(time.monotonic() - began, 3)
-            print(f"{fault or 'passed'}, {seconds} s\n{story}", file=log)
-        return Outcome(self.source.stem, not fault, fault, story, n_run, seconds)
+        with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as self._log:
+            self._execute(note)
+            print(self.reason or "passed", self.traceback, file=self._log)
+        timer.cancel()
+        self._group = None
+        self.seconds = round(time.monotonic() - began, 3)
+        return self
 
     def stop(self, reason: str) -> None:
-        """Kill the kernel and its children; without effect on a session that is over."""
+        """Kill the kernel and its children, from any thread; no effect on a session that is over."""
         self._stopped = reason
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._group, signal.SIGKILL)
 
-    def _execute(self, log: TextIO, note: Callable) -> tuple[str, str]:
-        """One line about what went wrong, and its traceback; both empty if nothing did."""
-        total = len(_code_cells(self.source)) + bool(self.parameters)
-        numbers = iter(range(1, total + 1))
+    def _execute(self, note: Callable[[str], None]) -> None:
+        total = len(_code_cells(nbformat.read(self.source, as_version=4))) + bool(self.parameters)
 
         def cell_starts(**_) -> None:
-            self._cell = f"cell {next(numbers)}/{total}"
-            print(time.strftime("%H:%M:%S"), self._cell, file=log)
-            note(f"[{self.source.stem}] {self._cell}")
+            self.cells += 1
+            note(f"[{self.name}] cell {self.cells}/{total}")
+            print(f"{time.strftime('%H:%M:%S')} cell {self.cells}/{total}", file=self._log)
 
         try:
-            papermill.execute_notebook(
+            notebook = papermill.execute_notebook(
                 self.source.absolute(),
                 self.target,
                 self.parameters,
@@ -119,28 +102,30 @@ class Session:
                 progress_bar=False,
                 # The kernel's folder; papermill's own `cwd` would move all threads there.
                 resources={"metadata": {"path": str(self.source.parent)}},
-                kernel_manager_class=type("Kernel", (_Kernel,), {"notebook": self, "log_file": log}),
+                kernel_manager_class=type("Kernel", (_Kernel,), {"notebook": self}),
                 on_cell_execute=cell_starts,
             )
-            return "", ""
+            never = sum(cell.execution_count is None for cell in _code_cells(notebook))
+            self.reason = f"{never} code cells never ran" if never else ""
+            return
         except PapermillExecutionError as error:
-            fault, story = f"{error.ename}: {error.evalue}", "\n".join(error.traceback)
+            fault, self.traceback = f"{error.ename}: {error.evalue}", "\n".join(error.traceback)
+        except DeadKernelError:
+            fault = self._stopped or "the kernel died"
         except Exception as error:  # of papermill, nbclient, zmq: this notebook failed, no other
-            died = "the kernel died" if isinstance(error, DeadKernelError) else ""
-            fault = self._stopped or died or f"{type(error).__name__}: {error}"
-            story = traceback.format_exc()
-        return f"{self._cell}: {fault.splitlines()[0]}", strip_ansi(story)
+            fault, self.traceback = f"{type(error).__name__}: {error}", traceback.format_exc()
+        self.reason = f"cell {self.cells}/{total}: {fault.splitlines()[0]}"
+        self.traceback = strip_ansi(self.traceback)
 
 
 class _Kernel(AsyncKernelManager):
     """Starts this environment's Python, whatever kernels a user has registered.
 
     It talks over IPC because TCP ports race: of 48 kernels started eight at a time, one failed over
-    TCP, none over IPC (measured). papermill takes a class, hence what it needs are attributes.
+    TCP, none over IPC (measured). papermill takes a class, hence the attribute.
     """
 
     notebook: Session
-    log_file: TextIO  # for what a kernel says outside its cells, such as a fault in C code
     kernel_spec = KernelSpec(**get_kernel_dict())
 
     def __init__(self, **kwargs):
@@ -151,7 +136,8 @@ class _Kernel(AsyncKernelManager):
 
     async def _async_start_kernel(self, **kwargs) -> None:
         kwargs["env"] = environment(self.notebook.unit_workers)
-        await super()._async_start_kernel(stdout=self.log_file, stderr=self.log_file, **kwargs)
+        log = self.notebook._log  # for what it says outside its cells, such as a fault in C code
+        await super()._async_start_kernel(stdout=log, stderr=log, **kwargs)
         self.notebook._group = self.provisioner.pgid
         if self.notebook._stopped:  # while it was starting
             self.notebook.stop(self.notebook._stopped)
@@ -161,13 +147,12 @@ class _Kernel(AsyncKernelManager):
 
 def environment(unit_workers: int) -> dict[str, str]:
     """Environment of a kernel: one thread a process, for parallelism comes from processes."""
-    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
-    variables = {**os.environ, **{f"{library}_NUM_THREADS": "1" for library in libraries}}
-    variables |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
-    variables.pop("MPLBACKEND", None)  # it would turn inline figures off
-    return variables | {"MICROMACRO_WORKERS": str(unit_workers)}
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    one_thread |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    # MPLBACKEND would turn inline figures off.
+    mine = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return mine | one_thread | {"MICROMACRO_WORKERS": str(unit_workers)}
 
 
-def _code_cells(path: Path) -> list:
-    cells = nbformat.read(path, as_version=4).cells
-    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+def _code_cells(notebook: nbformat.NotebookNode) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]

@@ -8,10 +8,7 @@ import base64
 import html
 import io
 import json
-import os
-import platform
 import re
-from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -25,28 +22,29 @@ from pygments.formatters import HtmlFormatter
 
 from micromacro import course
 from micromacro.errors import BadInput
-from micromacro.results import make_writable, project_root, provenance, read_rows, version
+from micromacro.results import make_writable, project_root, provenance, read_rows
 from micromacro.results import write_atomically as write
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("micromacro"), autoescape=True, trim_blocks=True
+)
+_TEMPLATES.globals["CodeStyle"] = HtmlFormatter
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens
 _TABLE_ROWS = 60  # more are in the file that the table links to
 _SHOWN = ["system", "arm", "dataset", "split", "seed", "fold", "metric", "value", "n", "seconds"]
 
 
-def machine() -> dict[str, str]:
-    """What ran it, for the head of a page: ``machine``, ``versions``."""
-    packages = ("micromacro", "torch", "numpy", "opencv-contrib-python-headless", "papermill")
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": ", ".join(f"{name.split('-')[0]} {version(name)}" for name in packages),
-    }
+def run_page(folder: Path, run: dict) -> Path:
+    """Write ``run.json`` and ``index.html`` of a run with notebooks and rows; the latter's path.
 
-
-def run_page(folder: Path) -> Path:
-    """Write ``index.html`` of a run from its ``run.json``, notebooks and rows; its path."""
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    Args:
+        folder: The run's.
+        run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: a dict each
+            with ``name, reason`` (empty if it passed), ``traceback, cells, seconds``.
+    """
+    write(folder / "run.json", json.dumps(run, indent=1))
     cards = []
     for outcome in run["notebooks"]:
         tables = [_table(path) for path in sorted(folder.glob(f"rows/{outcome['name']}__*.csv"))]
@@ -58,9 +56,15 @@ def run_page(folder: Path) -> Path:
 def site(notebooks: str | None = None) -> Path:
     """Write the committed notebooks as a static site in ``runs/site``; the path of its index.
 
+    Args:
+        notebooks: Numbers or names, such as "00 04"; by default all.
+
     Raises:
         BadInput: An unknown notebook, a folder that cannot be written, or a formula that cannot be
             drawn.
+
+    Examples:
+      micromacro report        then open runs/site/index.html
     """
     paths = course.choose(notebooks)
     folder = project_root() / "runs" / "site"
@@ -95,8 +99,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
             if "image/png" in data and follower is not None and follower.cell_type == "markdown":
                 sentence = next(iter(sentences(follower.source)), "")
                 output.metadata.setdefault("image/png", {}).setdefault("alt", sentence)
-    exporter = _Exporter(template_name="basic")
-    exporter.pages = (*pages, source.stem)
+    markdown = MarkdownWithMath(renderer=_Renderer({*pages, source.stem}))
+    exporter = HTMLExporter(template_name="basic", filters={"markdown2html": markdown.render})
     body, _ = exporter.from_notebook_node(notebook)
     title = notebook_title(notebook) or source.stem
     return _write_page(target, "notebook.html.j2", title=title, has_index=bool(pages), body=body)
@@ -112,19 +116,14 @@ def formula(tex: str, display: str = "inline") -> str:
     Raises:
         BadInput: It cannot be drawn.
     """
-    spelled = re.sub(r"\\arg(?![A-Za-z])", r"\\operatorname{arg}", tex)
-    spelled = re.sub(r"(\\(?:begin|end)){aligned}", r"\1{align*}", spelled)
     try:
-        drawn = latex2mathml.converter.convert(spelled, display=display)
+        drawn = latex2mathml.converter.convert(tex, display=display)
         # What the converter does not know it passes on as it is.
-        unknown = re.search(r"\\[A-Za-z]*|<mi>[&{}]</mi>", drawn)
-        fault = unknown and f"unknown command {unknown[0]}"
-    except Exception as error:  # its errors have no common class, and often no text
-        fault = f"cannot be drawn ({type(error).__name__} {error}".strip() + ")"
-    if fault:
-        raise BadInput(
-            f"formula {tex.strip()}", fault, "write it in the TeX that latex2mathml knows"
-        )
+        if unknown := re.search(r"\\[A-Za-z]*|(?<=<mi>)[&{}](?=</mi>)", drawn):
+            raise ValueError(f"{unknown[0]} is unknown")
+    except Exception as error:  # the converter's errors have no common class, and often no text
+        fault, remedy = f"{type(error).__name__} {error}", "write it as latex2mathml knows TeX"
+        raise BadInput(f"formula {tex.strip()}", fault, remedy) from None
     return drawn.replace("<math ", f'<math alttext="{html.escape(tex.strip())}" ', 1)
 
 
@@ -146,7 +145,7 @@ def question(notebook: nbformat.NotebookNode) -> str:
     """What the section "Question" asks first; its first sentence if it asks nothing."""
     section = re.search(r"^## +Question *$(.*?)(?=^## |\Z)", _prose(notebook), re.M | re.S)
     texts = sentences(section[1]) if section else []
-    return next((text for text in texts if text.endswith("?")), *texts[:1] or [""])
+    return next(iter([text for text in texts if text.endswith("?")] + texts), "")
 
 
 def sentences(markdown: str) -> list[str]:
@@ -165,8 +164,8 @@ def plain_text(markdown: str) -> str:
 class _Renderer(IPythonRenderer):
     """nbconvert's Markdown, with formulas drawn and links between notebooks as links of pages."""
 
-    def __init__(self, pages: tuple[str, ...], **options):
-        super().__init__(escape=False, anchor_link_text="#", **options)
+    def __init__(self, pages: set[str]):
+        super().__init__(escape=False, anchor_link_text="#")
         self._pages = pages
 
     def inline_math(self, body: str) -> str:
@@ -190,25 +189,9 @@ class _Renderer(IPythonRenderer):
         return super().link(text, url, title)
 
 
-class _Exporter(HTMLExporter):
-    @jinja2.pass_context
-    def markdown2html(self, context, source: str) -> str:
-        attachments = context.get("cell", {}).get("attachments", {})
-        renderer = _Renderer(self.pages, attachments=attachments)
-        return MarkdownWithMath(renderer=renderer).render(source)
-
-
 def _write_page(target: Path, template: str, **values) -> Path:
-    write(target, _templates().get_template(template).render(**values))
+    write(target, _TEMPLATES.get_template(template).render(**values))
     return target
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-    environment.globals["CodeStyle"] = HtmlFormatter
-    return environment
 
 
 def _card(path: Path) -> dict:
@@ -234,8 +217,7 @@ def _shrunk(image: Image.Image) -> str:
 
 def _table(path: Path) -> dict:
     rows = read_rows(path)
-    columns = [name for name in _SHOWN if rows[name].notna().any()]
-    shown = rows[columns].head(_TABLE_ROWS)
+    shown = rows[_SHOWN].dropna(axis="columns", how="all").head(_TABLE_ROWS)
     text = shown.to_html(index=False, border=0, na_rep="—", float_format=lambda x: f"{x:.4g}")
     return {"file": path.name, "shown": len(shown), "total": len(rows), "html": text}
 

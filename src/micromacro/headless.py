@@ -24,6 +24,7 @@ import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from nbconvert.filters import strip_ansi
 from papermill.exceptions import PapermillExecutionError
@@ -71,7 +72,8 @@ class Session:
         timer.daemon = True
         timer.start()
         with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as self._log:
-            self._execute(note)
+            with contextlib.closing(ensure_event_loop()):  # jupyter_client's, one a thread
+                self._execute(note)
             print(self.reason or "passed", self.traceback, file=self._log)
         timer.cancel()
         self._group = None

@@ -167,7 +167,9 @@ def test_a_killed_run_leaves_no_process(root, number):
         wait_for(lambda: not alive(kernel), seconds=4)
         assert program.returncode == {15: 143, 2: 130}.get(number, -9)
         assert not (only_run(root) / "index.html").exists()
-        if number != signal.SIGKILL:  # the kernel's group is killed; after SIGKILL nobody is left to
+        if (
+            number != signal.SIGKILL
+        ):  # the kernel's group is killed; after SIGKILL nobody is left to
             assert not alive(child)
     finally:
         with contextlib.suppress(ProcessLookupError):

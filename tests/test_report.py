@@ -60,10 +60,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     trace = "\n".join(f"line {i} <b>" for i in range(40))
     colours = ("red", "green", "blue", "white", "black", "grey")
-    outcomes = []
+    outcomes = {}
     for name, reason, text in zip(NAMES, ("", "cell 2: <b>"), ("", trace), strict=True):
-        outcomes.append({"name": name, "reason": reason, "traceback": text})
-        outcomes[-1] |= {"cells": 7, "seconds": 12.4}
+        outcomes[name] = {"reason": reason, "traceback": text, "cells": 7, "seconds": 12.4}
         nbformat.write(notebook(f"{name} & more", colours), folder / f"{name}.ipynb")
         report.notebook_page(folder / f"{name}.ipynb", folder / f"{name}.html", pages=NAMES)
         (folder / f"{name}.log").touch()
@@ -143,7 +142,7 @@ def test_a_page_has_formulas_figures_and_no_widgets(folder):
     assert "Interactive: open the notebook in JupyterLab." in page.text
     hrefs = {a.text: a["href"] for a in page.find_all("a")}
     assert hrefs["next"] == "01_faces.html#data"
-    assert hrefs["contents"] == "index.html"
+    assert hrefs["contents"] == "index.html#x"
     assert hrefs["A"] == "https://a.b"
     assert "gone" in page.text
     assert "gone" not in hrefs

@@ -12,7 +12,6 @@ There is nothing to continue in a run that was killed: its finished units are in
 """
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,18 +22,10 @@ import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from tqdm import tqdm
 
-from micromacro import course, report, statistics
+from micromacro import course, report, results, statistics
 from micromacro.errors import BadInput
 from micromacro.files import replacing
 from micromacro.headless import Session
-from micromacro.results import (
-    hardware,
-    make_writable,
-    project_root,
-    provenance,
-    version,
-    write_atomically,
-)
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
 # sweeps: several times that, for slow machines. The paper profile has none.
@@ -81,8 +72,8 @@ def reproduce(
         raise BadInput("--write-results", f"profile {profile}", "only the profile full is recorded")
     at_once, unit_workers = _shared(workers, len(paths))
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
-    folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    make_writable(folder)
+    folder = results.project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    results.make_writable(folder)
     sessions = [
         Session(p, folder / p.name, values[p] | {"OUT": str(folder)}, limit_s, unit_workers)
         for p in paths
@@ -97,7 +88,7 @@ def reproduce(
 
     _execute(sessions, at_once, make_page)
     index = report.run_page(folder, _record(profile, params, sessions))
-    passed = [session.name for session in sessions if not session.reason]
+    passed = [session.source.stem for session in sessions if not session.reason]
     if write_results:
         _keep_results(folder, passed)
     print(f"{len(passed)} of {len(paths)} passed\n{index}", flush=True)
@@ -131,7 +122,7 @@ def bake(notebooks: str | None = None, workers: int = 2) -> bool:
         def put_back(session: Session) -> None:
             if not session.reason:
                 notebook = clean(nbformat.read(session.target, as_version=4))
-                write_atomically(session.source, nbformat.writes(notebook) + "\n")
+                results.write_atomically(session.source, nbformat.writes(notebook) + "\n")
             tqdm.write(session.traceback, end="")
 
         _execute(sessions, at_once, put_back)
@@ -172,9 +163,8 @@ def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Sessio
                 session = future.result()
                 finish(session)
                 end = f"FAILED: {session.reason}" if session.reason else "passed"
-                bar.write(
-                    f"[{session.name}] {end}  ({session.cells} cells, {session.seconds:.0f} s)"
-                )
+                size = f"({session.cells} cells, {session.seconds:.0f} s)"
+                bar.write(f"[{session.source.stem}] {end}  {size}")
                 bar.update()
         finally:  # by Ctrl-C too: leave no kernel
             pool.shutdown(wait=False, cancel_futures=True)
@@ -186,24 +176,24 @@ def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Sessio
 def _record(profile: str, params: Mapping, sessions: Sequence[Session]) -> dict:
     """What was asked, where and when, and how each notebook went."""
     packages = ("micromacro", "torch", "numpy", "opencv-contrib-python-headless", "papermill")
-    fields = ("name", "reason", "traceback", "cells", "seconds")
+    fields = ("reason", "traceback", "cells", "seconds")
     return {
         "profile": profile,
         "params": params,
-        **provenance(),
-        "machine": hardware(),
-        "versions": {package: version(package) for package in packages},
-        "notebooks": [{name: getattr(s, name) for name in fields} for s in sessions],
+        **results.provenance(),
+        "machine": results.hardware(),
+        "versions": {package: results.version(package) for package in packages},
+        "notebooks": {s.source.stem: {f: getattr(s, f) for f in fields} for s in sessions},
     }
 
 
 def _keep_results(folder: Path, passed: Sequence[str]) -> None:
     """Rows and predictions to data/results, verdicts to data/claims.csv."""
-    results = project_root() / "data" / "results"
+    kept = results.project_root() / "data" / "results"
     for name in passed:
         for path in sorted(folder.glob(f"rows/{name}__*")):
-            with replacing(results / path.name) as part:
-                shutil.copyfile(path, part)
+            with replacing(kept / path.name) as part:
+                part.write_bytes(path.read_bytes())
             print(f"wrote data/results/{path.name}")
         for path in folder.glob(f"claims/{name}.json"):
             statistics.write_verdicts(path)

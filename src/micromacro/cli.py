@@ -6,14 +6,14 @@ that neither is written twice. It is imported, with all that it needs, when it i
 
 import argparse
 import ast
+import contextlib
+import ctypes
 import importlib
 import inspect
 import os
 import re
 import signal
 import sys
-import threading
-import time
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
     if argv is None:  # a process of its own, not a call
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up on the way out
-        if "MAKELEVEL" in os.environ:  # started by make, which may be killed
-            threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
+        if "MAKELEVEL" in os.environ and sys.platform == "linux":  # make may be killed: so are we
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for variable in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
@@ -71,8 +71,8 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
     if name is None:
         about = "Micro & Macro: five papers on motion and emotion in faces"
         lines = [f"  {words:12}{about}" for words, (about, _) in COMMANDS.items()]
-        status = "exit status: 0 done, 1 something failed, 2 bad input"
-        parser = _Parser("micromacro", about, "\n".join(["commands:", *lines, status]))
+        lines += ["exit status: 0 done, 1 something failed, 2 bad input"]
+        parser = _Parser("micromacro", about, "\n".join(["commands:", *lines]))
         parser.add_argument("--version", action="version", version=f"micromacro {__version__}")
         parser.add_argument("command", nargs="*", metavar="COMMAND ...", help="has its own --help")
         parser.parse_args(words)
@@ -93,7 +93,7 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
 
 
 def _add(parser: _Parser, name: str, parameter: inspect.Parameter, help: str) -> None:
-    """Add the argument of a parameter; a stream has none, and progress depends on the terminal."""
+    """Add the argument of a parameter; progress has none, it depends on the terminal."""
     kind = (typing.get_args(parameter.annotation) or [parameter.annotation])[0]
     flag = f"--{name.replace('_', '-')}"
     if name == "progress":
@@ -105,25 +105,17 @@ def _add(parser: _Parser, name: str, parameter: inspect.Parameter, help: str) ->
         parser.add_argument("--param", dest=name, help=help, **pairs)
     elif kind is bool:
         parser.add_argument(flag, action="store_true", help=help)
-    elif kind in (str, int, float):
+    else:
         parser.add_argument(flag, type=kind, default=parameter.default, help=help)
-
-
-def _end_with_parent(parent: int) -> None:
-    """End as by SIGTERM within a second of the parent's end, even if that was by SIGKILL."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _pair(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f'{text} is not NAME=VALUE, such as "SEEDS=[1, 2]"')
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    with contextlib.suppress(ValueError, SyntaxError):  # text that is no literal stays text
+        value = ast.literal_eval(value)
+    return name, value
 
 
 if __name__ == "__main__":

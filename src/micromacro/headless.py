@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,10 @@ import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from nbconvert.filters import strip_ansi
-from papermill.exceptions import PapermillExecutionError
 
 
 @dataclass
@@ -59,16 +57,10 @@ class Session:
     _stopped: str = ""
     _group: int | None = None  # process group of the kernel and its children
 
-    @property
-    def name(self) -> str:
-        """The notebook's name, without suffix."""
-        return self.source.stem
-
     def run(self, note: Callable[[str], None]) -> "Session":
         """Run the notebook to its end, which may be a failure; ``note`` gets a line for each cell."""
         began = time.monotonic()
-        late = f"time limit of {self.limit_s:g} s reached"
-        timer = threading.Timer(self.limit_s, self.stop, [late])
+        timer = threading.Timer(self.limit_s, self.stop, [f"limit of {self.limit_s:g} s reached"])
         timer.daemon = True
         timer.start()
         with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as self._log:
@@ -92,7 +84,7 @@ class Session:
 
         def cell_starts(**_) -> None:
             self.cells += 1
-            note(f"[{self.name}] cell {self.cells}/{total}")
+            note(f"[{self.source.stem}] cell {self.cells}/{total}")
             print(f"{time.strftime('%H:%M:%S')} cell {self.cells}/{total}", file=self._log)
 
         try:
@@ -100,7 +92,7 @@ class Session:
                 self.source.absolute(),
                 self.target,
                 self.parameters,
-                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_name="python3",
                 progress_bar=False,
                 # The kernel's folder; papermill's own `cwd` would move all threads there.
                 resources={"metadata": {"path": str(self.source.parent)}},
@@ -110,13 +102,13 @@ class Session:
             never = sum(cell.execution_count is None for cell in _code_cells(notebook))
             self.reason = f"{never} code cells never ran" if never else ""
             return
-        except PapermillExecutionError as error:
+        except papermill.PapermillExecutionError as error:
             fault, self.traceback = f"{error.ename}: {error.evalue}", "\n".join(error.traceback)
         except DeadKernelError:
-            fault = self._stopped or "the kernel died"
+            fault = "the kernel died"
         except Exception as error:  # of papermill, nbclient, zmq: this notebook failed, no other
             fault, self.traceback = f"{type(error).__name__}: {error}", traceback.format_exc()
-        self.reason = f"cell {self.cells}/{total}: {fault.splitlines()[0]}"
+        self.reason = f"cell {self.cells}/{total}: {self._stopped or fault.splitlines()[0]}"
         self.traceback = strip_ansi(self.traceback)
 
 
@@ -134,7 +126,7 @@ class _Kernel(AsyncKernelManager):
         # Linux has sockets without files ("@"): nothing to remove, and a long TMPDIR does no harm.
         # Elsewhere the path must be short: a socket's has some 100 characters.
         place = "@" if sys.platform == "linux" else "/tmp/"
-        super().__init__(transport="ipc", ip=f"{place}micromacro-{uuid.uuid4().hex}", **kwargs)
+        super().__init__(transport="ipc", ip=f"{place}micromacro-{os.urandom(8).hex()}", **kwargs)
 
     async def _async_start_kernel(self, **kwargs) -> None:
         kwargs["env"] = environment(self.notebook.unit_workers)
@@ -149,11 +141,10 @@ class _Kernel(AsyncKernelManager):
 
 def environment(unit_workers: int) -> dict[str, str]:
     """Environment of a kernel: one thread a process, for parallelism comes from processes."""
-    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-    one_thread |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
-    # MPLBACKEND would turn inline figures off.
-    mine = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    return mine | one_thread | {"MICROMACRO_WORKERS": str(unit_workers)}
+    variables = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    variables |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    # A backend in the environment would turn inline figures off; an empty one is none.
+    return os.environ | variables | {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(unit_workers)}
 
 
 def _code_cells(notebook: nbformat.NotebookNode) -> list:

@@ -9,6 +9,7 @@ import html
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -20,10 +21,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from micromacro import course
+from micromacro import course, results
 from micromacro.errors import BadInput
-from micromacro.results import make_writable, project_root, provenance, read_rows
-from micromacro.results import write_atomically as write
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _TEMPLATES = jinja2.Environment(
@@ -41,15 +40,11 @@ def run_page(folder: Path, run: dict) -> Path:
 
     Args:
         folder: The run's.
-        run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: a dict each
-            with ``name, reason`` (empty if it passed), ``traceback, cells, seconds``.
+        run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: by name a
+            dict with ``reason`` (empty if it passed), ``traceback, cells, seconds``.
     """
-    write(folder / "run.json", json.dumps(run, indent=1))
-    cards = []
-    for outcome in run["notebooks"]:
-        tables = [_table(path) for path in sorted(folder.glob(f"rows/{outcome['name']}__*.csv"))]
-        card = _card(folder / f"{outcome['name']}.ipynb")
-        cards.append({"outcome": outcome, "tables": tables, **card})
+    results.write_atomically(folder / "run.json", json.dumps(run, indent=1))
+    cards = [_card(folder / f"{name}.ipynb") for name in run["notebooks"]]
     return _write_page(folder / "index.html", "index.html.j2", run=run, cards=cards)
 
 
@@ -67,13 +62,13 @@ def site(notebooks: str | None = None) -> Path:
       micromacro report        then open runs/site/index.html
     """
     paths = course.choose(notebooks)
-    folder = project_root() / "runs" / "site"
-    make_writable(folder)
+    folder = results.project_root() / "runs" / "site"
+    results.make_writable(folder)
     pages = tuple(path.stem for path in paths)
     for path in paths:
         notebook_page(path, folder / f"{path.stem}.html", pages=pages)
-    cards = [_card(path) for path in paths]
-    return _write_page(folder / "index.html", "index.html.j2", site=provenance(), cards=cards)
+    values = {"site": results.provenance(), "cards": [_card(path) for path in paths]}
+    return _write_page(folder / "index.html", "index.html.j2", **values)
 
 
 def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) -> Path:
@@ -99,7 +94,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
             if "image/png" in data and follower is not None and follower.cell_type == "markdown":
                 sentence = next(iter(sentences(follower.source)), "")
                 output.metadata.setdefault("image/png", {}).setdefault("alt", sentence)
-    markdown = MarkdownWithMath(renderer=_Renderer({*pages, source.stem}))
+    links = {*pages, "index"} if pages else {source.stem}
+    markdown = MarkdownWithMath(renderer=_Renderer(links))
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": markdown.render})
     body, _ = exporter.from_notebook_node(notebook)
     title = notebook_title(notebook) or source.stem
@@ -168,29 +164,24 @@ class _Renderer(IPythonRenderer):
         super().__init__(escape=False, anchor_link_text="#")
         self._pages = pages
 
-    def inline_math(self, body: str) -> str:
-        return formula(body)
-
-    def block_math(self, body: str) -> str:
-        return formula(body, "block")
+    inline_math = staticmethod(formula)
+    block_math = staticmethod(partial(formula, display="block"))
 
     def latex_environment(self, name: str, body: str) -> str:
         return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        file, _, anchor = url.partition("#")
-        name = Path(file).name
-        if name == "README.md" and len(self._pages) > 1:
-            url = "index.html"
-        elif name.endswith(".ipynb") and Path(name).stem in self._pages:
-            url = f"{Path(name).stem}.html" + (f"#{anchor}" if anchor else "")
-        elif file and not re.match("[a-z]+:", file):  # a file that lies beside no page
-            return text
+        file = url.partition("#")[0]
+        if file and not re.match("[a-z]+:", file):  # of the repository, such as ../README.md
+            name = "index" if file.endswith("README.md") else Path(file).stem
+            if name not in self._pages:
+                return text
+            url = f"{name}.html{url.removeprefix(file)}"
         return super().link(text, url, title)
 
 
 def _write_page(target: Path, template: str, **values) -> Path:
-    write(target, _TEMPLATES.get_template(template).render(**values))
+    results.write_atomically(target, _TEMPLATES.get_template(template).render(**values))
     return target
 
 
@@ -204,6 +195,7 @@ def _card(path: Path) -> dict:
         "title": notebook_title(notebook) or path.stem,
         "question": question(notebook),
         "thumbnails": [(number, _shrunk(images[number - 1])) for number in picks],
+        "tables": [_table(rows) for rows in sorted(path.parent.glob(f"rows/{path.stem}__*.csv"))],
     }
 
 
@@ -216,7 +208,7 @@ def _shrunk(image: Image.Image) -> str:
 
 
 def _table(path: Path) -> dict:
-    rows = read_rows(path)
+    rows = results.read_rows(path)
     shown = rows[_SHOWN].dropna(axis="columns", how="all").head(_TABLE_ROWS)
     text = shown.to_html(index=False, border=0, na_rep="—", float_format=lambda x: f"{x:.4g}")
     return {"file": path.name, "shown": len(shown), "total": len(rows), "html": text}

@@ -63,7 +63,8 @@ def code_key(code: ModuleType | Callable) -> str:
     if not getattr(module, "__file__", None):
         raise BadInput(f"the code of {module.__name__}", "is in no file", "move it to a module")
     files, libraries = _closure(module)
-    beside = {path for folder in {p.parent for p in files.values()} for path in folder.iterdir()}
+    packages = {p.parent for p in files.values() if p.with_name("__init__.py").exists()}
+    beside = {path for folder in packages for path in folder.iterdir()}
     what = {name: _parse(path, name)[0] for name, path in files.items()}
     what |= {path.name: content_key(path) for path in beside if _is_data(path)}
     what |= {name: _version(name) for name in libraries}

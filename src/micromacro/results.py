@@ -173,20 +173,22 @@ def write_predictions(
     return path
 
 
-def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:
+def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -> Path:
     """Write a benchmark's rows to ``data/results/<name>__<hardware>.csv``, with their provenance.
 
     Args:
         name: Of the benchmark.
         rows: Each with ``method, setting, metric, value, unit``; where it applies also ``q25, q75,
             rounds, n``.
+        on: Hardware that was measured; None for this processor. Two GPUs beside processors of one
+            kind are two files.
 
     Returns:
         The file written; one of an earlier run is replaced.
     """
     import pandas as pd
 
-    stamp = {"hardware": hardware(), **provenance()}
+    stamp = {"hardware": on or hardware(), **provenance()}
     del stamp["device"]  # the hardware says more
     columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]
     table = pd.DataFrame([{**row, **stamp} for row in rows], columns=columns)
@@ -243,6 +245,8 @@ def _git(root: Path, *command: str) -> str:
 
 
 def _git_sha() -> str:
+    if named := os.environ.get("MICROMACRO_GIT_SHA"):  # a copy of the tree without its .git
+        return named
     root = _checkout()
     if root is None:
         return "unknown"

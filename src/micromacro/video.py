@@ -14,8 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
+
+try:
+    import av
+except ModuleNotFoundError:  # folders of images do without it
+    av = None
 
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, existing, replacing
@@ -171,6 +175,7 @@ def write_video(
             rate = TICKS_PER_S * (len(ticks) - 1) / int(ticks[-1])
     images = _checked_images(path, images)
     first = next(images)
+    _need_av(path)
     with replacing(path) as part:
         try:
             with av.open(f"file:{part}", "w", format="mp4") as out:
@@ -192,6 +197,7 @@ def open_stream(path: Path, kind: Literal["video", "audio"]) -> Iterator[tuple]:
     Cover pictures in sound files do not count as video. Whatever FFmpeg raises inside the block
     becomes a BadInput; FFmpeg's own log stays silent (PyAV's default).
     """
+    _need_av(path)
     try:
         # "file:" keeps names such as "a:b.mp4" or "img%03d.mp4" from being taken for something else.
         with av.open(f"file:{path}") as container:
@@ -207,6 +213,11 @@ def open_stream(path: Path, kind: Literal["video", "audio"]) -> Iterator[tuple]:
         cause = getattr(error, "strerror", None) or error
         fault = f"not a video or sound file, or cut short ({cause})"
         raise BadInput(path, fault, "give an intact one; copy or download it again") from error
+
+
+def _need_av(path: Path) -> None:
+    if av is None:
+        raise BadInput(path, "needs PyAV", "pip install 'micromacro[faces]', or give images")
 
 
 def _usable(stream) -> bool:
@@ -253,7 +264,7 @@ def _file_frames(path: Path, pixels: Pixels) -> Iterator[Frame]:
             yield Frame(index, t_s, image)
 
 
-def decode(path: Path, container, stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
+def decode(path: Path, container, stream) -> Iterator["av.VideoFrame | av.AudioFrame"]:
     """Yield the frames of one stream, at least one.
 
     Raises:

@@ -318,6 +318,16 @@ def test_compiled(drifting, backend, bound_rad, share, B, T, N):
 
 
 @pytest.mark.gpu
+def test_auto_takes_what_serves(drifting):
+    """On CUDA Triton where its kernels fit; matrix products for all else."""
+    frames = clips_of(drifting, 2, 5, 48, 48).cuda()
+    for options, backend in (({}, "triton"), ({"levels": (1,)}, "gemm"), ({"size": 96}, "gemm")):
+        maps = phase_difference(frames, **options)
+        same = phase_difference(frames, **options, backend=backend)
+        assert all(torch.equal(a, b) for a, b in zip(maps, same, strict=True))
+
+
+@pytest.mark.gpu
 def test_compiled_resize(drifting):
     frames = clips_of(drifting, 2, 5, 112, 90).cuda()
     maps = phase_difference(frames, size=48, backend="triton")

@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.motion.flow import METHODS, optical_flow
+from micromacro.motion import flow
+from micromacro.motion.flow import optical_flow
+
+CONTRIB = pytest.mark.contrib  # OpenCV's own TV-L1
+METHODS = [pytest.param(m, marks=CONTRIB) if m == "dual_tvl1" else m for m in flow.METHODS]
 
 DIS = ("dis_ultrafast", "dis_fast", "dis_medium")
 # Mean endpoint error in px on the texture below at 48 x 51: measured, and a third on top.
@@ -161,8 +165,12 @@ def test_images_are_left_alone_and_give_no_gradient():
     [
         ("tvl1", {"lambda_": 0.02}),
         ("tvl1", {"warps": 1, "scales": 2}),
-        ("dual_tvl1", {"median_filtering": 1}),
-        ("dual_tvl1", {"epsilon": 0.001, "outer_iterations": 3, "inner_iterations": 5}),
+        pytest.param("dual_tvl1", {"median_filtering": 1}, marks=CONTRIB),
+        pytest.param(
+            "dual_tvl1",
+            {"epsilon": 0.001, "outer_iterations": 3, "inner_iterations": 5},
+            marks=CONTRIB,
+        ),
         ("farneback", {"winsize": 7}),
         ("farneback", {"poly_n": 7, "poly_sigma": 1.5}),
     ],

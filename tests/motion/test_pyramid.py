@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyrtools.pyramids import SteerablePyramidFreq
 
 from micromacro.errors import BadInput
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
@@ -51,6 +50,7 @@ class CentredGrid(types.SimpleNamespace):
 
 
 def oracle(image, levels, K):
+    SteerablePyramidFreq = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
     odd = any(n % 2 for n in image.shape)
     caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
     with caught:
@@ -59,6 +59,7 @@ def oracle(image, levels, K):
 
 @pytest.fixture
 def centred_grid(monkeypatch):
+    pytest.importorskip("pyrtools.pyramids")
     module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
     monkeypatch.setattr(module, "np", CentredGrid())
 

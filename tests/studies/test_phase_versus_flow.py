@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.studies import motion_pairs
 from micromacro.studies import phase_versus_flow as trial
 from micromacro.synthetic import Face, Identity
 
@@ -52,7 +51,7 @@ def test_noise_is_in_both_frames_and_different(frames):
 
 def test_the_shadow_moves_two_pixels_on_a_face_of_48():
     for size in (48, 112):
-        play = motion_pairs._play(1003, ["shadow"], (0.1,), ("1",))
+        play = trial._play(1003, ["shadow"], (0.1,), ("1",))
         face = Face(Identity.draw(1003, split="test"), size=size, colour=False)
         before, after = face.shadow_map(play)[:, 0].double()
         angle = float(play.shadow[0, 1])
@@ -155,6 +154,7 @@ def test_slopes_are_negative_and_below_a_wave_s_own():
     assert -0.785 < level_2 < -0.15
 
 
+@pytest.mark.contrib
 def test_a_shifted_texture_is_found_by_every_method():
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
 

@@ -97,11 +97,8 @@ def phase_tables(
         return matrix.to(device, dtype).contiguous()
 
     into = [_cosine(n) @ lanczos(n0, n) for n0, n in zip(source, size, strict=True)]
-    return PhaseTables(
-        put(into[0] * gain),
-        put(into[1].T),
-        tuple(_level(size, level, orientations, blur_sigma, put) for level in levels),
-    )
+    parts = tuple(_level(size, level, orientations, blur_sigma, put) for level in levels)
+    return PhaseTables(put(into[0] * gain), put(into[1].T), parts)
 
 
 def _level(size, level, orientations, blur_sigma, put) -> LevelTables:
@@ -168,6 +165,4 @@ def blur_matrix(n: int, sigma: float) -> torch.Tensor:
     reach = len(taps) // 2
     place = torch.arange(n)
     offset = place[:, None] - place
-    return torch.where(
-        offset.abs() <= reach, taps[(offset + reach).clamp(0, 2 * reach)], torch.zeros(())
-    )
+    return taps[(offset + reach).clamp(0, 2 * reach)] * (offset.abs() <= reach)

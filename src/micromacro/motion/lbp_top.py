@@ -7,10 +7,13 @@ occurs in a block of the face, counted for each plane, is the feature; a linear 
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 
 PLANES = {"xy": (1, 2), "xt": (0, 2), "yt": (0, 1)}  # axes of (T, H, W): down and across
 N_NEIGHBOURS = 8
@@ -89,22 +92,18 @@ def uniform_bins() -> torch.Tensor:
     return bins
 
 
-def _corners(
-    places: tuple[float, float], axes: tuple[int, int]
-) -> list[tuple[float, tuple[int, ...]]]:
-    """The voxels around a point of the plane, as offsets (t, y, x), with their bilinear weights."""
-    (down, across), corners = (math.floor(place) for place in places), []
-    for i in (0, 1):
-        for j in (0, 1):
-            weight = (1 - abs(places[0] - down - i)) * (1 - abs(places[1] - across - j))
-            if weight > 0:
-                offset = [0, 0, 0]
-                offset[axes[0]], offset[axes[1]] = down + i, across + j
-                corners.append((weight, tuple(offset)))
-    return corners
+def _corners(place: tuple[float, float], axes: tuple[int, int]) -> Iterator[tuple[float, list]]:
+    """The voxels around a point of the plane: bilinear weights and offsets [t, y, x]."""
+    base = [math.floor(p) for p in place]
+    for i, j in product((0, 1), repeat=2):
+        weight = (1 - abs(place[0] - base[0] - i)) * (1 - abs(place[1] - base[1] - j))
+        if weight > 0:
+            offset = [0, 0, 0]
+            offset[axes[0]], offset[axes[1]] = base[0] + i, base[1] + j
+            yield weight, offset
 
 
-def _shifted(volume: torch.Tensor, offset: tuple[int, ...], radius: int) -> torch.Tensor:
+def _shifted(volume: torch.Tensor, offset: Sequence[int], radius: int) -> torch.Tensor:
     """The voxels at an offset from all those that have all neighbours."""
     for axis, step in enumerate(offset):
         volume = volume.narrow(axis, radius + step, volume.shape[axis] - 2 * radius)
@@ -112,16 +111,14 @@ def _shifted(volume: torch.Tensor, offset: tuple[int, ...], radius: int) -> torc
 
 
 def _checked(clip: torch.Tensor, radius: int, grid: tuple[int, int]) -> torch.Tensor:
+    """The clip as a volume (T, H, W), once it is known to be large enough."""
     volume = clip.squeeze(1) if clip.ndim == 4 else clip
-    if volume.ndim != 3 or not volume.is_floating_point():
-        fault = f"is {clip.dtype} {tuple(clip.shape)}"
-        raise BadInput("clip", fault, "give float (T, H, W) or (T, 1, H, W)")
+    check_tensor("clip", volume, "(T, H, W)", FLOATS)
     if radius < 1 or min(grid) < 1:
         raise BadInput(f"radius={radius}, grid={grid}", "is out of range", "give at least 1")
     least = (2 * radius + 1, 2 * radius + grid[0], 2 * radius + grid[1])
     if any(side < n for side, n in zip(volume.shape, least, strict=True)):
         fault = f"has {' x '.join(map(str, volume.shape))} frames, rows, columns"
         raise BadInput("clip", fault, f"give at least {' x '.join(map(str, least))}, by tim or so")
-    if not volume.isfinite().all():
-        raise BadInput("clip", "holds NaN or infinite values", "leave such frames out")
+    check_values("clip", volume)
     return volume

@@ -25,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
 
@@ -126,18 +127,11 @@ def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     return functional.conv2d(rows, kernel.view(1, 1, 1, -1)).view(images.shape)
 
 
-def _check(
-    clip: torch.Tensor,
-    reference: int,
-    band_hz: tuple[float, float] | None,
-    fps: float | None,
-) -> None:
-    if clip.ndim < 3 or len(clip) == 0:
-        raise BadInput("clip", f"has shape {tuple(clip.shape)}", "give (T, ..., H, W)")
-    if not clip.isfinite().all():
-        raise BadInput("clip", "holds NaN or infinite values", "leave such frames out")
+def _check(clip: torch.Tensor, reference: int, band_hz, fps: float | None) -> None:
+    check_tensor("clip", clip, "(T, ..., H, W)", (torch.float32, torch.float64))
     if not -len(clip) <= reference < len(clip):
         raise BadInput(f"reference={reference}", "is not in the clip", f"it has {len(clip)} frames")
+    check_values("clip", clip)
     if band_hz is None:
         return
     if fps is None or not fps > 0:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.errors import BadInput
+from micromacro.errors import check_choice
 from micromacro.kernels.local_contrast import local_contrast
 
 INPUTS = ("raw", "zscore", "local_contrast")
@@ -29,8 +29,7 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
     Raises:
         BadInput: Unknown input.
     """
-    if inputs not in INPUTS:
-        raise BadInput(f"input {inputs!r}", "is unknown", f"use one of {', '.join(INPUTS)}")
+    check_choice("input", inputs, INPUTS)
     if frames.shape[-1] != size:
         flat = frames.reshape(-1, 1, *frames.shape[-2:])
         flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)

@@ -25,6 +25,7 @@ import math
 import torch
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import FLOATS, check_tensor
 
 
 def tim(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
@@ -62,10 +63,8 @@ def linear_interpolation(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 def tim_weights(T: int, n_frames: int) -> torch.Tensor:
     """What each of T frames gives to each new frame: float64 (n_frames, T), rows of sum 1."""
     k = torch.arange(1, T, dtype=torch.float64)[:, None]
-    at_frames, at_new = (
-        torch.cos(math.pi * k * (times + 0.5) / T)
-        for times in (torch.arange(T, dtype=torch.float64), _times(T, n_frames))
-    )
+    times = torch.arange(T, dtype=torch.float64), _times(T, n_frames)
+    at_frames, at_new = (torch.cos(math.pi * k * (t + 0.5) / T) for t in times)  # (T - 1, times)
     return 1 / T + 2 / T * at_new.T @ at_frames
 
 
@@ -83,10 +82,8 @@ def _times(T: int, n_frames: int) -> torch.Tensor:
 
 
 def _resample(clip: torch.Tensor, n_frames: int, weights) -> torch.Tensor:
-    if clip.ndim == 0 or len(clip) == 0 or not clip.is_floating_point():
-        fault = f"is {clip.dtype} {tuple(clip.shape)}"
-        raise BadInput("clip", fault, "give one frame or more, as float (T, ...)")
-    if n_frames < 1:
-        raise BadInput(f"n_frames={n_frames}", "is out of range", "give at least 1")
+    check_tensor("clip", clip, "(T, ...)", FLOATS)
+    if len(clip) < 1 or n_frames < 1:
+        raise BadInput(f"{len(clip)} to {n_frames} frames", "is out of range", "give at least 1")
     w = weights(len(clip), n_frames).to(clip.device)
     return torch.tensordot(w, clip.double(), 1).to(clip.dtype)

@@ -11,23 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from micromacro import synthetic
 from micromacro.clip import FaceClip
 from micromacro.faces import extract_faces
 from micromacro.faces.align import apply, compose, invert, similarity, warp
 from micromacro.faces.stability import patch_motion_px, residual_px
-from micromacro.synthetic import (
-    FIVE_POINTS,
-    LANDMARKS,
-    Face,
-    HeadDrift,
-    Identity,
-    Nuisance,
-    Performance,
-    exaggerate,
-    micro_event,
-    perform,
-    units,
-)
+from micromacro.synthetic import FIVE_POINTS, LANDMARKS, Face, Identity, Performance
 from micromacro.video import read_frames, write_video
 
 CROP_PX = 224  # every figure is in pixels of a crop of this size
@@ -85,22 +74,12 @@ def stage(seed: int, *, n_frames: int = 72, size: tuple[int, int] = (360, 640)) 
     actor = Face(Identity.draw(seed, split="test"), size=size)
     left, right = actor.landmarks(Performance.still(1))[0, list(FIVE_POINTS[:2])]
     crop_px = min(size) * EYES_PX / float((right - left).norm())  # of the short side, in the crop
-    event = micro_event(
-        n_frames // 2 - 8,
-        [("12R", 1.0)],
-        fps=FPS,
-        duration_s=0.48,
-        peak=units(PEAK_PX, round(crop_px)),
-    )
-    play = perform(
-        n_frames,
-        FPS,
-        events=[event],
-        nuisance=Nuisance(noise_sd=2 / 255),
-        seed=seed,
-        head_drift=HeadDrift.at(4, 2, 1.5, size=round(crop_px), period_s=1.8),
-    )
-    both = (play, exaggerate(play, 0.0))
+    peak, onset = synthetic.units(PEAK_PX, round(crop_px)), n_frames // 2 - 8
+    event = synthetic.micro_event(onset, [("12R", 1.0)], fps=FPS, duration_s=0.48, peak=peak)
+    drift = synthetic.HeadDrift.at(4, 2, 1.5, size=round(crop_px), period_s=1.8)
+    noise = synthetic.Nuisance(noise_sd=2 / 255)
+    play = synthetic.perform(n_frames, FPS, [event], nuisance=noise, seed=seed, head_drift=drift)
+    both = (play, synthetic.exaggerate(play, 0.0))
     landmarks, rigid = (actor.landmarks(p).double().numpy() for p in both)
     return Scene(actor, play, landmarks, rigid)
 
@@ -162,7 +141,7 @@ def unit(
         film = Path(folder) / "scene.mp4"
         write_video(film, scene.film(), fps=scene.play.fps, crf=CRF)
         for mode in modes:
-            said, drawn = judge(scene, crop(scene, film, mode))
-            scores |= {f"{mode}/{name}": value for name, value in said.items()}
-            curves |= {f"{mode}/{name}": values for name, values in drawn.items()}
+            results = judge(scene, crop(scene, film, mode))
+            for kept, new in zip((scores, curves), results, strict=True):
+                kept |= {f"{mode}/{name}": value for name, value in new.items()}
     return scores, curves

@@ -119,8 +119,7 @@ class Canvas:
 def _spline(x: torch.Tensor, spacing: float) -> torch.Tensor:
     """Cubic B-spline weights (len(x), nodes) of the nodes spaced over the whole noise domain."""
     nodes = torch.arange(round(2 * NOISE_HALF / spacing) + 1)
-    t = ((x + NOISE_HALF) / spacing)[:, None] - nodes
-    t = t.abs()
+    t = (((x + NOISE_HALF) / spacing)[:, None] - nodes).abs()
     inner = 2 / 3 - t**2 + t**3 / 2
     outer = (2 - t).clamp_min(0) ** 3 / 6
     return torch.where(t < 1, inner, outer)

@@ -13,16 +13,14 @@ import torch.nn.functional as F  # noqa: N812
 
 from micromacro.errors import BadInput
 from micromacro.synthetic import anatomy
-from micromacro.synthetic.anatomy import AUS, FIVE_POINTS, LANDMARKS
+from micromacro.synthetic.anatomy import AUS, LANDMARKS
 from micromacro.synthetic.identity import Identity
 from micromacro.synthetic.motion import Motion, mix
 from micromacro.synthetic.performance import Performance
+from micromacro.synthetic.script import FULL
 from micromacro.synthetic.sheets import paint
 from micromacro.synthetic.skin import GAMMA
 
-__all__ = ["FIVE_POINTS", "LANDMARKS", "Face"]
-
-_FULL = 0.09  # a fully developed expression, face units; wrinkles are then at full depth
 _CHUNK_PX = 131_072  # pixels rendered at once: 32 frames of 64 x 64 stay in the cache
 _WRINKLES = (  # which AUs deepen which lines
     {"1": 0.8, "2": 0.6},
@@ -66,15 +64,14 @@ class Face:
         self._wrinkle_mix = torch.zeros(len(AUS), 5)
         for line, weights in enumerate(_WRINKLES):
             for name, weight in weights.items():
-                self._wrinkle_mix[AUS.index(name), line] = weight / _FULL
+                self._wrinkle_mix[AUS.index(name), line] = weight / FULL
         self._wrinkle_mix = self._wrinkle_mix.to(self.device)
         H, W = self.size
-        self._x = ((torch.arange(W) + 0.5) * 2 - W).to(self.device) / self.short
-        self._y = ((torch.arange(H) + 0.5) * 2 - H).to(self.device) / self.short
-
-    def _pixels(self) -> torch.Tensor:
-        """Face-unit position of every pixel, (1, 2, H, W)."""
-        return torch.stack(torch.meshgrid(self._x, self._y, indexing="xy"))[None]
+        self._x, self._y = (
+            ((torch.arange(side) + 0.5) * 2 - side).to(self.device) / self.short for side in (W, H)
+        )
+        # Where every pixel is in face units, (1, 2, H, W).
+        self._pixels = torch.stack(torch.meshgrid(self._x, self._y, indexing="xy"))[None]
 
     # ---- pictures -------------------------------------------------------------------------------
 
@@ -100,7 +97,7 @@ class Face:
 
     def _render(self, play: Performance, out: torch.Tensor) -> None:
         """Render one chunk into ``out``."""
-        posed = self.motion.unpose(self._pixels(), play)
+        posed = self.motion.unpose(self._pixels, play)
         moved = self.motion.smooth(posed, self.motion.drift(play))
         inside = self._open_mouth_box(play, moved)
         person = _look_up(self.sheets.person, moved, self.sheets.half)
@@ -125,15 +122,8 @@ class Face:
         _, lx, ly, lz = self.identity.light
         lx, ly = lx + play.light[:, 0], ly + play.light[:, 1]
         # A head that turns sees the light turn the other way.
-        light = torch.stack(
-            [
-                torch.ones_like(lx),
-                lx - play.yaw * lz,
-                ly - play.pitch * lz,
-                lz + play.yaw * lx + play.pitch * ly,
-            ],
-            1,
-        ).to(self.device)
+        turned = (lx - play.yaw * lz, ly - play.pitch * lz, lz + play.yaw * lx + play.pitch * ly)
+        light = torch.stack([torch.ones_like(lx), *turned], 1).to(self.device)  # (F, 4)
         maps, lines = self.sheets.light, self.sheets.wrinkles
         shade = mix(light, maps.flatten(1)).view(len(play), 1, *maps.shape[1:])
         depth = mix(play.au.to(self.device), self._wrinkle_mix).clamp_(0, 1.3)
@@ -143,18 +133,13 @@ class Face:
 
     def _box(self, play: Performance, low: tuple[float, float], high: tuple[float, float]):
         """Rows and columns of the picture that can show a rectangle of the resting face."""
-        (a, b), scale = self.motion.pose(play), torch.exp(2 * play.log_scale).to(self.device)
-        a, b = (a * scale)[:, None], (b * scale)[:, None]
-        u = torch.tensor([low[0], low[0], high[0], high[0]], device=self.device)
-        v = torch.tensor([low[1], high[1], low[1], high[1]], device=self.device)
-        shift = play.shift.to(self.device)
-        x, y = a * u - b * v + shift[:, :1], b * u + a * v + shift[:, 1:]
-        H, W = self.size
-        to_px = self.short / 2
+        (u0, v0), (u1, v1) = low, high
+        corners = torch.tensor([[u0, u0, u1, u1], [v0, v1, v0, v1]], device=self.device)
+        x, y = self.motion.put_in_pose(corners[None, ..., None], play).unbind(1)  # each (F, 4, 1)
         spans = []
-        for value, length in ((y, H), (x, W)):
-            first = math.floor(value.min().item() * to_px + length / 2) - 1
-            last = math.ceil(value.max().item() * to_px + length / 2) + 1
+        for value, length in zip((y, x), self.size, strict=True):
+            first = math.floor(value.min().item() * self.short / 2 + length / 2) - 1
+            last = math.ceil(value.max().item() * self.short / 2 + length / 2) + 1
             spans.append(slice(min(max(first, 0), length), min(max(last, 0), length)))
         return spans
 
@@ -163,9 +148,8 @@ class Face:
         if not (play.part.any() or play.jaw.any()):
             return None
         p = self.identity
-        rows, columns = self._box(
-            play, (-p.mouth_w - 0.15, p.mouth_y - 0.32), (p.mouth_w + 0.15, p.mouth_y + 0.75)
-        )
+        reach = p.mouth_w + 0.15
+        rows, columns = self._box(play, (-reach, p.mouth_y - 0.32), (reach, p.mouth_y + 0.75))
         box = moved[:, :, rows, columns]
         shut, depth, _ = self.motion.close_mouth(box, play)
         colour = _look_up(self.sheets.mouth, box, self.sheets.half)
@@ -252,18 +236,18 @@ class Face:
 
     def _flow(self, one: Performance, two: Performance) -> tuple[torch.Tensor, torch.Tensor]:
         """Flow of a chunk of pairs, (N, 2, H, W) and (N, H, W)."""
-        start = self._pixels()
+        start = self._pixels
         material, depth, lower = self.motion.material(start, one)
-        found, residual = self.motion.find(material, two, lower)
+        end, residual = self.motion.locate(material, two, lower)
         cover = self._cover(material)
         person, room = cover > 0.99, cover < 0.01
         shut = (one.part + one.jaw == 0).to(self.device)[:, None, None]
         limit = torch.tensor(self.size[::-1], device=self.device)[:, None, None] / self.short
         exact = residual * self.short / 2 < 0.02
-        valid = person & exact & (found.abs() <= limit).all(1) & ((depth < 0) | shut)
+        valid = person & exact & (end.abs() <= limit).all(1) & ((depth < 0) | shut)
         valid &= ~self._between_lids(material, one) & ~self._between_lids(material, two)
         valid |= room & (self._cover(self.motion.material(start, two)[0]) < 0.01)
-        return torch.where(room[:, None], 0.0, (found - start) * self.short / 2), valid
+        return torch.where(room[:, None], 0.0, (end - start) * self.short / 2), valid
 
     def _cover(self, material: torch.Tensor) -> torch.Tensor:
         """Coverage of the person at material points, (F, h, w)."""
@@ -291,11 +275,11 @@ class Face:
         rest[:, lids, 1] += (self._closure(performance) * (p.eye_up + p.eye_low))[:, None]
         lower = torch.tensor([n in anatomy.LOWER for n in LANDMARKS], device=self.device)
         material = rest.permute(0, 2, 1)[..., None]
-        found, _ = self.motion.find(material, performance, lower[None, :, None])
+        places, _ = self.motion.locate(material, performance, lower[None, :, None])
         eyes = [LANDMARKS.index(f"pupil_{side}") for side in ("left", "right")]
-        found[:, :, eyes] = self.motion.put_in_pose(material[:, :, eyes], performance)
+        places[:, :, eyes] = self.motion.put_in_pose(material[:, :, eyes], performance)
         corner = torch.tensor(self.size[::-1], device=self.device) / self.short
-        return (found[..., 0].permute(0, 2, 1) + corner) * self.short / 2 - 0.5
+        return (places[..., 0].permute(0, 2, 1) + corner) * self.short / 2 - 0.5
 
 
 def _look_up(sheet: torch.Tensor, points: torch.Tensor, half: tuple[float, float]) -> torch.Tensor:

@@ -82,18 +82,15 @@ class HeadDrift:
         cls, shift_px: float, degrees: float, percent: float, *, size: int, period_s: float = 4.0
     ):
         """The drift given in pixels of a picture ``size`` pixels high, degrees and per cent."""
-        return cls(
-            units(shift_px, size), math.radians(degrees), math.log1p(percent / 100), period_s
-        )
+        shift, log_scale = units(shift_px, size), math.log1p(percent / 100)
+        return cls(shift, math.radians(degrees), log_scale, period_s)
 
 
 def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
     """Sway, blinks, light, exposure, shadow and sensor noise, each from its own stream."""
     T, fps = len(play), play.fps
-    rng = {
-        name: stream("performance", name, seed)
-        for name in ("head", "blink", "light", "gain", "shadow")
-    }
+    names = ("head", "blink", "light", "gain", "shadow")
+    rng = {name: stream("performance", name, seed) for name in names}
     head = [_wander(rng["head"], T, fps) for _ in range(5)]
     sway, turn = rng["head"].uniform(*noise.sway), rng["head"].uniform(*noise.turn)
     blink, blinks = _blinks(rng["blink"], T, fps, noise.blink_rate)
@@ -138,9 +135,8 @@ def _blinks(rng: np.random.Generator, T: int, fps: float, rate: float):
         onset = math.floor(frame)
         if onset + length > T:
             break
-        event = Event(
-            onset, onset + round(0.35 * length), onset + length - 1, (("blink", 1.0),), 1.0, "blink"
-        )
+        apex, offset = onset + round(0.35 * length), onset + length - 1
+        event = Event(onset, apex, offset, (("blink", 1.0),), 1.0, "blink")
         closure = torch.maximum(closure, envelope(event, T))
         events.append(event)
         frame += length
@@ -161,13 +157,10 @@ def drift_head(play: Performance, drift: HeadDrift, seed: int) -> Performance:
     rng = stream("performance", "drift", seed)
     paths = []
     for limit in (drift.shift, drift.shift, drift.roll_rad, drift.log_scale):
-        phase, rate = (
-            rng.uniform(0, 2 * math.pi, 3),
-            np.array([1, 1.7, 2.9]) * rng.uniform(0.8, 1.2),
-        )
-        wave = np.array([1, 0.5, 0.25]) @ np.sin(
-            2 * np.pi * rate[:, None] * play.t_s.numpy() / drift.period_s + phase[:, None]
-        )
+        phase = rng.uniform(0, 2 * math.pi, 3)[:, None]
+        rate = np.array([1, 1.7, 2.9])[:, None] * rng.uniform(0.8, 1.2)
+        angle = 2 * np.pi * rate * play.t_s.numpy() / drift.period_s + phase  # (3, T)
+        wave = np.array([1, 0.5, 0.25]) @ np.sin(angle)
         paths.append(torch.from_numpy(limit * wave / max(np.abs(wave).max(), 0.5)).float())
     return replace(
         play,

@@ -21,11 +21,10 @@ from mimamo_miniatures import (
 from PIL import Image
 from torchvision.models import resnet50
 
-from micromacro import metrics
+from micromacro import metrics, training
 from micromacro import units as experiments
-from micromacro.backbones import FrozenResNet50
+from micromacro.backbones import FrozenFeatures, FrozenResNet50
 from micromacro.errors import BadInput
-from micromacro.features import FrozenFeatures
 from micromacro.folds import grouped_folds
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.systems.mimamo import data, paper
@@ -34,7 +33,6 @@ from micromacro.systems.mimamo.paper.protocol import Protocol
 from micromacro.systems.mimamo.paper.sequences import Cut, Sequences
 from micromacro.systems.mimamo.paper.store import prepare as prepare_clips
 from micromacro.training import predict
-from micromacro.training_run import TrainingRun
 
 RESNET = FrozenResNet50.forward
 
@@ -211,22 +209,22 @@ def test_a_killed_fold_goes_on(omg_root, how, tmp_path, monkeypatch):
     one = {"dataset": "omg", "root": str(omg_root), "protocol": "as_released", "fold": 1}
     params = one | {"seed": 5, "n_folds": 2, "epochs": 2, "label": "valence"} | how
     whole = paper.unit(**params)
-    real, epochs = TrainingRun.epoch, []
+    real, files = training.replacing, []  # the checkpoint of each epoch is written by it
 
-    def dies(run, validate):
-        if len(run.epochs) == 1 and len(epochs) == 1:
+    def dies(file):
+        files.append(file)
+        if len(files) == 2:
             raise KeyboardInterrupt
-        epochs.append(len(run.epochs))
-        real(run, validate)
+        return real(file)
 
-    monkeypatch.setattr(TrainingRun, "epoch", dies)
+    monkeypatch.setattr(training, "replacing", dies)
     with pytest.raises(KeyboardInterrupt):
         paper.unit(**params)
     (checkpoint,) = (Path(how["cache"]) / "checkpoints").iterdir()
-    assert (checkpoint / "state.pt").exists()
-    epochs.append("killed")
+    assert checkpoint.is_file()
     again = paper.unit(**params)
-    assert epochs == [0, "killed", 1]
+    assert len(files) == 3  # the second of two epochs
+    assert not checkpoint.exists()
     assert again[0] == whole[0]
     for name, array in whole[1].items():
         np.testing.assert_array_equal(again[1][name], array)

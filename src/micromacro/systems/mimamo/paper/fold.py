@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def unit(
     where = {"device": device, "checkpoint": checkpoint}
     history = train(model, batches, recipe, seed=seed, validate=validate, **where)
     found = {"validation": how.predict(held_out, model), "test": how.predict(test, model)}
-    shutil.rmtree(checkpoint)
+    checkpoint.unlink()
     metrics = {
         "epochs": len(history.epochs),
         "best_epoch": history.best,

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.recipe import Recipe
 from micromacro.systems.mimamo import data
 from micromacro.systems.mimamo.data.protocol import LONGEST_OMG, WINDOW
 from micromacro.systems.mimamo.losses import ccc_loss
 from micromacro.systems.mimamo.model import MimamoNet, OmgNet
 from micromacro.systems.mimamo.paper.sequences import Cut, Sequences
 from micromacro.systems.mimamo.paper.store import StoredClip
-from micromacro.training import isolated_rng, predict
+from micromacro.training import Recipe, isolated_rng, predict
 
 PROTOCOLS = ("ours", "as_released")
 LABELS = {"valence": (0,), "arousal": (1,), "both": (0, 1)}  # columns of a clip's labels

@@ -23,10 +23,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from micromacro.backbones import FrozenResNet50
+from micromacro.backbones import FrozenFeatures, FrozenResNet50
 from micromacro.clip import FaceClip
 from micromacro.errors import BadInput
-from micromacro.features import FrozenFeatures
 from micromacro.files import existing, replacing
 from micromacro.systems.mimamo.data import (
     LabelledClips,

@@ -20,7 +20,7 @@ from micromacro.unit_store import process_alive
 
 PARAMETERS = 'PROFILE = "smoke"\nDATASET = "synthetic"\nSEEDS = None\nN = 3\nRATE = 1.0\nOUT = None'
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
-ROWS = """from micromacro.units import Row, write_rows
+ROWS = """from micromacro.results import Row, write_rows
 write_rows([Row("00_good", "mimamo", "phase", "ccc", 0.5, 12, profile=PROFILE)], OUT);"""
 PICTURE = "from IPython.display import Image\nImage(data=b'\\x89PNG', format='png')"
 KILL_WORKER_ONCE = """import os, pathlib, signal, time

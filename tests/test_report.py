@@ -13,7 +13,7 @@ from PIL import Image
 
 from micromacro import pages, report
 from micromacro.errors import BadInput
-from micromacro.units import Row, write_rows
+from micromacro.results import Row, write_rows
 
 v4 = nbformat.v4
 

@@ -28,11 +28,11 @@ from types import ModuleType
 
 from micromacro import SOURCES
 from micromacro.errors import BadInput
-from micromacro.files import WRITABLE
+from micromacro.results import make_writable
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stores or schedules a computation and so cannot change its numbers: the closure ends there.
-_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units")}
+_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units", "workers")}
 # What computes, by the name of its import; OpenCV comes in four distributions.
 _LIBRARIES = {name: [name] for name in ("av", "librosa", "numpy", "scipy", "torch", "triton")}
 _LIBRARIES |= {"PIL": ["pillow"], "skimage": ["scikit-image"], "sklearn": ["scikit-learn"]}
@@ -63,11 +63,11 @@ def code_key(code: ModuleType | Callable) -> str:
     if not getattr(module, "__file__", None):
         raise BadInput(f"the code of {module.__name__}", "is in no file", "move it to a module")
     files, libraries = _closure(module)
-    packages = {p.parent for p in files.values() if p.with_name("__init__.py").exists()}
-    beside = {path for folder in packages for path in folder.iterdir()}
     what = {name: _parse(path, name)[0] for name, path in files.items()}
-    what |= {path.name: content_key(path) for path in beside if _is_data(path)}
     what |= {name: _version(name) for name in libraries}
+    for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
+        data = filter(_is_data, folder.iterdir())
+        what |= {f"{folder.name}/{path.name}": content_key(path) for path in data}
     return digest(what)
 
 
@@ -123,6 +123,7 @@ def kept(
     key = digest([inputs, [content_key(file) for file in files], code_key(code or make)])[:20]
     folder = Path(root) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{key}"
     if not folder.exists():
+        make_writable(folder.parent)
         with claimed(folder):
             if not folder.exists():
                 write_whole(folder, make)
@@ -137,16 +138,11 @@ def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         Whether it is held: False if another process has it and `wait` is false.
 
     Raises:
-        BadInput: The place is not writable, or its file system has no locks.
+        BadInput: The file system has no locks.
     """
     import fcntl  # not on every system, and only needed where something is made
 
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = folder.with_name(f".lock-{folder.name}").open("ab")
-    except OSError as error:
-        raise BadInput(folder.parent, f"cannot write ({error.strerror})", WRITABLE) from None
-    with file:
+    with folder.with_name(f".lock-{folder.name}").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -34,9 +34,11 @@ from tqdm import tqdm
 from micromacro.cache import claimed, code_key, content_key, digest, write_whole
 from micromacro.errors import BadInput
 from micromacro.results import make_writable, project_root, provenance
-from micromacro.workers import cut, in_processes, in_this_process, on_cluster
+from micromacro.workers import cores, cut, submit
 
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
+# From ten seconds on, a line each ten seconds: most runs of a notebook stay quiet.
+_BAR = {"desc": "units", "delay": 10, "mininterval": 10, "miniters": 1, "leave": False}
 _BUSY = "another program is computing it"
 
 
@@ -115,7 +117,7 @@ def run(
             the device too.
         workers: Number of processes with one thread each. 0 computes in this process: no start-up
             time, right for tiny grids, but no shelter from a crash. None takes the environment's
-            ``MICROMACRO_WORKERS``, else 0.
+            ``MICROMACRO_WORKERS`` (a number, or "auto": all cores that it may use), else 0.
         root: Folder that holds ``runs``; by default :func:`project_root`.
         progress: Show a bar with an estimate of the time left on stderr, from ten seconds on.
         limit_s: Wall-clock seconds of one unit, the start of its worker not counted. A unit that
@@ -133,38 +135,28 @@ def run(
             edited after it was loaded, the scheduler does not answer, no place to write.
         UnitFailure: After all other units are done.
     """
-    workers = _from_environment() if workers is None else workers
-    scheduler = os.environ.get("MICROMACRO_SCHEDULER", "") if scheduler is None else scheduler
-    if limit_s is not None and (scheduler or not workers):
-        raise BadInput("limit_s", "needs processes of this machine", "give workers, no scheduler")
+    where = {"workers": _from_environment() if workers is None else workers, "limit_s": limit_s}
+    where["scheduler"] = os.environ.get("MICROMACRO_SCHEDULER") if scheduler is None else scheduler
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
     for part in store.glob(".part-*"):  # left by killed programs: claiming the folder removes them
         with claimed(store / part.name.split("-")[1], wait=False):
             pass
-    content = functools.cache(content_key)
+    content = functools.cache(content_key)  # once for all units
     key = functools.partial(unit_key, unit, code=code_key(unit), content=content)
     folders = [store / key(params) for params in grid]
     results = {folder: load(folder) for folder in folders}
     missing = {f: Task(unit, p, f) for f, p in zip(folders, grid, strict=True) if not results[f]}
-    submit = functools.partial(in_processes, workers=workers, limit_s=limit_s)
-    if scheduler:
-        submit = functools.partial(on_cluster, address=scheduler)
-    elif not workers:
-        submit = in_this_process
-    failures, there = [], len(results) - len(missing)
-    bar = functools.partial(tqdm, desc="units", unit="unit", mininterval=10, delay=10, miniters=1)
-    with bar(
-        total=len(results), initial=there, file=sys.stderr, leave=False, disable=not progress
-    ) as shown:
-        for task, outcome in _outcomes(list(missing.values()), submit):
+    there, failures = len(results) - len(missing), []
+    with tqdm(total=len(results), initial=there, disable=not progress, **_BAR) as bar:
+        for task, outcome in _outcomes(list(missing.values()), where):
             results[task.folder] = load(task.folder, cached=False)
             if not results[task.folder]:
                 text = outcome or f"{task.folder} is not there: do workers share this file system?"
                 failures.append((task.params, text.strip()))
-                shown.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
-            shown.update()
+                bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
+            bar.update()
     if failures:
         raise UnitFailure(name, failures)
     return [results[folder] for folder in folders]
@@ -194,19 +186,15 @@ def shard(unit: Callable, grid: Iterable[Mapping], part: str, **options) -> list
 
 
 def unit_key(
-    unit: Callable,
-    params: Mapping,
-    *,
-    code: str | None = None,
-    content: Callable[[Path], str] = content_key,
+    unit: Callable, params: Mapping, code: str = "", content: Callable = content_key
 ) -> str:
     """Name of a unit's folder, 20 hexadecimal digits: a hash of all that decides its numbers.
 
     Args:
         unit: The unit's function.
         params: Its parameters.
-        code: The function's :func:`code_key`, if it is known.
-        content: Hash of the content of an input file or folder.
+        code: The function's :func:`code_key`; by default taken now.
+        content: Function that gives the hash of an input file's or folder's content.
     """
     listed = getattr(sys.modules[unit.__module__], "input_files", _files_named)
     inputs = [content(Path(path)) for path in listed(params)]
@@ -281,12 +269,12 @@ def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
         return None
 
 
-def _outcomes(tasks: Sequence[Task], submit: Callable) -> Iterator[tuple[Task, str]]:
+def _outcomes(tasks: Sequence[Task], where: Mapping) -> Iterator[tuple[Task, str]]:
     """(task, what went wrong) as they end; what another program computes comes last."""
     while tasks:
         parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
         tasks = []
-        with contextlib.closing(submit(attempt, parts)) as ends:
+        with contextlib.closing(submit(attempt, parts, **where)) as ends:
             for task, outcome in ends:
                 if outcome == _BUSY:
                     tasks.append(task)
@@ -299,9 +287,9 @@ def _outcomes(tasks: Sequence[Task], submit: Callable) -> Iterator[tuple[Task, s
 
 def _from_environment() -> int:
     text = os.environ.get("MICROMACRO_WORKERS", "0")
-    if not text.isdecimal():
-        raise BadInput(f"MICROMACRO_WORKERS={text}", "is not a number", "give a number, 0 for none")
-    return int(text)
+    if not (text.isdecimal() or text == "auto"):
+        raise BadInput(f"MICROMACRO_WORKERS={text}", "is no number", "give one, or auto, or 0")
+    return cores() if text == "auto" else int(text)
 
 
 def _files_named(params: Mapping) -> Iterator[str]:
@@ -314,12 +302,11 @@ def _files_named(params: Mapping) -> Iterator[str]:
 
 
 def _plain(params: Mapping) -> dict:
-    for name, value in params.items():
-        try:
-            encode(value)
-        except TypeError as error:
-            raise BadInput(f"parameter {name}", str(error), "give a JSON value") from None
-    return decode(json.dumps(encode(params)))
+    """The parameters as they come back from disk: a tuple is a list, a NumPy number is a number."""
+    try:
+        return decode(json.dumps(encode(params)))
+    except TypeError as error:
+        raise BadInput(f"parameters {dict(params)}", str(error), "give JSON values") from None
 
 
 def _name(function: Callable) -> str:
@@ -353,10 +340,9 @@ def encode(value):
 
 def decode(text: str):
     """The value whose :func:`encode` was written as ``text``."""
-    return json.loads(text, object_hook=_special_float)
 
+    def special(entry: dict):
+        is_float = list(entry) == ["float"] and entry["float"] in ("nan", "inf", "-inf")
+        return float(entry["float"]) if is_float else entry
 
-def _special_float(entry: dict):
-    if set(entry) == {"float"} and entry["float"] in ("nan", "inf", "-inf"):
-        return float(entry["float"])
-    return entry
+    return json.loads(text, object_hook=special)

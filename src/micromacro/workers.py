@@ -1,9 +1,7 @@
-"""Where tasks are done: in this process, by processes of this machine, or by a Dask cluster.
+"""Where tasks are done: one `submit`, and behind it this process, processes, or a Dask cluster.
 
-The three ends are called alike: ``end(attempt, bundles, ...)`` yields (task, outcome) as tasks end.
-``attempt(task)`` is a function of a module that never raises: its outcome is a text, "" if all went
-well. Where a task's process dies, the outcome says so instead. Tasks of one bundle share work: they
-are done by one worker, one after the other; bundles are cut only where workers would be idle.
+Tasks come in bundles. Those of one bundle share work: they are done by one worker, one after the
+other; bundles are cut only where workers would be idle.
 """
 
 import contextlib
@@ -48,26 +46,43 @@ def cut(bundles: Sequence[Sequence], at_least: int) -> list[list]:
     return parts
 
 
-def in_this_process(attempt: Callable, bundles: Sequence[Sequence]) -> Outcomes:
-    """Do tasks here, in order."""
-    for task in itertools.chain(*bundles):
-        yield task, attempt(task)
-
-
-def in_processes(
-    attempt: Callable, bundles: Sequence[Sequence], *, workers: int, limit_s: float | None = None
+def submit(
+    attempt: Callable,
+    bundles: Sequence[Sequence],
+    *,
+    workers: int = 0,
+    limit_s: float | None = None,
+    scheduler: str | None = None,
 ) -> Outcomes:
-    """Do tasks by spawned processes of one thread each.
-
-    A process that dies takes its own task down, which is tried once more. None outlives this one,
-    however that ends.
+    """Do tasks, and give (task, outcome) as they end.
 
     Args:
-        attempt: See above; it and the tasks travel by pickle.
-        bundles: Tasks that share work, together.
-        workers: Number of processes, at least 1.
-        limit_s: Wall-clock seconds of one task, the start of its process not counted: then its
-            process is killed, without a second try.
+        attempt: Function of a module that does one task and never raises; its outcome is a text, ""
+            if all went well. Where a task's process dies, the outcome says so instead.
+        bundles: The tasks. They and `attempt` travel by pickle.
+        workers: Number of processes of this machine; 0 does all in this one.
+        limit_s: Wall-clock seconds of one task, only for processes of this machine.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``, whose workers do the tasks.
+
+    Raises:
+        BadInput: A limit elsewhere; and as `_on_cluster`.
+    """
+    if limit_s is not None and (scheduler or not workers):
+        raise BadInput("limit_s", "needs processes of this machine", "give workers, no scheduler")
+    if scheduler:
+        return _on_cluster(attempt, bundles, scheduler)
+    if workers:
+        return _in_processes(attempt, bundles, workers, limit_s)
+    return ((task, attempt(task)) for task in itertools.chain(*bundles))
+
+
+def _in_processes(
+    attempt: Callable, bundles: Sequence[Sequence], workers: int, limit_s: float | None
+) -> Outcomes:
+    """Spawn processes of one thread each; none outlives this one, however that ends.
+
+    A process that dies takes its own task down, which is tried once more. A task that takes longer
+    than its limit, the start of its process not counted, is killed without a second try.
     """
     waiting, ends = deque(cut(bundles, 2 * workers)), SimpleQueue()
     crew = [_Worker(attempt, limit_s) for _ in range(min(workers, len(waiting)))]
@@ -157,28 +172,23 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def on_cluster(attempt: Callable, bundles: Sequence[Sequence], *, address: str) -> Outcomes:
-    """Do tasks by the workers of a Dask scheduler, each of which must have one thread.
+def _on_cluster(attempt: Callable, bundles: Sequence[Sequence], address: str) -> Outcomes:
+    """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with
     ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources GPU=1``).
-
-    Args:
-        attempt: See above.
-        bundles: Tasks that share work, together.
-        address: Of the scheduler, ``tcp://HOST:PORT``.
 
     Raises:
         BadInput: The package distributed is missing; the scheduler does not answer, or has died.
     """
     what = f"scheduler {address}"
     try:
-        from distributed import CancelledError, Client, KilledWorker, as_completed
+        from distributed import CancelledError, Client, as_completed
     except ImportError:
         remedy = 'pip install "micromacro[cluster]"'
         raise BadInput(what, "the package distributed is missing", remedy) from None
     try:
-        client = Client(address, timeout="5s")
+        client = Client(address)
     except (OSError, ValueError) as error:
         raise BadInput(what, f"does not answer ({error})", "start one: dask scheduler") from None
     for name in ("distributed", "distributed.client"):  # what they say of a death is said below
@@ -201,11 +211,11 @@ def on_cluster(attempt: Callable, bundles: Sequence[Sequence], *, address: str) 
             except CancelledError:
                 remedy = "start it again and repeat the command: what was done is stored"
                 raise BadInput(what, "has died", remedy) from None
-            except (
-                KilledWorker
-            ) as error:  # after several workers; only one of the tasks is to blame
+            except Exception as error:  # several workers died, and one of the tasks is to blame
                 waiting = [[task] for task in part if len(part) > 1]
-                yield from ((task, str(error)) for task in part if len(part) == 1)
+                yield from (
+                    (part[0], f"{type(error).__name__}: {error}") for _ in part[len(waiting) :]
+                )
 
 
 def _attempt_all(attempt: Callable, tasks: Sequence) -> list[str]:

@@ -52,10 +52,12 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Iterator[Cluster]:
+def cluster(request, tmp_path, monkeypatch) -> Iterator[Cluster]:
     """A scheduler that units go to; it and its workers are killed in the end."""
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    monkeypatch.setenv(
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", getattr(request, "param", "3")
+    )
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
     wait_for(cluster.answers)
@@ -112,6 +114,7 @@ def test_a_killed_client_s_waiting_units_are_dropped_and_nothing_is_lost(cluster
     assert called().split() == [str(a) for a in range(12)]
 
 
+@pytest.mark.parametrize("cluster", ["0"], indirect=True)  # one worker dies, not four
 def test_a_unit_that_kills_its_workers_fails_alone(cluster):
     for _ in range(3):
         cluster.worker()

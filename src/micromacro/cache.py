@@ -28,7 +28,7 @@ from types import ModuleType
 
 from micromacro import SOURCES
 from micromacro.errors import BadInput
-from micromacro.results import make_writable
+from micromacro.files import make_writable
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stores or schedules a computation and so cannot change its numbers: the closure ends there.

@@ -23,8 +23,8 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Refuse a value that is none of the choices.
 
     Args:
-        name: What is chosen, as the user wrote it.
-        value: The choice.
+        name: Name of what is chosen.
+        value: The value that was chosen.
         choices: What there is to choose from; for a mapping its keys.
 
     Raises:

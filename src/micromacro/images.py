@@ -24,13 +24,10 @@ def image_files(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order of the numbers in their names.
 
     Raises:
-        BadInput: The folder holds no image.
+        BadInput: The folder holds no image of a known kind.
     """
-    files = [
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and file.is_file()
-    ]
+    shown = (file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
+    files = [file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise BadInput(folder, "a folder without images", f"give a folder with {kinds} files")

@@ -65,8 +65,8 @@ def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: flo
 
     Args:
         rows: Label of a row → its images; all rows have the same number.
-        titles: One title per column.
-        size: Width of one image, inches.
+        titles: One title for each column; None writes none.
+        size: Width of one image on the figure in inches.
     """
     shape = len(rows), max(len(images) for images in rows.values())
     inches = (size * shape[1] + 0.4, size * shape[0] + 0.3)
@@ -85,7 +85,7 @@ def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
 
     Args:
         image: ``(..., H, W)`` float in [0, 1] or uint8; a colour image is averaged over channels.
-        reference: Same shape and type.
+        reference: An image of the same shape and type.
         gain: Factor that makes small differences visible.
 
     Returns:
@@ -103,7 +103,7 @@ def signed_picture(values, limit: float) -> np.ndarray:
 
     Args:
         values: ``(H, W)`` numbers; beyond the limit they are clipped.
-        limit: Positive, in the unit of the values.
+        limit: Value that becomes white, above 0, in the unit of the values.
 
     Returns:
         ``(H, W)`` uint8.
@@ -115,11 +115,11 @@ def show_map(ax: Axes, values, limit: float, title: str = "", colourbar: bool = 
     """Shows a map of signed values, grey for 0; returns what a colour bar needs.
 
     Args:
-        ax: Where to draw.
-        values: ``(H, W)`` numbers.
+        ax: The axes on which it is drawn.
+        values: ``(H, W)``, numbers of any unit.
         limit: Values shown black and white, in the unit of the values.
         title: Say what it is, and the unit unless a colour bar does.
-        colourbar: Draw a colour bar of its own.
+        colourbar: Whether a colour bar of its own stands beside the map.
     """
     shown = ax.imshow(np.asarray(values, float), vmin=-limit, vmax=limit)
     ax.set(title=title, xticks=[], yticks=[])
@@ -133,11 +133,11 @@ def arrows(ax: Axes, flow_px, step: int = 8, magnify: float = 1.0, **kwargs) -> 
     """Draws a motion field as arrows over the image that ``ax`` already shows.
 
     Args:
-        ax: Axes in pixel coordinates.
+        ax: The axes that show the image, in pixel coordinates.
         flow_px: ``(2, H, W)``, pixels, x then y (down).
-        step: Pixels between arrows.
-        magnify: Length of an arrow per pixel of motion. Say it in the title.
-        **kwargs: Passed on to ``quiver``.
+        step: Distance of two arrows in pixels.
+        magnify: Length of an arrow in pixels per pixel of motion. Say it in the title.
+        **kwargs: Options that are passed on to ``quiver``.
     """
     flow = np.asarray(flow_px)
     y, x = np.mgrid[step // 2 : flow.shape[1] : step, step // 2 : flow.shape[2] : step]
@@ -152,10 +152,10 @@ def traces(ax: Axes, t_s, series: dict[str, np.ndarray], truth=None, unit: str =
     """Curves over time, the truth as a thick light band below them.
 
     Args:
-        ax: Where to draw.
-        t_s: ``(T,)`` seconds.
-        series: Name → ``(T,)`` values.
-        truth: ``(T,)`` values or None.
+        ax: The axes on which it is drawn.
+        t_s: ``(T,)``, time in seconds.
+        series: ``(T,)`` values of each curve, by its name in the legend.
+        truth: ``(T,)``, values of the band below the curves; None draws none.
         unit: Unit of the values, for the axis label.
     """
     if truth is not None:
@@ -180,8 +180,8 @@ def status_timeline(ax: Axes, clip) -> Axes:
     """One bar per run of equal status, hatched by kind, with a line at every shot cut.
 
     Args:
-        ax: Where to draw.
-        clip: A :class:`~micromacro.clip.FaceClip`.
+        ax: The axes on which it is drawn.
+        clip: The :class:`~micromacro.clip.FaceClip` whose frames are shown.
     """
     status, shot = np.asarray(clip.status), np.asarray(clip.shot)
     edges = np.flatnonzero((status[1:] != status[:-1]) | (shot[1:] != shot[:-1])) + 1
@@ -206,8 +206,8 @@ def moving_picture(frames, fps: float = 15.0, scale: int = 1):
 
     Args:
         frames: ``(T, H, W)``, ``(T, C, H, W)`` or a list of images, as :func:`to_picture` takes.
-        fps: Pictures per second.
-        scale: Whole-number enlargement.
+        fps: Number of pictures per second.
+        scale: How many pixels become one of the image, a whole number.
 
     Returns:
         ``IPython.display.Image`` of type image/png.

@@ -12,6 +12,7 @@ There is no place for a test split here: whoever chooses an epoch chooses it on 
 import contextlib
 import itertools
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
@@ -24,8 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only  # stable since 1.12,
 from tqdm import tqdm
 
 from micromacro.errors import BadInput
-from micromacro.files import replacing
-from micromacro.results import make_writable
+from micromacro.files import make_writable, replacing
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 SCHEDULES = ("constant", "one_cycle", "steps", "cosine")
@@ -80,10 +80,8 @@ class Recipe:
             "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             "lowest": (0 <= self.lowest <= self.lr, f"0 to lr, {self.lr}"),
         }
-        for name in ("lr", "clip_norm", "period"):
+        for name in ("lr", "clip_norm", "period", "epochs", "accumulate", "patience"):
             rules[name] = ((value := getattr(self, name)) is None or value > 0, "above 0")
-        for name in ("epochs", "accumulate", "patience"):
-            rules[name] = ((value := getattr(self, name)) is None or value >= 1, "at least 1")
         for name, (holds, remedy) in rules.items():
             if not holds:
                 raise BadInput(f"{name} {getattr(self, name)!r}", "out of range", f"give {remedy}")
@@ -235,10 +233,12 @@ def train(
         options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
         optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
         shuffle = torch.Generator().manual_seed(seed)
+        parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle, **generators}
         if checkpoint is not None:
-            identity = _identity(model, batches, recipe, seed)
-            kept = _Checkpoint(checkpoint, identity, model, optimiser, [shuffle, *generators])
-            epochs, best = kept.resume() or (epochs, best)
+            loss = re.sub(" at 0x[0-9a-f]+", "", repr(recipe.loss))  # without where it lies today
+            identity = vars(recipe) | {"loss": loss, "seed": seed, "batches": len(batches)}
+            identity["weights"] = {name: list(t.shape) for name, t in model.state_dict().items()}
+            epochs, best = _resume(checkpoint, identity, parts) or (epochs, best)
         bar = {"initial": len(epochs), "total": recipe.epochs, "unit": "epoch"}
         bar = tqdm(range(len(epochs), recipe.epochs), disable=None if progress else True, **bar)
         for number in bar:
@@ -258,7 +258,7 @@ def train(
                 weights = {name: t.detach().to("cpu", copy=True) for name, t in weights}
                 best = {"epoch": number, "score": worth, "weights": weights}
             if checkpoint is not None:
-                kept.save(epochs, best)
+                _save(checkpoint, identity, epochs, best, parts)
             bar.set_postfix(loss=loss, score=score)
     model.load_state_dict(best["weights"])
     model.train(was_training)
@@ -280,9 +280,7 @@ def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tu
             loss = recipe.loss(forward(model, inputs), *rest)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
-                fault = (
-                    f"epoch {number}, batch {place}: the loss is {losses[-1]}; look at this batch"
-                )
+                fault = f"epoch {number}, batch {place}: the loss is {losses[-1]}; look at its data"
                 raise FloatingPointError(f"{fault}, lower the learning rate or clip the gradients")
             (loss * (weight / sum(weights))).backward()
         counts += weights
@@ -292,55 +290,37 @@ def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tu
     return sum(x * n for x, n in zip(losses, counts, strict=True)) / sum(counts), lr
 
 
-def _identity(model: nn.Module, batches: Callable, recipe: Recipe, seed: int) -> dict:
-    """What must be equal for a checkpoint to be the beginning of this training."""
-    function = getattr(recipe.loss, "func", recipe.loss)  # of a functools.partial its function
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    loss = {"loss": f"{name} {getattr(recipe.loss, 'keywords', {})}"}
-    weights = {name: list(t.shape) for name, t in model.state_dict().items()}
-    return vars(recipe) | loss | {"seed": seed, "batches": len(batches), "weights": weights}
+def _save(file: Path, identity: dict, epochs: list[Epoch], best: dict, parts: dict) -> None:
+    """Replace the checkpoint; killed on the way, it still holds the epoch before."""
+    state = {"identity": identity, "epochs": [astuple(epoch) for epoch in epochs], "best": best}
+    for name, part in parts.items():
+        is_rng = isinstance(part, torch.Generator)
+        state[name] = part.get_state() if is_rng else part.state_dict()
+    with replacing(file) as part:
+        torch.save(state, part)
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    """A file that holds the last epoch whole, and everything that the next one depends on."""
-
-    file: Path
-    identity: dict
-    model: nn.Module
-    optimiser: torch.optim.Optimizer
-    generators: list[torch.Generator]
-
-    def save(self, epochs: list[Epoch], best: dict) -> None:
-        """Replace the file; killed on the way, it still holds the epoch before."""
-        state = {"identity": self.identity, "epochs": [astuple(e) for e in epochs], "best": best}
-        state |= {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        state |= {"generators": [generator.get_state() for generator in self.generators]}
-        with replacing(self.file) as part:
-            torch.save(state, part)
-
-    def resume(self) -> tuple[list[Epoch], dict] | None:
-        """Put everything back as it was saved; None, and a folder for the file, if it is not there."""
-        make_writable(self.file.parent)
-        for part in self.file.parent.glob(f".{self.file.name}.*.part"):
-            part.unlink()  # what a process that was killed while it wrote has left
-        if not self.file.exists():
-            return None
-        try:
-            state = torch.load(self.file, map_location="cpu", weights_only=True)
-            saved = state["identity"]
-            other = [name for name, value in self.identity.items() if saved.get(name) != value]
-            if not other:
-                self.model.load_state_dict(state["model"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                for generator, drawn in zip(self.generators, state["generators"], strict=True):
-                    generator.set_state(drawn)
-                return [Epoch(*epoch) for epoch in state["epochs"]], state["best"]
-        except Exception as error:  # torch raises a dozen types, by where the file is damaged
-            fault = f"no checkpoint that can be continued ({type(error).__name__})"
-            raise BadInput(self.file, fault, "remove this file to begin anew") from error
-        fault = f"a checkpoint of another training (other {', '.join(other)})"
-        raise BadInput(self.file, fault, "remove this file, or give another")
+def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict] | None:
+    """Put all parts back as they were saved; None, and a folder for the file, if it is not there."""
+    make_writable(file.parent)
+    for part in file.parent.glob(f".{file.name}.*.part"):
+        part.unlink()  # what a process that was killed while it wrote has left
+    if not file.exists():
+        return None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        saved = state["identity"]
+        other = [name for name, value in identity.items() if saved.get(name) != value]
+        if not other:
+            for name, part in parts.items():
+                is_rng = isinstance(part, torch.Generator)
+                (part.set_state if is_rng else part.load_state_dict)(state[name])
+            return [Epoch(*epoch) for epoch in state["epochs"]], state["best"]
+    except Exception as error:  # torch raises a dozen types, by where the file is damaged
+        fault = f"no checkpoint that can be continued ({type(error).__name__})"
+        raise BadInput(file, fault, "remove this file to begin anew") from error
+    fault = f"a checkpoint of another training (other {', '.join(other)})"
+    raise BadInput(file, fault, "remove this file, or give another")
 
 
 def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "cpu") -> Tensor:
@@ -355,11 +335,9 @@ def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "c
     """
     was_training = model.training
     model.to(device).eval()
-    try:
-        with torch.no_grad():
-            outputs = [forward(model, moved(batch[0], device)).cpu() for batch in batches]
-    finally:
-        model.train(was_training)
+    with torch.no_grad():
+        outputs = [forward(model, moved(batch[0], device)).cpu() for batch in batches]
+    model.train(was_training)
     return torch.cat(outputs)
 
 
@@ -376,19 +354,19 @@ def moved(value: object, device: str | torch.device) -> object:
 
 
 @contextlib.contextmanager
-def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[list[torch.Generator]]:
+def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict]:
     """Torch's own random state, set to a seed in the block and put back after it.
 
     Wrap the making of a model in it, so that its first weights depend on the seed alone. Covers the
-    CPU and, if given, one CUDA device; yields their generators.
+    CPU and, if given, one CUDA device; yields their `torch.Generator`s, named "cpu" and "cuda".
     """
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        generators = [torch.default_generator]  # torch.manual_seed would seed those of all devices
+        generators = {"cpu": torch.default_generator}  # torch.manual_seed would seed all devices
         if devices:
             number = torch.cuda.current_device() if device.index is None else device.index
-            generators.append(torch.cuda.default_generators[number])
-        for generator in generators:
+            generators["cuda"] = torch.cuda.default_generators[number]
+        for generator in generators.values():
             generator.manual_seed(seed)
         yield generators

@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from micromacro.cache import claimed, code_key, content_key, digest, write_whole
 from micromacro.errors import BadInput
-from micromacro.results import make_writable, project_root, provenance
+from micromacro.files import make_writable, project_root
+from micromacro.results import provenance
 from micromacro.workers import cores, cut, submit
 
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files

@@ -28,11 +28,11 @@ def film_player(
     Args:
         views: Name → function of (frame number, factor) that returns an image, as
             :func:`~micromacro.plots.to_picture` takes it. A view is called only when it is shown.
-        n_frames: Frames in every view.
-        fps: Pictures per second while playing.
-        factors: Smallest and largest factor.
+        n_frames: Number of frames in every view.
+        fps: Number of pictures per second while playing.
+        factors: Smallest and largest factor of the slider.
         factor_label: What the factor does, in one word.
-        height: Height of the picture on the page, CSS pixels.
+        height: Height of the picture on the page in CSS pixels.
 
     Returns:
         A box whose ``children`` are the picture and the row of controls.
@@ -63,7 +63,7 @@ def live_figure(
 
     Args:
         draw: Called with one keyword argument per control; returns a figure, which is closed here.
-        height: Height of the picture on the page, CSS pixels.
+        height: Height of the picture on the page in CSS pixels.
         **controls: A list of choices, or (low, high, step, start) of a slider. An underscore in
             the name is shown as a space.
 
@@ -71,7 +71,7 @@ def live_figure(
         A box whose ``children`` are the picture and the row of controls.
 
     Raises:
-        ValueError: No control.
+        ValueError: There is no control.
     """
     if not controls:
         raise ValueError("live_figure needs at least one control")
@@ -121,8 +121,8 @@ def exaggerated(frames: np.ndarray, reference: int = 0) -> View:
     It needs steady frames: whatever moves is exaggerated, shaking included. Large factors clip.
 
     Args:
-        frames: ``(T, C, H, W)`` or ``(T, H, W)`` uint8.
-        reference: Number of the frame to compare with.
+        frames: uint8 ``(T, C, H, W)`` or ``(T, H, W)``, steady.
+        reference: Number of the frame with which the others are compared.
     """
     base = np.asarray(frames[reference], dtype=np.float32)
 

@@ -188,10 +188,12 @@ def test_compiled_for_hopper_it_fits_a_block(tmp_path):
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", SOURCE, str(tmp_path)]
     lines = subprocess.check_output(command, env=environment, text=True).split("\n")[:2]
+    release = tuple(map(int, module.triton.__version__.split(".")[:2]))
+    spilled = 0 if release >= (3, 9) else 128  # bytes a thread; 3.6 keeps more values at once
     for line in lines:
         shared, stack = map(int, line.split())
         assert shared <= 113 * 1024
-        assert stack == 0
+        assert stack <= spilled
 
 
 # ---- what is refused ----------------------------------------------------------------------------

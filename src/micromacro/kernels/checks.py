@@ -18,13 +18,13 @@ def check_tensor(name: str, x: object, shape: str, dtypes: Sequence[torch.dtype]
 
     Args:
         name: Name of the argument, for the message.
-        x: What was given.
+        x: The argument itself.
         shape: The axes as a docstring writes them: "(..., H, W)" allows more axes in front,
             "(T, H, W)" does not.
-        dtypes: What the elements may be.
+        dtypes: Types that the elements may have.
 
     Raises:
-        BadInput: It is not; the message says what it is and what to give.
+        BadInput: It is not such a tensor; the message says what it is and what to give.
     """
     kinds = " or ".join(str(dtype)[6:] for dtype in dtypes)  # without "torch."
     if not isinstance(x, torch.Tensor):
@@ -43,11 +43,11 @@ def check_values(name: str, x: torch.Tensor, low: float = -math.inf, high: float
     Args:
         name: Name of the argument, for the message.
         x: Any shape; whole numbers and empty tensors pass. On CUDA this waits for the device.
-        low: Least value that passes.
-        high: Largest value that passes.
+        low: The least value that passes.
+        high: The largest value that passes.
 
     Raises:
-        BadInput: NaN, infinity, or values out of range.
+        BadInput: Values are NaN, infinite or out of range.
     """
     if not x.is_floating_point() or x.numel() == 0:
         return

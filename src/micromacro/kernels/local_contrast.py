@@ -20,6 +20,11 @@ import numpy as np
 import torch
 from torch.nn.functional import conv1d, pad
 
+try:
+    import cv2
+except ModuleNotFoundError:  # "torch" does the same without it
+    cv2 = None
+
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import check_tensor, check_values, triton_serves
 
@@ -44,21 +49,21 @@ def local_contrast(
     whole image, to rounding and as long as c stays above 1e-6; under a gain that varies in space
     only where s > c. "mean_std" is unchanged by an offset, and by a gain where s is far above eps.
 
-    Backends: "auto" is "opencv" on the CPU; on CUDA it is "triton" where that serves (windows of up
-    to 17 px, no gradient), 1.8 to 10 times as fast on an H100 as "torch", which it is elsewhere.
-    "torch" multiplies by banded matrices, on any device, and is the one that can be differentiated
-    (not where an image is flat: the root has no slope at 0); it wants full float32 products, torch's
-    default, not TF32.
+    Backends: "auto" is "opencv" on the CPU, if it is installed; on CUDA it is "triton" where that
+    serves (windows of up to 17 px, no gradient), 1.8 to 10 times as fast on an H100 as "torch",
+    which it is elsewhere. "torch" multiplies by banded matrices, on any device, and is the one that
+    can be differentiated (not where an image is flat: the root has no slope at 0); it wants full
+    float32 products, torch's default, not TF32.
     Each differs from :func:`local_contrast_reference` by up to 1e-5 on faces.
 
     Args:
         images: float32 in [0, 1] or uint8, (..., H, W), H and W >= window; any strides.
-        method: "jarrett" or "mean_std".
-        sigma: Of the Gaussian, pixels.
-        window: Side of the window, pixels; odd, >= 3.
+        method: Which of the two formulas above: "jarrett" or "mean_std".
+        sigma: Standard deviation of the Gaussian window in pixels, above 0.
+        window: Side of the window in pixels, odd and at least 3.
         eps: "mean_std" only: added to s, in units where white is 1. The default, five grey levels,
             keeps the noise of smooth skin small.
-        backend: "auto", "opencv", "torch" or "triton".
+        backend: What computes it: "auto", "opencv", "torch" or "triton"; see above.
         check: Look at every value first (float32 only; on CUDA this waits for the device).
 
     Returns:
@@ -99,16 +104,16 @@ def local_contrast_reference(
 
     Args:
         images: float32, float64 in [0, 1] or uint8, (..., H, W).
-        method: As for :func:`local_contrast`, like the others.
-        sigma: Pixels.
-        window: Pixels.
-        eps: White is 1.
+        method: Which formula: "jarrett" or "mean_std".
+        sigma: Standard deviation of the Gaussian window in pixels, above 0.
+        window: Side of the window in pixels, odd and at least 3.
+        eps: "mean_std" only: what is added to s, in units where white is 1.
 
     Returns:
         float64, same shape.
 
     Raises:
-        BadInput: As :func:`local_contrast`, values apart.
+        BadInput: As :func:`local_contrast`, which also looks at the values; this does not.
     """
     _check_options(images, method, sigma, window, eps, also=torch.float64)
     return _by_matrices(_to_unit(images, torch.float64), method, sigma, window, eps)
@@ -194,7 +199,10 @@ def _backend(images: torch.Tensor, backend: str, window: int) -> str:
     wants_slope = images.requires_grad and torch.is_grad_enabled()
     if backend == "auto":
         fits = window <= TRITON_WIDEST and not wants_slope and triton_serves(images.device)
-        backend = "opencv" if images.device.type == "cpu" else "triton" if fits else "torch"
+        on_cpu = images.device.type == "cpu" and cv2 is not None
+        backend = "opencv" if on_cpu else "triton" if fits else "torch"
+    if backend == "opencv" and cv2 is None:
+        raise BadInput("backend", "OpenCV is not installed", "choose torch or auto")
     if backend == "opencv" and images.device.type != "cpu":
         raise BadInput("backend", f"OpenCV cannot read {images.device}", "choose torch or auto")
     if backend == "triton" and window > TRITON_WIDEST:

@@ -82,7 +82,7 @@ def phase_difference(
         No gradient flows; ``phase_difference_reference`` is differentiable.
 
     Raises:
-        BadInput: Frames that cannot be used, or an unknown option.
+        BadInput: The frames cannot be used, or an option is unknown or out of range.
     """
     check_tensor("frames", frames, "(..., T, H, W)", (torch.float32, torch.uint8))
     size = tuple(frames.shape[-2:]) if size is None else size
@@ -112,14 +112,14 @@ def snippets(maps: torch.Tensor, length: int = 12, stride: int = 1) -> torch.Ten
     Args:
         maps: (..., K, T-1, h, w), one level of :func:`phase_difference`.
         length: Maps per window; L maps span L + 1 frames, 12 span the 13 of MIMAMO Net.
-        stride: Frames from one window's start to the next.
+        stride: Number of frames from one window's start to the next.
 
     Returns:
         (..., S, K, length, h, w), a view of ``maps``. Reshape (K, length) to K * length for
         channels that are orientation-major.
 
     Raises:
-        BadInput: Fewer than ``length`` maps.
+        BadInput: There are fewer than ``length`` maps.
     """
     if not 1 <= length <= maps.shape[-3] or stride < 1:
         fault = f"has {maps.shape[-3]} maps, no window of {length} at stride {stride}"

@@ -21,8 +21,8 @@ def bands_reference(frames: torch.Tensor, level: int, orientations: int) -> torc
 
     Args:
         frames: float64 (..., H, W) in [0, 1].
-        level: 1 is the finest.
-        orientations: K.
+        level: Pyramid level, 1 is the finest.
+        orientations: Number K of orientations.
 
     Returns:
         complex128 (..., K, h, w). Level j has the gain 4^(j-1), which a transform back from the

@@ -9,9 +9,9 @@
     dis_medium     CPU, pair by pair     8 bit           the most careful preset of DIS
 
 `tvl1` takes the steps of `dual_tvl1`: with few iterations both agree to 0.0001 px. With the default
-settings both differ by 0.002 to 0.045 px on average (at most 0.025 away from the border; photographs
-of 48 to 112 px, motions of 0.1 to 3 px), which is as much as `dual_tvl1` changes when the grey
-values of its input are rounded differently. Neither is nearer to the true flow.
+settings both differ by 0.002 to 0.045 px on average (at most 0.025 away from the border;
+photographs of 48 to 112 px, motions of 0.1 to 3 px), which is as much as `dual_tvl1` changes when
+the grey values of its input are rounded differently. Neither is nearer to the true flow.
 
 Traps: DIS works on a coarser grid from a width of 80 to 100 px on; there ultrafast and fast err by
 0.2 to 0.5 px on a shift of 1 px, where smaller images give 0.01. Farneback hardly sees textures of
@@ -60,11 +60,11 @@ def optical_flow(
         first: float32 or float64 in [0, 1], or uint8 0-255, (..., H, W), grey; any leading
             dimensions, also none. Worked on as float32 times 255, so that the weights of the
             methods, which are made for 8 bit, mean the same; only DIS rounds to 8 bit.
-        second: The same shape and device.
-        method: One of `METHODS`.
-        settings: Of "tvl1" and "dual_tvl1": see `TVL1`, with its defaults. Of "farneback":
-            pyr_scale 0.5, levels 3, winsize 15, iterations 3, poly_n 5, poly_sigma 1.2 (names of
-            cv2.calcOpticalFlowFarneback). DIS has none but its three presets.
+        second: Images of the same shape, on the same device.
+        method: The way of measuring, one of `METHODS`.
+        settings: Options of the method. "tvl1" and "dual_tvl1" take those of `TVL1`; "farneback"
+            takes pyr_scale 0.5, levels 3, winsize 15, iterations 3, poly_n 5, poly_sigma 1.2 (names
+            of cv2.calcOpticalFlowFarneback). DIS has none but its three presets.
 
     Returns:
         flow_px, float32 (..., 2, H, W): x (right) then y (down), in pixels; on the images' device.

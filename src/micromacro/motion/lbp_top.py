@@ -1,8 +1,8 @@
 """LBP-TOP, the classic descriptor of moving texture: local binary patterns on three planes.
 
 Zhao and Pietikäinen, *Dynamic Texture Recognition Using Local Binary Patterns with an Application
-to Facial Expressions*, PAMI 2007. A clip is a volume of x, y and t. At each voxel, 8 neighbours on a
-circle in the plane XY, and in XT and in YT, are compared with it: 8 bits. How often each pattern
+to Facial Expressions*, PAMI 2007. A clip is a volume of x, y and t. At each voxel, 8 neighbours on
+a circle in the plane XY, and in XT and in YT, are compared with it: 8 bits. How often each pattern
 occurs in a block of the face, counted for each plane, is the feature; a linear SVM reads it.
 """
 
@@ -26,14 +26,15 @@ def lbp_top(clip: torch.Tensor, *, grid: tuple[int, int] = (8, 8), radius: int =
     Args:
         clip: float (T, H, W) grey, or (T, 1, H, W), any unit: patterns only ask what is brighter.
         grid: Blocks down and across; they part the voxels that have all neighbours, in time none.
-        radius: Of the circles, in pixels and frames; at least 1.
+        radius: Radius of the circles of neighbours in pixels and frames, at least 1.
 
     Returns:
         float32 (rows * columns * 3 * 59,), 11,328 by default: for each block, row by row, the
         shares of the 59 uniform patterns in XY, then XT, then YT; those of a plane sum to 1.
 
     Raises:
-        BadInput: Another shape or dtype, NaN, too few frames or pixels for the radius or the grid.
+        BadInput: The clip has another shape or dtype, holds NaN, or has too few frames or pixels
+            for the radius or the grid.
     """
     volume = _checked(clip, radius, grid)
     bins = uniform_bins().to(volume.device)
@@ -59,9 +60,9 @@ def lbp_codes(volume: torch.Tensor, plane: str, radius: int = 3) -> torch.Tensor
     from the centre are, so that flat skin is a tie everywhere, not a toss of the rounding.
 
     Args:
-        volume: float (T, H, W).
+        volume: float (T, H, W), any range.
         plane: "xy", "xt" or "yt"; "down" is y, t, t and "across" x, x, y.
-        radius: In voxels.
+        radius: Radius of the circle of neighbours in voxels.
 
     Returns:
         int64 (T - 2 radius, H - 2 radius, W - 2 radius), 0 to 255.

@@ -20,14 +20,14 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
 
     Args:
         frames: float32 (..., H, W) in [0, 1].
-        inputs: "raw", "zscore" or "local_contrast".
-        size: Side of the result in pixels.
+        inputs: Name of the normalisation: "raw", "zscore" or "local_contrast".
+        size: Side of the resulting frames in pixels.
 
     Returns:
         float32 (..., size, size) in [0, 1].
 
     Raises:
-        BadInput: Unknown input.
+        BadInput: The normalisation is unknown.
     """
     check_choice("input", inputs, INPUTS)
     if frames.shape[-1] != size:

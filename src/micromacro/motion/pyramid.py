@@ -61,8 +61,8 @@ def max_levels(height: int, width: int) -> int:
     """The most levels an image carries: at the last one's peak, two waves span the shorter side.
 
     Args:
-        height: Rows, pixels.
-        width: Columns, pixels.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         ``floor(log2(min(height, width))) - 2``, never below 0: an image under 8 px has none.
@@ -80,14 +80,15 @@ def analyse(images: torch.Tensor, *, levels: int, orientations: int) -> Pyramid:
 
     Args:
         images: float32 or float64 (..., H, W), any range and unit, any leading dimensions.
-        levels: L, 1 to `max_levels`.
-        orientations: K, at least 1.
+        levels: Number L of levels, 1 to `max_levels`.
+        orientations: Number K of orientations, at least 1.
 
     Returns:
         The pyramid, in the dtype and on the device of the images.
 
     Raises:
-        BadInput: Another dtype, fewer than two dimensions, levels or orientations out of range.
+        BadInput: The images have another dtype, fewer than two dimensions or too few pixels, or
+            levels or orientations are out of range.
     """
     check_tensor("images", images, "(..., H, W)", (torch.float32, torch.float64))
     most = max_levels(*images.shape[-2:])
@@ -116,14 +117,15 @@ def synthesise(pyramid: Pyramid) -> torch.Tensor:
     so analysing the result does not give that band again.
 
     Args:
-        pyramid: As from `analyse`; bands may be changed, their shapes may not.
+        pyramid: A pyramid from `analyse`; the values of its bands may be changed, their shapes may
+            not.
 
     Returns:
         Real (..., H, W), dtype and unit of the analysed images. From an unchanged pyramid images
         in [0, 1] come back to 1e-6 in float32 (1e-7 is usual), 1e-14 in float64.
 
     Raises:
-        BadInput: A band is not complex, or a shape does not belong to the size of ``high``.
+        BadInput: A band is not complex, or its shape does not belong to the size of ``high``.
     """
     _check_shapes(pyramid)
     high, levels = pyramid.high, len(pyramid.bands)

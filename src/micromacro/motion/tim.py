@@ -1,8 +1,8 @@
 """Clips brought to one length: the temporal interpolation model (TIM), and linear interpolation.
 
 TIM: Zhou, Zhao and Pietikäinen, *Towards a Practical Lipreading System*, CVPR 2011; for
-micro-expressions Pfister, Li, Zhao and Pietikäinen, ICCV 2011. The frames of a clip are the nodes of
-a path graph. Eigenvector k of its Laplacian is, at frame i = 1 ... T,
+micro-expressions Pfister, Li, Zhao and Pietikäinen, ICCV 2011. The frames of a clip are the nodes
+of a path graph. Eigenvector k of its Laplacian is, at frame i = 1 ... T,
 
     y_k(i) = sin(pi k i / T + pi (T - k) / (2 T)),    k = 1 ... T - 1,
 
@@ -12,9 +12,9 @@ curves is learnt; the curves are read at new times and mapped back.
 Nothing is learnt, in fact. The T - 1 sines span all sequences of T numbers with mean 0, so if the
 frames are linearly independent, as TIM asks, the map meets them exactly and each pixel's course is
 written in them in the only way there is. As sin(x + pi / 2) = cos(x), they are the cosines of the
-discrete cosine transform (type 2): TIM is cosine interpolation of each pixel by itself, with weights
-that depend on T and the new times alone. That is how it is computed here; so equal frames, which
-break the original, do no harm.
+discrete cosine transform (type 2): TIM is cosine interpolation of each pixel by itself, with
+weights that depend on T and the new times alone. That is how it is computed here; so equal frames,
+which break the original, do no harm.
 
 It passes through every frame, and overshoots between them where the course bends sharply. Neither
 method smooths before it drops frames.
@@ -33,13 +33,13 @@ def tim(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 
     Args:
         clip: float (T, ...), frames in order, any range.
-        n_frames: New length; first and last frame stay.
+        n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...); a little outside the range of the clip where it overshoots.
 
     Raises:
-        BadInput: No frame, not real numbers, or a length below 1.
+        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, tim_weights)
 
@@ -49,13 +49,13 @@ def linear_interpolation(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 
     Args:
         clip: float (T, ...), frames in order, any range.
-        n_frames: New length; first and last frame stay.
+        n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...), in the range of the clip.
 
     Raises:
-        BadInput: As `tim`.
+        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, linear_weights)
 

@@ -35,7 +35,7 @@ METHODS = (*PHASE, "farneback", "dis_medium", "tvl1")
 STILL, MOVING = 0.02, 0.25  # parts of the peak: skin below the one rests, above the other moves
 
 
-# ---- pairs of frames, and their truth -------------------------------------------------------------
+# ---- pairs of frames, and their truth -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Condition:
 
     Attributes:
         gain: Factor on the linear light of the second frame.
-        offset: Added to the linear light of the second frame.
-        light: Added to the light's x and y weights in the second frame.
+        offset: Offset that is added to the linear light of the second frame.
+        light: What is added to the light's x and y weights in the second frame.
         shadow: Depth of a shadow in both frames; its soft edge (10 to 90 % over 13 px) moves 2 px.
-        noise_sd: Sensor noise of both frames, display units.
+        noise_sd: Standard deviation of the sensor noise of both frames, display units.
     """
 
     gain: float = 1.0
@@ -86,12 +86,12 @@ def pairs(
 
     Args:
         seed: Number of the actor; also decides the noise and where the shadow falls.
-        conditions: Names in `CONDITIONS`, C of them.
+        conditions: C names of `CONDITIONS`.
         amplitudes_px: Peak displacements >= 0 in pixels of a 48-px face, whatever the size; A.
-        aus: Names in `synthetic.AUS`, U of them.
-        size: Side of the frames in pixels.
-        split: Of the identity.
-        device: Where they are rendered.
+        aus: U names of `synthetic.AUS`.
+        size: Side of the square frames in pixels.
+        split: Split from which the person is drawn; another split has other people.
+        device: Device on which the frames are rendered.
 
     Returns:
         float32 (C, A, U, 2, size, size), grey, multiples of 1/255 in [0, 1].
@@ -117,12 +117,12 @@ def truth(
     """The exact motion in `pairs`; light and noise do not change it.
 
     Args:
-        seed: As for `pairs`, like the others.
-        amplitudes_px: Pixels of a 48-px face.
-        aus: Names.
-        size: Side in pixels.
-        split: Of the identity.
-        device: Where it is computed.
+        seed: Number of the actor, as for `pairs`.
+        amplitudes_px: A peak displacements in pixels of a 48-px face.
+        aus: U names of `synthetic.AUS`.
+        size: Side of the square frames in pixels.
+        split: Split from which the person is drawn; another split has other people.
+        device: Device on which the motion is computed.
 
     Returns:
         flow_px: float32 (A, U, 2, size, size), x y, pixels of these frames, from the resting frame.
@@ -130,7 +130,7 @@ def truth(
             no eyeballs, no border.
 
     Raises:
-        BadInput: As `pairs`.
+        BadInput: An action unit is unknown, or an amplitude is negative or folds the skin.
     """
     play = _play(seed, ["clean"], amplitudes_px, aus)
     first = range(0, len(play), 2)
@@ -201,14 +201,14 @@ def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Te
     Args:
         frames: float32 (..., 2, H, H) in [0, 1].
         method: One of `PHASE`, or a method of `optical_flow`.
-        inputs: See `prepare`.
+        inputs: Normalisation of the frames before the method sees them; see `prepare`.
 
     Returns:
         flow_px: float32 (..., 2, h, h), x y, pixels of the h-px image on which the method works
         (`own_px`).
 
     Raises:
-        BadInput: Unknown method or input.
+        BadInput: The method or the normalisation is unknown.
     """
     ready = prepare(frames, inputs, own_px(method, frames.shape[-1]))
     if method in PHASE:
@@ -288,8 +288,8 @@ def score(
 
     Args:
         estimate_px: float32 (..., 2, h, h), pixels of the h-px image.
-        flow_px: The same for the truth; broadcasts.
-        skin: bool (..., h, h), where to look; broadcasts.
+        flow_px: float32, broadcasts to the same shape: the true motion.
+        skin: bool, broadcasts to (..., h, h): the pixels that count.
 
     Returns:
         Each (...): `cosine` of the two fields as vectors, 0 where either is 0 everywhere;
@@ -330,7 +330,7 @@ def unit(
     aus: Sequence[str] = AUS,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """One actor, as a unit for `experiments.run`.
+    """Measure one actor; a unit for `units.run`.
 
     Returns:
         Metrics named "<method>/<input>/<condition>/<amplitude>/<score>" of the estimates divided by

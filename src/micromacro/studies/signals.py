@@ -1,7 +1,7 @@
 """Claims about phase differences that need no training: a person a unit, a dozen numbers.
 
 The numbers in brackets are those of the claims in notebook 04. Faces have 48 px, motions are known
-exactly, level 1 is read unless said otherwise.
+exactly, level 1 is read unless another is named.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ GAP = 8  # frames without a face
 
 
 def unit(*, seed: int) -> dict[str, float]:
-    """Measure one actor; a unit for `experiments.run`.
+    """Measure one actor; a unit for `units.run`.
 
     Returns:
         `exposure_phase_rad`: largest change of a phase difference when every frame gets a gain and
@@ -35,7 +35,8 @@ def unit(*, seed: int) -> dict[str, float]:
         a moving brow and mouth, where they move [11].
         `noise_cosine_*`: cosine with the exact motion under 1 % of noise, without blur, with the
         phase blurred before or after the difference [15].
-        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames and between neighbours [16].
+        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames, and between neighbours
+            [16].
         `linear_r2_1`, `linear_r2_2`: R^2 of response and displacement below a quarter of the
         wavelength, levels 1 and 2; `turned_1`, `turned_2`: response at three quarters of it over
         that at one quarter, with the sign that a straight line would give [18].

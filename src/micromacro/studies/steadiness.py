@@ -33,7 +33,7 @@ class Scene:
     """What happens before the camera, and the truth about it.
 
     Attributes:
-        actor: Who plays.
+        actor: The face that plays, painted at the size of the picture.
         play: What is played; `play.events` holds the one micro-expression.
         landmarks: float64 (T, P, 2), picture pixels, in the order of `LANDMARKS`.
         rigid: float64 (T, P, 2): where they would be without the expression: the head alone.
@@ -67,9 +67,10 @@ def stage(seed: int, *, n_frames: int = 72, size: tuple[int, int] = (360, 640)) 
     rises by 1.44 px for 24 frames (0.48 s) in the middle. The sensor noise is 2 grey levels.
 
     Args:
-        seed: Of the identity (split "test"), the drift and the noise.
-        n_frames: At 50 frames a second; at least 48, so that the face rests before and after.
-        size: Height and width of the picture.
+        seed: Random seed; another seed draws another person, another drift and other noise.
+        n_frames: Number of frames at 50 per second; at least 48, so that the face rests before and
+            after.
+        size: Height and width of the picture in pixels.
     """
     actor = Face(Identity.draw(seed, split="test"), size=size)
     left, right = actor.landmarks(Performance.still(1))[0, list(FIVE_POINTS[:2])]
@@ -99,8 +100,8 @@ def judge(scene: Scene, clip: FaceClip) -> tuple[dict[str, float], dict[str, np.
     """Compare what a meter reads at the mouth corner with what the corner really did.
 
     Args:
-        scene: The truth.
-        clip: Crops of its film, every frame with a face.
+        scene: The scene that was filmed, and the truth about it.
+        clip: Crops of its film; every frame holds a face.
 
     Returns:
         Scores: `correlation` of the reading with the truth; `false_motion_px`, standard deviation
@@ -129,7 +130,7 @@ def judge(scene: Scene, clip: FaceClip) -> tuple[dict[str, float], dict[str, np.
 def unit(
     *, seed: int, modes: tuple[str, ...] = MODES, n_frames: int = 72, device: str = "cpu"
 ) -> tuple[dict, dict]:
-    """One scene in several modes, as a unit for `experiments.run`.
+    """One scene in several modes, as a unit for `units.run`.
 
     The modes share a unit because rendering and coding the film is most of the work.
 

@@ -14,7 +14,7 @@ AUS = (
     *("1", "2", "4", "6", "7", "9", "10", "12", "14", "15", "17", "20", "23"),
     *("12L", "12R", "14L", "14R"),
 )
-"""Smooth action units, in the order of ``Performance.au``. ``L`` and ``R``: one side of the image."""
+"""Smooth action units in the order of ``Performance.au``; ``L``, ``R``: one side of the image."""
 
 MOTION_HALF = 1.3  # the motion fields live on [-1.3, 1.3]^2 and are zero outside
 MOTION_GRID = 97  # nodes per side: 0.027 face units apart, a third of the narrowest sigma
@@ -70,9 +70,9 @@ def eye_frame(person: Identity, u: torch.Tensor, v: torch.Tensor):
     """Coordinates of the lids.
 
     Args:
-        person: Whose eyes.
-        u: x in face units.
-        v: y in face units; the two broadcast against each other.
+        person: The person whose eyes these are.
+        u: float32, x in face units.
+        v: float32, y in face units; the two broadcast against each other.
 
     Returns:
         (below, gap, t): distance below the resting upper lid, height of the resting opening
@@ -92,7 +92,7 @@ def fields(person: Identity) -> torch.Tensor:
     """Displacement fields of the smooth AUs, the jaw and the depth on the motion grid.
 
     Args:
-        person: Whose face.
+        person: The person whose skin moves.
 
     Returns:
         float32 (len(AUS) + 3, 2, MOTION_GRID, MOTION_GRID), unit peak: rows in the order of
@@ -126,7 +126,7 @@ def fields(person: Identity) -> torch.Tensor:
 
 
 def head_shape(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Implicit outline of the head without hair: 1 in the middle, 0 on the outline, negative outside."""
+    """Implicit outline of the head without hair: 1 in the middle, 0 on it, negative outside."""
     p = person
     middle, top = p.eye_y + 0.06, -0.90
     s = ((v - middle) / (p.chin_y - middle)).clamp_min(0)

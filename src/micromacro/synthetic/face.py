@@ -35,14 +35,14 @@ class Face:
     """One person, painted at one size, ready to perform.
 
     Args:
-        identity: Who.
+        identity: The person who is painted.
         size: Side of a square picture, or (H, W), in pixels, each >= 16. Half the short side is
             one face unit; a wide picture shows more of the room.
-        colour: RGB, or one channel of grey.
-        device: Where the maps live and the frames are made.
+        colour: Three channels of RGB if true, one channel of grey otherwise.
+        device: Device on which the painted sheets live and the frames are made.
 
     Raises:
-        BadInput: A size below 16 pixels.
+        BadInput: A side of the picture is below 16 pixels.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Face:
         """Render frames start..stop of a performance.
 
         Args:
-            performance: T frames.
-            start: First frame.
-            stop: One beyond the last frame; None for the end.
+            performance: The T frames that are played.
+            start: Number of the first frame that is rendered.
+            stop: One beyond the last frame; None stands for the end.
 
         Returns:
             float32 (frames, C, H, W) in [0, 1], multiples of 1/255, on the face's device. A frame
@@ -209,9 +209,9 @@ class Face:
         """Exact optical flow from frame i to frame j.
 
         Args:
-            performance: T frames.
+            performance: The T frames that are played.
             i: Frame whose pixels are followed; or N of them, which is faster than N calls.
-            j: Frame in which they are found; or N.
+            j: Frame, or N of them, in which the same points of skin are looked for.
 
         Returns:
             flow_px: float32 (2, H, W), x and y displacement in pixels of every pixel of frame i;
@@ -222,7 +222,7 @@ class Face:
             Both have a leading N where i and j are sequences.
 
         Raises:
-            BadInput: A frame that the performance does not have.
+            BadInput: The performance does not have one of the frames.
         """
         if isinstance(i, int):
             flow, valid = self.flow(performance, [i], [j])
@@ -254,7 +254,7 @@ class Face:
         return _look_up(self.sheets.person[self.channels :], material, self.sheets.half)[:, 0]
 
     def _between_lids(self, material: torch.Tensor, play: Performance) -> torch.Tensor:
-        """Whether the eyeball shows at material points, with a margin of a pixel; bool (F, h, w)."""
+        """Whether the eyeball shows at material points, with a pixel to spare; bool (F, h, w)."""
         depth, gap, t = anatomy.eye_frame(self.identity, material[:, 0], material[:, 1])
         below = depth - self._closure(play)[:, None, None] * gap
         return (torch.minimum(below, gap - depth) > -2 / self.short - 0.012) & (t.abs() < 1.15)
@@ -263,7 +263,7 @@ class Face:
         """Exact places of the landmarks.
 
         Args:
-            performance: T frames.
+            performance: The T frames that are played.
 
         Returns:
             float32 (T, len(LANDMARKS), 2), pixels (x, y), where (0, 0) is the middle of the first

@@ -1,4 +1,4 @@
-"""Who is on the screen: the traits of one synthetic person, drawn from a seed and from nothing else.
+"""Who is on the screen: the traits of one synthetic person, drawn from a seed and nothing else.
 
 Lengths are face units: half the short side of the image is 1, x points right and y down, the origin
 is the middle of the image. Proportions follow the usual adult means (pupil distance 63 mm, face
@@ -42,8 +42,8 @@ BEARDS = ("none", "stubble", "moustache", "short", "full")
 def stream(*key: int | str) -> np.random.Generator:
     """A random stream of its own for each key; text enters as its CRC-32.
 
-    Keys of up to four parts are filled up with zeros: (a, b) is the stream of (a, b, 0) too. Do not use
-    both.
+    Keys of up to four parts are filled up with zeros: (a, b) is the stream of (a, b, 0) too. Do not
+    use both.
 
     Args:
         *key: Integers (>= 0) and strings that name the stream.
@@ -151,7 +151,7 @@ class Identity:
             The identity; the same arguments give the same one on every machine.
 
         Raises:
-            BadInput: A negative number, or an empty split.
+            BadInput: A number is negative, or the name of the split is empty.
         """
         if subject < 0 or run_seed < 0:
             numbers = f"subject={subject}, run_seed={run_seed}"

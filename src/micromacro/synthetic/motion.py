@@ -22,8 +22,8 @@ class Motion:
     """How the skin of one person moves.
 
     Args:
-        identity: Who.
-        device: Where points and maps live.
+        identity: The person whose skin moves.
+        device: Device on which points and displacement fields live.
     """
 
     def __init__(self, identity: Identity, device: torch.device):
@@ -83,8 +83,9 @@ class Motion:
         """Undo the opening of the mouth.
 
         Args:
-            points: (F, 2, h, w) after the smooth action units.
-            play: The F frames.
+            points: float32 (F, 2, h, w), x and y in face units, with pose and smooth action units
+                undone.
+            play: The F frames to which the points belong.
 
         Returns:
             Material points (F, 2, h, w); depth inside the opening (F, h, w), positive there; and
@@ -106,9 +107,9 @@ class Motion:
         """Find material points in the picture: the inverse of ``material``.
 
         Args:
-            material: (F or 1, 2, h, w) material points.
-            play: F frames.
-            lower: Bool, broadcasts to (F, h, w): which go with the lower lip.
+            material: float32 (F or 1, 2, h, w), points of the resting face in face units.
+            play: The F frames in which they are looked for.
+            lower: bool, broadcasts to (F, h, w): which points go with the lower lip.
 
         Returns:
             Picture points (F, 2, h, w) and the error left, (F, h, w), in face units.

@@ -17,13 +17,13 @@ class Nuisance:
     Attributes:
         sway: Standard deviation of the head's wandering, face units (1 px at 64 = 0.031).
         turn: Standard deviation of yaw, rad; pitch has half of it, roll a quarter.
-        blink_rate: Blinks a second.
+        blink_rate: Mean number of blinks per second.
         light: Standard deviations of the drift of the light's x and y weights.
-        gain: Standard deviation of the exposure.
+        gain: Standard deviation of the logarithm of the exposure.
         flicker: Amplitude of mains flicker, an alias of 100 Hz at the camera's rate.
-        shadow: Depth of a wandering shadow, 0 for none.
-        shadow_sharp: Sharpness of its edge per face unit.
-        noise_sd: Sensor noise, display units 0..1.
+        shadow: Depth of a wandering shadow, 0 (none) to 1 (black).
+        shadow_sharp: Steepness of the shadow's edge, per face unit.
+        noise_sd: Standard deviation of the sensor noise, display units in [0, 1].
     """
 
     sway: tuple[float, float] = (0.0, 0.0)
@@ -67,9 +67,9 @@ class HeadDrift:
 
     Attributes:
         shift: Largest displacement of x and of y, face units.
-        roll_rad: Largest roll.
-        log_scale: Largest change of size, natural logarithm.
-        period_s: Duration of the slowest swing.
+        roll_rad: Largest roll in either direction, rad.
+        log_scale: Largest natural logarithm of the head's size.
+        period_s: Duration of the slowest swing, seconds.
     """
 
     shift: float = 0.0
@@ -114,7 +114,7 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
 
 
 def _wander(rng: np.random.Generator, T: int, fps: float, slow: float = 1.0) -> torch.Tensor:
-    """A smooth stationary random walk (twice filtered white noise), (T,), unit variance, within 2.5."""
+    """A smooth stationary random walk (white noise, filtered twice), (T,), variance 1, within 2.5."""
     tau = slow * rng.uniform(0.4, 0.8) * fps
     lag = np.arange(math.ceil(8 * tau))
     kernel = (lag + 1) * np.exp(-(lag + 1) / tau)

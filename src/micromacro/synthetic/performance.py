@@ -51,25 +51,25 @@ class Performance:
     Attributes:
         au: (T, len(AUS)) peak displacement of each smooth AU, face units.
         lid: (T,) closure of the eyes by expression: 0 resting, 1 closed, negative wide.
-        blink: (T,) closure by blinking, 0..1.
-        jaw: (T,) drop of the chin, face units.
+        blink: (T,) closure of the eyes by blinking, in [0, 1].
+        jaw: (T,) drop of the chin in face units.
         part: (T,) gap between the lips beyond what the jaw gives, face units.
         shift: (T, 2) position of the head (x right, y down), face units.
-        roll: (T,) rad, clockwise on the screen.
+        roll: (T,) turn of the head in the picture, rad, clockwise on the screen.
         log_scale: (T,) natural logarithm of the size of the head.
         yaw: (T,) rad, positive to the right of the image. Small angles only (about 0.1).
-        pitch: (T,) rad, positive downwards.
-        light: (T, 2) drift of the light's x and y weights.
-        gain: (T,) factor on the linear light.
-        offset: (T,) added to the linear light.
+        pitch: (T,) nod of the head, rad, positive downwards. Small angles only.
+        light: (T, 2) drift of the light's x and y weights; see ``Identity.light``.
+        gain: (T,) factor on the linear light; the exposure.
+        offset: (T,) offset that is added to the linear light.
         shadow: (T, 4) depth 0..1, direction of its edge in rad, place of the edge in face units,
             sharpness per face unit.
         noise_sd: (T,) standard deviation of the sensor noise, display units 0..1.
         noise_key: (T, 2) int64, seed of the clip and frame number within it.
-        t_s: (T,) float64 time stamps.
-        fps: Frames per second.
-        events: The truth: micro and macro expressions.
-        blinks: The truth: blinks (``kind == "blink"``).
+        t_s: (T,) float64, time stamps in seconds.
+        fps: Frames per second of the camera.
+        events: The truth about micro- and macro-expressions, in order of the script.
+        blinks: The truth about blinks (``kind == "blink"``).
         envelope: (T, len(events)) activation of each event, 0..1.
     """
 
@@ -108,12 +108,12 @@ class Performance:
         """A motionless, noise-free performance to build on with ``dataclasses.replace``.
 
         Args:
-            n_frames: Number of frames, >= 1.
-            fps: Frames per second, > 0.
-            seed: Seed of the clip's noise, used once ``noise_sd`` is raised.
+            n_frames: Number of frames T, at least 1.
+            fps: Frames per second, above 0.
+            seed: Seed of the clip's sensor noise, which acts once ``noise_sd`` is raised.
 
         Raises:
-            BadInput: No frames, or a frame rate that is not positive.
+            BadInput: There are no frames, or the frame rate is not positive.
         """
         if n_frames < 1 or not fps > 0:
             raise BadInput(f"n_frames={n_frames}, fps={fps}", "not positive", "give both > 0")
@@ -204,7 +204,7 @@ def check_fold_over(au: torch.Tensor) -> None:
     """Refuse displacements that could fold the skin over.
 
     Args:
-        au: (T, len(AUS)) peak displacements in face units.
+        au: float32 (T, len(AUS)), peak displacements in face units.
 
     Raises:
         BadInput: The displacements of one zone add up to more than ``FOLD_OVER``.
@@ -220,14 +220,14 @@ def exaggerate(performance: Performance, factor: float) -> Performance:
     """Multiply the motion of the expressions and nothing else: exact magnification.
 
     Args:
-        performance: What to magnify.
+        performance: The performance that is magnified.
         factor: Factor on AUs, lids, jaw and lips; head, blinks, light and noise stay.
 
     Returns:
         The magnified performance; the events keep their times, their peaks are multiplied.
 
     Raises:
-        BadInput: The magnified skin would fold over.
+        BadInput: The magnified skin would fold over; see ``FOLD_OVER``.
     """
     larger = {name: getattr(performance, name) * factor for name in ("au", "lid", "jaw", "part")}
     events = tuple(replace(e, peak=e.peak * factor) for e in performance.events)

@@ -40,15 +40,15 @@ def micro_event(
     """A micro-expression: brief and faint.
 
     Args:
-        onset: First frame that moves.
+        onset: Number of the first frame that moves, 0-based.
         expression: A key of ``EXPRESSIONS``, or pairs (channel, weight).
-        fps: Frames per second, turns seconds into frames.
-        duration_s: Duration, 0.04 to 0.5 s.
+        fps: Frames per second, which turn seconds into frames.
+        duration_s: Duration from onset to offset in seconds, 0.04 to 0.5.
         peak: Peak displacement in face units; 0.2 to 1.5 px at 64 is 0.006 to 0.047.
-        apex: Place of the peak within the event, 0..1.
+        apex: Where the peak is reached, as a share of the duration.
 
     Raises:
-        BadInput: Not a micro-expression, or an unknown expression.
+        BadInput: The duration is out of range, or the expression unknown.
     """
     if not 0.04 <= duration_s <= 0.5:
         raise BadInput(f"duration_s={duration_s}", "is not a micro-expression", "give 0.04 to 0.5")
@@ -68,16 +68,16 @@ def macro_event(
     """A macro-expression: 0.5 to 4 s, plain to see.
 
     Args:
-        onset: First frame that moves.
+        onset: Number of the first frame that moves, 0-based.
         expression: A key of ``EXPRESSIONS``, or pairs (channel, weight).
-        fps: Frames per second.
-        duration_s: Duration in seconds, 0.5 to 4.
+        fps: Frames per second of the camera.
+        duration_s: Duration from onset to offset in seconds, 0.5 to 4.
         peak: Peak displacement in face units; 2 to 3.5 px at 64 is 0.06 to 0.11.
-        apex: Where the peak is reached, share of the duration.
-        hold: How long it lasts, share of the duration.
+        apex: Where the peak is reached, as a share of the duration.
+        hold: How long the peak lasts, as a share of the duration.
 
     Raises:
-        BadInput: A duration out of range, or an unknown expression.
+        BadInput: The duration is out of range, or the expression unknown.
     """
     if not 0.5 <= duration_s <= 4:
         raise BadInput(f"duration_s={duration_s}", "is not a macro-expression", "give 0.5 to 4")
@@ -108,15 +108,16 @@ def perform(
     """Turn a script into a performance.
 
     Args:
-        n_frames: Number of frames, >= 1.
-        fps: Frames per second.
-        events: Expressions; they may overlap.
+        n_frames: Number of frames T, at least 1.
+        fps: Frames per second of the camera.
+        events: The expressions that are played; they may overlap in time.
         nuisance: ``"none"``, ``"easy"``, ``"hard"``, or ranges of your own.
-        seed: Seed of the clip: nuisances and noise, >= 0.
-        head_drift: A slow drift of the head on top of the sway.
+        seed: Random seed of the clip, at least 0; another seed draws other nuisances and other
+            noise.
+        head_drift: A slow drift of the head that is added to its sway; None adds nothing.
 
     Returns:
-        The performance with its truth.
+        The performance with its events, blinks and envelopes: the truth.
 
     Raises:
         BadInput: An event beyond the clip, an unknown nuisance or channel, a negative seed, or

@@ -22,10 +22,10 @@ class Sheets:
         half: Half width and half height of the painted area in face units.
         person: (C + 1, h, w) linear albedo times coverage, and coverage.
         eyes: (C + 2, h, w) eyeballs, distance below the upper lid, height of the opening.
-        mouth: (C, h, w) the inside of the mouth.
+        mouth: (C, h, w) what shows between open lips, linear.
         light: (4, h2, w2) ambient with gloss, and the normals' x, y, z.
-        wrinkles: (5, h2, w2) lines that come with expressions.
-        backdrop: (C, H, W) the room, linear.
+        wrinkles: (5, h2, w2) relative brightness of the lines that come with expressions.
+        backdrop: (C, H, W) the room behind, linear, at the pixels of the picture.
     """
 
     half: tuple[float, float]
@@ -46,9 +46,9 @@ def paint(person: Identity, size: tuple[int, int], colour: bool) -> Sheets:
     """Paint everything for a picture of H x W pixels.
 
     Args:
-        person: Who.
-        size: (H, W) of the finished picture.
-        colour: Three channels, or one of luma (of linear light).
+        person: The person who is painted.
+        size: Height and width of the finished picture in pixels.
+        colour: Three channels of RGB if true, otherwise one channel of luma (of linear light).
 
     Returns:
         The sheets, on the CPU.

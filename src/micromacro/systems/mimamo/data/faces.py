@@ -204,7 +204,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
 
     A number without a picture, or with a black one, is a frame without a face ("none"): a gap.
     The pictures are taken for 30 frames per second. Cuts are found where neighbours differ as
-    `micromacro.faces.shots` says, so only between visible faces. Landmarks are not in such folders:
+    `micromacro.faces.track` says, so only between visible faces. Landmarks are not in such folders:
     those of the "arcface" template stand in, the transform is the identity.
 
     Args:
@@ -215,7 +215,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
         BadInput: No such picture, not square, sizes that differ, a damaged one.
     """
     from micromacro.faces.align import template_points
-    from micromacro.faces.shots import mark_cuts
+    from micromacro.faces.track import mark_cuts
 
     files = frame_files(Path(folder))
     T = max(at_least, max(files) + 1)

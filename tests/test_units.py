@@ -229,8 +229,8 @@ def test_a_killed_worker_costs_its_own_unit_a_second_try_only(folder):
 
 def test_a_late_unit_is_killed_and_the_rest_goes_on():
     grid = [{"seconds": seconds} for seconds in (60, 0.01, 0.02)]
-    with pytest.raises(UnitFailure, match=r"60\}: time limit of 0.7 s reached") as caught:
-        run(processes.nap, grid, workers=2, limit_s=0.7)
+    with pytest.raises(UnitFailure, match=r"60\}: time limit of 3 s reached") as caught:
+        run(processes.nap, grid, workers=2, limit_s=3)
     assert len(caught.value.failures) == 1
     assert len(calls()) == 3
     wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=3)
@@ -269,7 +269,7 @@ def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(folder):
     program.kill()
     program.communicate()
     wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=3)
-    twice = sorted(int(a) for a, _ in calls()[4:])
+    twice = [int(a) for a, _ in calls() if int(a) >= 4]
     Path("go").touch()
     results = run(processes.slow, processes.GRID[:8], workers=2)
     assert [result.metrics["a"] for result in results] == list(range(8))
@@ -328,7 +328,7 @@ def test_shards_fill_a_grid_together_with_bundles_whole():
     assert all(result.cached for result in run(plain, grid))
     assert shard(plain, grid[:1], "2/2") == []
     for part in ("0/3", "4/3", "3", "a/b", "1/0", "-1/3"):
-        with pytest.raises(BadInput, match=f"--shard {part}"):
+        with pytest.raises(BadInput, match=f"--shard {part}: is no part"):
             shard(plain, grid, part)
 
 

@@ -180,7 +180,7 @@ def shard(unit: Callable, grid: Iterable[Mapping], part: str, **options) -> list
     """
     number, _, total = part.partition("/")
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise BadInput(f"--shard {part}", "is not a part", "give for instance 1/8, up to 8/8")
+        raise BadInput(f"--shard {part}", "is no part", "give for instance 1/8, up to 8/8")
     grid = [_plain(entry) for entry in grid]
     mine = cut(bundles(grid), int(total))[int(number) - 1 :: int(total)]
     return run(unit, [grid[index] for index in itertools.chain(*mine)], **options)

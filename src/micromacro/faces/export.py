@@ -46,14 +46,14 @@ def export_faces(
 
     Args:
         source: Video file or folder of images.
-        out: Folder, made if missing, where the stem is that of the source; or a name in `.npz`.
-        mode: As the following, see `extract_faces`.
-        size: Side of the crops, pixels.
-        backend: "mtcnn" or "yunet".
+        out: Folder, made if missing, where the stem is that of the source; or a name in .npz.
+        mode: How the face is held: stabilised (the default), aligned, first_frame or per_frame.
+        size: Side of the crops in pixels (224).
+        backend: Detector: mtcnn (the default) or yunet.
         weights: ONNX file of YuNet.
-        sha256: Hash of a weights file of your own.
-        select: Whom to follow.
-        fps: Frames per second of a folder.
+        sha256: Expected checksum of a weights file of your own.
+        select: Which face, if there are several; see extract_faces (auto).
+        fps: Frames per second of a folder of images.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -62,6 +62,10 @@ def export_faces(
     Raises:
         BadInput: Unusable source or option, no face anywhere, `out` cannot be written or would
             replace something else. Nothing is written then.
+
+    Examples:
+      micromacro faces interview.mp4 faces/
+      micromacro faces frames/ smile.npz --fps 200 --mode aligned --size 112
     """
     source, out = existing(source), Path(out)
     targets = _targets(source, out, mode)

@@ -18,7 +18,7 @@ from micromacro.systems.mimamo.data.omg import SHEETS
 from micromacro.systems.mimamo.data.sheets import read_lines
 
 if TYPE_CHECKING:
-    from micromacro.unit_store import UnitResult
+    from micromacro.units import UnitResult
 
 NAMES = {"valence": ("valence",), "arousal": ("arousal",), "both": ("valence", "arousal")}
 OMG_HEADER = ("video", "utterance", "arousal", "valence")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import micromacro.faces
-from micromacro.clip import CLIP_TABLE_COLUMNS, FaceClip, check_clip_table
+from micromacro.clip import FaceClip
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.synthetic import Face, Identity, perform
 from micromacro.systems.mimamo import data

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from micromacro import __version__
-from micromacro.clip import CLIP_TABLE_COLUMNS, FaceClip, check_clip_table, load_clip, save_clip
+from micromacro.clip import FaceClip, load_clip, save_clip
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.images import image_files, load_image
@@ -30,7 +31,7 @@ class LabelledClips:
     """Official clips with their labels, as far as they are on this disk.
 
     Attributes:
-        table: Clip table (`micromacro.clip.check_clip_table`), one row for each clip that is there;
+        table: Clip table (`micromacro.datasets.table.check_clip_table`), one row for each clip that is there;
             ``path`` is its film or its folder of aligned faces, ``subject`` its video (who is in it
             is not published), n_frames and fps are not known yet. A further column ``select`` says
             whom to follow (`extract_faces`).

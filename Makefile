@@ -69,7 +69,7 @@ bench: env
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
 encoder: env
-	@$(BIN)/python -m micromacro.encoder_training
+	@$(BIN)/python tools/encoder_training.py
 
 report: env
 	@$(BIN)/micromacro report

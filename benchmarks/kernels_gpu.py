@@ -1,4 +1,4 @@
-"""How fast are the kernels on a GPU? Writes data/results/kernels_gpu__<hardware>.csv.
+"""How fast are the kernels on a GPU? Writes data/results/kernels_gpu__<gpu>.csv.
 
 Phase differences of 48 px frames: matrix products in PyTorch, the Triton kernels in both precisions,
 and a Fourier transform of each frame once, in PyTorch. Local contrast of 112 px frames: PyTorch and
@@ -224,7 +224,7 @@ def main() -> int:
     events = partial(on_device, flush=flush)
     for task in listed:
         rows += time_task(task, device_name, rounds, events, on_host)
-    path = write_benchmark("kernels_gpu", rows)
+    path = write_benchmark("kernels_gpu", rows, on=device_name)
     print(pd.read_csv(path).iloc[:, :9].to_string(index=False, float_format="%.4g", na_rep=""))
     print(path)
     return 0

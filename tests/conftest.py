@@ -1,6 +1,7 @@
 """Every test runs as the package does: one thread per process, Triton interpreted without a GPU."""
 
 import os
+from pathlib import Path
 
 import cv2
 import pytest
@@ -16,8 +17,19 @@ torch.set_num_threads(1)
 cv2.setNumThreads(1)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` import only files that carry the mark: the machine may lack what others need."""
+    if config.option.markexpr == "gpu" and collection_path.suffix == ".py":
+        return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, and so count, what needs a GPU."""
+    """Skip, and so count, what this machine lacks."""
+    lacking = {
+        "gpu": not HAS_GPU and "needs a CUDA device",
+        "contrib": not hasattr(cv2, "optflow") and "needs OpenCV's contrib modules",
+    }
     for item in items:
-        if "gpu" in item.keywords and not HAS_GPU:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        for mark in filter(lacking.get, lacking.keys() & item.keywords.keys()):
+            item.add_marker(pytest.mark.skip(reason=lacking[mark]))

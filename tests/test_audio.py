@@ -6,9 +6,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from refusals import refused
 
 from micromacro.audio import read_audio
-from micromacro.errors import BadInput
 from micromacro.video import write_video
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
@@ -86,9 +86,8 @@ def test_wav_at_its_own_rate_is_exact(tmp_path):
 def test_mono_is_the_mean_of_the_channels(tmp_path):
     same = sine(2, gain=0.9)
     write_wav(tmp_path / "same.wav", same)
-    assert np.abs(read_audio(tmp_path / "same.wav", sr_hz=SR_HZ)).max() == pytest.approx(
-        0.9, abs=1e-3
-    )
+    loudest = np.abs(read_audio(tmp_path / "same.wav", sr_hz=SR_HZ)).max()
+    assert loudest == pytest.approx(0.9, abs=1e-3)
     write_wav(tmp_path / "opposite.wav", same * [[1], [-1]])
     assert np.abs(read_audio(tmp_path / "opposite.wav")).max() < 1e-4
     write_wav(tmp_path / "left.wav", same * [[1], [0]])
@@ -137,14 +136,9 @@ def test_refusals(tmp_path, capfd):
         ("missing.wav", "No such file"),
         ("", "folder"),
     ):
-        with pytest.raises(BadInput) as caught:
-            read_audio(tmp_path / name)
-        assert name in str(caught.value)
-        assert fault in str(caught.value)
-        assert "\n" not in str(caught.value)
+        refused(lambda name=name: read_audio(tmp_path / name), name, fault)
     for sr_hz in (0, -16_000, 16_000.5):
-        with pytest.raises(BadInput, match="sr_hz"):
-            read_audio(tmp_path / "cut.m4a", sr_hz=sr_hz)
+        refused(lambda rate=sr_hz: read_audio(tmp_path / "cut.m4a", sr_hz=rate), "sr_hz")
     assert capfd.readouterr() == ("", "")
 
 

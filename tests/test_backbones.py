@@ -9,11 +9,14 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models import ResNet50_Weights, resnet18, resnet50
 
 from micromacro.backbones import (
     PRETRAINED,
+    BasicBlock,
+    Bottleneck,
     FrozenResNet50,
+    resnet,
     torchvision_names,
 )
 from micromacro.errors import BadInput
@@ -105,6 +108,23 @@ def refused(action, *words: str) -> None:
 
 
 # The network ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "block", "blocks"),
+    [(resnet18, BasicBlock, (2, 2, 2, 2)), (resnet50, Bottleneck, (3, 4, 6, 3))],
+)
+def test_residual_networks_are_torchvisions(theirs, block, blocks):
+    """Its names in its order, and its output bit for bit, in training and in evaluation."""
+    with isolated_rng(0):
+        expected = theirs()
+    expected.fc = torch.nn.Identity()
+    ours = resnet(block, blocks)
+    assert list(ours.state_dict()) == list(expected.state_dict())
+    ours.load_state_dict(expected.state_dict())
+    images = photos()[:, :, :70, :64]
+    for mode in (True, False):
+        assert torch.equal(ours.train(mode)(images), expected.train(mode)(images))
 
 
 def test_names_of_the_port():

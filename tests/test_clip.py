@@ -9,13 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 from micromacro.clip import (
     FaceClip,
     load_clip,
     save_clip,
 )
-from micromacro.errors import BadInput
 
 ARRAYS = ("frames", "t_s", "status", "score", "landmarks", "transform", "shot", "n_faces")
 
@@ -53,14 +53,6 @@ def assert_same(a: FaceClip, b: FaceClip) -> None:
             np.testing.assert_array_equal(one, other)
         else:
             assert one == other
-
-
-def refused(call, *words: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 # ---- FaceClip ----------------------------------------------------------------------------------

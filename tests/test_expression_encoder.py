@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from micromacro import encoder_training, synthetic
-from micromacro.encoder_training import Plan, make_encoder, scores, stills
+import encoder_training
+from encoder_training import Plan, make_encoder, scores, stills
+from micromacro import synthetic
 from micromacro.errors import BadInput
 from micromacro.expression_encoder import (
     EXPRESSIONS,

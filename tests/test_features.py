@@ -10,9 +10,8 @@ import pytest
 import torch
 from test_backbones import port_state, refused
 
-from micromacro.backbones import FrozenResNet50
+from micromacro.backbones import FrozenFeatures, FrozenResNet50
 from micromacro.clip import FaceClip
-from micromacro.features import FrozenFeatures
 
 
 @pytest.fixture(scope="module")

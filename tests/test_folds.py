@@ -3,24 +3,24 @@
 import numpy as np
 import pytest
 
-from micromacro import folds as splits
 from micromacro.errors import BadInput
+from micromacro.folds import grouped_folds, leave_one_out
 
 
 def test_leave_one_out_is_one_fold_a_group_in_sorted_order():
-    assert splits.leave_one_out(["b", "a", "c", "a", "b"]).tolist() == [1, 0, 2, 0, 1]
-    assert splits.leave_one_out(["01", "1"]).tolist() == [0, 1]  # texts, not numbers
-    assert splits.leave_one_out(np.array(["b", "a"])).dtype == np.int64
+    assert leave_one_out(["b", "a", "c", "a", "b"]).tolist() == [1, 0, 2, 0, 1]
+    assert leave_one_out(["01", "1"]).tolist() == [0, 1]  # texts, not numbers
+    assert leave_one_out(np.array(["b", "a"])).dtype == np.int64
     for groups in ([], ["a", "a"]):
         with pytest.raises(BadInput, match="cannot make 2 folds"):
-            splits.leave_one_out(groups)
+            leave_one_out(groups)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 13])
 def test_grouped_folds_are_whole_even_and_independent_of_the_order(n_folds):
     rng = np.random.default_rng(n_folds)
     groups = [f"s{k}" for k in rng.integers(0, 13, 200)] + [f"s{k}" for k in range(13)]
-    fold = splits.grouped_folds(groups, n_folds, seed=4)
+    fold = grouped_folds(groups, n_folds, seed=4)
     by_group = {}
     for name, number in zip(groups, fold.tolist(), strict=True):
         assert by_group.setdefault(name, number) == number
@@ -28,15 +28,15 @@ def test_grouped_folds_are_whole_even_and_independent_of_the_order(n_folds):
     assert len(sizes) == n_folds
     assert sizes.max() - sizes.min() <= 1
     shuffled = rng.permutation(len(groups))
-    again = splits.grouped_folds([groups[k] for k in shuffled], n_folds, seed=4)
+    again = grouped_folds([groups[k] for k in shuffled], n_folds, seed=4)
     np.testing.assert_array_equal(again, fold[shuffled])
 
 
 def test_grouped_folds_follow_the_seed_and_refuse():
     groups = list("abcdefgh") * 2
-    assert len({tuple(splits.grouped_folds(groups, 3, seed)) for seed in range(8)}) > 4
+    assert len({tuple(grouped_folds(groups, 3, seed)) for seed in range(8)}) > 4
     with pytest.raises(BadInput, match="8 groups cannot make 9 folds"):
-        splits.grouped_folds(groups, 9)
+        grouped_folds(groups, 9)
     for n_folds in (1, 0, -1):
         with pytest.raises(BadInput, match="leaves nothing to train on"):
-            splits.grouped_folds(groups, n_folds)
+            grouped_folds(groups, n_folds)

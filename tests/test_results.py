@@ -1,29 +1,158 @@
-"""Benchmark rows: where they go and what they carry. Rows of notebooks: test_experiments.py."""
+"""Rows and where they come from; from units to rows and predictions; how arms compare."""
+
+import json
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
+from scipy import stats
 
-from micromacro.results import hardware, write_benchmark, write_predictions
+from micromacro import files, results, statistics
+from micromacro.errors import BadInput
+from micromacro.results import (
+    COLUMNS,
+    Comparison,
+    Row,
+    by_arm_and_seed,
+    hardware,
+    project_root,
+    provenance,
+    published_differences,
+    read_rows,
+    unit_arrays,
+    unit_rows,
+    write_benchmark,
+    write_predictions,
+    write_rows,
+)
+
+# Where numbers come from ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Forget what was read once for this process, before and after."""
+    monkeypatch.delenv("MICROMACRO_GIT_SHA", raising=False)
+    results._process.cache_clear()
+    yield results._process.cache_clear
+    results._process.cache_clear()
+
+
+def test_provenance_names_code_versions_and_processor():
+    here = provenance("cuda")
+    assert set(here) == {"device", *COLUMNS[-6:]}
+    assert here["device"] == "cuda"
+    assert here["cpu"] in hardware()
+    assert here["isa"]
+    assert here["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, new_process):
+    def git(*command):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        command = ["git", "-C", tmp_path, *identity, *command]
+        subprocess.run(command, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "one")
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    clean = provenance()["git_sha"]
+    assert len(clean) == 40
+    (tmp_path / "data" / "results").mkdir(parents=True)
+    (tmp_path / "data" / "results" / "x.csv").write_text("a number is no change of the code")
+    new_process()
+    assert provenance()["git_sha"] == clean
+    (tmp_path / "b").write_text("2")
+    assert provenance()["git_sha"] == clean, "the code that is loaded is that of before"
+    new_process()
+    assert provenance()["git_sha"] == f"{clean}-dirty"
+    monkeypatch.setenv("MICROMACRO_GIT_SHA", "named")
+    new_process()
+    assert provenance()["git_sha"] == "named"
+
+
+@pytest.mark.parametrize("checkout", [None, "no git"])
+def test_outside_a_checkout_the_code_is_unknown(tmp_path, monkeypatch, new_process, checkout):
+    monkeypatch.setattr(results, "checkout", lambda: checkout and tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance()["git_sha"] == "unknown"
+
+
+def test_the_project_root_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert (project_root() / "pyproject.toml").exists()
+    monkeypatch.setattr(files, "checkout", lambda: None)
+    assert project_root() == tmp_path
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path / "x"))
+    assert project_root() == tmp_path / "x"
+
+
+# Rows -----------------------------------------------------------------------------------------
+
+
+def row(value=1.0, seed=0, arm="phase", metric="ccc", **more) -> Row:
+    return Row("04_x", "mimamo", arm, metric, value, 12, seed=seed, **more)
+
+
+def test_rows_have_the_agreed_columns_and_say_where_they_come_from(tmp_path):
+    elsewhere = {"utc": "2026-01-01T00:00:00Z", "cpu": "another", "isa": "AVX2"}
+    rows = [row(math.nan, params={"k": 1}), row(0.1, arm="flow", seconds=1.5, **elsewhere)]
+    (path,) = write_rows(rows, tmp_path)
+    assert path == tmp_path / "rows" / "04_x__smoke__cpu.csv"
+    frame = read_rows(path)
+    columns = (
+        "notebook,system,arm,params,dataset,split,profile,seed,fold,metric,value,n,seconds,device,"
+        "python,torch,git_sha,utc,cpu,isa"
+    )
+    assert ",".join(frame) == columns
+    assert math.isnan(frame.value[0])
+    assert frame.value[1] == 0.1
+    assert json.loads(frame.params[0]) == {"k": 1}
+    assert dict(frame.loc[1, list(elsewhere)]) == elsewhere
+    assert frame.loc[0, list(COLUMNS[-6:])].tolist()[:3] == list(provenance().values())[2:5]
+    assert (frame.cpu[0], frame.isa[0]) == (provenance()["cpu"], provenance()["isa"])
+
+
+def test_a_second_call_adds_rows_and_replaces_the_same_number(tmp_path):
+    assert write_rows([row()], None) == []
+    write_rows([row(1.0, 0), row(7.0, None)], tmp_path)
+    (path,) = write_rows([row(7.0, None)], tmp_path)
+    old = pd.read_csv(path, dtype=str, keep_default_na=False)
+    old.drop(columns=["cpu", "isa"]).to_csv(path, index=False)  # as files were before
+    write_rows([row(2.0, 0), row(3.0, 1)], tmp_path)
+    assert sorted(read_rows(path).value) == [2.0, 3.0, 7.0]
+    assert read_rows(path, dtype=str).cpu.tolist()[0] == ""
+    written = write_rows([row(device="NVIDIA H200", profile="full")], tmp_path)
+    assert [path.name for path in written] == ["04_x__full__NVIDIA-H200.csv"]
+
+
+def test_committed_rows_stay_readable():
+    paths = sorted((project_root() / "data" / "results").glob("[0-9]*.csv"))
+    assert paths
+    for path in paths:
+        assert set(COLUMNS) <= set(read_rows(path)), path
 
 
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    row = {
-        "method": "ours",
-        "setting": "48 px",
-        "metric": "speed",
-        "value": 2.5,
-        "unit": "frames/s",
-    }
-    write_benchmark("demo", [row])
-    path = write_benchmark("demo", [row | {"q25": 2.0, "q75": 3.0, "rounds": 7}, row])
+    names = ("method", "setting", "metric", "value", "unit")
+    line = dict(zip(names, ("ours", "48 px", "speed", 2.5, "frames/s"), strict=True))
+    write_benchmark("demo", [line])
+    path = write_benchmark("demo", [line | {"q25": 2.0, "q75": 3.0, "rounds": 7}, line])
     assert path.parent == tmp_path / "data" / "results"
-    assert path.name.startswith("demo__")
     table = pd.read_csv(path)
     assert table["value"].tolist() == [2.5, 2.5], "a second run replaces the first"
     assert table["q25"].isna().tolist() == [False, True]
     assert set(table["hardware"]) == {hardware()}
-    assert table[["python", "torch", "git_sha", "utc"]].notna().all().all()
+    assert table[["python", "torch", "git_sha", "utc", "isa"]].notna().all().all()
+    assert write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
 
 
 def test_predictions_are_halves_beside_the_rows(tmp_path):
@@ -31,8 +160,190 @@ def test_predictions_are_halves_beside_the_rows(tmp_path):
     arrays = {"ours": values, "person": np.arange(7)}
     path = write_predictions("04_demo", arrays, tmp_path, profile="full")
     assert path == tmp_path / "rows" / "04_demo__full__cpu__predictions.npz"
-    with np.load(path, allow_pickle=False) as found:
-        assert found["ours"].dtype == np.float16
-        assert np.allclose(found["ours"], values, atol=1e-3)
-        assert found["person"].dtype == np.int64
+    with np.load(path, allow_pickle=False) as stored:
+        assert stored["ours"].dtype == np.float16
+        assert np.allclose(stored["ours"], values, atol=1e-3)
+        assert stored["person"].dtype == np.int64
     assert write_predictions("04_demo", arrays, None, profile="full") is None
+
+
+# From units -----------------------------------------------------------------------------------
+
+
+def units_of(grid: dict) -> list:
+    """What `units.run` would give: one unit for equal parameters, here in backward order."""
+    known = {
+        json.dumps(params, sort_keys=True): params for units in grid.values() for params in units
+    }
+    where = {**provenance(), "utc": "2026-01-01T00:00:00Z"}
+    return [
+        SimpleNamespace(params=params, seconds=2.0 + params["fold"], provenance=where)
+        for params in reversed(known.values())
+    ]
+
+
+GRID = {
+    arm: [{"seed": s, "fold": f, "arm": options} for s in (5, 3) for f in (0, 1)]
+    for arm, options in {"a": {}, "same as a": {}, "b": {"k": 1}}.items()
+}
+
+
+def pooled(folds) -> dict:
+    numbers = [10 * fold.params["seed"] + fold.params["fold"] for fold in folds]
+    return {
+        "said": np.array(numbers) + 100 * len(folds[0].params["arm"]),
+        "clip": np.array(numbers),
+    }
+
+
+def test_units_become_rows_of_an_arm_and_a_seed():
+    groups = by_arm_and_seed(GRID, units_of(GRID))
+    scores = lambda folds: [{"metric": "m", "value": pooled(folds)["said"].mean(), "n": 2}]  # noqa: E731
+    common = {"notebook": "08_x", "system": "akmnet", "split": "people left out"}
+    rows = unit_rows(groups, scores, sweep={"b": {"k": 1}}, profile="full", **common)
+    numbers = [(r.arm, r.seed, r.value, r.profile, r.params) for r in rows]
+    assert numbers == [
+        *(
+            (arm, seed, 10 * seed + 0.5, "full", {})
+            for arm in ("a", "same as a")
+            for seed in (5, 3)
+        ),
+        *(("b", seed, 100 + 10 * seed + 0.5, "sweep", {"k": 1}) for seed in (5, 3)),
+    ]
+    assert {(r.seconds, r.utc, r.n, r.split) for r in rows} == {
+        (5.0, "2026-01-01T00:00:00Z", 2, "people left out")
+    }
+    assert {
+        r.profile for r in unit_rows(groups, scores, sweep={"b": {}}, profile="paper", **common)
+    } == {"paper"}
+    with pytest.raises(KeyError):
+        by_arm_and_seed(GRID, units_of(GRID)[1:])
+
+
+@pytest.mark.parametrize(
+    ("own", "names"), [(["said"], ["a", "b"]), (["said", "clip"], ["a: said", "b: said"])]
+)
+def test_units_become_stacked_predictions(own, names):
+    groups = by_arm_and_seed({"a": GRID["a"], "b": GRID["b"]}, units_of(GRID))
+    arrays = unit_arrays(groups, pooled, own=own, shared=["clip"])
+    assert arrays["clip"].tolist() == [[50, 51], [30, 31]]
+    assert arrays[names[1]].tolist() == [[150, 151], [130, 131]]
+    assert (arrays[names[0]].dtype, arrays["clip"].dtype) == (np.int16, np.int64)
+    assert unit_arrays({}, pooled, own=own, shared=["clip"]) == {}
+
+
+# How arms compare -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def comparison():
+    """Arm b lacks seed 2; the metrics x_1 and x_2 are parts of x; c alone has y, for one seed."""
+    rng = np.random.default_rng(0)
+    rows = [
+        row(rng.normal(), seed, arm, metric)
+        for arm, seeds in (("a", (4, 2, 3)), ("b", (3, 4)), ("released", (2, 3, 4)))
+        for seed in seeds
+        for metric in ("x_1", "x_2")
+    ]
+    return Comparison([*rows, row(7.0, 4, "c", "y"), row(math.nan, 3, "c", "y")])
+
+
+def test_arms_are_compared_over_the_seeds_that_they_share(comparison):
+    a, b = comparison.values("a", "x_1"), comparison.values("b", "x_1")
+    assert comparison.arms == ["a", "b", "released", "c"]
+    interval = comparison.interval("a", "b", "x_1")
+    expected = stats.ttest_rel(a[[3, 4]], b[[3, 4]]).confidence_interval()
+    assert (interval.low, interval.high, interval.n) == pytest.approx((*expected, 2))
+    text = f"{interval.effect:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+    assert comparison.difference("a", "b", "x_1") == text
+    assert comparison.spread("a", "x_1") == f"{a.mean():.3f} ± {a.std(ddof=1):.3f}"
+    assert comparison.spread("c", "y") == "7.000"
+    for arm, reference in (("a", "a"), ("a", "c"), ("a", "nobody")):
+        assert comparison.difference(arm, reference, "x_1") == "—"
+    assert comparison.spread("nobody", "x_1") == comparison.spread("a", "nothing") == "—"
+
+
+def test_the_tables_of_an_ablation(comparison):
+    table = comparison.differences({"a": "b", "b": "b"}, {"X": "x_1"})
+    assert table.columns.tolist() == ["minus", "X", "X, difference"]
+    assert table.loc["a"].tolist() == [
+        "b",
+        comparison.spread("a", "x_1"),
+        comparison.difference("a", "b", "x_1"),
+    ]
+    printed = pd.DataFrame({"SAMM": {"a": -0.0501}})
+    table = comparison.differences({"a": "b", "b": "b"}, {"X": "x_1"}, printed)
+    assert table["published", "SAMM"].tolist() == ["-0.050", "—"]
+    assert table["ours", "minus"].tolist() == ["b", "b"]
+    three = comparison.three_columns(
+        {"X": "x_1", "Z": "z"}, {"X": 0.5}, released="released", ours="a"
+    )
+    assert three.columns.tolist() == ["published", "as released", "ours", "as released − ours", "n"]
+    gap = comparison.difference("released", "a", "x_1")
+    spreads = [comparison.spread(arm, "x_1") for arm in ("released", "a")]
+    assert three.loc["X"].tolist() == ["0.500", *spreads, gap, 3]
+    assert three.loc["Z"].tolist() == ["—", "—", "—", "—", 0]
+
+
+def test_terms_of_a_contrast(comparison):
+    pd.testing.assert_series_equal(comparison.term("x_1(b)"), comparison.values("b", "x_1"))
+    mean = (comparison.values("a", "x_1") + comparison.values("a", "x_2")) / 2
+    assert comparison.term("x(a)").tolist() == mean.tolist()
+    assert comparison.term("y").to_dict() == {4: 7.0}
+    assert comparison.term("0.25").to_dict() == {4: 0.25, 2: 0.25, 3: 0.25}
+    for text in ("x_1", "x_1(nobody)", "z(a)", "z", "y(a)"):
+        with pytest.raises(BadInput, match="metric"):
+            comparison.term(text)
+
+
+def test_nothing_measured_is_no_fault():
+    nothing = Comparison([])
+    assert nothing.arms == []
+    assert nothing.differences({"a": "b"}, {"X": "x"}).loc["a", "X"] == "—"
+
+
+def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    own = [row(5.0)]
+    assert Comparison.shown("04_x", own, "smoke").values("phase", "ccc").tolist() == [5.0]
+    folder = tmp_path / "data" / "results"
+    full, sweep = (
+        row(v, arm=a, profile=p) for v, a, p in ((1.0, "phase", "full"), (2.0, "x", "sweep"))
+    )
+    sweep = [sweep, row(9.0, profile="sweep")]  # an arm of the core again: the core's counts
+    write_rows([full, *sweep], tmp_path)
+    folder.parent.mkdir()
+    (tmp_path / "rows").rename(folder)
+    shown = Comparison.shown("04_x", own, "smoke")
+    assert shown.arms == ["phase", "x"]
+    assert shown.values("phase", "ccc").tolist() == [1.0]
+    assert "committed full run" in shown.source
+    assert Comparison.shown("04_x", own, "full").values("phase", "ccc").tolist() == [5.0]
+
+
+def test_printed_differences():
+    methods = {"resampled": ("IV justification", "va-norm.*"), "s12": ("V ablation", "s12")}
+    table = published_differences("akmnet", methods, ("III comparison", "AKMNet"))
+    assert table.loc["resampled", "CASME"] == pytest.approx(
+        0.7090 - 0.7566
+    )  # the best of four lengths
+    assert table.loc["s12", "CASME"] == pytest.approx(0.6984 - 0.7566)
+    assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]
+
+
+@pytest.mark.parametrize("notebook", ["04_mimamo_net", "08_akmnet"])
+def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch, tmp_path):
+    monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
+    shown, handed = Comparison.shown(notebook, [], "smoke"), {}
+    monkeypatch.setattr(
+        statistics, "hand_over", lambda name, intervals, out: handed.update(intervals)
+    )
+    before = statistics.notebook_claims(notebook, shown.term, None, judge=False)
+    assert not handed
+    after = statistics.notebook_claims(notebook, shown.term, None, judge=True)
+    pd.testing.assert_frame_equal(before, after)
+    unjudged = after.index[after["verdict"] == "not judged yet"]
+    assert set(handed) == set(after.index) - set(unjudged)
+    assert len(handed) > 30
+    few = statistics.notebook_claims(notebook, shown.term, None, judge=True, seeds=99)
+    pd.testing.assert_frame_equal(few, before)

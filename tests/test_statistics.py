@@ -47,9 +47,10 @@ def test_paired_interval_is_that_of_scipy(n, level):
     assert ours.n == n
 
 
-def test_paired_interval_of_two_pairs_by_hand():
+def test_paired_intervals_by_hand():
     # d = 1, 3: m = 2, s = sqrt(2), s / sqrt(2) = 1, t(1, 0.975) = 12.7062
     assert paired_interval([2, 5], [1, 2])[:3] == pytest.approx((2, -10.7062, 14.7062), abs=1e-4)
+    assert paired_interval([1.5, 2.5, 3.5], [1, 2, 3]) == (0.5, 0.5, 0.5, 3)  # a point
 
 
 def test_paired_interval_holds_the_truth_as_often_as_it_says():
@@ -62,42 +63,27 @@ def test_paired_interval_holds_the_truth_as_often_as_it_says():
     assert np.mean([i.high - i.low for i in found]) < 2  # 1.6 paired; about 10 unpaired
 
 
-def test_swapping_mirrors_the_interval():
+@pytest.mark.parametrize("ratio", [False, True])
+def test_swapping_mirrors_the_interval_and_a_ratio_is_that_of_logarithms(ratio):
     a, b = np.random.default_rng(1).lognormal(size=(2, 8))
-    one, two = paired_interval(a, b), paired_interval(b, a)
-    assert one[:3] == pytest.approx((-two.effect, -two.high, -two.low))
-    one, two = paired_interval(a, b, ratio=True), paired_interval(b, a, ratio=True)
-    assert one[:3] == pytest.approx((1 / two.effect, 1 / two.high, 1 / two.low))
+    one, two = paired_interval(a, b, ratio=ratio), paired_interval(b, a, ratio=ratio)
+    mirrored = (two.effect, two.high, two.low)
+    assert one[:3] == pytest.approx([1 / v if ratio else -v for v in mirrored])
+    if ratio:
+        ends = stats.ttest_rel(np.log(a), np.log(b)).confidence_interval()
+        assert one[:3] == pytest.approx((stats.gmean(a) / stats.gmean(b), *np.exp(ends)))
 
 
-def test_a_ratio_is_one_of_geometric_means():
-    a, b = np.random.default_rng(2).lognormal(size=(2, 9))
-    found = paired_interval(a, b, ratio=True)
-    assert found.effect == pytest.approx(stats.gmean(a) / stats.gmean(b))
-    low, high = stats.ttest_rel(np.log(a), np.log(b)).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((np.exp(low), np.exp(high)))
-
-
-def test_equal_differences_give_a_point():
-    assert paired_interval([1.5, 2.5, 3.5], [1, 2, 3]) == (0.5, 0.5, 0.5, 3)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "options"),
-    [
-        ([1], [1], {}),
-        ([], [], {}),
-        ([1, 2], [1, 2, 3], {}),
-        ([[1, 2]], [[1, 2]], {}),
-        ([1, float("nan")], [1, 2], {}),
-        ([1, 2], [1, float("inf")], {}),
-        ([1, 2], [1, 0], {"ratio": True}),
-        ([1, 2], [1, 3], {"level": 1.0}),
-    ],
-)
-def test_paired_interval_refuses(a, b, options):
-    with pytest.raises(BadInput):
-        paired_interval(a, b, **options)
+def test_paired_interval_refuses():
+    nan, inf = float("nan"), float("inf")
+    pairs = [([1], [1]), ([], []), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])]
+    for a, b in [*pairs, ([1, nan], [1, 2]), ([1, 2], [1, inf])]:
+        with pytest.raises(BadInput, match="a and b"):
+            paired_interval(a, b)
+    with pytest.raises(BadInput, match="not above 0"):
+        paired_interval([1, 2], [1, 0], ratio=True)
+    with pytest.raises(BadInput, match="level"):
+        paired_interval([1, 2], [1, 3], level=1.0)
 
 
 CASES = [
@@ -118,35 +104,26 @@ def test_every_case_of_a_verdict(effect, low, high, word):
     swapped = {"holds": "reversed", "reversed": "holds"}.get(word, word)
     assert verdict(Interval(-effect, -high, -low, 8), 0.05) == swapped
     assert f'"{word}"' in verdict.__doc__
-
-
-@pytest.mark.parametrize(("effect", "low", "high", "word"), CASES)
-def test_a_ratio_is_judged_as_its_logarithm(effect, low, high, word):
     ends = (np.exp(v) for v in (effect, low * (1 - 1e-12), high * (1 - 1e-12)))
     assert verdict(Interval(*ends, 8), np.exp(0.05), ratio=True) == word
 
 
 def test_a_verdict_on_the_sign_alone():
-    assert verdict(Interval(3, 1.1, 9, 8), 1.0, ratio=True) == "holds"
-    assert verdict(Interval(0.5, 0.2, 0.9, 8), 1.0, ratio=True) == "reversed"
-    assert verdict(Interval(1.2, 0.9, 1.5, 8), 1.0, ratio=True) == "undecided"
+    for low, high, word in ((1.1, 9, "holds"), (0.2, 0.9, "reversed"), (0.9, 1.5, "undecided")):
+        assert verdict(Interval(1, low, high, 8), 1.0, ratio=True) == word
     assert verdict(Interval(0.1, 0.01, 0.2, 8), 0.0) == "holds"
     assert verdict(None, 0.05) == "untestable here"
+    assert {word for *_, word in CASES} | {"untestable here"} == set(statistics.VERDICTS)
 
 
-@pytest.mark.parametrize(
-    ("interval", "margin", "ratio"),
-    [
-        (Interval(0, -1, 1, 8), -0.1, False),
-        (Interval(0, -1, 1, 8), float("nan"), False),
-        (Interval(1, 0.9, 1.1, 8), 0.5, True),
-        (Interval(0, 1, -1, 8), 0.1, False),
-        (Interval(0, float("nan"), 1, 8), 0.1, False),
-    ],
-)
-def test_verdict_refuses(interval, margin, ratio):
-    with pytest.raises(BadInput):
-        verdict(interval, margin, ratio=ratio)
+def test_verdict_refuses():
+    nan, interval = float("nan"), Interval(1, 0.9, 1.1, 8)
+    for margin, ratio in ((-0.1, False), (nan, False), (0.5, True)):
+        with pytest.raises(BadInput, match="margin"):
+            verdict(interval, margin, ratio=ratio)
+    for low, high in ((1, -1), (nan, 1)):
+        with pytest.raises(BadInput, match="interval"):
+            verdict(Interval(0, low, high, 8), 0.1)
 
 
 def test_bootstrap_draws_persons_and_not_clips():
@@ -173,10 +150,10 @@ def test_bootstrap_keeps_rows_of_a_person_together():
     assert sums == {6.0, 8.0, 10.0}  # aa, ab, bb
 
 
-@pytest.mark.parametrize("clusters", [["a", "b"], ["a", "a", "a"]])
-def test_bootstrap_refuses(clusters):
-    with pytest.raises(BadInput):
-        cluster_bootstrap(np.arange(3.0), clusters, statistic=np.mean)
+def test_bootstrap_refuses():
+    for clusters in (["a", "b"], ["a", "a", "a"]):
+        with pytest.raises(BadInput, match="clusters"):
+            cluster_bootstrap(np.arange(3.0), clusters, statistic=np.mean)
 
 
 def test_claims_are_judged_by_their_own_margins(claims_csv):
@@ -205,14 +182,11 @@ def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     assert read_claims().loc["better", "verdict"] == "holds"
 
 
-def test_a_notebook_run_by_hand_hands_nothing_over(claims_csv, tmp_path):
+def test_what_writes_nothing(claims_csv, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    hand_over("03", {"better": None}, None)
+    hand_over("03", {"better": None}, None)  # a notebook that is run by hand
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_claim_must_be_committed_first(claims_csv, tmp_path):
-    with pytest.raises(BadInput, match="better still"):
+    with pytest.raises(BadInput, match="better still"):  # not committed first
         judge(tmp_path, {"better still": Interval(1, 0.5, 2, 8)})
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS
 
@@ -229,10 +203,6 @@ def test_the_committed_claims_can_be_judged(monkeypatch):
         assert claim["verdict"] in ("", *statistics.VERDICTS)
 
 
-def test_verdicts_are_those_of_the_docs():
-    assert {word for *_, word in CASES} | {"untestable here"} == set(statistics.VERDICTS)
-
-
 def test_contrasts_are_read_as_they_are_written():
     seeds = pd.Index([3, 4, 5], name="seed")
     table = {
@@ -243,26 +213,13 @@ def test_contrasts_are_read_as_they_are_written():
     }
     a, b, c = (table[k].loc[seeds].to_numpy() for k in ("ccc(a, light 1)", "ccc(b)", "c"))
     read = partial(statistics.contrast_interval, term=table.__getitem__)
-    assert read("ccc(a, light 1) - ccc(b); a note - with signs") == pytest.approx(
-        statistics.paired_interval(a, b)
-    )
-    assert read("c - 0.25") == pytest.approx(statistics.paired_interval(c, [0.25] * 3))
-    assert read("c - ccc(b) + ccc(a, light 1)") == pytest.approx(
-        statistics.paired_interval(c + a, b)
-    )
-    ratio = statistics.paired_interval(c, a, ratio=True)
-    assert read("ratio c / ccc(a, light 1)") == pytest.approx(ratio)
+    for text, expected in {
+        "ccc(a, light 1) - ccc(b); a note - with signs": paired_interval(a, b),
+        "c - 0.25": paired_interval(c, [0.25] * 3),
+        "c - ccc(b) + ccc(a, light 1)": paired_interval(c + a, b),
+        "ratio c / ccc(a, light 1)": paired_interval(c, a, ratio=True),
+    }.items():
+        assert read(text) == pytest.approx(expected)
     assert read("needs data that nobody has") is None
     with pytest.raises(KeyError):
         read("ccc(b) - unknown")
-
-
-def test_every_committed_contrast_can_be_read():
-    seeds = pd.Series([1.0, 2.0, 4.0])
-    claims = statistics.read_claims()
-    for name in claims.index[claims.index.str.startswith("04-")]:
-        asked = []
-        interval = statistics.contrast_interval(
-            claims.loc[name, "contrast"], lambda t, asked=asked: asked.append(t) or seeds
-        )
-        assert interval is None or len(asked) >= 2, name

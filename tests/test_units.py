@@ -1,4 +1,4 @@
-"""Units: keys, cache, failures, killed processes, two processes at once; rows."""
+"""Units: keys, cache, failures, killed processes, two processes at once."""
 
 import json
 import math
@@ -10,14 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from micromacro import results as rows
 from micromacro import units as experiments
 from micromacro.errors import BadInput
 from micromacro.unit_store import decode, done, encode, process_alive
-from micromacro.units import Row, UnitFailure, run, unit_key, write_rows
+from micromacro.units import UnitFailure, run, unit_key
 from micromacro.workers import run_tasks
 
 # A module that worker processes, and whole other programs, can import.
@@ -283,76 +281,6 @@ def test_a_late_task_is_killed_and_the_rest_goes_on(units):
     assert {e.index for e in events if e.kind == "note"} <= {0, 1}
     assert not any(e.kind == "retry" for e in events)
     assert any(e.kind == "tick" for e in events)
-
-
-def test_rows_have_the_agreed_columns_and_say_where_they_come_from(tmp_path):
-    (result,) = run(plain, [{"a": 1}], root=tmp_path)
-    row = Row("04_x", "mimamo", "phase", "ccc", math.nan, 12, params={"k": 1}, seed=0)
-    unit = Row("04_x", "mimamo", "flow", "ccc", 0.1, 12, seconds=1.5, **result.provenance)
-    (path,) = write_rows([row, unit], tmp_path)
-    assert path == tmp_path / "rows" / "04_x__smoke__cpu.csv"
-    frame = pd.read_csv(path)
-    columns = (
-        "notebook,system,arm,params,dataset,split,profile,seed,fold,metric,value,n,seconds,device,"
-        "python,torch,git_sha,utc"
-    )
-    assert ",".join(frame) == columns
-    assert math.isnan(frame.value[0])
-    assert frame.value[1] == 0.1
-    assert json.loads(frame.params[0]) == {"k": 1}
-    assert frame.utc[1] == result.provenance["utc"]
-    assert frame.python[0] == ".".join(map(str, sys.version_info[:3]))
-
-
-def test_a_second_call_adds_rows_and_replaces_the_same_number(tmp_path):
-    def row(seed, value, **more):
-        return Row("04_x", "mimamo", "phase", "ccc", value, 12, seed=seed, **more)
-
-    assert write_rows([row(0, 1.0)], None) == []
-    write_rows([row(0, 1.0), row(None, 7.0)], tmp_path)
-    write_rows([row(None, 7.0)], tmp_path)
-    write_rows([row(0, 2.0), row(1, 3.0)], tmp_path)
-    frame = pd.read_csv(tmp_path / "rows" / "04_x__smoke__cpu.csv")
-    assert sorted(frame.value) == [2.0, 3.0, 7.0]
-    written = write_rows([row(0, 1.0, device="NVIDIA H200", profile="full")], tmp_path)
-    assert [path.name for path in written] == ["04_x__full__NVIDIA-H200.csv"]
-
-
-def test_provenance_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
-    assert rows.provenance("cuda")["device"] == "cuda"
-    monkeypatch.setattr(rows, "_checkout", lambda: None)
-    assert rows.provenance()["git_sha"] == "unknown"
-    monkeypatch.setattr(rows, "_checkout", lambda: tmp_path)  # a folder without git
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert rows.provenance()["git_sha"] == "unknown"
-
-
-def test_a_changed_checkout_is_dirty(tmp_path, monkeypatch):
-    def git(*command):
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-        subprocess.run(
-            ["git", "-C", tmp_path, *identity, *command], check=True, capture_output=True
-        )
-
-    git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "one")
-    monkeypatch.setattr(rows, "_checkout", lambda: tmp_path)
-    clean = rows.provenance()["git_sha"]
-    assert len(clean) == 40
-    (tmp_path / "a").write_text("2")
-    assert rows.provenance()["git_sha"] == f"{clean}-dirty"
-
-
-def test_the_project_root_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert (rows.project_root() / "pyproject.toml").exists()
-    monkeypatch.setattr(rows, "_checkout", lambda: None)
-    assert rows.project_root() == tmp_path
-    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path / "x"))
-    assert rows.project_root() == tmp_path / "x"
 
 
 def wait_for(condition, seconds: float = 20) -> None:

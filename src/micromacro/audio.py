@@ -22,8 +22,8 @@ def read_audio(source: str | Path, *, sr_hz: int = 16000) -> np.ndarray:
     end is cut at the stream's declared duration. Pitch and timing are kept at any `sr_hz`.
 
     Args:
-        source: Video or sound file.
-        sr_hz: Sampling rate of the result, Hz.
+        source: A video or sound file, as FFmpeg reads it.
+        sr_hz: Sampling rate of the result in Hz.
 
     Returns:
         float32 (samples,) in [-1, 1].

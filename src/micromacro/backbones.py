@@ -1,31 +1,152 @@
-"""ResNet-50 as a frozen extractor of face features, with three sets of weights.
+"""Residual networks, ResNet-50 as a frozen extractor of face features, and what it gave, kept.
+
+The blocks have the names of torchvision's tensors, so its files of weights fit; torchvision itself
+is not imported, for it costs every process four seconds (it loads torch's compiler).
 
 The features are the 2048 averages before the classifier (``pool5_7x7_s1`` of the Caffe model). The
 weights for faces are Albanie's ports of MatConvNet models, and two things in them are not as in
 torchvision's ResNet-50, so that the same tensors under other names would compute something else:
 the stride of a stage is in its first 1x1 convolution, not in the 3x3 one; and the first pooling has
-no padding but a last window that may hang over the edge. Here torchvision's network is changed to
-that form for them.
+no padding but a last window that may hang over the edge.
 """
 
 import hashlib
+import json
 import re
 import sys
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import resnet50
 
 from micromacro.errors import BadInput
-from micromacro.files import existing
+from micromacro.files import existing, replacing
 from micromacro.weights import fetch_weights
+
+if TYPE_CHECKING:
+    from micromacro.clip import FaceClip  # it needs pandas, which a network does not
 
 N_FEATURES = 2048
 INPUT_PX = 224
+VERSION = 1  # of the extraction; part of the key of every cached feature
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut (He et al. 2016, Figure 5, left).
+
+    Args:
+        n_in: Channels of the input.
+        width: Channels of the output.
+        stride: Of the first convolution.
+        downsample: Brings the input to the output's shape; None adds it as it is.
+    """
+
+    expansion = 1  # channels of the output for one of `width`
+
+    def __init__(self, n_in: int, width: int, stride: int = 1, downsample: nn.Module | None = None):
+        super().__init__()
+        self.conv1 = _convolution(n_in, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, width, H / stride, W / stride)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """Convolutions 1 x 1, 3 x 3 (with the stride), 1 x 1 beside a shortcut (the same, right).
+
+    Args:
+        n_in: Channels of the input.
+        width: Channels inside; the output has four times as many.
+        stride: Of the 3 x 3 convolution.
+        downsample: As for `BasicBlock`.
+    """
+
+    expansion = 4
+
+    def __init__(self, n_in: int, width: int, stride: int = 1, downsample: nn.Module | None = None):
+        super().__init__()
+        self.conv1 = _convolution(n_in, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _convolution(width, width * self.expansion, 1)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, 4 width, H / stride, W / stride)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+def make_stage(
+    block: type[BasicBlock | Bottleneck], n_in: int, width: int, blocks: int, stride: int = 1
+) -> nn.Sequential:
+    """One stage of a residual network: some blocks, the first of them with the stride.
+
+    Args:
+        block: Kind of the blocks.
+        n_in: Channels of the input.
+        width: Of the blocks; ``width * block.expansion`` channels come out.
+        blocks: How many.
+        stride: Of the first one.
+    """
+    n_out, downsample = width * block.expansion, None
+    if stride != 1 or n_in != n_out:
+        shortcut = _convolution(n_in, n_out, 1, stride)
+        downsample = nn.Sequential(shortcut, nn.BatchNorm2d(n_out))
+    first = block(n_in, width, stride, downsample)
+    return nn.Sequential(first, *(block(n_out, width) for _ in range(1, blocks)))
+
+
+def resnet(block: type[BasicBlock | Bottleneck], blocks: Sequence[int]) -> nn.Sequential:
+    """A ResNet without its classifier: images (B, 3, H, W) to (B, 512 block.expansion) averages.
+
+    ``resnet(BasicBlock, (2, 2, 2, 2))`` is ResNet-18, ``resnet(Bottleneck, (3, 4, 6, 3))``
+    ResNet-50 (He et al. 2016, Table 1), with the names and strides of torchvision's.
+
+    Args:
+        block: Kind of the blocks.
+        blocks: Blocks in each of the four stages.
+    """
+    parts = OrderedDict(
+        conv1=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),  # 224 px -> 112
+        bn1=nn.BatchNorm2d(64),
+        relu=nn.ReLU(inplace=True),
+        maxpool=nn.MaxPool2d(3, stride=2, padding=1),  # -> 56
+    )
+    n_in = 64
+    for i, number in enumerate(blocks):  # 56, 28, 14, 7 px
+        parts[f"layer{i + 1}"] = make_stage(block, n_in, 64 << i, number, stride=min(2, i + 1))
+        n_in = (64 << i) * block.expansion
+    parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(parts)
+
+
+def _convolution(n_in: int, n_out: int, side: int, stride: int = 1) -> nn.Conv2d:
+    """Without bias, for batch norm comes behind; a 3 x 3 one keeps the size of the map."""
+    return nn.Conv2d(n_in, n_out, side, stride=stride, padding=side // 2, bias=False)
 
 
 @dataclass(frozen=True)
@@ -109,11 +230,10 @@ class FrozenResNet50(nn.Module):
         file, digest = _file(name, weights, sha256)
         state = read_weights(file)
         with torch.device("meta"):  # no memory, no random numbers: the file fills it
-            net = resnet50()
+            net = resnet(Bottleneck, (3, 4, 6, 3))
         if self.about.caffe:
             state = torchvision_names(state, file)
             _as_caffe(net)
-        net.fc = nn.Identity()
         _fill(net, state, file)
         self.net = net.requires_grad_(False).eval()
         for key in ("mean", "std"):
@@ -153,6 +273,88 @@ class FrozenResNet50(nn.Module):
         size = (INPUT_PX, INPUT_PX)
         images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         return self.net((self.about.top * images - self.mean) / self.std)
+
+
+class FrozenFeatures:
+    """Features of clips, each computed once and kept in ``<folder>/<key>.npz``.
+
+    The key is a hash of the weights' file, the preprocessing and the clip's pixels: other weights
+    or another alignment of the same video never meet the wrong file, and equal clips share one. A
+    file appears whole or not at all, so a run that was killed goes on with the first clip missing.
+
+    ``numpy.load(path, allow_pickle=False)`` gives ``features`` and ``about``, a string with JSON:
+    the backbone's settings, the clip's source, torch's version.
+
+    Args:
+        backbone: It is moved to `device`.
+        folder: Of the cache; made if missing.
+        dtype: On disk: "float16" (4 kB a frame; relative error 2^-11) or "float32".
+        device: Of the arithmetic.
+        batch: Frames computed at a time.
+
+    Raises:
+        BadInput: The folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenResNet50,
+        folder: str | Path,
+        *,
+        dtype: str = "float16",
+        device: str | torch.device = "cpu",
+        batch: int = 32,
+    ):
+        if dtype not in ("float16", "float32"):
+            raise BadInput(f"dtype {dtype!r}", "unknown", "give float16 or float32")
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fault = f"cannot be made a folder ({error.strerror})"
+            raise BadInput(self.folder, fault, "choose another folder") from error
+        self.backbone, self.dtype, self.batch = backbone.to(device), dtype, batch
+        self.device = torch.device(device)
+
+    def __call__(self, clip: "FaceClip") -> np.ndarray:
+        """Features of a clip, from the cache or computed and stored.
+
+        Returns:
+            float32 (T, 2048), rounded as on disk; zero where ``clip.status`` is "none".
+
+        Raises:
+            BadInput: A feature is too large for float16; the file cannot be written.
+        """
+        path = self.path(clip)
+        features = _stored(path, len(clip))
+        if features is None:
+            with np.errstate(over="ignore"):  # caught in the next line
+                features = self._compute(clip).astype(self.dtype)
+            if not np.isfinite(features).all():
+                raise BadInput(clip.source, "features beyond float16", 'use dtype="float32"')
+            about = {**self.backbone.settings, "source": clip.source, "torch": torch.__version__}
+            with replacing(path) as part, part.open("wb") as file:
+                np.savez_compressed(file, features=features, about=json.dumps(about))
+        return features.astype(np.float32)
+
+    def path(self, clip: "FaceClip") -> Path:
+        """Where the features of a clip are, or will be."""
+        # The file's name is a matter of taste, its content is not.
+        what = {k: v for k, v in self.backbone.settings.items() if k != "file"}
+        what.update(version=VERSION, dtype=self.dtype, shape=clip.frames.shape)
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+        digest.update((clip.status == "none").tobytes())
+        digest.update(np.ascontiguousarray(clip.frames).data)
+        return self.folder / f"{digest.hexdigest()[:32]}.npz"
+
+    def _compute(self, clip: "FaceClip") -> np.ndarray:
+        features = np.zeros((len(clip), N_FEATURES), np.float32)
+        seen = np.flatnonzero(clip.status != "none")
+        for start in range(0, len(seen), self.batch):
+            rows = seen[start : start + self.batch]
+            images = torch.from_numpy(clip.frames[rows]).to(self.device).float() / 255
+            features[rows] = self.backbone(images).cpu().numpy()
+        return features
 
 
 def torchvision_names(port: Mapping[str, Tensor], file: object = "weights") -> dict[str, Tensor]:
@@ -267,3 +469,13 @@ def _fill(net: nn.Module, state: dict[str, Tensor], file: Path) -> None:
         raise BadInput(file, f"not a ResNet-50: {faults[0]}{more}", "give the right file")
     net.load_state_dict(state, assign=True)
     net.float()
+
+
+def _stored(path: Path, n_frames: int) -> np.ndarray | None:
+    """Features of a cache file; None if there is none, or none that can be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            features = arrays["features"]
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return features if features.shape == (n_frames, N_FEATURES) else None

@@ -67,7 +67,7 @@ class FaceClip:
         settings: Everything else that made the clip; JSON values (tuples become lists).
 
     Raises:
-        BadInput: A field breaks what is written above.
+        BadInput: A field breaks what is written above; the message names the field.
     """
 
     frames: np.ndarray
@@ -146,7 +146,7 @@ class FaceClip:
         """Return the half-open runs [start, stop) with a face in every frame and no cut inside.
 
         Args:
-            min_frames: Shorter runs are left out.
+            min_frames: Least number of frames; shorter runs are left out.
         """
         seen = np.concatenate([[False], self.status != "none", [False]])
         cut = np.concatenate([[False], np.diff(self.shot) != 0, [False]])
@@ -170,7 +170,7 @@ def save_clip(clip: FaceClip, path: str | Path) -> Path:
     Each file appears whole or not at all, the npz last. Equal clips give equal bytes.
 
     Args:
-        clip: What to save.
+        clip: The clip that is written.
         path: The .npz to write, its folder must exist; or a folder (made if missing), where the
             stem becomes that of ``clip.source``.
 

@@ -1,5 +1,7 @@
 """The one exception for input that a user can mend."""
 
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """Input that cannot be used: which thing, what is wrong with it, what to do.
@@ -15,3 +17,19 @@ class BadInput(ValueError):
 
     def __init__(self, what: object, fault: str, remedy: str):
         super().__init__(" ".join(f"{what}: {fault}; {remedy}".split("\n")))
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Args:
+        name: Name of what is chosen.
+        value: The value that was chosen.
+        choices: What there is to choose from; for a mapping its keys.
+
+    Raises:
+        BadInput: The value is unknown; the message lists the choices.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise BadInput(f"{name} {value!r}", "is unknown", f"choose {', '.join(map(str, choices))}")

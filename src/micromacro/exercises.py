@@ -35,8 +35,8 @@ def check_jitter_at_48_px(answer_px: float | None, jitter_224_px: float) -> None
     """Notebook 01, exercise 1: how large is a jitter of a 224-px crop in a 48-px crop?
 
     Args:
-        answer_px: The reader's number, pixels of the 48-px crop.
-        jitter_224_px: The measured jitter, pixels of the 224-px crop.
+        answer_px: The length that the reader gives, in pixels of the 48-px crop.
+        jitter_224_px: The jitter that was measured, in pixels of the 224-px crop.
     """
     _mark(
         answer_px,
@@ -50,9 +50,9 @@ def check_two_eye_similarity(transform, points: np.ndarray, template: np.ndarray
     """Notebook 01, exercise 2: the similarity that puts both eyes exactly on the template.
 
     Args:
-        transform: The reader's ``(2, 3)`` matrix.
-        points: ``(5, 2)`` landmarks in the source frame, px.
-        template: ``(5, 2)`` template, crop px.
+        transform: The ``(2, 3)`` matrix that the reader gives.
+        points: ``(5, 2)``, landmarks in the source frame, px.
+        template: ``(5, 2)``, where the landmarks are to lie in the crop, px.
     """
 
     def test(answer) -> bool:
@@ -74,8 +74,8 @@ def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
     """Notebook 01, exercise 3: how late is a running mean over the last frames?
 
     Args:
-        answer_frames: The reader's number, frames.
-        window: Length of the mean, frames, the present one included.
+        answer_frames: The delay that the reader gives, in frames.
+        window: Length of the mean in frames, the present one included.
     """
     _mark(
         answer_frames,
@@ -89,9 +89,9 @@ def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_
     """Notebook 02, exercise 1: what motion does a phase difference mean?
 
     Args:
-        answer_px: The reader's number, pixels.
-        phase_rad: The phase difference.
-        wavelength_px: Wavelength the band answers to.
+        answer_px: The motion that the reader gives, in pixels.
+        phase_rad: The phase difference from one frame to the next, rad.
+        wavelength_px: Wavelength to which the band answers, px.
     """
     _mark(
         answer_px,
@@ -105,9 +105,9 @@ def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
     """Notebook 02, exercise 2: how does the cost of matrix products grow with the side?
 
     Args:
-        answer: The reader's factor.
-        small: Side of the small frame, px.
-        large: Side of the large frame, px.
+        answer: The factor that the reader gives; None if there is none yet.
+        small: Side of the small frame in pixels.
+        large: Side of the large frame in pixels.
     """
     _mark(
         answer,
@@ -121,7 +121,7 @@ def check_unwrapping(turns: Callable | None) -> None:
     """Notebook 02, exercise 3: whole turns that bring jumps back between -pi and pi.
 
     Args:
-        turns: The reader's function, jumps (N,) in rad to turns (N,) in rad.
+        turns: The function that the reader gives, from jumps (N,) in rad to turns (N,) in rad.
     """
     jumps = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0])
 
@@ -142,7 +142,7 @@ def check_display_gain(answer: float | None, gain: float, gamma: float = 2.2) ->
     """Notebook 03, exercise 1: what a gain of the linear light does to stored grey values.
 
     Args:
-        answer: The reader's factor.
+        answer: The factor that the reader gives; None if there is none yet.
         gain: Factor on the linear light.
         gamma: Exponent of the display; the camera stores the inverse.
     """
@@ -158,7 +158,7 @@ def check_cosine_with_false_motion(answer: float | None) -> None:
     """Notebook 03, exercise 2: cosine of truth plus an orthogonal field of the same norm.
 
     Args:
-        answer: The reader's number.
+        answer: The number that the reader gives; None if there is none yet.
     """
     _mark(
         answer,
@@ -172,7 +172,7 @@ def check_averaging(answer: float | None, reduction: float) -> None:
     """Notebook 03, exercise 3: how many frames reduce independent noise by a factor?
 
     Args:
-        answer: The reader's number of frames.
+        answer: The number of frames that the reader gives; None if there is none yet.
         reduction: Factor by which the noise shall fall.
     """
     _mark(
@@ -187,7 +187,7 @@ def check_snippet_length(answer: float | None, fps: float) -> None:
     """Notebook 04, exercise 1: differences that span as long as 12 at 30 frames per second.
 
     Args:
-        answer: The reader's number.
+        answer: The number that the reader gives; None if there is none yet.
         fps: Frames per second of the other camera.
     """
     _mark(
@@ -202,7 +202,7 @@ def check_shrunken_ccc(answer: float | None, factor: float) -> None:
     """Notebook 04, exercise 2: CCC of a perfectly correlated prediction of another spread.
 
     Args:
-        answer: The reader's number.
+        answer: The number that the reader gives; None if there is none yet.
         factor: Spread of the prediction over that of the truth.
     """
     _mark(
@@ -217,9 +217,9 @@ def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None
     """Notebook 04, exercise 3: parameters of a two-layer GRU in both directions.
 
     Args:
-        answer: The reader's number.
-        inputs: Length of the input.
-        hidden: Units of each direction.
+        answer: The number that the reader gives; None if there is none yet.
+        inputs: Number of features at each time.
+        hidden: Number of hidden features in each direction.
     """
     layers = [3 * hidden * (n + hidden + 2) * 2 for n in (inputs, 2 * hidden)]
     _mark(
@@ -234,8 +234,8 @@ def check_kept_frames(answer: float | None, beta: list[float]) -> None:
     """Notebook 08, exercise 1: how many frames a threshold at the clip's mean keeps.
 
     Args:
-        answer: The reader's number.
-        beta: Cosines of the clip's frames.
+        answer: The number that the reader gives; None if there is none yet.
+        beta: Cosine beta_t of each frame of the clip, from which AKMNet selects.
     """
     _mark(
         answer,
@@ -249,9 +249,9 @@ def check_random_distance(answer: float | None, T: int, apex: int) -> None:
     """Notebook 08, exercise 2: expected distance of a random frame from the apex.
 
     Args:
-        answer: The reader's number of frames.
-        T: Frames of the clip.
-        apex: 0-based.
+        answer: The number of frames that the reader gives; None if there is none yet.
+        T: Number of frames of the clip.
+        apex: Number of the apex frame, 0-based.
     """
     _mark(
         answer,
@@ -265,9 +265,9 @@ def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
     """Notebook 08, exercise 3: the accuracy nearest a printed one that n clips can give.
 
     Args:
-        answer: The reader's accuracy.
-        printed: The printed one.
-        n: Clips.
+        answer: The accuracy that the reader gives; None if there is none yet.
+        printed: The accuracy that the paper prints.
+        n: Number of clips that were classified.
     """
     _mark(
         answer,

@@ -1,7 +1,7 @@
 """A small encoder of still faces, pre-trained on eight expressions and used frozen.
 
 On the embedded benchmark it stands in for the back-bones that the papers pre-train on FER+ (eight
-expressions), which no licence lets us ship. `micromacro.encoder_training` made its weights from
+expressions), which no licence lets us ship. ``tools/encoder_training.py`` made its weights from
 synthetic people whom no experiment meets; their file lies beside this module.
 """
 

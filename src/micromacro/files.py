@@ -1,6 +1,7 @@
 """Paths: sources that must exist, and targets that appear whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,3 +46,40 @@ def _or_bad_input(path: Path, action: Callable[[], object]) -> None:
         action()
     except OSError as error:
         raise BadInput(path, f"cannot be written ({error.strerror})", WRITABLE) from error
+
+
+def project_root() -> Path:
+    """Folder that holds ``notebooks``, ``data`` and ``runs``, from any working directory.
+
+    The environment variable ``MICROMACRO_ROOT``; else the checkout that holds this package; else
+    the working directory.
+    """
+    if root := os.environ.get("MICROMACRO_ROOT"):
+        return Path(root).resolve()
+    return checkout() or Path.cwd()
+
+
+def checkout() -> Path | None:
+    """The folder with a ``pyproject.toml`` beside the ``src`` of this package, if there is one."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").exists() else None
+
+
+def make_writable(folder: Path) -> None:
+    """Create a folder, and make sure that files can be written there.
+
+    Raises:
+        BadInput: It cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = "make it writable, or set MICROMACRO_ROOT to a folder that is"
+        raise BadInput(folder, f"cannot write there ({error.strerror})", remedy) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that readers see the old one or the new one, never a part."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -4,14 +4,15 @@ import re
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange
 from PIL import Image, ImageOps
 
 from micromacro.errors import BadInput
+
+if TYPE_CHECKING:
+    import av  # 35 MB that pictures do without
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 Y_PLANE = re.compile(r"(yuv[aj]?4[0-9]{2}p|nv12|nv21|gray)([0-9]+le)?")  # pixel formats
@@ -23,13 +24,10 @@ def image_files(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order of the numbers in their names.
 
     Raises:
-        BadInput: The folder holds no image.
+        BadInput: The folder holds no image of a known kind.
     """
-    files = [
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and file.is_file()
-    ]
+    shown = (file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
+    files = [file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise BadInput(folder, "a folder without images", f"give a folder with {kinds} files")
@@ -77,7 +75,7 @@ def _eight_bit(file: Path, image: Image.Image) -> Image.Image:
     return image
 
 
-def frame_image(frame: av.VideoFrame, pixels: Pixels) -> np.ndarray:
+def frame_image(frame: "av.VideoFrame", pixels: Pixels) -> np.ndarray:
     """Convert a decoded frame to uint8 (H, W, 3) RGB or (H, W) luma, full range and upright."""
     # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
     rgb = pixels == "rgb"
@@ -85,13 +83,15 @@ def frame_image(frame: av.VideoFrame, pixels: Pixels) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, quarter_turns(frame)))
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
+def quarter_turns(frame: "av.VideoFrame") -> int:
     """Return how often the frame is to be turned by 90 degrees, counter-clockwise: 0 to 3."""
     return round(frame.rotation / 90) % 4
 
 
-def _luma(frame: av.VideoFrame) -> np.ndarray:
+def _luma(frame: "av.VideoFrame") -> np.ndarray:
     """Return the Y plane on the full range; without a plain one, what FFmpeg makes as grey."""
+    from av.video.reformatter import ColorRange
+
     name = frame.format.name
     if not Y_PLANE.fullmatch(name):
         return frame.to_ndarray(format="gray", threads=1)

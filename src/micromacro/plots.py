@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image as PilImage
 
 # Okabe and Ito's colours, ordered so that neighbours also differ in lightness; each has its own
@@ -22,21 +22,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 def use_style() -> None:
     """Sets the course's Matplotlib style for this session: fonts, sizes, colours, line styles."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 90,
-            "savefig.dpi": 90,
-            "figure.facecolor": "white",
-            "font.size": 10,
-            "axes.titlesize": 10,
-            "axes.labelsize": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=COLOURS) + plt.cycler(linestyle=LINES),
-            "legend.frameon": False,
-            "image.cmap": "gray",
-        }
-    )
+    cycle = plt.cycler(color=COLOURS) + plt.cycler(linestyle=LINES)
+    plt.rc("figure", dpi=90, facecolor="white")
+    plt.rc("savefig", dpi=90)
+    plt.rc("font", size=10)
+    plt.rc("axes", titlesize=10, labelsize=10, prop_cycle=cycle)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("legend", frameon=False)
+    plt.rc("image", cmap="gray")
 
 
 def to_picture(image) -> np.ndarray:
@@ -62,9 +55,7 @@ def to_picture(image) -> np.ndarray:
 def show_image(ax: Axes, image, title: str = "") -> Axes:
     """Shows one image without ticks, with a title above it."""
     ax.imshow(to_picture(image), vmin=0, vmax=255)
-    ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
 
@@ -74,17 +65,12 @@ def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: flo
 
     Args:
         rows: Label of a row → its images; all rows have the same number.
-        titles: One title per column.
-        size: Width of one image, inches.
+        titles: One title for each column; None writes none.
+        size: Width of one image on the figure in inches.
     """
-    n_columns = max(len(images) for images in rows.values())
-    figure, axes = plt.subplots(
-        len(rows),
-        n_columns,
-        figsize=(size * n_columns + 0.4, size * len(rows) + 0.3),
-        squeeze=False,
-        layout="constrained",
-    )
+    shape = len(rows), max(len(images) for images in rows.values())
+    inches = (size * shape[1] + 0.4, size * shape[0] + 0.3)
+    figure, axes = plt.subplots(*shape, figsize=inches, squeeze=False, layout="constrained")
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         for ax, image in zip(line, images, strict=True):
             show_image(ax, image)
@@ -99,7 +85,7 @@ def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
 
     Args:
         image: ``(..., H, W)`` float in [0, 1] or uint8; a colour image is averaged over channels.
-        reference: Same shape and type.
+        reference: An image of the same shape and type.
         gain: Factor that makes small differences visible.
 
     Returns:
@@ -117,7 +103,7 @@ def signed_picture(values, limit: float) -> np.ndarray:
 
     Args:
         values: ``(H, W)`` numbers; beyond the limit they are clipped.
-        limit: Positive, in the unit of the values.
+        limit: Value that becomes white, above 0, in the unit of the values.
 
     Returns:
         ``(H, W)`` uint8.
@@ -129,11 +115,11 @@ def show_map(ax: Axes, values, limit: float, title: str = "", colourbar: bool = 
     """Shows a map of signed values, grey for 0; returns what a colour bar needs.
 
     Args:
-        ax: Where to draw.
-        values: ``(H, W)`` numbers.
+        ax: The axes on which it is drawn.
+        values: ``(H, W)``, numbers of any unit.
         limit: Values shown black and white, in the unit of the values.
         title: Say what it is, and the unit unless a colour bar does.
-        colourbar: Draw a colour bar of its own.
+        colourbar: Whether a colour bar of its own stands beside the map.
     """
     shown = ax.imshow(np.asarray(values, float), vmin=-limit, vmax=limit)
     ax.set(title=title, xticks=[], yticks=[])
@@ -147,28 +133,18 @@ def arrows(ax: Axes, flow_px, step: int = 8, magnify: float = 1.0, **kwargs) -> 
     """Draws a motion field as arrows over the image that ``ax`` already shows.
 
     Args:
-        ax: Axes in pixel coordinates.
+        ax: The axes that show the image, in pixel coordinates.
         flow_px: ``(2, H, W)``, pixels, x then y (down).
-        step: Pixels between arrows.
-        magnify: Length of an arrow per pixel of motion. Say it in the title.
-        **kwargs: Passed on to ``quiver``.
+        step: Distance of two arrows in pixels.
+        magnify: Length of an arrow in pixels per pixel of motion. Say it in the title.
+        **kwargs: Options that are passed on to ``quiver``.
     """
     flow = np.asarray(flow_px)
     y, x = np.mgrid[step // 2 : flow.shape[1] : step, step // 2 : flow.shape[2] : step]
     u, v = flow[0, y, x], flow[1, y, x]
     keep = np.hypot(u, v) > 0.05 * max(float(np.hypot(*flow).max()), 1e-9)
-    ax.quiver(
-        x[keep],
-        y[keep],
-        u[keep],
-        v[keep],
-        angles="xy",
-        scale_units="xy",
-        scale=1 / magnify,
-        width=0.006,
-        color=kwargs.pop("color", COLOURS[5]),
-        **kwargs,
-    )
+    look = {"angles": "xy", "scale_units": "xy", "width": 0.006, "color": COLOURS[5]} | kwargs
+    ax.quiver(x[keep], y[keep], u[keep], v[keep], scale=1 / magnify, **look)
     return ax
 
 
@@ -176,49 +152,47 @@ def traces(ax: Axes, t_s, series: dict[str, np.ndarray], truth=None, unit: str =
     """Curves over time, the truth as a thick light band below them.
 
     Args:
-        ax: Where to draw.
-        t_s: ``(T,)`` seconds.
-        series: Name → ``(T,)`` values.
-        truth: ``(T,)`` values or None.
+        ax: The axes on which it is drawn.
+        t_s: ``(T,)``, time in seconds.
+        series: ``(T,)`` values of each curve, by its name in the legend.
+        truth: ``(T,)``, values of the band below the curves; None draws none.
         unit: Unit of the values, for the axis label.
     """
     if truth is not None:
         ax.plot(t_s, truth, color="0.75", linewidth=7, linestyle="-", label="truth")
     for (name, values), colour, line in zip(series.items(), COLOURS, LINES, strict=False):
         ax.plot(t_s, values, color=colour, linestyle=line, label=name)
-    ax.set_xlabel("time (s)")
-    ax.set_ylabel(f"motion ({unit})")
+    ax.set(xlabel="time (s)", ylabel=f"motion ({unit})")
     ax.legend(loc="upper left", ncols=2)
     return ax
 
 
-STATUS_HATCH = {"track": "", "detect": "", "interp": "////", "none": "xxxx"}
-STATUS_GREY = {"track": "0.85", "detect": "0.45", "interp": "0.95", "none": "1.0"}
+# Status of a frame -> grey and hatch of its bar.
+STATUS_LOOK = {
+    "track": ("0.85", ""),
+    "detect": ("0.45", ""),
+    "interp": ("0.95", "////"),
+    "none": ("1.0", "xxxx"),
+}
 
 
 def status_timeline(ax: Axes, clip) -> Axes:
     """One bar per run of equal status, hatched by kind, with a line at every shot cut.
 
     Args:
-        ax: Where to draw.
-        clip: A :class:`~micromacro.clip.FaceClip`.
+        ax: The axes on which it is drawn.
+        clip: The :class:`~micromacro.clip.FaceClip` whose frames are shown.
     """
     status, shot = np.asarray(clip.status), np.asarray(clip.shot)
     edges = np.flatnonzero((status[1:] != status[:-1]) | (shot[1:] != shot[:-1])) + 1
     named = set()
     for start, stop in zip([0, *edges], [*edges, len(status)], strict=True):
         kind = str(status[start])
-        ax.barh(
-            0,
-            stop - start,
-            left=start,
-            height=0.8,
-            color=STATUS_GREY[kind],
-            hatch=STATUS_HATCH[kind],
-            edgecolor="0.2",
-            label=None if kind in named else kind,
-        )
-        named.add(kind)
+        grey, hatch = STATUS_LOOK[kind]
+        (bar,) = ax.barh(0, stop - start, left=start, color=grey, hatch=hatch, edgecolor="0.2")
+        if kind not in named:
+            bar.set_label(kind)
+            named.add(kind)
     for cut in np.flatnonzero(np.diff(shot)) + 1:
         ax.axvline(cut, ymax=0.72, color=COLOURS[5], linewidth=2.5)
         ax.annotate("cut", (cut, 0.5), ha="center", va="bottom", color=COLOURS[5])
@@ -232,55 +206,36 @@ def moving_picture(frames, fps: float = 15.0, scale: int = 1):
 
     Args:
         frames: ``(T, H, W)``, ``(T, C, H, W)`` or a list of images, as :func:`to_picture` takes.
-        fps: Pictures per second.
-        scale: Whole-number enlargement.
+        fps: Number of pictures per second.
+        scale: How many pixels become one of the image, a whole number.
 
     Returns:
         ``IPython.display.Image`` of type image/png.
     """
     from IPython.display import Image
 
-    pictures = [
-        PilImage.fromarray(np.kron(p, np.ones((scale, scale) + (1,) * (p.ndim - 2), np.uint8)))
-        for p in map(to_picture, frames)
-    ]
+    arrays = (p.repeat(scale, axis=0).repeat(scale, axis=1) for p in map(to_picture, frames))
+    first, *rest = map(PilImage.fromarray, arrays)
+    film = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
     buffer = io.BytesIO()
-    pictures[0].save(
-        buffer,
-        "PNG",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=round(1000 / fps),
-        loop=0,
-    )
+    first.save(buffer, "PNG", **film)
     return Image(data=buffer.getvalue(), format="png")
 
 
-# The map: column, row, title, subtitle. Columns are stages of the course, left to right.
+_SYSTEMS = ("mimamo", "msff", "spotting", "eri", "akmnet")
+# The map: column, row, title, subtitle, what leads here. Columns are stages, left to right.
 _MAP = {
-    "video": (0, 2, "a raw video", "notebook 00"),
-    "faces": (1, 2, "steady faces", "notebook 01"),
-    "phase": (2, 4, "phase differences", "notebook 02"),
-    "flow": (2, 3.2, "optical flow", "notebook 03"),
-    "mimamo": (3, 4, "MIMAMO Net", "04  valence, arousal"),
-    "msff": (3, 3, "MSFF", "05  seven emotions"),
-    "spotting": (3, 2, "3D-CNN spotting", "06  when it happens"),
-    "eri": (3, 1, "holistic + local", "07  reaction intensity"),
-    "akmnet": (3, 0, "AKMNet", "08  micro-expression"),
-    "cross": (4, 2, "every system on\nevery question", "09, 10  results"),
+    "video": (0, 2, "a raw video", "notebook 00", ""),
+    "faces": (1, 2, "steady faces", "notebook 01", "video"),
+    "phase": (2, 4, "phase differences", "notebook 02", "faces"),
+    "flow": (2, 3.2, "optical flow", "notebook 03", "faces"),
+    "mimamo": (3, 4, "MIMAMO Net", "04  valence, arousal", "phase flow"),
+    "msff": (3, 3, "MSFF", "05  seven emotions", "faces"),
+    "spotting": (3, 2, "3D-CNN spotting", "06  when it happens", "faces"),
+    "eri": (3, 1, "holistic + local", "07  reaction intensity", "faces"),
+    "akmnet": (3, 0, "AKMNet", "08  micro-expression", "faces"),
+    "all": (4, 2, "every system on\nevery question", "09, 10  results", " ".join(_SYSTEMS)),
 }
-_ROADS = (
-    ("video", "faces"),
-    ("faces", "phase"),
-    ("faces", "flow"),
-    ("phase", "mimamo"),
-    ("flow", "mimamo"),
-    ("faces", "msff"),
-    ("faces", "spotting"),
-    ("faces", "eri"),
-    ("faces", "akmnet"),
-    *((system, "cross") for system in ("mimamo", "msff", "spotting", "eri", "akmnet")),
-)
 
 
 def course_map(ready: tuple[str, ...] = ()) -> Figure:
@@ -290,36 +245,19 @@ def course_map(ready: tuple[str, ...] = ()) -> Figure:
         ready: Two-digit numbers of the notebooks that exist; their boxes have a thick outline.
     """
     figure, ax = plt.subplots(figsize=(9.6, 4.2), layout="constrained")
+    exists = {"facecolor": "#E8F1F8", "edgecolor": COLOURS[2], "linewidth": 2.2}
+    planned = {"facecolor": "white", "edgecolor": "0.6", "linestyle": "--"}
+    arrow = {"arrowstyle": "-|>", "color": "0.55", "linewidth": 0.9}
     at = {name: (2.0 * column, 0.92 * row) for name, (column, row, *_) in _MAP.items()}
-    for start, stop in _ROADS:
-        ax.add_patch(
-            FancyArrowPatch(
-                (at[start][0] + 0.76, at[start][1]),
-                (at[stop][0] - 0.76, at[stop][1]),
-                arrowstyle="-|>",
-                mutation_scale=9,
-                color="0.55",
-                linewidth=0.9,
-                connectionstyle="arc3",
-            )
-        )
-    for name, (_, _, title, note) in _MAP.items():
+    for name, (_, _, title, note, sources) in _MAP.items():
         x, y = at[name]
-        exists = any(number in note for number in ready)
-        ax.add_patch(
-            FancyBboxPatch(
-                (x - 0.72, y - 0.3),
-                1.44,
-                0.6,
-                boxstyle="round,pad=0.03",
-                facecolor="white" if not exists else "#E8F1F8",
-                edgecolor=COLOURS[2] if exists else "0.6",
-                linewidth=2.2 if exists else 1.0,
-                linestyle="-" if exists else "--",
-            )
-        )
+        look = exists if any(number in note for number in ready) else planned
+        ax.add_patch(FancyBboxPatch((x - 0.72, y - 0.3), 1.44, 0.6, "round,pad=0.03", **look))
         ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=8.5, weight="bold")
         ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=7.5, color="0.25")
+        for source in sources.split():
+            start = (at[source][0] + 0.76, at[source][1])
+            ax.annotate("", (x - 0.76, y), start, arrowprops=arrow)
     ax.set(xlim=(-0.9, 8.9), ylim=(-0.5, 4.2))
     ax.axis("off")
     return figure

@@ -1,69 +1,108 @@
-"""Rows: the numbers that notebooks hand over, and where they come from."""
+"""Results: the rows that notebooks hand over, where they come from, and how arms compare.
+
+A row is one number of one experiment, with everything that says where it comes from. Rows of units
+are made by `unit_rows`, written by `write_rows`, and compared, arm with arm over the seeds that
+both have, by a `Comparison`: its tables are what an ablation notebook shows.
+"""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from micromacro.errors import BadInput
-from micromacro.files import replacing
+from micromacro.files import checkout, make_writable, project_root, replacing, write_atomically
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd  # imported where they are used: workers start without them
+    import pandas as pd  # imported where it is used: workers start without it
+
+    from micromacro.statistics import Interval
+    from micromacro.units import UnitResult
 
 
-def project_root() -> Path:
-    """Folder that holds ``notebooks``, ``data`` and ``runs``, from any working directory.
+Out = str | os.PathLike | None  # a notebook's parameter OUT
 
-    The environment variable ``MICROMACRO_ROOT``; else the checkout that holds this package (a
-    ``pyproject.toml`` beside ``src``); else the working directory.
-    """
-    if root := os.environ.get("MICROMACRO_ROOT"):
-        return Path(root).resolve()
-    return _checkout() or Path.cwd()
-
-
-def make_writable(folder: Path) -> None:
-    """Create a folder, and make sure that files can be written there.
-
-    Raises:
-        BadInput: It cannot be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        remedy = "make it writable, or set MICROMACRO_ROOT to a folder that is"
-        raise BadInput(folder, f"cannot write there ({error.strerror})", remedy) from None
+# Where numbers come from --------------------------------------------------------------------------
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
-    """Where and when: ``device``, ``python``, ``torch``, ``git_sha`` (with -dirty), ``utc``."""
+    """Where and when: ``device, python, torch, git_sha`` (with -dirty), ``utc, cpu, isa``.
+
+    All but device and time are read once a process: they belong to the code that it has loaded.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"device": device, "utc": now, **_process()}
+
+
+@functools.cache
+def _process() -> dict[str, str]:
+    import torch
+
     return {
-        "device": device,
         "python": platform.python_version(),
         "torch": version("torch"),
         "git_sha": _git_sha(),
-        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "cpu": _processor(),
+        # The instructions that torch computes with; trained numbers differ between them.
+        "isa": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def hardware() -> str:
+    """The processor, as the system names it, and its number of cores."""
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def version(package: str) -> str:
+    """Installed version of a package, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _processor() -> str:
+    model = None
+    with contextlib.suppress(OSError):  # only Linux has this file
+        model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return model.group(1).strip() if model else platform.processor() or platform.machine()
+
+
+def _git_sha() -> str:
+    if named := os.environ.get("MICROMACRO_GIT_SHA"):  # a copy of the tree without its .git
+        return named
+    git = ["git", "-C", str(checkout()), "status", "--branch", "--porcelain=v2"]
+    # Results of another run beside the code do not change what this one measures.
+    git += ["--", ".", ":!data/results"]
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, no checkout
+        return "unknown"
+    head, *lines = answer.stdout.splitlines()  # "# branch.oid <commit>", other headers, changes
+    changed = any(not line.startswith("#") for line in lines)
+    return head.removeprefix("# branch.oid ") + ("-dirty" if changed else "")
+
+
+# Rows ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Row:
     """One number of one experiment, as ``data/results/*.csv`` holds it.
 
-    The last five fields say where the number comes from; those left None are filled in by
-    :func:`write_rows`. For a unit's number give them as ``**result.provenance``.
+    The last six fields say where the number comes from; those left None are filled in by
+    `write_rows`. For a unit's number give them as ``**result.provenance``.
     """
 
     notebook: str
@@ -84,32 +123,17 @@ class Row:
     torch: str | None = None
     git_sha: str | None = None
     utc: str | None = None
+    cpu: str | None = None
+    isa: str | None = None
 
 
-COLUMNS = (
-    "notebook",
-    "system",
-    "arm",
-    "params",
-    "dataset",
-    "split",
-    "profile",
-    "seed",
-    "fold",
-    "metric",
-    "value",
-    "n",
-    "seconds",
-    "device",
-    "python",
-    "torch",
-    "git_sha",
-    "utc",
-)
-_IDENTITY = [*COLUMNS[:10], "device"]  # what the number is of; the rest is the number itself
+_FIELDS = [f.name for f in fields(Row)]
+# The columns put first what a number is of, as far as "metric"; the number itself comes after.
+_IDENTITY = [*_FIELDS[:3], *_FIELDS[6:12], "metric"]
+COLUMNS = [*_IDENTITY, "value", "n", *_FIELDS[12:]]
 
 
-def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]:
+def write_rows(rows: Iterable[Row], out: Out) -> list[Path]:
     """Hand rows over to the run: ``<out>/rows/<notebook>__<profile>__<device>.csv``.
 
     ``out`` is the notebook's parameter ``OUT``, the run's folder under ``make reproduce``. None (a
@@ -123,28 +147,41 @@ def write_rows(rows: Iterable[Row], out: str | os.PathLike | None) -> list[Path]
 
     if out is None:
         return []
-    here = provenance()
-    records = [_record(row, here) for row in rows]
-    frame = pd.DataFrame(records, columns=list(COLUMNS), dtype=str)
+    frame = pd.DataFrame(map(_record, rows), columns=COLUMNS, dtype=str)
     written = []
     for (notebook, profile, device), part in frame.groupby(["notebook", "profile", "device"]):
         path = Path(out) / "rows" / f"{notebook}__{profile}__{device}.csv"
         if path.exists():
             part = pd.concat([read_rows(path, dtype=str), part])
-        part = part.drop_duplicates(_IDENTITY, keep="last")
+        part = part.drop_duplicates([*_IDENTITY, "device"], keep="last")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, part.to_csv(index=False, lineterminator="\n"))
         written.append(path)
     return written
 
 
+def _record(row: Row) -> dict[str, str]:
+    values = provenance() | {k: value for k, value in vars(row).items() if value is not None}
+    values["params"] = json.dumps(row.params, sort_keys=True)
+    values["device"] = re.sub(r"[^A-Za-z0-9.]+", "-", row.device)
+    values["value"] = repr(float(row.value))
+    return {name: str(values.get(name, "")) for name in COLUMNS}
+
+
+def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFrame":
+    """Rows as `write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``.
+
+    Files from before there was a column have it empty.
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
+    frame[[name for name in COLUMNS if name not in frame]] = ""
+    return frame
+
+
 def write_predictions(
-    notebook: str,
-    arrays: Mapping[str, "np.ndarray"],
-    out: str | os.PathLike | None,
-    *,
-    profile: str,
-    device: str = "cpu",
+    notebook: str, arrays: Mapping, out: Out, *, profile: str, device: str = "cpu"
 ) -> Path | None:
     """Hand the core units' predictions over to the run, beside their rows.
 
@@ -153,16 +190,14 @@ def write_predictions(
 
     Args:
         notebook: Its name.
-        arrays: By name: clip, person, truth, and one array for each arm.
+        arrays: As `unit_arrays` gives them: clip, person, truth, and the arrays of each arm.
         out: The notebook's parameter ``OUT``; None writes nothing.
         profile: "smoke", "full" or "paper".
-        device: That computed them.
+        device: The device that computed them.
 
     Returns:
         The file written.
     """
-    import numpy as np
-
     if out is None:
         return None
     path = Path(out) / "rows" / f"{notebook}__{profile}__{device}__predictions.npz"
@@ -173,21 +208,32 @@ def write_predictions(
     return path
 
 
-def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:
+def committed_predictions(notebook: str) -> dict[str, np.ndarray]:
+    """Predictions of the committed full run, floats as float32; empty where there are none."""
+    path = project_root() / "data" / "results" / f"{notebook}__full__cpu__predictions.npz"
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
+
+
+def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -> Path:
     """Write a benchmark's rows to ``data/results/<name>__<hardware>.csv``, with their provenance.
 
     Args:
-        name: Of the benchmark.
+        name: The benchmark's name.
         rows: Each with ``method, setting, metric, value, unit``; where it applies also ``q25, q75,
             rounds, n``.
+        on: Hardware that was measured; None for this processor. Two GPUs beside processors of one
+            kind are two files.
 
     Returns:
         The file written; one of an earlier run is replaced.
     """
     import pandas as pd
 
-    stamp = {"hardware": hardware(), **provenance()}
-    del stamp["device"]  # the hardware says more
+    stamp = {"hardware": on or hardware(), **provenance()}
+    del stamp["device"], stamp["cpu"]  # the hardware says more
     columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]
     table = pd.DataFrame([{**row, **stamp} for row in rows], columns=columns)
     slug = re.sub(r"[^a-z0-9]+", "-", stamp["hardware"].lower()).strip("-")
@@ -197,67 +243,230 @@ def write_benchmark(name: str, rows: Iterable[Mapping]) -> Path:
     return path
 
 
-def hardware() -> str:
-    """The processor, as the system names it, and its number of cores."""
-    found = None
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    name = found.group(1).strip() if found else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+# From units to rows and predictions ---------------------------------------------------------------
+
+Groups = Mapping[tuple[str, int], "list[UnitResult]"]
 
 
-def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFrame":
-    """Rows as :func:`write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``."""
+def by_arm_and_seed(grid: Mapping[str, Iterable[Mapping]], units: Iterable) -> Groups:
+    """The units of each arm and seed: all their folds, in the order of the grid.
+
+    Args:
+        grid: Arm name -> parameters of its units, as a system's ``grid(...)`` gives it.
+        units: What `units.run` made of them, in any order; arms may share units.
+    """
+    known = {json.dumps(unit.params, sort_keys=True): unit for unit in units}
+    groups: dict[tuple[str, int], list] = {}
+    for arm, of_arm in grid.items():
+        for params in of_arm:
+            folds = groups.setdefault((arm, params["seed"]), [])
+            folds.append(known[json.dumps(params, sort_keys=True)])
+    return groups
+
+
+def unit_rows(
+    groups: Groups, scores: Callable, *, sweep: Mapping[str, dict] | None = None, **common
+) -> list[Row]:
+    """Rows of units: the scores of all folds of an arm and a seed together.
+
+    Args:
+        groups: As `by_arm_and_seed` gives them.
+        scores: Makes of the list of one arm's and seed's folds the fields of its rows: ``metric,
+            value, n``, and where rows differ in them ``split``, ``dataset``, ``params``.
+        sweep: Arm -> options. The rows of these arms hold them as ``params``, and those of profile
+            "full" go to the file of profile "sweep".
+        common: Fields that all rows have: ``notebook, system, profile``, and the like.
+    """
+    rows = []
+    for (arm, seed), folds in groups.items():
+        known = {"arm": arm, "seed": seed, "seconds": sum(fold.seconds for fold in folds)}
+        known |= common | folds[0].provenance
+        if sweep and arm in sweep:
+            known["params"] = sweep[arm]
+            known["profile"] = "sweep" if known["profile"] == "full" else known["profile"]
+        rows += [Row(**known | score) for score in scores(folds)]
+    return rows
+
+
+def unit_arrays(
+    groups: Groups, pooled: Callable, *, own: Sequence[str], shared: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Predictions of arms, each array (seeds, ...), for `write_predictions`.
+
+    Args:
+        groups: As `by_arm_and_seed` gives them; every arm has the same seeds.
+        pooled: Makes of the list of one arm's and seed's folds one table, name -> array.
+        own: Arrays that differ from arm to arm: called "<arm>: <array>", or "<arm>" if it is one
+            array; whole numbers as int16.
+        shared: Arrays that all arms have in common, taken from the first.
+    """
+    arrays: dict[str, list[np.ndarray]] = {}
+    first = next(iter(groups), ("", 0))[0]
+    for (arm, _), folds in groups.items():
+        table = pooled(folds)
+        for name in own:
+            small = np.int16 if table[name].dtype.kind in "iub" else table[name].dtype
+            called = arm if len(own) == 1 else f"{arm}: {name}"
+            arrays.setdefault(called, []).append(table[name].astype(small))
+        for name in shared if arm == first else ():
+            arrays.setdefault(name, []).append(table[name])
+    return {name: np.stack(of_seeds) for name, of_seeds in arrays.items()}
+
+
+# How arms compare ---------------------------------------------------------------------------------
+
+
+class Comparison:
+    """Arms over the seeds that they share: what tables, figures and contrasts ask of rows.
+
+    Attributes:
+        table: One line for each arm and seed, a column for each metric.
+        arms: In the order of the rows.
+        source: Where the numbers come from, in words.
+    """
+
+    def __init__(self, rows: "Iterable[Row] | pd.DataFrame", source: str = "these rows"):
+        import pandas as pd
+
+        if not isinstance(rows, pd.DataFrame):
+            rows = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
+        self.table = rows.astype({"value": float}).pivot_table(
+            "value", ["arm", "seed"], "metric", aggfunc="first", sort=False
+        )  # "first": an arm that stands in core and sweep counts once
+        self.arms, self.source = list(self.table.index.unique("arm")), source
+
+    @classmethod
+    def shown(cls, notebook: str, rows: Iterable[Row], profile: str) -> "Comparison":
+        """What a notebook draws: in "smoke" the committed full run, else what it has measured."""
+        import pandas as pd
+
+        results = project_root() / "data" / "results"
+        files = [results / f"{notebook}__{kind}__cpu.csv" for kind in ("full", "sweep")]
+        if profile != "smoke" or not files[0].exists():
+            return cls(rows, f"this {profile} run")
+        frame = pd.concat([read_rows(file) for file in files if file.exists()])
+        day, commit = frame["utc"].min()[:10], frame["git_sha"].iloc[0][:8]
+        return cls(frame, f"the committed full run of {day}, commit {commit}")
+
+    def values(self, arm: str, metric: str) -> "pd.Series":
+        """A metric of an arm, by seed; empty if it was not measured."""
+        import pandas as pd
+
+        if arm not in self.arms or metric not in self.table:
+            return pd.Series(dtype=float)
+        return self.table.loc[arm, metric].dropna()
+
+    def spread(self, arm: str, metric: str) -> str:
+        """Mean ± standard deviation over seeds, as text; "—" if it was not measured."""
+        values = self.values(arm, metric)
+        deviation = f" ± {values.std():.3f}" if len(values) > 1 else ""
+        return f"{values.mean():.3f}{deviation}" if len(values) else "—"
+
+    def interval(self, arm: str, reference: str, metric: str) -> "Interval | None":
+        """How much larger an arm's metric is than a reference's, over the seeds that both have."""
+        from micromacro.statistics import paired_interval  # imports SciPy; workers need not wait
+
+        pair = self.values(arm, metric).align(self.values(reference, metric), join="inner")
+        return paired_interval(*pair) if len(pair[0]) > 1 else None
+
+    def difference(self, arm: str, reference: str, metric: str) -> str:
+        """The mean difference and its 95 % interval, as text; "—" of an arm to itself."""
+        interval = None if arm == reference else self.interval(arm, reference, metric)
+        return "—" if interval is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval)
+
+    def differences(
+        self, references: Mapping, metrics: Mapping, published: "pd.DataFrame | None" = None
+    ) -> "pd.DataFrame":
+        """The core table: what is printed of arms, and their mean ± spread and paired differences.
+
+        Args:
+            references: Arm -> the arm that it is compared with.
+            metrics: Label -> metric.
+            published: Printed differences of some arms, as `published_differences` gives them.
+        """
+        import pandas as pd
+
+        lines = {}
+        for arm, reference in references.items():
+            lines[arm] = {"minus": reference}
+            for label, metric in metrics.items():
+                lines[arm][label] = self.spread(arm, metric)
+                lines[arm][f"{label}, difference"] = self.difference(arm, reference, metric)
+        ours = pd.DataFrame(lines).T
+        if published is None:
+            return ours
+        printed = published.reindex(ours.index).map(lambda v: "—" if np.isnan(v) else f"{v:+.3f}")
+        return pd.concat({"published": printed, "ours": ours}, axis=1)
+
+    def three_columns(
+        self,
+        metrics: Mapping,
+        published: Mapping | None = None,
+        released: str = "as released",
+        ours: str = "ours",
+    ) -> "pd.DataFrame":
+        """Published | as released | ours, with the last two's difference: a line for each metric.
+
+        Args:
+            metrics: Label -> metric.
+            published: Label -> printed value; only what was measured on the same data.
+            released: The arm with every ``legacy_*`` switch on.
+            ours: The arm with all of them off.
+        """
+        import pandas as pd
+
+        lines = {}
+        for label, metric in metrics.items():
+            lines[label] = {
+                "published": "—" if label not in (published or {}) else f"{published[label]:.3f}",
+                "as released": self.spread(released, metric),
+                "ours": self.spread(ours, metric),
+                "as released − ours": self.difference(released, ours, metric),
+                "n": len(self.values(ours, metric)),
+            }
+        return pd.DataFrame(lines).T
+
+    def term(self, text: str) -> "pd.Series":
+        """A term of a contrast by seed, for `statistics.contrast_interval`.
+
+        It is "metric(arm)"; or a metric that one arm alone has; or a number. Of a metric that is
+        measured in parts, "ccc" of "ccc_valence" and "ccc_arousal", it is their mean.
+        """
+        import pandas as pd
+
+        metric, _, arm = text.removesuffix(")").partition("(")
+        with contextlib.suppress(ValueError):
+            return pd.Series(float(text), self.table.index.unique("seed"))
+        parts = [name for name in self.table if name.startswith(f"{metric}_")]
+        names = [metric] if metric in self.table else parts
+        arms = [name for name in self.arms if names and len(self.values(name, names[0]))]
+        if arm not in arms and (arm or len(arms) != 1):
+            remedy = "write metric(arm), with an arm and a metric that were measured"
+            raise BadInput(f"term {text!r}", "names no single arm and metric", remedy)
+        return sum(self.values(arm or arms[0], name) for name in names) / len(names)
+
+
+def published_differences(
+    paper: str, methods: Mapping[str, tuple[str, str]], reference: tuple[str, str]
+) -> "pd.DataFrame":
+    """Printed accuracy of some methods, less that of a reference, by data set.
+
+    Args:
+        paper: Name of a file in ``data/published``.
+        methods: Arm -> table and method, regular expressions of their names in the file. Where
+            several rows fit, the best counts.
+        reference: Table and method of the paper's own system.
+
+    Returns:
+        Arms x data sets, float64; nan where nothing is printed.
+    """
     import pandas as pd
 
-    return pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
+    printed = pd.read_csv(project_root() / "data" / "published" / f"{paper}.csv")
+    printed = printed[printed["metric"] == "accuracy"]
 
+    def best(table: str, method: str) -> pd.Series:
+        fits = printed["table"].str.fullmatch(table) & printed["method"].str.fullmatch(method)
+        return printed[fits].groupby("dataset", sort=False)["value"].max()
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers see the old one or the new one, never a part."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def _record(row: Row, here: dict[str, str]) -> dict[str, str]:
-    values = {f.name: getattr(row, f.name) for f in fields(row)}
-    if not isinstance(row.params, str):
-        values["params"] = json.dumps(row.params, sort_keys=True)
-    values["device"] = re.sub(r"[^A-Za-z0-9.]+", "-", row.device)
-    for name in ("python", "torch", "git_sha", "utc"):
-        values[name] = values[name] or here[name]
-    values["value"] = repr(float(row.value))
-    return {name: "" if values[name] is None else str(values[name]) for name in COLUMNS}
-
-
-def _checkout() -> Path | None:
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "pyproject.toml").exists() else None
-
-
-def _git(root: Path, *command: str) -> str:
-    answer = subprocess.run(
-        ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=30, check=True
-    )
-    return answer.stdout.strip()
-
-
-def _git_sha() -> str:
-    root = _checkout()
-    if root is None:
-        return "unknown"
-    try:
-        # Results of another run beside the code do not change what this one measures.
-        changed = _git(root, "status", "--porcelain", "--", ".", ":!data/results")
-        dirty = "-dirty" if changed else ""
-        return _git(root, "rev-parse", "--verify", "HEAD") + dirty
-    except (OSError, subprocess.SubprocessError):  # no git, no checkout, no commit yet
-        return "unknown"
-
-
-def version(package: str) -> str:
-    """Installed version of a package, without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    return pd.DataFrame({arm: best(*names) - best(*reference) for arm, names in methods.items()}).T

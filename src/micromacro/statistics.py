@@ -1,5 +1,6 @@
 """Intervals and verdicts: what a difference between two methods is worth, and what was claimed."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from micromacro.errors import BadInput
-from micromacro.results import project_root, write_atomically
+from micromacro.files import project_root, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where it is used: workers start without it
@@ -218,6 +219,44 @@ def contrast_interval(contrast: str, term: "Callable[[str], pd.Series]") -> Inte
         signed.append(term(name) if sign == "+" else -term(name))
     total = pd.concat(signed, axis=1).dropna().sum(axis=1)
     return paired_interval(total, 0 * total)
+
+
+def notebook_claims(
+    notebook: str,
+    term: "Callable[[str], pd.Series]",
+    out: str | os.PathLike | None,
+    *,
+    judge: bool,
+    seeds: int = 8,
+) -> "pd.DataFrame":
+    """The claims of a notebook with their verdicts, as its table shows them.
+
+    Args:
+        notebook: Its name; its claims begin with the same number, "04-".
+        term: As in `contrast_interval`.
+        out: As in `hand_over`.
+        judge: Judge those claims whose terms `seeds` seeds or more have, and hand them over; the
+            others, and all of them where it is False, keep the committed verdict.
+        seeds: Fewest seeds of a verdict.
+
+    Returns:
+        ``source, contrast, margin, verdict, effect, n``, indexed by claim, all cells text; effect
+        with its interval.
+    """
+    claims = read_claims()
+    claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
+    if judge:
+        intervals = {}
+        for name, contrast in claims["contrast"].items():
+            with contextlib.suppress(BadInput):  # an arm that this run does not have
+                intervals[name] = contrast_interval(contrast, term)
+        intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
+        hand_over(notebook, intervals, out)
+        claims.update(judge_claims(intervals))
+    claims["verdict"] = claims["verdict"].replace("", "not judged yet")
+    ends = " [" + claims["low"] + ", " + claims["high"] + "]"
+    claims["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
+    return claims[["source", "contrast", "margin", "verdict", "effect", "n"]]
 
 
 def hand_over(

@@ -1,4 +1,4 @@
-"""One training loop for all systems of the course: a recipe, a model, batches; weights and a history.
+"""One training loop for all systems: a recipe, a model, batches; weights and a history.
 
 A *batch* is ``(inputs, target)`` or ``(inputs, target, mask)``. ``inputs`` is a tensor, a tuple
 (``model(*inputs)``) or a dict (``model(**inputs)``); ``mask``, bool with the leading axes of
@@ -6,63 +6,110 @@ target, is True where target counts. What `train` takes as *batches* has ``len(b
 number of batches in an epoch, and ``batches(generator)``, which yields one epoch of them in an
 order drawn from the generator; `Batches` does it for tensors in memory.
 
-How to train is said in `micromacro.recipe`, and done epoch by epoch in `micromacro.training_run`.
 There is no place for a test split here: whoever chooses an epoch chooses it on validation data.
 """
 
 import contextlib
+import itertools
 import math
+import re
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves, tree_map_only  # stable since 1.12, though private
 from tqdm import tqdm
 
 from micromacro.errors import BadInput
-from micromacro.recipe import (
-    LOSSES,
-    OPTIMISERS,
-    SCHEDULES,
-    Recipe,
-    ccc_loss,
-    cross_entropy,
-    learning_rate,
-)
-from micromacro.training_run import Epoch, TrainingRun, each_tensor, forward, moved
+from micromacro.files import make_writable, replacing
 
-__all__ = [
-    "LOSSES",
-    "OPTIMISERS",
-    "SCHEDULES",
-    "Batches",
-    "Epoch",
-    "History",
-    "Recipe",
-    "ccc_loss",
-    "cross_entropy",
-    "isolated_rng",
-    "learning_rate",
-    "predict",
-    "train",
-]
+OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+SCHEDULES = ("constant", "one_cycle", "steps", "cosine")
 
 
 @dataclass(frozen=True)
-class History:
-    """What `train` did.
+class Recipe:
+    """How to train: every setting that decides the numbers, but data and seed.
 
     Attributes:
-        epochs: In order; ``pandas.DataFrame(history.epochs)`` is a table.
-        best: Number of the epoch whose weights the model has now: the first with the highest
-            validation score; without validation the last.
-        stopped: Whether patience ended it.
+        loss: Function of (prediction, target), or of (prediction, target, mask) where the batches
+            have masks; it returns a scalar.
+        optimiser: "adamw", "adam" or "sgd", as in torch with torch's defaults.
+        lr: Learning rate; of "one_cycle" the highest.
+        weight_decay: Decoupled in "adamw", an L2 penalty in the other two.
+        momentum: Of "sgd"; the other two have their own.
+        schedule: "constant", "one_cycle", "steps" or "cosine"; see `learning_rate`.
+        milestones: Epochs, 0-based, from which "steps" takes a tenth of the rate once more.
+        epochs: Largest number of epochs; patience may end the training before.
+        accumulate: Batches whose gradients make one step of the optimiser. Each weighs as many
+            elements as count in its target, so that a mean loss gives the step of one big batch
+            (also in the last, shorter group). A CCC is no mean, and batch norm sees small batches.
+        clip_norm: Longest gradient (L2 over all parameters); None does not clip.
+        patience: Epochs without a better validation score that end the training; None never ends it.
+        period: Epochs in which "cosine" falls from `lr` to `lowest`; then it rises again as long, and
+            so on. None means all epochs.
+        lowest: Learning rate at the bottom of "cosine".
+
+    Raises:
+        BadInput: A loss that is no function, an unknown name, or a number out of range.
     """
 
-    epochs: list[Epoch]
-    best: int
-    stopped: bool
+    loss: Callable = functional.mse_loss
+    optimiser: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: str = "constant"
+    milestones: tuple[int, ...] = ()
+    epochs: int = 10
+    accumulate: int = 1
+    clip_norm: float | None = None
+    patience: int | None = None
+    period: float | None = None
+    lowest: float = 0.0
+
+    def __post_init__(self):
+        # Written as what must hold, so that a nan is refused as well.
+        rules = {
+            "loss": (callable(self.loss), "a function, such as functional.mse_loss"),
+            "optimiser": (self.optimiser in OPTIMISERS, ", ".join(OPTIMISERS)),
+            "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
+            "lowest": (0 <= self.lowest <= self.lr, f"0 to lr, {self.lr}"),
+        }
+        for name in ("lr", "clip_norm", "period", "epochs", "accumulate", "patience"):
+            rules[name] = ((value := getattr(self, name)) is None or value > 0, "above 0")
+        for name, (holds, remedy) in rules.items():
+            if not holds:
+                raise BadInput(f"{name} {getattr(self, name)!r}", "out of range", f"give {remedy}")
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of one step of the optimiser, 0-based.
+
+    constant: lr. steps: lr / 10^(number of milestones at or before the epoch). cosine, by epoch e
+    and period P: lowest + (lr - lowest) (1 + cos(pi e / P)) / 2, as torch's CosineAnnealingLR.
+    one_cycle (Smith 2018, as torch's OneCycleLR without its momentum): half a cosine from lr/25 up
+    to lr in the first 30 % of the steps, then one down to lr/250,000.
+    """
+    epoch, last = step // steps_per_epoch, recipe.epochs * steps_per_epoch - 1
+    if recipe.schedule == "steps":
+        return recipe.lr * 0.1 ** sum(epoch >= start for start in recipe.milestones)
+    if recipe.schedule == "cosine":
+        return _half_cosine(recipe.lr, recipe.lowest, epoch / (recipe.period or recipe.epochs))
+    if recipe.schedule == "one_cycle":
+        top = 0.3 * (last + 1) - 1
+        if step <= top:
+            return _half_cosine(recipe.lr / 25, recipe.lr, step / top)
+        return _half_cosine(recipe.lr, recipe.lr / 250_000, (step - top) / (last - top))
+    return recipe.lr
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True)
@@ -75,7 +122,6 @@ class Batches:
         inputs: A tensor (N, ...), or a tuple or dict of tensors and Nones.
         target: (N, ...).
         size: Elements along N in a batch.
-        mask: bool (N, ...), True where target counts; None if all of it does.
 
     Raises:
         BadInput: Tensors of unequal length, or a size below 1.
@@ -84,13 +130,9 @@ class Batches:
     inputs: Tensor | tuple | dict
     target: Tensor
     size: int
-    mask: Tensor | None = None
 
     def __post_init__(self):
-        lengths: list[int] = []
-        each_tensor(
-            (self.inputs, self.target, self.mask), lambda tensor: lengths.append(len(tensor))
-        )
+        lengths = [len(t) for t in tree_leaves((self.inputs, self.target)) if t is not None]
         if len(set(lengths)) > 1:
             raise BadInput("batches", f"tensors of unequal length: {lengths}", "give one for each")
         if self.size < 1:
@@ -107,9 +149,42 @@ class Batches:
         return self._take(torch.randperm(len(self.target), generator=generator))
 
     def _take(self, order: Tensor) -> Iterator[tuple]:
-        parts = (self.inputs, self.target) + (() if self.mask is None else (self.mask,))
         for rows in order.split(self.size):
-            yield each_tensor(parts, lambda tensor, rows=rows: tensor[rows])
+            yield tree_map_only(Tensor, lambda t, rows=rows: t[rows], (self.inputs, self.target))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: Its number, 0-based.
+        loss: Mean over the elements of the training targets, while the weights moved.
+        score: Validation score after the epoch, higher is better; nan without validation.
+        lr: Learning rate of the epoch's last step.
+        seconds: Time of training and validation.
+    """
+
+    epoch: int
+    loss: float
+    score: float
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class History:
+    """What `train` did.
+
+    Attributes:
+        epochs: In order; ``pandas.DataFrame(history.epochs)`` is a table. Fewer than the recipe's
+            where patience ended the training.
+        best: Number of the epoch whose weights the model has now: the first with the highest
+            validation score; without validation the last.
+    """
+
+    epochs: list[Epoch]
+    best: int
 
 
 def train(
@@ -120,7 +195,7 @@ def train(
     seed: int,
     validate: Callable[[nn.Module], float] | None = None,
     device: str | torch.device = "cpu",
-    checkpoint: str | Path | None = None,
+    checkpoint: Path | None = None,
     progress: bool = True,
 ) -> History:
     """Train a model in place, and leave the weights of its best epoch in it.
@@ -132,41 +207,120 @@ def train(
         model: Parameters with ``requires_grad`` are trained. It is moved to `device`.
         batches: See the top of this module.
         recipe: Loss, optimiser, schedule, length.
-        seed: Of the order of the batches, and of what the model draws. Not of its first weights:
-            build it under `isolated_rng`.
+        seed: Decides the order of the batches, and what the model draws. It does not decide the
+            first weights: build the model under `isolated_rng`.
         validate: Called after each epoch as ``validate(model)``, in evaluation mode and without
             gradients; returns a score on VALIDATION data, higher is better. nan counts as worst.
-        device: Of the arithmetic.
-        checkpoint: Folder, written after each epoch. If it holds the beginning of this very
-            training, that is continued; killed at any moment and called again, the result is the
-            same, bit for bit on the CPU.
-        progress: A bar on stderr, if that is a terminal.
+        device: Where to compute.
+        checkpoint: File, written after each epoch; its folder is made. If it holds the beginning of
+            this very training, that is continued: killed at any moment and called again, the result
+            is the same, bit for bit on the CPU. Who called removes it when nobody needs it.
+        progress: Show a bar on stderr, if that is a terminal.
 
     Raises:
-        BadInput: Patience without validation; no batches; a checkpoint of another training.
+        BadInput: Patience without validation; no batches; a checkpoint that is torn or of another
+            training, or that cannot be written.
         FloatingPointError: The loss is not finite; says where. The last checkpoint stays.
     """
     if recipe.patience is not None and validate is None:
         raise BadInput("patience", "needs a validation score", "give validate")
     if len(batches) == 0:
         raise BadInput("batches", "there are none", "give at least one")
-    was_training = model.training
-    with isolated_rng(seed, device) as devices:
-        run = TrainingRun(model.to(device), batches, recipe, seed, torch.device(device), devices)
+    was_training, epochs, best = model.training, [], {"epoch": 0, "score": -math.inf}
+    with isolated_rng(seed, device) as generators:
+        model.to(device)
+        options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+        options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
+        optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
+        shuffle = torch.Generator().manual_seed(seed)
+        parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle, **generators}
         if checkpoint is not None:
-            run.resume(Path(checkpoint))
-        bar = tqdm(total=recipe.epochs, unit="epoch", disable=None if progress else True)
-        with bar:
-            bar.update(len(run.epochs))
-            while len(run.epochs) < recipe.epochs and not run.stopped:
-                run.epoch(validate)
-                if checkpoint is not None:
-                    run.save(Path(checkpoint))
-                bar.set_postfix(loss=run.epochs[-1].loss, score=run.epochs[-1].score)
-                bar.update()
-    model.load_state_dict(run.best_weights)
+            loss = re.sub(" at 0x[0-9a-f]+", "", repr(recipe.loss))  # without where it lies today
+            identity = vars(recipe) | {"loss": loss, "seed": seed, "batches": len(batches)}
+            identity["weights"] = {name: list(t.shape) for name, t in model.state_dict().items()}
+            epochs, best = _resume(checkpoint, identity, parts) or (epochs, best)
+        bar = {"initial": len(epochs), "total": recipe.epochs, "unit": "epoch"}
+        bar = tqdm(range(len(epochs), recipe.epochs), disable=None if progress else True, **bar)
+        for number in bar:
+            if recipe.patience is not None and number - best["epoch"] > recipe.patience:
+                break
+            began, score = time.perf_counter(), math.nan
+            loss, lr = _one_epoch(model, batches, recipe, optimiser, shuffle, number, device)
+            if validate is not None:
+                model.eval()
+                # What the validation draws must not move what the next epoch draws.
+                with torch.no_grad(), isolated_rng(seed, device):
+                    score = float(validate(model))
+            epochs.append(Epoch(number, loss, score, lr, time.perf_counter() - began))
+            worth = -math.inf if math.isnan(score) else score
+            if number == 0 or validate is None or worth > best["score"]:
+                weights = model.state_dict().items()
+                weights = {name: t.detach().to("cpu", copy=True) for name, t in weights}
+                best = {"epoch": number, "score": worth, "weights": weights}
+            if checkpoint is not None:
+                _save(checkpoint, identity, epochs, best, parts)
+            bar.set_postfix(loss=loss, score=score)
+    model.load_state_dict(best["weights"])
     model.train(was_training)
-    return History(run.epochs, run.best, run.stopped)
+    return History(epochs, best["epoch"])
+
+
+def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tuple[float, float]:
+    """Train for one epoch; its mean loss and last learning rate."""
+    model.train()
+    steps = math.ceil(len(batches) / recipe.accumulate)
+    numbered, losses, counts = enumerate(batches(shuffle)), [], []
+    for step in range(number * steps, (number + 1) * steps):
+        optimiser.param_groups[0]["lr"] = lr = learning_rate(recipe, step, steps)
+        optimiser.zero_grad()
+        group = list(itertools.islice(numbered, recipe.accumulate))
+        weights = [int(mask[0].sum()) if mask else t.numel() for _, (_, t, *mask) in group]
+        for (place, batch), weight in zip(group, weights, strict=True):
+            inputs, *rest = moved(batch, device)
+            loss = recipe.loss(forward(model, inputs), *rest)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                fault = f"epoch {number}, batch {place}: the loss is {losses[-1]}; look at its data"
+                raise FloatingPointError(f"{fault}, lower the learning rate or clip the gradients")
+            (loss * (weight / sum(weights))).backward()
+        counts += weights
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimiser.step()
+    return sum(x * n for x, n in zip(losses, counts, strict=True)) / sum(counts), lr
+
+
+def _save(file: Path, identity: dict, epochs: list[Epoch], best: dict, parts: dict) -> None:
+    """Replace the checkpoint; killed on the way, it still holds the epoch before."""
+    state = {"identity": identity, "epochs": [astuple(epoch) for epoch in epochs], "best": best}
+    for name, part in parts.items():
+        is_rng = isinstance(part, torch.Generator)
+        state[name] = part.get_state() if is_rng else part.state_dict()
+    with replacing(file) as part:
+        torch.save(state, part)
+
+
+def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict] | None:
+    """Put all parts back as they were saved; None, and a folder for the file, if it is not there."""
+    make_writable(file.parent)
+    for part in file.parent.glob(f".{file.name}.*.part"):
+        part.unlink()  # what a process that was killed while it wrote has left
+    if not file.exists():
+        return None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        saved = state["identity"]
+        other = [name for name, value in identity.items() if saved.get(name) != value]
+        if not other:
+            for name, part in parts.items():
+                is_rng = isinstance(part, torch.Generator)
+                (part.set_state if is_rng else part.load_state_dict)(state[name])
+            return [Epoch(*epoch) for epoch in state["epochs"]], state["best"]
+    except Exception as error:  # torch raises a dozen types, by where the file is damaged
+        fault = f"no checkpoint that can be continued ({type(error).__name__})"
+        raise BadInput(file, fault, "remove this file to begin anew") from error
+    fault = f"a checkpoint of another training (other {', '.join(other)})"
+    raise BadInput(file, fault, "remove this file, or give another")
 
 
 def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "cpu") -> Tensor:
@@ -177,30 +331,42 @@ def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "c
     Args:
         model: It is moved to `device`.
         batches: Of each, the first entry is the model's input; an order that is not shuffled.
-        device: Of the arithmetic.
+        device: Where to compute.
     """
     was_training = model.training
     model.to(device).eval()
-    try:
-        with torch.no_grad():
-            outputs = [forward(model, moved(batch[0], device)).cpu() for batch in batches]
-    finally:
-        model.train(was_training)
+    with torch.no_grad():
+        outputs = [forward(model, moved(batch[0], device)).cpu() for batch in batches]
+    model.train(was_training)
     return torch.cat(outputs)
 
 
+def forward(model: nn.Module, inputs: Tensor | tuple | list | dict) -> Tensor:
+    """Call the model with the inputs of a batch; see the top of this module."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def moved(value: object, device: str | torch.device) -> object:
+    """Return nested tuples, lists and dicts with their tensors on a device; the rest stays."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to(device), value)
+
+
 @contextlib.contextmanager
-def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[list[torch.device]]:
+def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict]:
     """Torch's own random state, set to a seed in the block and put back after it.
 
     Wrap the making of a model in it, so that its first weights depend on the seed alone. Covers the
-    CPU and, if given, one CUDA device; yields the latter in a list.
+    CPU and, if given, one CUDA device; yields their `torch.Generator`s, named "cpu" and "cuda".
     """
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed seeds all devices
+        generators = {"cpu": torch.default_generator}  # torch.manual_seed would seed all devices
         if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield devices
+            number = torch.cuda.current_device() if device.index is None else device.index
+            generators["cuda"] = torch.cuda.default_generators[number]
+        for generator in generators.values():
+            generator.manual_seed(seed)
+        yield generators

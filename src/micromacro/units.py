@@ -36,7 +36,6 @@ NOT_HASHED = frozenset(
         "cli.py",
         "course.py",
         "data_check.py",
-        "encoder_training.py",
         "exercises.py",
         "headless.py",
         "report.css",

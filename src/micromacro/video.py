@@ -11,11 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
+
+try:
+    import av
+except ModuleNotFoundError:  # folders of images do without it
+    av = None
 
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, existing, replacing
@@ -32,12 +37,14 @@ class VideoInfo:
     """What a video file (or image folder) declares about itself.
 
     Attributes:
-        path: The source as given.
-        width: Pixels, after rotation.
-        height: Pixels, after rotation.
+        path: The source as the user named it.
+        width: Width in pixels, after rotation.
+        height: Height in pixels, after rotation.
         fps: Average frame rate; nan if unknown, and for a folder.
-        n_frames: As the container declares it: may be wrong (edit lists), None if it does not say.
-        duration_s: As declared; None if unknown, and for a folder.
+        n_frames: Number of frames as the container declares it, which may be wrong (edit lists);
+            None if it does not say.
+        duration_s: Duration in seconds as the container declares it; None if unknown, and for a
+            folder.
         rotation: Degrees counter-clockwise that reading applies: 0, 90, 180 or 270.
         has_audio: Whether there is a sound stream.
     """
@@ -58,7 +65,7 @@ class Frame:
 
     Attributes:
         index: 0-based position among the shown frames.
-        t_s: Seconds since the first shown frame.
+        t_s: Time in seconds since the first shown frame.
         image: uint8 (H, W, 3) RGB or (H, W) luma, 0-255 full range, C-contiguous, owned.
     """
 
@@ -85,16 +92,11 @@ def probe(source: str | Path) -> VideoInfo:
         length, base = stream.duration, stream.time_base
         if length is None:
             length, base = container.duration, Fraction(1, av.time_base)
-        return VideoInfo(
-            path=str(source),
-            width=width,
-            height=height,
-            fps=float(stream.average_rate) if stream.average_rate else math.nan,
-            n_frames=stream.frames or None,
-            duration_s=None if length is None else float(length * base),
-            rotation=90 * turns,
-            has_audio=bool(container.streams.audio),
-        )
+        fps = float(stream.average_rate) if stream.average_rate else math.nan
+        duration_s = None if length is None else float(length * base)
+        declared = fps, stream.frames or None, duration_s
+        sound = bool(container.streams.audio)
+        return VideoInfo(str(source), width, height, *declared, 90 * turns, sound)
 
 
 def read_frames(
@@ -112,7 +114,7 @@ def read_frames(
     same to one level), transparency is laid on black.
 
     Args:
-        source: Video file, or folder of images of one size.
+        source: A video file, or a folder of images of one size.
         pixels: "rgb" gives uint8 (H, W, 3); "luma" gives uint8 (H, W): the Y plane expanded to
             0-255 (so by the file's own matrix, BT.601 or BT.709), and 0.299 R + 0.587 G +
             0.114 B (BT.601, as `write_video` uses) where there is no Y plane, as in images.
@@ -131,9 +133,9 @@ def read_frames(
         raise BadInput(f"pixels={pixels!r}", "unknown", 'use "rgb" or "luma"')
     path = existing(source)
     if path.is_dir():
-        rate = FOLDER_FPS if fps is None else _positive("fps", fps)
-        return _folder_frames(image_files(path), pixels, rate)
-    return _file_frames(path, pixels)
+        rate, files = FOLDER_FPS if fps is None else _positive("fps", fps), image_files(path)
+        return _frames((f, "", i / rate, load_image(f, pixels)) for i, f in enumerate(files))
+    return _frames(_file_pictures(path, pixels))
 
 
 def write_video(
@@ -153,7 +155,8 @@ def write_video(
         path: Target, ending in .mp4; replaced only once the new file is complete.
         images: uint8 (H, W, 3) RGB or (H, W) grey, 0-255, all of one shape; a generator will do.
         fps: Frames per second where `t_s` is not given.
-        t_s: Seconds of each image, strictly increasing; kept to 1/90000 s, counted from the first.
+        t_s: Time of each image in seconds, strictly increasing; it is kept to 1/90000 s and counted
+            from the first.
         crf: x264 quality, 0 (nearly lossless) to 51; 18 is visually transparent.
 
     Raises:
@@ -171,15 +174,14 @@ def write_video(
             rate = TICKS_PER_S * (len(ticks) - 1) / int(ticks[-1])
     images = _checked_images(path, images)
     first = next(images)
+    _need_av(path)
     with replacing(path) as part:
         try:
             with av.open(f"file:{part}", "w", format="mp4") as out:
                 stream = _add_h264(out, first.shape[:2], rate, crf)
-                n_images = _encode(path, out, stream, first, images, ticks, rate)
+                _encode(path, out, stream, chain((first,), images), ticks, rate)
         except av.FFmpegError as error:
             raise BadInput(path, f"cannot be written ({error.strerror})", WRITABLE) from error
-        if ticks is not None and n_images != len(ticks):
-            raise _count_mismatch(path, f"{n_images} images", len(ticks))
 
 
 # ---- opening; audio.py uses it too --------------------------------------------------------------
@@ -192,21 +194,25 @@ def open_stream(path: Path, kind: Literal["video", "audio"]) -> Iterator[tuple]:
     Cover pictures in sound files do not count as video. Whatever FFmpeg raises inside the block
     becomes a BadInput; FFmpeg's own log stays silent (PyAV's default).
     """
+    _need_av(path)
     try:
-        # "file:" keeps names such as "a:b.mp4" or "img%03d.mp4" from being taken for something else.
+        # "file:" keeps names such as "a:b.mp4" or "img%03d.mp4" from meaning something else.
         with av.open(f"file:{path}") as container:
             stream = next((s for s in getattr(container.streams, kind) if _usable(s)), None)
             if stream is None:
-                what = "picture" if kind == "video" else "sound"
-                raise BadInput(
-                    path, f"has no {what} that can be decoded", f"give a file with {what}"
-                )
+                fault = f"has no {'picture' if kind == 'video' else 'sound'} that can be decoded"
+                raise BadInput(path, fault, "give a file that has")
             stream.codec_context.thread_count = 1  # parallelism comes from processes
             yield container, stream
     except (av.FFmpegError, UnicodeError) as error:
         cause = getattr(error, "strerror", None) or error
         fault = f"not a video or sound file, or cut short ({cause})"
         raise BadInput(path, fault, "give an intact one; copy or download it again") from error
+
+
+def _need_av(path: Path) -> None:
+    if av is None:
+        raise BadInput(path, "needs PyAV", "pip install 'micromacro[faces]', or give images")
 
 
 def _usable(stream) -> bool:
@@ -224,19 +230,21 @@ def _positive(name: str, value: float) -> float:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def _folder_frames(files: list[Path], pixels: Pixels, fps: float) -> Iterator[Frame]:
+def _frames(pictures: Iterable[tuple]) -> Iterator[Frame]:
+    """Frames of pictures (file, place in it, seconds, image), all of the first one's size."""
     shape = None
-    for index, file in enumerate(files):
-        image = load_image(file, pixels)
+    for index, (file, place, t_s, image) in enumerate(pictures):
         shape = shape or image.shape
-        _check_size(file, "the image", image.shape, shape)
-        yield Frame(index, index / fps, image)
+        if image.shape != shape:
+            size, first = (f"{width}x{height}" for height, width in (image.shape[:2], shape[:2]))
+            raise BadInput(file, f"{place}is {size}, before {first}", "give pictures of one size")
+        yield Frame(index, t_s, image)
 
 
-def _file_frames(path: Path, pixels: Pixels) -> Iterator[Frame]:
+def _file_pictures(path: Path, pixels: Pixels) -> Iterator[tuple]:
     with open_stream(path, "video") as (container, stream):
         nominal = container.format.name == "avi" and stream.codec_context.has_b_frames
-        shape, first, last_s = None, None, -1.0
+        first, last_s = None, -1.0
         for index, frame in enumerate(decode(path, container, stream)):
             if nominal or frame.pts is None:
                 nominal, t_s = True, index / float(stream.average_rate or FOLDER_FPS)
@@ -247,13 +255,10 @@ def _file_frames(path: Path, pixels: Pixels) -> Iterator[Frame]:
                 fault = f"time stamps do not increase at frame {index}"
                 raise BadInput(path, fault, "write it anew, for example: ffmpeg -i FILE new.mp4")
             last_s = t_s
-            image = frame_image(frame, pixels)
-            shape = shape or image.shape
-            _check_size(path, f"frame {index}", image.shape, shape)
-            yield Frame(index, t_s, image)
+            yield path, f"frame {index} ", t_s, frame_image(frame, pixels)
 
 
-def decode(path: Path, container, stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
+def decode(path: Path, container, stream) -> Iterator["av.VideoFrame | av.AudioFrame"]:
     """Yield the frames of one stream, at least one.
 
     Raises:
@@ -285,12 +290,6 @@ def decode(path: Path, container, stream) -> Iterator[av.VideoFrame | av.AudioFr
 def _damaged(path: Path, n_frames: int, why: str) -> BadInput:
     fault = f"damaged or cut short after {n_frames} frames ({why})"
     return BadInput(path, fault, "copy or download it again")
-
-
-def _check_size(what: object, which: str, shape: tuple, expected: tuple) -> None:
-    if shape != expected:
-        fault = f"{which} is {shape[1]}x{shape[0]}, those before are {expected[1]}x{expected[0]}"
-        raise BadInput(what, fault, "give pictures of one size")
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -340,23 +339,20 @@ def _add_h264(out, size: tuple[int, int], rate: float, crf: int):
     return stream
 
 
-def _encode(path, out, stream, first, rest, ticks, rate) -> int:
-    """Encode and mux everything; return the number of images."""
-    n_images = 0
-    for image in (group for part in ((first,), rest) for group in part):
-        if ticks is not None and n_images == len(ticks):
-            raise _count_mismatch(path, "more images", len(ticks))
+def _encode(path: Path, out, stream, images: Iterable[np.ndarray], ticks, rate: float) -> None:
+    """Encode and mux everything."""
+    limited = {"dst_colorspace": "ITU601", "dst_color_range": "MPEG", "threads": 1}
+    times = (round(i * TICKS_PER_S / rate) for i in count()) if ticks is None else iter(ticks)
+    n_images, n_times = 0, None if ticks is None else len(ticks)
+    for n_images, image in enumerate(images, 1):  # noqa: B007
+        if (time := next(times, None)) is None:
+            break
         frame = av.VideoFrame.from_ndarray(image, format="gray" if image.ndim == 2 else "rgb24")
-        frame = frame.reformat(
-            format=stream.pix_fmt, dst_colorspace="ITU601", dst_color_range="MPEG", threads=1
-        )
-        frame.time_base = Fraction(1, TICKS_PER_S)
-        frame.pts = round(n_images * TICKS_PER_S / rate) if ticks is None else int(ticks[n_images])
+        frame = frame.reformat(format=stream.pix_fmt, **limited)
+        frame.time_base, frame.pts = Fraction(1, TICKS_PER_S), int(time)
         out.mux(stream.encode(frame))
-        n_images += 1
+    if n_times not in (None, n_images):
+        more = " or more" if n_images > n_times else ""
+        fault = f"{n_images} images{more} for {n_times} times"
+        raise BadInput(path, fault, "give one time for each image")
     out.mux(stream.encode(None))
-    return n_images
-
-
-def _count_mismatch(path: Path, images: str, n_times: int) -> BadInput:
-    return BadInput(path, f"{images} for {n_times} times", "give one time for each image")

@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 from micromacro.errors import BadInput
 from micromacro.files import existing
 
@@ -87,9 +85,7 @@ def fetch_weights(
         return _verified(existing(path), known, sha256)
     if sha256 is not None:
         raise BadInput("sha256", "given without a file of your own", "give its path as well")
-    folder = Path(cache or os.environ.get(CACHE_VARIABLE) or pooch.os_cache("micromacro"))
-    file = folder / known.url.rsplit("/", 1)[1]
-    return _download(known, file)
+    return _download(known, cache or os.environ.get(CACHE_VARIABLE))
 
 
 def _verified(file: Path, known: Weights, sha256: str | None) -> Path:
@@ -106,8 +102,11 @@ def _verified(file: Path, known: Weights, sha256: str | None) -> Path:
     return file
 
 
-def _download(known: Weights, file: Path) -> Path:
-    """Return `file` from the cache if its digest is right, else fetch it (pooch: atomic)."""
+def _download(known: Weights, cache: str | Path | None) -> Path:
+    """Return the file from the cache if its digest is right, else fetch it (pooch: atomic)."""
+    import pooch  # with requests a quarter of a second, and a file of your own needs neither
+
+    file = Path(cache or pooch.os_cache("micromacro")) / known.url.rsplit("/", 1)[1]
     log = pooch.get_logger()
     level = log.level
     log.setLevel(logging.WARNING)  # pooch tells stderr about every download

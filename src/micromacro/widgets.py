@@ -28,11 +28,11 @@ def film_player(
     Args:
         views: Name → function of (frame number, factor) that returns an image, as
             :func:`~micromacro.plots.to_picture` takes it. A view is called only when it is shown.
-        n_frames: Frames in every view.
-        fps: Pictures per second while playing.
-        factors: Smallest and largest factor.
+        n_frames: Number of frames in every view.
+        fps: Number of pictures per second while playing.
+        factors: Smallest and largest factor of the slider.
         factor_label: What the factor does, in one word.
-        height: Height of the picture on the page, CSS pixels.
+        height: Height of the picture on the page in CSS pixels.
 
     Returns:
         A box whose ``children`` are the picture and the row of controls.
@@ -45,23 +45,15 @@ def film_player(
     play = ipywidgets.Play(max=n_frames - 1, interval=round(1000 / fps), repeat=True)
     frame = ipywidgets.IntSlider(max=n_frames - 1, description="frame", continuous_update=True)
     view = ipywidgets.Dropdown(options=list(views), description="view")
-    factor = ipywidgets.FloatSlider(
-        value=factors[0], min=factors[0], max=factors[1], step=0.5, description=factor_label
-    )
-    picture = ipywidgets.Image(format="png", height=height, layout=_unstretched(height))
+    low, high = factors
+    factor = ipywidgets.FloatSlider(low, min=low, max=high, step=0.5, description=factor_label)
     ipywidgets.jslink((play, "value"), (frame, "value"))
 
-    def draw(_change=None) -> None:
+    def draw(png: io.BytesIO) -> None:
         image = to_picture(views[view.value](frame.value, factor.value))
-        buffer = io.BytesIO()
-        PilImage.fromarray(image).save(buffer, "PNG", compress_level=1)
-        picture.value = buffer.getvalue()
+        PilImage.fromarray(image).save(png, "PNG", compress_level=1)  # speed before size
 
-    for control in (frame, view, factor):
-        control.observe(draw, "value")
-    draw()
-    controls = ipywidgets.HBox([play, frame, view, factor], layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([picture, controls])
+    return _picture_and_controls(draw, [play, frame, view, factor], height)
 
 
 def live_figure(
@@ -71,7 +63,7 @@ def live_figure(
 
     Args:
         draw: Called with one keyword argument per control; returns a figure, which is closed here.
-        height: Height of the picture on the page, CSS pixels.
+        height: Height of the picture on the page in CSS pixels.
         **controls: A list of choices, or (low, high, step, start) of a slider. An underscore in
             the name is shown as a space.
 
@@ -79,24 +71,38 @@ def live_figure(
         A box whose ``children`` are the picture and the row of controls.
 
     Raises:
-        ValueError: No control.
+        ValueError: There is no control.
     """
     if not controls:
         raise ValueError("live_figure needs at least one control")
     made = {name: _control(name.replace("_", " "), what) for name, what in controls.items()}
-    picture = ipywidgets.Image(format="png", height=height, layout=_unstretched(height))
+
+    def save(png: io.BytesIO) -> None:
+        figure = draw(**{name: control.value for name, control in made.items()})
+        figure.savefig(png, format="png")
+        plt.close(figure)
+
+    return _picture_and_controls(save, list(made.values()), height)
+
+
+def _picture_and_controls(
+    draw: Callable[[io.BytesIO], None], controls: list, height: int
+) -> ipywidgets.VBox:
+    """A picture, drawn as PNG whenever one of the controls below it changes its value."""
+    # A box stretches its children to its own width; a picture must keep its shape.
+    shape = {"height": f"{height}px", "width": "auto", "align_self": "flex-start"}
+    picture = ipywidgets.Image(format="png", height=height, layout=shape)
 
     def redraw(_change=None) -> None:
-        figure = draw(**{name: control.value for name, control in made.items()})
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        plt.close(figure)
-        picture.value = buffer.getvalue()
+        png = io.BytesIO()
+        draw(png)
+        picture.value = png.getvalue()
 
-    for control in made.values():
-        control.observe(redraw, "value")
+    for control in controls:
+        if not isinstance(control, ipywidgets.Play):  # it moves the slider, which is watched
+            control.observe(redraw, "value")
     redraw()
-    row = ipywidgets.HBox(list(made.values()), layout={"flex_flow": "row wrap"})
+    row = ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
     return ipywidgets.VBox([picture, row])
 
 
@@ -105,14 +111,8 @@ def _control(name: str, what: tuple | list) -> ipywidgets.Widget:
     if isinstance(what, list):
         return ipywidgets.Dropdown(options=what, **look)
     low, high, step, start = what
-    return ipywidgets.FloatSlider(
-        value=start, min=low, max=high, step=step, continuous_update=False, **look
-    )
-
-
-def _unstretched(height: int) -> dict[str, str]:
-    """A box stretches its children to its own width; a picture must keep its shape."""
-    return {"height": f"{height}px", "width": "auto", "align_self": "flex-start"}
+    look["continuous_update"] = False  # a figure takes long: draw it where the slider stops
+    return ipywidgets.FloatSlider(start, min=low, max=high, step=step, **look)
 
 
 def exaggerated(frames: np.ndarray, reference: int = 0) -> View:
@@ -121,8 +121,8 @@ def exaggerated(frames: np.ndarray, reference: int = 0) -> View:
     It needs steady frames: whatever moves is exaggerated, shaking included. Large factors clip.
 
     Args:
-        frames: ``(T, C, H, W)`` or ``(T, H, W)`` uint8.
-        reference: Number of the frame to compare with.
+        frames: uint8 ``(T, C, H, W)`` or ``(T, H, W)``, steady.
+        reference: Number of the frame with which the others are compared.
     """
     base = np.asarray(frames[reference], dtype=np.float32)
 

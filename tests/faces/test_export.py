@@ -5,8 +5,7 @@ from PIL import Image
 
 from micromacro.clip import FaceClip, load_clip
 from micromacro.errors import BadInput
-from micromacro.faces.export import export_faces
-from micromacro.faces.sheet import contact_sheet, sheet_frames
+from micromacro.faces.export import contact_sheet, export_faces, sheet_frames
 from micromacro.video import read_frames, write_video
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from micromacro.faces.shots import mark_cuts
+from micromacro.faces.track import mark_cuts
 from micromacro.video import Frame
 
 

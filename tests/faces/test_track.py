@@ -4,9 +4,7 @@ import pytest
 
 from micromacro.errors import BadInput
 from micromacro.faces.detect import Faces, MtcnnDetector, turn_back
-from micromacro.faces.onet import OnetReader, Reading
-from micromacro.faces.shots import mark_cuts
-from micromacro.faces.track import Tracker, choose, parse_select
+from micromacro.faces.track import OnetReader, Reading, Tracker, choose, mark_cuts, parse_select
 from micromacro.video import Frame
 
 

@@ -188,10 +188,12 @@ def test_compiled_for_hopper_it_fits_a_block(tmp_path):
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", SOURCE, str(tmp_path)]
     lines = subprocess.check_output(command, env=environment, text=True).split("\n")[:2]
+    release = tuple(map(int, module.triton.__version__.split(".")[:2]))
+    spilled = 0 if release >= (3, 9) else 128  # bytes a thread; 3.6 keeps more values at once
     for line in lines:
         shared, stack = map(int, line.split())
         assert shared <= 113 * 1024
-        assert stack == 0
+        assert stack <= spilled
 
 
 # ---- what is refused ----------------------------------------------------------------------------
@@ -315,6 +317,16 @@ def test_compiled(drifting, backend, bound_rad, share, B, T, N):
             expected = reference(one, center=center)
             for m, e in zip(maps, expected, strict=True):
                 assert ((m - e).abs() > bound_rad).double().mean() <= share
+
+
+@pytest.mark.gpu
+def test_auto_takes_what_serves(drifting):
+    """On CUDA Triton where its kernels fit; matrix products for all else."""
+    frames = clips_of(drifting, 2, 5, 48, 48).cuda()
+    for options, backend in (({}, "triton"), ({"levels": (1,)}, "gemm"), ({"size": 96}, "gemm")):
+        maps = phase_difference(frames, **options)
+        same = phase_difference(frames, **options, backend=backend)
+        assert all(torch.equal(a, b) for a, b in zip(maps, same, strict=True))
 
 
 @pytest.mark.gpu

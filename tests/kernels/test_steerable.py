@@ -66,8 +66,8 @@ def test_radial_masks_stay_in_their_range():
 @pytest.mark.parametrize("level", [1, 2, 5])
 def test_the_band_peaks_at_its_radius_and_spans_two_octaves(level):
     r = torch.tensor([2, 2**0.5, 1, 2**-0.5, 0.5], dtype=torch.float64) * 2.0**-level
-    due = torch.tensor([0, math.sqrt(0.5), 1, math.sqrt(0.5), 0], dtype=torch.float64)
-    torch.testing.assert_close(band_pass(r, level), due, rtol=0, atol=1e-14)
+    expected = torch.tensor([0, math.sqrt(0.5), 1, math.sqrt(0.5), 0], dtype=torch.float64)
+    torch.testing.assert_close(band_pass(r, level), expected, rtol=0, atol=1e-14)
     assert band_pass(r, level)[[0, 4]].abs().max() == 0
 
 
@@ -76,11 +76,11 @@ def test_the_band_peaks_at_its_radius_and_spans_two_octaves(level):
 def test_squares_of_lobes_over_both_signs_sum_to_four(K, dtype):
     fx, fy = plane(dtype)
     total = (all_lobes(fx, fy, K) ** 2 + all_lobes(-fx, -fy, K) ** 2).sum(0)
-    due = torch.full_like(total, 4)
-    due[12, 12] = total[12, 12]  # zero has no angle; band_pass is 0 there
+    expected = torch.full_like(total, 4)
+    expected[12, 12] = total[12, 12]  # zero has no angle; band_pass is 0 there
     assert total.dtype == dtype
     # The power 2 (K - 1) multiplies the rounding of the cosine, two units at most.
-    assert (total - due).abs().max() <= 4 * 2 * K * 2 * torch.finfo(dtype).eps
+    assert (total - expected).abs().max() <= 4 * 2 * K * 2 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 6])
@@ -95,7 +95,7 @@ def test_each_lobe_lives_on_one_half_plane(K):
 
 
 @pytest.mark.parametrize(
-    ("K", "band", "fx", "fy", "due"),
+    ("K", "band", "fx", "fy", "expected"),
     [
         (1, 0, 3, 0, 2),
         (1, 0, 1, 9, 2),
@@ -115,9 +115,9 @@ def test_each_lobe_lives_on_one_half_plane(K):
         (4, 2, 1, 1, 2 * math.sqrt(0.8) / math.sqrt(8)),
     ],
 )
-def test_lobes_at_known_points(K, band, fx, fy, due):
+def test_lobes_at_known_points(K, band, fx, fy, expected):
     point = (torch.tensor(float(v), dtype=torch.float64) for v in (fx, fy))
-    assert lobe(*point, band, K).item() == pytest.approx(due, abs=1e-14)
+    assert lobe(*point, band, K).item() == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("K", [1, 3, 4])

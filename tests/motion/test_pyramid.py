@@ -9,9 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyrtools.pyramids import SteerablePyramidFreq
 
-from micromacro.errors import BadInput
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
 SIZES = [(64, 64), (32, 80), (41, 41), (37, 59), (50, 24), (45, 30), (8, 13), (97, 16)]
@@ -23,7 +21,7 @@ def pictures(*shape, seed=0, dtype=torch.float64):
 
 def wave(H, W, across, down, phase=0.0):
     """cos of ``across`` whole waves along x and ``down`` along y."""
-    y, x = torch.meshgrid(torch.arange(H).double(), torch.arange(W).double(), indexing="ij")
+    y, x = torch.arange(H).double()[:, None], torch.arange(W).double()
     return torch.cos(2 * math.pi * (across * x / W + down * y / H) + phase)
 
 
@@ -51,22 +49,20 @@ class CentredGrid(types.SimpleNamespace):
 
 
 def oracle(image, levels, K):
+    SteerablePyramidFreq = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
     odd = any(n % 2 for n in image.shape)
     caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
     with caught:
         return SteerablePyramidFreq(image, height=levels, order=K - 1, is_complex=True).pyr_coeffs
 
 
-@pytest.fixture
-def centred_grid(monkeypatch):
-    module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
-    monkeypatch.setattr(module, "np", CentredGrid())
-
-
-@pytest.mark.usefixtures("centred_grid")
 @pytest.mark.parametrize("K", [2, 3, 4, 6])  # it has no complex pyramid of K = 1
 @pytest.mark.parametrize(("H", "W"), SIZES)
-def test_it_is_the_pyramid_of_pyrtools(H, W, K):
+def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
+    pytest.importorskip("pyrtools.pyramids")
+    if H % 2 or W % 2:  # even sizes need no mending
+        module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
+        monkeypatch.setattr(module, "np", CentredGrid())
     # One mapping, from the docstring: band -> (-i)^(K-1) HW/(hw) band, low -> HW/(hw) low. Its
     # masks are read linearly from tables. A chord under a curve of second derivative s is off by
     # s step^2 / 8: radial ones step by pi / 512 with s = 1, lobes by pi / 1024 with s = K - 1.
@@ -81,17 +77,11 @@ def test_it_is_the_pyramid_of_pyrtools(H, W, K):
             scale = H * W / bands[0].numel() * (-1j) ** (K - 1)
             pairs += [(theirs[j, b], bands[b].numpy() * scale) for b in range(K)]
         assert len(pairs) == len(theirs)
-        for due, found in pairs:
-            assert found.shape == due.shape
-            np.testing.assert_allclose(found, due, rtol=0, atol=tolerance * np.abs(due).max())
-
-
-@pytest.mark.parametrize(("H", "W"), [(64, 48), (40, 40)])
-def test_pyrtools_needs_no_mending_for_even_sizes(H, W):
-    theirs = oracle(pictures(H, W).numpy(), 2, 4)
-    ours = analyse(pictures(H, W), levels=2, orientations=4).bands[1]
-    for b in range(4):
-        np.testing.assert_allclose(theirs[1, b], 4 * 1j * ours[b], rtol=0, atol=1e-5)
+        for expected, found in pairs:
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(
+                found, expected, rtol=0, atol=tolerance * np.abs(expected).max()
+            )
 
 
 # --- closed forms -------------------------------------------------------------------------------
@@ -103,8 +93,8 @@ def test_a_wave_at_the_peak_has_the_gain_of_the_docstring_at_every_level(level, 
     H, W, waves = 48, 64, 32 >> level
     band = analyse(wave(H, W, waves, 0, 0.7), levels=3, orientations=K).bands[level - 1][0]
     x = torch.arange(band.shape[-1]).double() / band.shape[-1]
-    due = peak_gain(K) * torch.exp(1j * (2 * math.pi * waves * x + 0.7))
-    torch.testing.assert_close(band, due.expand(band.shape), rtol=0, atol=1e-13)
+    expected = peak_gain(K) * torch.exp(1j * (2 * math.pi * waves * x + 0.7))
+    torch.testing.assert_close(band, expected.expand(band.shape), rtol=0, atol=1e-13)
     assert round(peak_gain(K), 3) == [1, 1, 0.943, 0.894, 0.855, 0.823][K - 1]
     assert Pyramid.__doc__.count("(1, 1, 0.943, 0.894, 0.855, 0.823 for K = 1 ... 6)") == 1
 
@@ -123,16 +113,14 @@ def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
     for j, bands in enumerate(pyramid.bands):
         h, w = bands.shape[-2:]
         assert (h, w) == (math.ceil(H / 2**j), math.ceil(W / 2**j))
-        y, x = torch.meshgrid(
-            torch.arange(h).double() / h, torch.arange(w).double() / w, indexing="ij"
-        )
+        y, x = torch.arange(h).double()[:, None] / h, torch.arange(w).double() / w
         turn = 2 * math.pi * (across * x + down * y) + 0.3
         radial = below(j) * math.sqrt(1 - below(j + 1) ** 2)
         for b in range(K):
             cosine = math.cos(math.atan2(fy, fx) - math.pi * b / K)
             side = turn if cosine > 0 else -turn  # the lobe keeps the wave or its mirror image
-            due = radial * peak_gain(K) * abs(cosine) ** (K - 1) * torch.exp(1j * side)
-            torch.testing.assert_close(bands[b], due, rtol=0, atol=1e-12)
+            expected = radial * peak_gain(K) * abs(cosine) ** (K - 1) * torch.exp(1j * side)
+            torch.testing.assert_close(bands[b], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("b", "move"), [(0, (3, 0)), (2, (0, 3)), (0, (-2, 0)), (2, (0, -2))])
@@ -141,8 +129,8 @@ def test_the_phase_falls_when_the_image_moves_along_the_band(b, move):
     moved = torch.roll(image, (move[1], move[0]), (0, 1))
     before, after = (analyse(i, levels=2, orientations=4).bands[1][b] for i in (image, moved))
     change = torch.angle(after * before.conj())
-    due = torch.full_like(change, -2 * math.pi * sum(move) / 8)
-    torch.testing.assert_close(change, torch.angle(torch.exp(1j * due)), rtol=0, atol=1e-12)
+    expected = torch.full_like(change, -2 * math.pi * sum(move) / 8)
+    torch.testing.assert_close(change, torch.angle(torch.exp(1j * expected)), rtol=0, atol=1e-12)
 
 
 def test_adding_to_a_phase_moves_the_image_left():
@@ -207,9 +195,8 @@ def test_a_batch_is_its_images_one_by_one():
     assert together.low.shape == (2, 3, 8, 10)
     for i in np.ndindex(2, 3):
         alone = analyse(images[i], levels=2, orientations=3)
-        torch.testing.assert_close(together.high[i], alone.high, rtol=0, atol=1e-15)
-        torch.testing.assert_close(together.low[i], alone.low, rtol=0, atol=1e-15)
-        for a, b in zip(together.bands, alone.bands, strict=True):
+        pairs = [(together.high, alone.high), (together.low, alone.low)]
+        for a, b in (*pairs, *zip(together.bands, alone.bands, strict=True)):
             torch.testing.assert_close(a[i], b, rtol=0, atol=1e-15)
         torch.testing.assert_close(synthesise(together)[i], images[i], rtol=0, atol=1e-14)
     assert analyse(images[:0], levels=2, orientations=3).low.shape == (0, 3, 8, 10)
@@ -248,48 +235,6 @@ def test_the_gpu_agrees():
     for a, b in zip((here.high, *here.bands), (there.high, *there.bands), strict=True):
         torch.testing.assert_close(b.cpu(), a, rtol=0, atol=1e-7)
     torch.testing.assert_close(synthesise(there).cpu(), images, rtol=0, atol=1e-6)
-
-
-# --- bad input ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("images", "levels", "K", "says"),
-    [
-        (torch.zeros(16, 16, dtype=torch.uint8), 1, 2, "images: are torch.uint8"),
-        (torch.zeros(16, 16, dtype=torch.float16), 1, 2, "images: are torch.float16"),
-        (torch.zeros(16, 16, dtype=torch.complex64), 1, 2, "images: are torch.complex64"),
-        (torch.zeros(16), 1, 2, "images: have 1 dimensions"),
-        (torch.zeros(7, 99), 1, 2, "images: are 7 x 99; give at least 8 x 8"),
-        (torch.zeros(16, 0), 1, 2, "images: are 16 x 0"),
-        (torch.zeros(99, 32), 4, 2, "levels: is 4; 99 x 32 pixels carry 1 to 3"),
-        (torch.zeros(99, 32), 0, 2, "levels: is 0"),
-        (torch.zeros(99, 32), 1, 0, "orientations: is 0"),
-    ],
-)
-def test_bad_images_are_refused(images, levels, K, says):
-    with pytest.raises(BadInput) as caught:
-        analyse(images, levels=levels, orientations=K)
-    assert str(caught.value).startswith(says)
-    assert "\n" not in str(caught.value)
-
-
-def test_parts_that_do_not_fit_are_refused():
-    good = analyse(pictures(2, 20, 33), levels=2, orientations=3)
-    fine, coarse = good.bands
-    bad = {
-        "bands[1]: is torch.float64": {"bands": [fine, coarse.abs()]},
-        "bands[1]: has shape (2, 3, 10, 16); the size of high asks (2, K, 10, 17)": {
-            "bands": [fine, coarse[..., :-1]]
-        },
-        "bands[0]: has shape (3, 20, 33)": {"bands": [fine[0], coarse]},
-        "bands[0]: has shape (1, 3, 20, 33)": {"bands": [fine[:1], coarse]},
-        "low: has shape (2, 5, 9); the size of high asks (2, 10, 17)": {"bands": [fine]},
-    }
-    for says, parts in bad.items():
-        with pytest.raises(BadInput) as caught:
-            synthesise(dataclasses.replace(good, **parts))
-        assert str(caught.value).startswith(says)
 
 
 def test_max_levels_leaves_two_waves_at_the_last_peak():

@@ -40,6 +40,7 @@ FEW_ITERATIONS = {
 }
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize("size", [(48, 48), (57, 81)])
 @pytest.mark.parametrize("length_px", [0.5, 3.0])
 @pytest.mark.parametrize("settings", FEW_ITERATIONS.values(), ids=FEW_ITERATIONS)
@@ -52,6 +53,7 @@ def test_few_iterations_are_those_of_opencv(settings, length_px, size):
     assert theirs.abs().mean() > 0.01
 
 
+@pytest.mark.contrib
 @pytest.mark.parametrize(
     ("size", "length_px"), [((48, 48), 1.0), ((64, 51), 0.5), ((97, 112), 1.0)]
 )

@@ -28,7 +28,7 @@ from micromacro.images import image_files, load_image
 from micromacro.video import Frame
 
 if TYPE_CHECKING:
-    from micromacro.features import FrozenFeatures  # a network: seconds
+    from micromacro.backbones import FrozenFeatures  # a network: seconds
 
 ANY_PICTURE = r"([0-9]+)$"
 ALIGNED_FACE = r"^(?:frame_det_00_)?([0-9]+)$"  # OpenFace's first face; Aff-Wild2
@@ -300,7 +300,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
 
     A number without a picture, or with a black one, is a frame without a face ("none"): a gap.
     The pictures are taken for 30 frames per second. Cuts are found where neighbours differ as
-    `micromacro.faces.shots` says, so only between visible faces. Landmarks are not in such folders:
+    `micromacro.faces.track` says, so only between visible faces. Landmarks are not in such folders:
     those of the "arcface" template stand in, the transform is the identity.
 
     Args:
@@ -311,7 +311,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
         BadInput: No such picture, not square, sizes that differ, a damaged one.
     """
     from micromacro.faces.align import template_points
-    from micromacro.faces.shots import mark_cuts
+    from micromacro.faces.track import mark_cuts
 
     files = face_files(folder)
     T = max(at_least, max(files) + 1)

@@ -3,15 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
 
 from micromacro.errors import BadInput
+from micromacro.faces.mtcnn import STAGES, find_faces, load_net
 from micromacro.weights import fetch_weights
 
 BACKENDS = ("mtcnn", "yunet")
@@ -91,18 +90,8 @@ class Detector(Protocol):
         ...
 
 
-@cache
-def load_mtcnn(min_face_px: int = SMALLEST_FACE_PX) -> MTCNN:
-    """P-, R- and O-Net, read once for the whole process; they hold no state."""
-    nets = MTCNN(keep_all=True, min_face_size=min_face_px, device="cpu")
-    for net in (nets.pnet, nets.rnet, nets.onet):
-        net.to(memory_format=torch.channels_last)  # O-Net: 2.1 ms for five crops, not 8.5
-        net.requires_grad_(False)
-    return nets
-
-
 class MtcnnDetector:
-    """MTCNN with the weights that its package carries (Zhang et al. 2016; facenet-pytorch 2.5.3).
+    """MTCNN (Zhang et al. 2016), with the weights that facenet-pytorch 2.5.3 carries.
 
     It reports some shirts and logos at scores up to 0.87, hence the start score of 0.9. It crops at
     whole pixels, so its landmarks jump by about a pixel from frame to frame: use it to find a face,
@@ -117,19 +106,14 @@ class MtcnnDetector:
     start_score = 0.9
 
     def __init__(self, min_face_px: int = SMALLEST_FACE_PX):
-        self.nets = load_mtcnn(min_face_px)
+        self.min_face_px = min_face_px
+        for name in STAGES:
+            load_net(name)  # weights that are missing are missed here, before a film is opened
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Faces:
         """All faces in `image`, uint8 (H, W, 3) RGB, whatever their score."""
         image, factor = _shrunk(image)
-        if min(image.shape[:2]) < SMALLEST_FACE_PX:
-            return no_faces()
-        boxes, scores, points = self.nets.detect(image, landmarks=True)
-        if boxes is None:
-            return no_faces()
-        found = (np.asarray(a, dtype=np.float32) for a in (boxes, scores, points))
-        return Faces(*found).scaled(factor)
+        return Faces(*find_faces(image, self.min_face_px)).scaled(factor)
 
 
 class YunetDetector:

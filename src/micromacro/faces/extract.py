@@ -14,9 +14,8 @@ from micromacro.clip import MODES, FaceClip
 from micromacro.errors import BadInput
 from micromacro.faces.align import compose, rescale, similarity, template_points, warp
 from micromacro.faces.detect import make_detector, single_thread
-from micromacro.faces.shots import mark_cuts
 from micromacro.faces.stabilise import WORK_PX, Stabiliser
-from micromacro.faces.track import Observation, Tracker
+from micromacro.faces.track import Observation, Tracker, mark_cuts
 from micromacro.video import Frame, probe, read_frames
 
 ARRAY_FPS = 30.0  # an array says nothing about time

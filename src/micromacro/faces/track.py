@@ -1,14 +1,147 @@
-"""One person followed through a film: detect once a shot, then read each frame with O-Net alone."""
+"""One person followed through a film: where it is cut, who is followed, where the five points are.
 
+A shot begins with the detector; from then on O-Net alone, MTCNN's last network, reads each frame in
+the box of the one before. MTCNN frame by frame makes landmarks jump by a pixel, because it crops at
+whole pixels of boxes from a coarse pyramid. O-Net on shifted sub-pixel crops, averaged, is steadier
+by a factor of four to ten, and cheaper by ten.
+"""
+
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
+import torch
 
 from micromacro.errors import BadInput
-from micromacro.faces.detect import Detector, Faces, Sighting, search
-from micromacro.faces.onet import OnetReader, Reading
+from micromacro.faces.align import apply, invert, warp
+from micromacro.faces.detect import Detector, Faces, Sighting, search, stretch
+from micromacro.faces.mtcnn import load_net
 from micromacro.video import Frame
+
+# ---- cuts: a track, a stabiliser or a snippet must never cross one ------------------------------
+
+THUMB = (64, 36)  # width, height: small enough to be cheap, large enough to see a new scene
+LEAST_CHANGE = 6.0  # grey levels: below it no cut, however still the shot
+RATIO = 5.0  # measured: largest change inside a shot 2.6 times the local median, cuts from 10
+CONTEXT = 5  # frames on either side in the local median
+
+
+def mark_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int]]:
+    """Give each frame the number of its shot, 0 onwards; five frames are held back.
+
+    A cut is a frame whose mean absolute luma change at 64x36 exceeds 6 grey levels and five times
+    (the median change of its ten neighbours + 0.5). Measured: every cut of three edited clips, no
+    false cut in 853 frames. A flash of one frame counts as two cuts.
+    """
+    changes, waiting = deque(maxlen=2 * CONTEXT + 1), deque()
+    previous, shot = None, 0
+    for frame in frames:
+        thumb = _thumb(frame.image)
+        changes.append(np.nan if previous is None else np.abs(thumb - previous).mean())
+        previous = thumb
+        waiting.append(frame)
+        if len(waiting) > CONTEXT:
+            shot += _is_cut(changes, len(changes) - len(waiting))
+            yield waiting.popleft(), shot
+    while waiting:
+        shot += _is_cut(changes, len(changes) - len(waiting))
+        yield waiting.popleft(), shot
+
+
+def _is_cut(changes: deque, position: int) -> bool:
+    """Whether the change at `position` stands out among its neighbours; nan is never a cut."""
+    others = [c for i, c in enumerate(changes) if i != position and np.isfinite(c)]
+    usual = np.median(others) if others else 0.0
+    return bool(changes[position] > max(LEAST_CHANGE, RATIO * (usual + 0.5)))
+
+
+def _thumb(image: np.ndarray) -> np.ndarray:
+    """Luma of `image`, uint8 (H, W[, 3]), at 64x36 as float32."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    return cv2.resize(grey, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+# ---- O-Net in a known box -----------------------------------------------------------------------
+
+PATCH = 48  # O-Net's input, pixels
+# Four crops, 3 of 48 pixels apart, slices of one patch. O-Net's first pooling makes its answer
+# depend on odd and even positions; an odd step averages all four phases. Frame-to-frame error over
+# five films of a portrait at 224 px: one crop 0.85 px, step 2 0.45, five crops in a cross 0.09 to
+# 0.11, this square 0.09 at four fifths of the cost.
+STEP = 3
+CORNERS = np.array([(0, 0), (STEP, 0), (0, STEP), (STEP, STEP)])
+WIDE = PATCH + STEP
+_UNIT_BOX = np.array([(0, 0), (1, 1)])  # O-Net corrects the corners of its own crop
+
+
+@dataclass(frozen=True)
+class Reading:
+    """O-Net's answer for one frame, in image coordinates.
+
+    Attributes:
+        centre: (2,), x y: centre of the face box.
+        side: Side of the square box, pixels.
+        landmarks: float64 (5, 2).
+        score: Mean probability of a face over the shifted crops.
+        turn: Quarter turns anticlockwise that bring the face upright.
+        stretched: Whether the contrast is stretched before reading.
+    """
+
+    centre: np.ndarray
+    side: float
+    landmarks: np.ndarray
+    score: float
+    turn: int = 0
+    stretched: bool = False
+
+
+class OnetReader:
+    """O-Net alone, averaged over four shifted crops in one batch (test-time augmentation)."""
+
+    def __init__(self):
+        self.net = load_net("onet")
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, last: Reading) -> Reading:
+        """Read the face of `image`, uint8 (H, W, 3) or (H, W), in the box of `last`."""
+        to_patch = _square_to_patch(last.centre, last.side, last.turn)
+        patch = _rgb_patch(image, to_patch, last.stretched)
+        crops = np.stack([patch[y : y + PATCH, x : x + PATCH] for x, y in CORNERS])
+        batch = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels last in memory
+        scores, boxes, points = (a.numpy() for a in self.net(batch))
+        corner = CORNERS[:, None] - 0.5  # pixel centres are whole numbers
+        points = np.stack([points[:, :5], points[:, 5:]], axis=-1) * PATCH + corner
+        boxes = (boxes.reshape(-1, 2, 2) + _UNIT_BOX) * PATCH + corner
+        box, back = boxes.mean(axis=0), invert(to_patch)
+        return replace(
+            last,
+            centre=apply(back, box.mean(axis=0)),
+            side=float((box[1] - box[0]).max()) * last.side / PATCH,
+            landmarks=apply(back, points.mean(axis=0)),
+            score=float(scores.mean()),
+        )
+
+
+def _square_to_patch(centre: np.ndarray, side: float, turn: int) -> np.ndarray:
+    """Image to patch: the square of `side` fills 48 px in the middle of the patch, face upright."""
+    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn % 4]  # anticlockwise, y down
+    linear = PATCH / side * np.array([[cos, -sin], [sin, cos]], dtype=np.float64)
+    return np.column_stack([linear, (WIDE - 1) / 2 - linear @ centre])
+
+
+def _rgb_patch(image: np.ndarray, to_patch: np.ndarray, stretched: bool) -> np.ndarray:
+    """The patch as O-Net wants it: float32 (51, 51, 3) in about [-1, 1]."""
+    patch = warp(image, to_patch, WIDE)
+    flat = stretch(patch) if stretched else None
+    patch = patch if flat is None else flat
+    if patch.ndim == 2:
+        patch = np.repeat(patch[..., None], 3, axis=2)
+    return (patch.astype(np.float32) - 127.5) / 128
+
+
+# ---- the track ----------------------------------------------------------------------------------
 
 # How fast the box follows: undamped, two of four dev actors had boxes that wobbled by 1 to 2 % and
 # landmarks by 0.9 px a frame at 224 px; so damped 0.4, and a head still outruns it by 12 % a frame.

@@ -17,12 +17,10 @@ memory, should be the limit. Predicted, not measured.
 
 import torch
 
-from micromacro.errors import BadInput
 from micromacro.kernels.local_contrast import FLAT
 from micromacro.kernels.triton_device import check_device, tl, triton
 
 _TILE = 64
-_WIDEST = 17  # windows beyond leave less than a quarter of a tile
 _BLOCK = 1024
 
 
@@ -41,11 +39,8 @@ def local_contrast_triton(
         float32 (N, H, W).
 
     Raises:
-        BadInput: A window beyond 17, or images on a device that Triton does not serve.
+        BadInput: Images on a device that Triton does not serve.
     """
-    if len(taps) > _WIDEST:
-        remedy = f'choose at most {_WIDEST}, or backend="torch"'
-        raise BadInput("window", f"{len(taps)} px is too wide for Triton's tiles", remedy)
     check_device(_contrast_kernel, images.device)
     with torch.cuda.device_of(images):
         return _launch(images.contiguous(), method, taps, eps)

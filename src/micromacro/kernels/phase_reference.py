@@ -21,8 +21,8 @@ def bands_reference(frames: torch.Tensor, level: int, orientations: int) -> torc
 
     Args:
         frames: float64 (..., H, W) in [0, 1].
-        level: 1 is the finest.
-        orientations: K.
+        level: Pyramid level, 1 is the finest.
+        orientations: Number K of orientations.
 
     Returns:
         complex128 (..., K, h, w). Level j has the gain 4^(j-1), which a transform back from the
@@ -34,11 +34,8 @@ def bands_reference(frames: torch.Tensor, level: int, orientations: int) -> torc
     fy = 2 * torch.fft.fftfreq(2 * H, dtype=torch.float64, device=frames.device)[:, None]
     fx = 2 * torch.fft.fftfreq(2 * W, dtype=torch.float64, device=frames.device)[None]
     radial, step = band_pass(torch.hypot(fx, fy), level), 2 ** (level - 1)
-    bands = [
-        torch.fft.ifft2(spectrum * radial * lobe(fx, fy, b, orientations))[..., :H:step, :W:step]
-        for b in range(orientations)
-    ]
-    return torch.stack(bands, -3) * step**2
+    bands = (spectrum * radial * lobe(fx, fy, b, orientations) for b in range(orientations))
+    return torch.stack([torch.fft.ifft2(b)[..., :H:step, :W:step] for b in bands], -3) * step**2
 
 
 def phase_difference_reference(

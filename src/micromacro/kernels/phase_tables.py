@@ -37,12 +37,12 @@ class LevelTables:
 
     Attributes:
         masks: (K, 4, h, w) weights Wcc, Wss, Wsc, Wcs of every band.
-        cos_y: (h, h) and ``sin_y``: place along y times frequency.
-        sin_y: see ``cos_y``.
-        cos_x: (w, w), frequency times place along x: already transposed. ``sin_x`` likewise.
-        sin_x: see ``cos_x``.
-        blur_y: (h, h) symmetric banded blur along y; ``blur_x`` along x.
-        blur_x: see ``blur_y``.
+        cos_y: (h, h), cos a: place along y times frequency.
+        sin_y: (h, h), sin a, likewise.
+        cos_x: (w, w), cos b: frequency times place along x, so already transposed.
+        sin_x: (w, w), sin b, likewise.
+        blur_y: (h, h), symmetric banded matrix of the blur along y.
+        blur_x: (w, w), the same along x.
     """
 
     masks: torch.Tensor
@@ -61,7 +61,7 @@ class PhaseTables:
     Attributes:
         into_y: (H, H0) cosine transform along y, the resize from H0 to H included.
         into_x: (W0, W) the same along x, transposed.
-        levels: One entry per level asked for.
+        levels: Matrices of each level, in the order in which levels were asked for.
     """
 
     into_y: torch.Tensor
@@ -83,25 +83,24 @@ def phase_tables(
     """Matrices for frames of size ``source``, transformed at ``size``; kept for the next call.
 
     Args:
-        source: (H0, W0) of the frames.
-        size: (H, W) of the transform; other than ``source``, a Lanczos resize is folded in.
+        source: Height and width (H0, W0) of the frames in pixels.
+        size: Height and width (H, W) of the transform; other than ``source``, a Lanczos resize is
+            folded in.
         levels: Pyramid levels, 1 is the finest.
-        orientations: K.
-        blur_sigma: Of the amplitude-weighted blur, pixels of each level; 0 for none.
-        gain: Factor on the frames: 1/255 for uint8.
-        dtype: Of the matrices. They are computed in float64.
-        device: Where they live.
+        orientations: Number K of orientations.
+        blur_sigma: Standard deviation of the amplitude-weighted blur in pixels of each level; 0
+            blurs nothing.
+        gain: Factor on the values of the frames: 1/255 for uint8.
+        dtype: Floating-point type of the matrices; they are computed in float64 and rounded.
+        device: Device on which they live.
     """
 
     def put(matrix: torch.Tensor) -> torch.Tensor:
         return matrix.to(device, dtype).contiguous()
 
     into = [_cosine(n) @ lanczos(n0, n) for n0, n in zip(source, size, strict=True)]
-    return PhaseTables(
-        put(into[0] * gain),
-        put(into[1].T),
-        tuple(_level(size, level, orientations, blur_sigma, put) for level in levels),
-    )
+    parts = tuple(_level(size, level, orientations, blur_sigma, put) for level in levels)
+    return PhaseTables(put(into[0] * gain), put(into[1].T), parts)
 
 
 def _level(size, level, orientations, blur_sigma, put) -> LevelTables:
@@ -168,6 +167,4 @@ def blur_matrix(n: int, sigma: float) -> torch.Tensor:
     reach = len(taps) // 2
     place = torch.arange(n)
     offset = place[:, None] - place
-    return torch.where(
-        offset.abs() <= reach, taps[(offset + reach).clamp(0, 2 * reach)], torch.zeros(())
-    )
+    return taps[(offset + reach).clamp(0, 2 * reach)] * (offset.abs() <= reach)

@@ -42,7 +42,7 @@ def lobe(fx: torch.Tensor, fy: torch.Tensor, band: int, orientations: int) -> to
         fy: Frequency along y (rows), downwards, the same unit; broadcasts with ``fx``.
         band: 0 to K - 1. Band 0 answers to variation along x, so to horizontal motion; band b is
             turned by ``pi * b / K`` from x towards y (clockwise on the screen).
-        orientations: K >= 1.
+        orientations: Number K of orientations, at least 1.
 
     Returns:
         ``2 sqrt(c) cos(angle) ** (K - 1)`` where cos(angle) > 0, else 0, with

@@ -9,9 +9,9 @@
     dis_medium     CPU, pair by pair     8 bit           the most careful preset of DIS
 
 `tvl1` takes the steps of `dual_tvl1`: with few iterations both agree to 0.0001 px. With the default
-settings both differ by 0.002 to 0.045 px on average (at most 0.025 away from the border; photographs
-of 48 to 112 px, motions of 0.1 to 3 px), which is as much as `dual_tvl1` changes when the grey
-values of its input are rounded differently. Neither is nearer to the true flow.
+settings both differ by 0.002 to 0.045 px on average (at most 0.025 away from the border;
+photographs of 48 to 112 px, motions of 0.1 to 3 px), which is as much as `dual_tvl1` changes when
+the grey values of its input are rounded differently. Neither is nearer to the true flow.
 
 Traps: DIS works on a coarser grid from a width of 80 to 100 px on; there ultrafast and fast err by
 0.2 to 0.5 px on a shift of 1 px, where smaller images give 0.01. Farneback hardly sees textures of
@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 import torch
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.motion.tvl1 import TVL1, tvl1_flow
 
 METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_medium")
@@ -34,15 +35,11 @@ METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_m
 MIN_SIDE = 12  # px; below, a shift of 1 px is not found by every method, and DIS refuses
 WIDE_DIS = 32  # px; in lower images OpenCV's DIS crashes, or returns nan, if they are wide
 
-_FARNEBACK = {
-    "pyr_scale": 0.5,
-    "levels": 3,
-    "winsize": 15,
-    "iterations": 3,
-    "poly_n": 5,
-    "poly_sigma": 1.2,
+_FARNEBACK = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 3, "poly_n": 5}
+_SETTINGS = {
+    **dict.fromkeys(("tvl1", "dual_tvl1"), asdict(TVL1())),
+    "farneback": {**_FARNEBACK, "poly_sigma": 1.2},
 }
-_SETTINGS = {"tvl1": asdict(TVL1()), "dual_tvl1": asdict(TVL1()), "farneback": _FARNEBACK}
 _PRESETS = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "dis_fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -63,11 +60,11 @@ def optical_flow(
         first: float32 or float64 in [0, 1], or uint8 0-255, (..., H, W), grey; any leading
             dimensions, also none. Worked on as float32 times 255, so that the weights of the
             methods, which are made for 8 bit, mean the same; only DIS rounds to 8 bit.
-        second: The same shape and device.
-        method: One of `METHODS`.
-        settings: Of "tvl1" and "dual_tvl1": see `TVL1`, with its defaults. Of "farneback":
-            pyr_scale 0.5, levels 3, winsize 15, iterations 3, poly_n 5, poly_sigma 1.2 (names of
-            cv2.calcOpticalFlowFarneback). DIS has none but its three presets.
+        second: Images of the same shape, on the same device.
+        method: The way of measuring, one of `METHODS`.
+        settings: Options of the method. "tvl1" and "dual_tvl1" take those of `TVL1`; "farneback"
+            takes pyr_scale 0.5, levels 3, winsize 15, iterations 3, poly_n 5, poly_sigma 1.2 (names
+            of cv2.calcOpticalFlowFarneback). DIS has none but its three presets.
 
     Returns:
         flow_px, float32 (..., 2, H, W): x (right) then y (down), in pixels; on the images' device.
@@ -77,18 +74,16 @@ def optical_flow(
             of another dtype, of different shape or device, not finite, outside [0, 1] or smaller
             than 12 px; for DIS also images less than 32 px high and more than twice as wide.
     """
-    chosen = _chosen(method, settings)
-    _check_pair(first, second, method)
-    one, two = (_grey(name, i) for name, i in (("first", first), ("second", second)))
-    height, width = one.shape[-2:]
-    pairs = one.reshape(-1, height, width), two.reshape(-1, height, width)
-    if one.numel() == 0:
-        flow = one.new_empty(0, 2, height, width)
+    options = _with_defaults(method, settings)
+    *lead, height, width = first.shape
+    pair = [i.reshape(-1, height, width) for i in _checked_pair(first, second, method)]
+    if first.numel() == 0:
+        flow = pair[0].new_empty(0, 2, height, width)
     elif method == "tvl1":
-        flow = tvl1_flow(*pairs, TVL1(**chosen))
+        flow = tvl1_flow(*pair, TVL1(**options))
     else:
-        flow = _with_opencv(*pairs, _opencv_method(method, chosen)).to(one.device)
-    return flow.reshape(*one.shape[:-2], 2, height, width)
+        flow = _with_opencv(*pair, _opencv_method(method, options)).to(first.device)
+    return flow.reshape(*lead, 2, height, width)
 
 
 # ---- OpenCV -------------------------------------------------------------------------------------
@@ -101,28 +96,25 @@ def _with_opencv(first: torch.Tensor, second: torch.Tensor, measure: Callable) -
     return torch.from_numpy(flows).permute(0, 3, 1, 2).contiguous()
 
 
-def _opencv_method(method: str, chosen: dict) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _opencv_method(method: str, options: dict) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The measurement as a function of two images float32 (H, W), 0-255, to flow (H, W, 2)."""
     if method == "farneback":
-        return lambda one, two: cv2.calcOpticalFlowFarneback(one, two, None, flags=0, **chosen)
+        return lambda one, two: cv2.calcOpticalFlowFarneback(one, two, None, flags=0, **options)
     if method == "dual_tvl1":
-        return partial(_dual_tvl1, TVL1(**chosen))
+        return partial(_dual_tvl1, TVL1(**options))
     return partial(_dis, _PRESETS[method])
 
 
 def _dual_tvl1(s: TVL1, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    if not hasattr(cv2, "optflow"):
+        remedy = 'use method="tvl1", or install opencv-contrib-python-headless'
+        raise BadInput('method "dual_tvl1"', "this OpenCV has no contrib modules", remedy)
     # A new object each time: after a small image it would keep the smaller number of scales.
+    # In the order of their declaration: tau, lambda, theta, scales, warps, epsilon, inner and outer
+    # iterations, step of the scales, gamma (0: no illumination term), side of the median.
     meter = cv2.optflow.DualTVL1OpticalFlow_create(
-        tau=s.tau,
-        lambda_=s.lambda_,
-        theta=s.theta,
-        nscales=s.scales,
-        warps=s.warps,
-        epsilon=s.epsilon,
-        innnerIterations=s.inner_iterations,  # OpenCV's spelling
-        outerIterations=s.outer_iterations,
-        scaleStep=s.scale_step,
-        medianFiltering=s.median_filtering,
+        *(s.tau, s.lambda_, s.theta, s.scales, s.warps, s.epsilon),
+        *(s.inner_iterations, s.outer_iterations, s.scale_step, 0.0, s.median_filtering),
     )
     return meter.calc(one / 255, two / 255, None)  # which multiplies float images by 255
 
@@ -136,75 +128,45 @@ def _dis(preset: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
 # ---- what may come in ---------------------------------------------------------------------------
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
-_NOT_NEGATIVE = ("a number of 0 or more", lambda v: 0 <= v < float("inf"))
-_FRACTION = ("a number between 0 and 1", lambda v: 0 < v < 1)
 _COUNT = ("a whole number above 0", lambda v: isinstance(v, int) and v > 0)
-_SIDE = ("1, 3 or 5", lambda v: isinstance(v, int) and v in (1, 3, 5))
-_RULES = {
-    "tau": _POSITIVE,
-    "lambda_": _POSITIVE,
-    "theta": _POSITIVE,
-    "scales": _COUNT,
-    "scale_step": _FRACTION,
-    "warps": _COUNT,
-    "epsilon": _NOT_NEGATIVE,
-    "inner_iterations": _COUNT,
-    "outer_iterations": _COUNT,
-    "median_filtering": _SIDE,
-    "pyr_scale": _FRACTION,
-    "levels": _COUNT,
-    "winsize": _COUNT,
-    "iterations": _COUNT,
-    "poly_n": _COUNT,
-    "poly_sigma": _POSITIVE,
+_FRACTION = ("a number between 0 and 1", lambda v: 0 < v < 1)
+_RULES = {  # of the settings that are more than a positive number or a count
+    **dict.fromkeys(("scale_step", "pyr_scale"), _FRACTION),
+    "epsilon": ("a number of 0 or more", lambda v: 0 <= v < float("inf")),
+    "median_filtering": ("1, 3 or 5", lambda v: isinstance(v, int) and v in (1, 3, 5)),
 }
 
 
-def _chosen(method: str, settings: dict) -> dict:
-    """All settings of a method: those given, checked, over its defaults."""
-    if method not in METHODS:
-        raise BadInput("method", f"{method!r} is unknown", f"take one of {', '.join(METHODS)}")
+def _with_defaults(method: str, settings: dict) -> dict:
+    """All settings of a method: those of the call, checked, over the defaults."""
+    check_choice("method", method, METHODS)
     defaults = _SETTINGS.get(method, {})
     for name, value in settings.items():
         if name not in defaults:
             remedy = f"take {', '.join(defaults)}" if defaults else "give none"
             raise BadInput(name, f"not a setting of {method}", remedy)
-        wanted, holds = _RULES[name]
+        rule = _COUNT if isinstance(defaults[name], int) else _POSITIVE
+        wanted, holds = _RULES.get(name, rule)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not holds(value):
             raise BadInput(name, f"is {value!r}", f"give {wanted}")
     return defaults | settings
 
 
-def _check_pair(first: torch.Tensor, second: torch.Tensor, method: str) -> None:
-    for name, images in (("first", first), ("second", second)):
-        if not isinstance(images, torch.Tensor):
-            raise BadInput(name, f"a {type(images).__name__}", "give a torch tensor (..., H, W)")
-        if images.dtype not in (torch.float32, torch.float64, torch.uint8):
-            remedy = "give float32 in [0, 1] or uint8"
-            raise BadInput(name, f"of dtype {str(images.dtype)[6:]}", remedy)
+def _checked_pair(first: torch.Tensor, second: torch.Tensor, method: str) -> list[torch.Tensor]:
+    """Both images as float32 (..., H, W) in [0, 1]."""
+    pair = {"first": first, "second": second}
+    for name, images in pair.items():
+        check_tensor(name, images, "(..., H, W)", (torch.float32, torch.float64, torch.uint8))
     if first.shape != second.shape or first.device != second.device:
-        shapes = [f"{tuple(i.shape)} on {i.device}" for i in (first, second)]
-        raise BadInput("first and second", " and ".join(shapes), "give the same shape and device")
-    if first.ndim < 2 or min(first.shape[-2:]) < MIN_SIDE:
-        remedy = f"give (..., H, W) with at least {MIN_SIDE} px a side"
-        raise BadInput("first and second", f"of shape {tuple(first.shape)}", remedy)
+        shapes = " and ".join(f"{tuple(i.shape)} on {i.device}" for i in pair.values())
+        raise BadInput("first and second", shapes, "give the same shape and device")
     height, width = first.shape[-2:]
+    if min(height, width) < MIN_SIDE:
+        remedy = f"give at least {MIN_SIDE} px a side"
+        raise BadInput("first and second", f"{height} x {width} px", remedy)
     if method in _PRESETS and height < WIDE_DIS and width > 2 * height:
         remedy = f"give at least {WIDE_DIS} rows, fewer columns, or take another method"
         raise BadInput("first and second", f"{height} x {width} px is too wide for DIS", remedy)
-
-
-def _grey(name: str, images: torch.Tensor) -> torch.Tensor:
-    """Images as float32 in [0, 1]."""
-    if images.dtype == torch.uint8:
-        return images.float() / 255
-    images = images.float()
-    if images.numel() == 0:
-        return images
-    low, high = (value.item() for value in images.aminmax())
-    if low >= 0 and high <= 1:
-        return images
-    if not images.isfinite().all():
-        raise BadInput(name, "holds nan or infinite values", "remove or fill them")
-    remedy = "map both images into [0, 1] in the same way, or give uint8"
-    raise BadInput(name, f"values from {low:.4g} to {high:.4g}", remedy)
+    for name, images in pair.items():
+        check_values(name, images, 0, 1)
+    return [i.float() / 255 if i.dtype == torch.uint8 else i.float() for i in pair.values()]

@@ -1,16 +1,19 @@
 """LBP-TOP, the classic descriptor of moving texture: local binary patterns on three planes.
 
 Zhao and Pietikäinen, *Dynamic Texture Recognition Using Local Binary Patterns with an Application
-to Facial Expressions*, PAMI 2007. A clip is a volume of x, y and t. At each voxel, 8 neighbours on a
-circle in the plane XY, and in XT and in YT, are compared with it: 8 bits. How often each pattern
+to Facial Expressions*, PAMI 2007. A clip is a volume of x, y and t. At each voxel, 8 neighbours on
+a circle in the plane XY, and in XT and in YT, are compared with it: 8 bits. How often each pattern
 occurs in a block of the face, counted for each plane, is the feature; a linear SVM reads it.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 
 PLANES = {"xy": (1, 2), "xt": (0, 2), "yt": (0, 1)}  # axes of (T, H, W): down and across
 N_NEIGHBOURS = 8
@@ -23,14 +26,15 @@ def lbp_top(clip: torch.Tensor, *, grid: tuple[int, int] = (8, 8), radius: int =
     Args:
         clip: float (T, H, W) grey, or (T, 1, H, W), any unit: patterns only ask what is brighter.
         grid: Blocks down and across; they part the voxels that have all neighbours, in time none.
-        radius: Of the circles, in pixels and frames; at least 1.
+        radius: Radius of the circles of neighbours in pixels and frames, at least 1.
 
     Returns:
         float32 (rows * columns * 3 * 59,), 11,328 by default: for each block, row by row, the
         shares of the 59 uniform patterns in XY, then XT, then YT; those of a plane sum to 1.
 
     Raises:
-        BadInput: Another shape or dtype, NaN, too few frames or pixels for the radius or the grid.
+        BadInput: The clip has another shape or dtype, holds NaN, or has too few frames or pixels
+            for the radius or the grid.
     """
     volume = _checked(clip, radius, grid)
     bins = uniform_bins().to(volume.device)
@@ -56,9 +60,9 @@ def lbp_codes(volume: torch.Tensor, plane: str, radius: int = 3) -> torch.Tensor
     from the centre are, so that flat skin is a tie everywhere, not a toss of the rounding.
 
     Args:
-        volume: float (T, H, W).
+        volume: float (T, H, W), any range.
         plane: "xy", "xt" or "yt"; "down" is y, t, t and "across" x, x, y.
-        radius: In voxels.
+        radius: Radius of the circle of neighbours in voxels.
 
     Returns:
         int64 (T - 2 radius, H - 2 radius, W - 2 radius), 0 to 255.
@@ -89,22 +93,18 @@ def uniform_bins() -> torch.Tensor:
     return bins
 
 
-def _corners(
-    places: tuple[float, float], axes: tuple[int, int]
-) -> list[tuple[float, tuple[int, ...]]]:
-    """The voxels around a point of the plane, as offsets (t, y, x), with their bilinear weights."""
-    (down, across), corners = (math.floor(place) for place in places), []
-    for i in (0, 1):
-        for j in (0, 1):
-            weight = (1 - abs(places[0] - down - i)) * (1 - abs(places[1] - across - j))
-            if weight > 0:
-                offset = [0, 0, 0]
-                offset[axes[0]], offset[axes[1]] = down + i, across + j
-                corners.append((weight, tuple(offset)))
-    return corners
+def _corners(place: tuple[float, float], axes: tuple[int, int]) -> Iterator[tuple[float, list]]:
+    """The voxels around a point of the plane: bilinear weights and offsets [t, y, x]."""
+    base = [math.floor(p) for p in place]
+    for i, j in product((0, 1), repeat=2):
+        weight = (1 - abs(place[0] - base[0] - i)) * (1 - abs(place[1] - base[1] - j))
+        if weight > 0:
+            offset = [0, 0, 0]
+            offset[axes[0]], offset[axes[1]] = base[0] + i, base[1] + j
+            yield weight, offset
 
 
-def _shifted(volume: torch.Tensor, offset: tuple[int, ...], radius: int) -> torch.Tensor:
+def _shifted(volume: torch.Tensor, offset: Sequence[int], radius: int) -> torch.Tensor:
     """The voxels at an offset from all those that have all neighbours."""
     for axis, step in enumerate(offset):
         volume = volume.narrow(axis, radius + step, volume.shape[axis] - 2 * radius)
@@ -112,16 +112,14 @@ def _shifted(volume: torch.Tensor, offset: tuple[int, ...], radius: int) -> torc
 
 
 def _checked(clip: torch.Tensor, radius: int, grid: tuple[int, int]) -> torch.Tensor:
+    """The clip as a volume (T, H, W), once it is known to be large enough."""
     volume = clip.squeeze(1) if clip.ndim == 4 else clip
-    if volume.ndim != 3 or not volume.is_floating_point():
-        fault = f"is {clip.dtype} {tuple(clip.shape)}"
-        raise BadInput("clip", fault, "give float (T, H, W) or (T, 1, H, W)")
+    check_tensor("clip", volume, "(T, H, W)", FLOATS)
     if radius < 1 or min(grid) < 1:
         raise BadInput(f"radius={radius}, grid={grid}", "is out of range", "give at least 1")
     least = (2 * radius + 1, 2 * radius + grid[0], 2 * radius + grid[1])
     if any(side < n for side, n in zip(volume.shape, least, strict=True)):
         fault = f"has {' x '.join(map(str, volume.shape))} frames, rows, columns"
         raise BadInput("clip", fault, f"give at least {' x '.join(map(str, least))}, by tim or so")
-    if not volume.isfinite().all():
-        raise BadInput("clip", "holds NaN or infinite values", "leave such frames out")
+    check_values("clip", volume)
     return volume

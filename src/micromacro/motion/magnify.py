@@ -1,19 +1,19 @@
 """Phase-based motion magnification: small motions made (1 + alpha) times as large.
 
 Wadhwa, Rubinstein, Durand and Freeman, *Phase-Based Video Motion Processing*, SIGGRAPH 2013. Each
-frame becomes a complex steerable pyramid (`pyramid`). Where something moves, the phases of its bands
-change; the change since a reference frame, filtered in time and smoothed in space, is added alpha
-times more, and the pyramid put together again:
+frame becomes a complex steerable pyramid (`pyramid`). Where something moves, the phases of its
+bands change; the change since a reference frame, filtered in time and smoothed in space, is added
+alpha times more, and the pyramid put together again:
 
     band_t  ->  band_t exp(i alpha delta_t)
 
 Limits. A band's window stays where it is and only its wave moves in it, so beyond about a quarter
 of a wavelength (1 px at level 1, 2 px at level 2, ...) alpha times the motion shows as ghosts. What
-the residuals carry is not magnified: very coarse structure and light, the finest detail. And what
-a broad lobe mixes in one band, waves that the motion shifts by different amounts, gets their mean.
-So one wave comes out at exactly (1 + alpha) d, a bar (deviation 2 px, 64 x 64 px, d = 0.1, alpha =
-15) at 0.96 of it, a round bump at 0.91 with 8 orientations, 0.85 with 4 and 0.77 with 2. White noise
-of 1 % grows 3 to 7 times, by `blur_px`; linear magnification makes it 1.4 (1 + alpha) = 23 times.
+the residuals carry is not magnified: very coarse structure and light, the finest detail. And what a
+broad lobe mixes in one band, waves that the motion shifts by different amounts, gets their mean. So
+one wave comes out at exactly (1 + alpha) d, a bar (deviation 2 px, 64 x 64 px, d = 0.1, alpha = 15)
+at 0.96 of it, a round bump at 0.91 with 8 orientations, 0.85 with 4 and 0.77 with 2. White noise of
+1 % grows 3 to 7 times, by `blur_px`; linear magnification makes it 1.4 (1 + alpha) = 23 times.
 
 A frame of 128 x 128 px takes 0.03 s on one CPU core with the defaults; time and memory grow with
 the orientations, memory as for `analyse`.
@@ -25,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
 
@@ -49,10 +50,10 @@ def magnify(
             0 included, so for every departure from the reference frame. The clip is mirrored at
             its ends for the filter (an ideal one, in the frequency domain). With a lowest above 0
             the reference does not matter: departures are from the clip's own mean.
-        fps: Frames per second; needed for `band_hz`.
+        fps: Frames per second of the clip; only `band_hz` needs them.
         reference: Frame whose phases count as rest, 0-based; -1 is the last.
-        levels: Of the pyramid; None for all that fit.
-        orientations: Of the pyramid.
+        levels: Number of levels of the pyramid; None takes all that fit the image.
+        orientations: Number K of orientations of the pyramid.
         blur_px: Deviation of the Gaussian that smooths the phase changes, weighted by amplitude, in
             samples of each band; 0 does not smooth.
 
@@ -60,7 +61,8 @@ def magnify(
         Dtype and shape of the clip. It may go beyond the clip's range: clamp it before saving.
 
     Raises:
-        BadInput: Shape, dtype, band or reference out of range, NaN or infinite values.
+        BadInput: The shape, the dtype, the band or the reference is out of range, or values are not
+            finite.
     """
     _check(clip, reference, band_hz, fps)
     if not (math.isfinite(alpha) and blur_px >= 0):
@@ -84,9 +86,9 @@ def band_pass_in_time(
     """Keep the frequencies from lowest to highest, inclusive, of a sequence mirrored at its ends.
 
     Args:
-        values: float (T, ...).
+        values: float (T, ...), any unit.
         band_hz: Lowest and highest frequency, Hz; 0 is the mean.
-        fps: Values per second.
+        fps: Number of values per second.
 
     Returns:
         float (T, ...).
@@ -104,7 +106,7 @@ def _in_band(T: int, band_hz: tuple[float, float], fps: float) -> torch.Tensor:
 
 
 def _phase_change(band: torch.Tensor, reference: int) -> torch.Tensor:
-    """Change since the reference, rad, unwrapped in time: less than half a turn from frame to frame."""
+    """Change since the reference, rad, unwrapped in time: below half a turn from frame to frame."""
     steps = torch.angle(band[1:] * band[:-1].conj())
     phase = torch.cat([torch.zeros_like(band[:1].real), steps.cumsum(0)])
     return phase - phase[reference]
@@ -126,18 +128,11 @@ def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     return functional.conv2d(rows, kernel.view(1, 1, 1, -1)).view(images.shape)
 
 
-def _check(
-    clip: torch.Tensor,
-    reference: int,
-    band_hz: tuple[float, float] | None,
-    fps: float | None,
-) -> None:
-    if clip.ndim < 3 or len(clip) == 0:
-        raise BadInput("clip", f"has shape {tuple(clip.shape)}", "give (T, ..., H, W)")
-    if not clip.isfinite().all():
-        raise BadInput("clip", "holds NaN or infinite values", "leave such frames out")
+def _check(clip: torch.Tensor, reference: int, band_hz, fps: float | None) -> None:
+    check_tensor("clip", clip, "(T, ..., H, W)", (torch.float32, torch.float64))
     if not -len(clip) <= reference < len(clip):
         raise BadInput(f"reference={reference}", "is not in the clip", f"it has {len(clip)} frames")
+    check_values("clip", clip)
     if band_hz is None:
         return
     if fps is None or not fps > 0:

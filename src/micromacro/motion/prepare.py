@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.errors import BadInput
+from micromacro.errors import check_choice
 from micromacro.kernels.local_contrast import local_contrast
 
 INPUTS = ("raw", "zscore", "local_contrast")
@@ -20,17 +20,16 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
 
     Args:
         frames: float32 (..., H, W) in [0, 1].
-        inputs: "raw", "zscore" or "local_contrast".
-        size: Side of the result in pixels.
+        inputs: Name of the normalisation: "raw", "zscore" or "local_contrast".
+        size: Side of the resulting frames in pixels.
 
     Returns:
         float32 (..., size, size) in [0, 1].
 
     Raises:
-        BadInput: Unknown input.
+        BadInput: The normalisation is unknown.
     """
-    if inputs not in INPUTS:
-        raise BadInput(f"input {inputs!r}", "is unknown", f"use one of {', '.join(INPUTS)}")
+    check_choice("input", inputs, INPUTS)
     if frames.shape[-1] != size:
         flat = frames.reshape(-1, 1, *frames.shape[-2:])
         flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import torch
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import check_tensor
 from micromacro.kernels.steerable import band_pass, high_pass, lobe, low_pass
 
 
@@ -60,8 +61,8 @@ def max_levels(height: int, width: int) -> int:
     """The most levels an image carries: at the last one's peak, two waves span the shorter side.
 
     Args:
-        height: Rows, pixels.
-        width: Columns, pixels.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         ``floor(log2(min(height, width))) - 2``, never below 0: an image under 8 px has none.
@@ -79,27 +80,33 @@ def analyse(images: torch.Tensor, *, levels: int, orientations: int) -> Pyramid:
 
     Args:
         images: float32 or float64 (..., H, W), any range and unit, any leading dimensions.
-        levels: L, 1 to `max_levels`.
-        orientations: K, at least 1.
+        levels: Number L of levels, 1 to `max_levels`.
+        orientations: Number K of orientations, at least 1.
 
     Returns:
         The pyramid, in the dtype and on the device of the images.
 
     Raises:
-        BadInput: Another dtype, fewer than two dimensions, levels or orientations out of range.
+        BadInput: The images have another dtype, fewer than two dimensions or too few pixels, or
+            levels or orientations are out of range.
     """
-    _check(images, levels, orientations)
+    check_tensor("images", images, "(..., H, W)", (torch.float32, torch.float64))
+    most = max_levels(*images.shape[-2:])
+    if most < 1:
+        raise BadInput("images", f"of shape {tuple(images.shape)}", "give at least 8 x 8 pixels")
+    if not 1 <= levels <= most or orientations < 1:
+        options = f"levels={levels}, orientations={orientations}"
+        raise BadInput(options, "is out of range", f"these images carry 1 to {most} levels")
     size, real = images.shape[-2:], images.dtype
-    spectrum = _spectrum(images)
-    rows, cols = _waves(size, 0, images.device)
-    high = _space(spectrum * high_pass(_radius(size, rows, cols))).real.to(real)
+    spectrum = _spectrum(images)  # (..., H, W)
+    waves = [_waves(size, halvings, images.device) for halvings in range(levels + 1)]
+    high = _space(spectrum * high_pass(_radius(size, waves[0]))).real.to(real)
     bands = []
     for level in range(1, levels + 1):
-        rows, cols = _waves(size, level - 1, images.device)
-        masks = _band_masks(size, rows, cols, level, orientations)
-        bands.append(_space(spectrum[..., rows, cols].unsqueeze(-3) * masks).to(real.to_complex()))
-    rows, cols = _waves(size, levels, images.device)
-    low = spectrum[..., rows, cols] * low_pass(_radius(size, rows, cols), levels)
+        part = spectrum[..., *waves[level - 1]].unsqueeze(-3)  # (..., 1, h, w)
+        band = _space(part * _band_masks(size, waves[level - 1], level, orientations))
+        bands.append(band.to(real.to_complex()))  # (..., K, h, w)
+    low = spectrum[..., *waves[-1]] * low_pass(_radius(size, waves[-1]), levels)
     return Pyramid(high, bands, _space(low).real.to(real))
 
 
@@ -110,47 +117,45 @@ def synthesise(pyramid: Pyramid) -> torch.Tensor:
     so analysing the result does not give that band again.
 
     Args:
-        pyramid: As from `analyse`; bands may be changed, their shapes may not.
+        pyramid: A pyramid from `analyse`; the values of its bands may be changed, their shapes may
+            not.
 
     Returns:
         Real (..., H, W), dtype and unit of the analysed images. From an unchanged pyramid images
         in [0, 1] come back to 1e-6 in float32 (1e-7 is usual), 1e-14 in float64.
 
     Raises:
-        BadInput: A band is not complex, or a shape does not belong to the size of ``high``.
+        BadInput: A band is not complex, or its shape does not belong to the size of ``high``.
     """
     _check_shapes(pyramid)
     high, levels = pyramid.high, len(pyramid.bands)
     size = high.shape[-2:]
-    rows, cols = _waves(size, 0, high.device)
-    spectrum = _spectrum(high) * high_pass(_radius(size, rows, cols))
+    waves = [_waves(size, halvings, high.device) for halvings in range(levels + 1)]
+    spectrum = _spectrum(high) * high_pass(_radius(size, waves[0]))  # (..., H, W)
     for level, band in enumerate(pyramid.bands, 1):
-        rows, cols = _waves(size, level - 1, high.device)
-        masks = _band_masks(size, rows, cols, level, band.shape[-3])
-        spectrum[..., rows, cols] += (_spectrum(band) * masks).sum(-3) / 2
-    rows, cols = _waves(size, levels, high.device)
-    mask = low_pass(_radius(size, rows, cols), levels)
-    spectrum[..., rows, cols] += _spectrum(pyramid.low) * mask
+        masks = _band_masks(size, waves[level - 1], level, band.shape[-3])
+        spectrum[..., *waves[level - 1]] += (_spectrum(band) * masks).sum(-3) / 2
+    spectrum[..., *waves[-1]] += _spectrum(pyramid.low) * low_pass(_radius(size, waves[-1]), levels)
     return _space(spectrum).real.to(high.dtype)
 
 
 def _spectrum(image: torch.Tensor) -> torch.Tensor:
     """Amplitudes of the waves, complex128; an inverse of any size keeps them as they are."""
     double = torch.complex128 if image.is_complex() else torch.float64
+    if image.numel() == 0:  # torch 2.11 refuses to transform an empty batch
+        return image.to(torch.complex128)
     return torch.fft.fft2(image.to(double), norm="forward")
 
 
 def _space(spectrum: torch.Tensor) -> torch.Tensor:
-    return torch.fft.ifft2(spectrum, norm="forward")
+    return torch.fft.ifft2(spectrum, norm="forward") if spectrum.numel() else spectrum
 
 
 def _halved(size: tuple[int, int], halvings: int) -> tuple[int, int]:
     return tuple(-(-n // 2**halvings) for n in size)
 
 
-def _waves(
-    size: tuple[int, int], halvings: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _waves(size: tuple[int, int], halvings: int, device: torch.device) -> list[torch.Tensor]:
     """The waves that fit the halved image, in the order of the FFT: 0, 1, ..., -2, -1.
 
     Returns:
@@ -158,57 +163,38 @@ def _waves(
         ones from the end, they pick their own places in the spectrum of the full size.
     """
     h, w = ((torch.arange(n, device=device) + n // 2) % n - n // 2 for n in _halved(size, halvings))
-    return h[:, None], w
+    return [h[:, None], w]
 
 
-def _frequency(
-    size: tuple[int, int], rows: torch.Tensor, cols: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _frequency(size: tuple[int, int], waves: list[torch.Tensor]) -> list[torch.Tensor]:
     """Frequency along x and y, float64, 1 at the Nyquist frequency of the full size."""
-    return cols.double() / (size[1] / 2), rows.double() / (size[0] / 2)
+    rows, cols = waves
+    return [cols.double() / (size[1] / 2), rows.double() / (size[0] / 2)]
 
 
-def _radius(size: tuple[int, int], rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
-    return torch.hypot(*_frequency(size, rows, cols))
+def _radius(size: tuple[int, int], waves: list[torch.Tensor]) -> torch.Tensor:
+    """Radius of the frequency, float64 (h, w)."""
+    return torch.hypot(*_frequency(size, waves))
 
 
-def _band_masks(
-    size: tuple[int, int], rows: torch.Tensor, cols: torch.Tensor, level: int, orientations: int
-) -> torch.Tensor:
+def _band_masks(size, waves: list[torch.Tensor], level: int, orientations: int) -> torch.Tensor:
     """The masks of one level, float64 (K, h, w)."""
-    fx, fy = _frequency(size, rows, cols)
-    lobes = torch.stack([lobe(fx, fy, band, orientations) for band in range(orientations)])
-    return lobes * band_pass(torch.hypot(fx, fy), level)
-
-
-def _check(images: torch.Tensor, levels: int, orientations: int) -> None:
-    if images.dtype not in (torch.float32, torch.float64):
-        raise BadInput("images", f"are {images.dtype}", "convert them to float32 or float64")
-    if images.ndim < 2:
-        raise BadInput("images", f"have {images.ndim} dimensions", "give (..., H, W)")
-    H, W = images.shape[-2:]
-    most = max_levels(H, W)
-    if most < 1:
-        raise BadInput("images", f"are {H} x {W}", "give at least 8 x 8 pixels")
-    if not 1 <= levels <= most:
-        raise BadInput("levels", f"is {levels}", f"{H} x {W} pixels carry 1 to {most}")
-    if orientations < 1:
-        raise BadInput("orientations", f"is {orientations}", "give at least 1")
+    frequency = _frequency(size, waves)
+    lobes = torch.stack([lobe(*frequency, band, orientations) for band in range(orientations)])
+    return lobes * band_pass(torch.hypot(*frequency), level)
 
 
 def _check_shapes(pyramid: Pyramid) -> None:
-    lead, size = pyramid.high.shape[:-2], pyramid.high.shape[-2:]
-    for level, band in enumerate(pyramid.bands, 1):
-        if not band.is_complex():
-            raise BadInput(f"bands[{level - 1}]", f"is {band.dtype}", "give it as complex numbers")
-        _check_shape(f"bands[{level - 1}]", band, (*lead, "K", *_halved(size, level - 1)))
-    _check_shape("low", pyramid.low, (*lead, *_halved(size, len(pyramid.bands))))
-
-
-def _check_shape(name: str, part: torch.Tensor, due: tuple) -> None:
-    fits = part.ndim == len(due) and all(
-        m in (n, "K") for n, m in zip(part.shape, due, strict=True)
-    )
-    if not fits:
-        shape = ", ".join(map(str, due))
-        raise BadInput(name, f"has shape {tuple(part.shape)}", f"the size of high asks ({shape})")
+    """Refuse bands that are not complex, or parts that do not belong to the size of ``high``."""
+    *lead, H, W = pyramid.high.shape
+    parts = {
+        f"bands[{i}]": (band, i, [*lead, band.shape[-3]]) for i, band in enumerate(pyramid.bands)
+    }
+    parts["low"] = (pyramid.low, len(pyramid.bands), lead)
+    for name, (part, halvings, leading) in parts.items():
+        expected = (*leading, *_halved((H, W), halvings))
+        if part.shape != expected:
+            fault = f"has shape {tuple(part.shape)}"
+            raise BadInput(name, fault, f"give the shape {expected} that the size of high asks for")
+        if name != "low" and not part.is_complex():
+            raise BadInput(name, f"is {part.dtype}", "give it as complex numbers")

@@ -1,8 +1,8 @@
 """Clips brought to one length: the temporal interpolation model (TIM), and linear interpolation.
 
 TIM: Zhou, Zhao and Pietikäinen, *Towards a Practical Lipreading System*, CVPR 2011; for
-micro-expressions Pfister, Li, Zhao and Pietikäinen, ICCV 2011. The frames of a clip are the nodes of
-a path graph. Eigenvector k of its Laplacian is, at frame i = 1 ... T,
+micro-expressions Pfister, Li, Zhao and Pietikäinen, ICCV 2011. The frames of a clip are the nodes
+of a path graph. Eigenvector k of its Laplacian is, at frame i = 1 ... T,
 
     y_k(i) = sin(pi k i / T + pi (T - k) / (2 T)),    k = 1 ... T - 1,
 
@@ -12,9 +12,9 @@ curves is learnt; the curves are read at new times and mapped back.
 Nothing is learnt, in fact. The T - 1 sines span all sequences of T numbers with mean 0, so if the
 frames are linearly independent, as TIM asks, the map meets them exactly and each pixel's course is
 written in them in the only way there is. As sin(x + pi / 2) = cos(x), they are the cosines of the
-discrete cosine transform (type 2): TIM is cosine interpolation of each pixel by itself, with weights
-that depend on T and the new times alone. That is how it is computed here; so equal frames, which
-break the original, do no harm.
+discrete cosine transform (type 2): TIM is cosine interpolation of each pixel by itself, with
+weights that depend on T and the new times alone. That is how it is computed here; so equal frames,
+which break the original, do no harm.
 
 It passes through every frame, and overshoots between them where the course bends sharply. Neither
 method smooths before it drops frames.
@@ -25,6 +25,7 @@ import math
 import torch
 
 from micromacro.errors import BadInput
+from micromacro.kernels.checks import FLOATS, check_tensor
 
 
 def tim(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
@@ -32,13 +33,13 @@ def tim(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 
     Args:
         clip: float (T, ...), frames in order, any range.
-        n_frames: New length; first and last frame stay.
+        n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...); a little outside the range of the clip where it overshoots.
 
     Raises:
-        BadInput: No frame, not real numbers, or a length below 1.
+        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, tim_weights)
 
@@ -48,13 +49,13 @@ def linear_interpolation(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 
     Args:
         clip: float (T, ...), frames in order, any range.
-        n_frames: New length; first and last frame stay.
+        n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...), in the range of the clip.
 
     Raises:
-        BadInput: As `tim`.
+        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, linear_weights)
 
@@ -62,10 +63,8 @@ def linear_interpolation(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
 def tim_weights(T: int, n_frames: int) -> torch.Tensor:
     """What each of T frames gives to each new frame: float64 (n_frames, T), rows of sum 1."""
     k = torch.arange(1, T, dtype=torch.float64)[:, None]
-    at_frames, at_new = (
-        torch.cos(math.pi * k * (times + 0.5) / T)
-        for times in (torch.arange(T, dtype=torch.float64), _times(T, n_frames))
-    )
+    times = torch.arange(T, dtype=torch.float64), _times(T, n_frames)
+    at_frames, at_new = (torch.cos(math.pi * k * (t + 0.5) / T) for t in times)  # (T - 1, times)
     return 1 / T + 2 / T * at_new.T @ at_frames
 
 
@@ -83,10 +82,8 @@ def _times(T: int, n_frames: int) -> torch.Tensor:
 
 
 def _resample(clip: torch.Tensor, n_frames: int, weights) -> torch.Tensor:
-    if clip.ndim == 0 or len(clip) == 0 or not clip.is_floating_point():
-        fault = f"is {clip.dtype} {tuple(clip.shape)}"
-        raise BadInput("clip", fault, "give one frame or more, as float (T, ...)")
-    if n_frames < 1:
-        raise BadInput(f"n_frames={n_frames}", "is out of range", "give at least 1")
+    check_tensor("clip", clip, "(T, ...)", FLOATS)
+    if len(clip) < 1 or n_frames < 1:
+        raise BadInput(f"{len(clip)} to {n_frames} frames", "is out of range", "give at least 1")
     w = weights(len(clip), n_frames).to(clip.device)
     return torch.tensordot(w, clip.double(), 1).to(clip.dtype)

@@ -32,15 +32,15 @@ class TVL1:
     """The settings of TV-L1, by the names of the IPOL paper; the defaults are OpenCV's.
 
     Args:
-        tau: Step of the dual update; it converges up to 0.25.
+        tau: Step size of the dual update, which converges up to 0.25.
         lambda_: Weight of the data term for grey levels 0 to 255: smaller is smoother.
-        theta: How far v may be from u.
-        scales: Levels of the pyramid, at most; none has a side below 16 px.
-        scale_step: Size of a level relative to the one before.
+        theta: How far the auxiliary flow v may be from u: larger is looser.
+        scales: Number of levels of the pyramid, at most; none has a side below 16 px.
+        scale_step: Side of a level relative to that of the level before.
         warps: How often each level warps the second image and its gradient.
         epsilon: Root mean square change of u in px per iteration at which a warp is finished.
-        inner_iterations: Iterations between two median filters.
-        outer_iterations: Median filters per warp, at most.
+        inner_iterations: Number of iterations between two median filters.
+        outer_iterations: Number of median filters per warp, at most.
         median_filtering: Side of the median filter in px: 1 (none), 3 or 5.
     """
 
@@ -62,9 +62,9 @@ def tvl1_flow(first: torch.Tensor, second: torch.Tensor, settings: TVL1) -> torc
     So each flow is what it would be alone, whatever else is in the batch.
 
     Args:
-        first: float32 (N, H, W) in [0, 1].
-        second: float32 (N, H, W) in [0, 1], same device.
-        settings: See `TVL1`.
+        first: float32 (N, H, W) in [0, 1], the images whose pixels are followed.
+        second: float32 (N, H, W) in [0, 1], on the same device: where they are looked for.
+        settings: The options of the method.
 
     Returns:
         flow_px, float32 (N, 2, H, W), x y.
@@ -114,13 +114,13 @@ def _minimise(flow, px, py, gradient, along, rest, s: TVL1) -> list[torch.Tensor
     The thresholding step of the module's text with -rho(u) / |dI1|^2 = rest - along . u.
 
     Args:
-        flow: (N, 2, H, W), u.
+        flow: float32 (N, 2, H, W), the flow u so far, px.
         px: (N, 2, H, W), theta times the dual variable's part along x; its last column is 0.
         py: (N, 2, H, W), the part along y; its last row is 0.
-        gradient: (N, 2, H, W), of the warped image.
-        along: (N, 2, H, W), the gradient over its squared length.
-        rest: (N, 1, H, W).
-        s: Settings.
+        gradient: float32 (N, 2, H, W), gradient of the warped image, grey levels / px.
+        along: float32 (N, 2, H, W), the gradient over its squared length, px / grey level.
+        rest: float32 (N, 1, H, W), the data term at flow 0 over the squared length of the gradient.
+        s: The options of the method.
     """
     state = [flow, px, py, gradient, along, rest]
     results = [torch.empty_like(flow) for _ in range(3)]

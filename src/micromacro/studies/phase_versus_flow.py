@@ -3,46 +3,188 @@
 Two frames of one actor: at rest, and with one action unit at its peak, under a change of light or
 noise. Every method turns them into a field of motion in pixels, from the same input, and is judged
 by the exact flow, after division by the part of a motion that it reports (`gain`). All amplitudes
-and all false motion are pixels of a 48-px face.
+and all false motion are pixels of a 48-px face, whatever the size of the frames.
 
 Sizes: with 48-px frames every method works at 48 px. With 112-px frames, an aligned crop, the flows
 work at 112 px and the phase methods on the same crop shrunk to 48, as MIMAMO Net does (Deng et al.,
 AAAI 2020). Shrinking averages the sensor noise: that belongs to the comparison.
 """
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import optical_flow
 from micromacro.motion.prepare import INPUTS, prepare
-from micromacro.studies.motion_pairs import AMPLITUDES_PX, AUS, CONDITIONS, FACE_PX, pairs, truth
+from micromacro.synthetic import AUS as ALL_AUS
+from micromacro.synthetic import NUISANCES, Face, Identity, Performance, units
+from micromacro.synthetic.identity import stream
 
-__all__ = [
-    "AMPLITUDES_PX",
-    "AUS",
-    "CONDITIONS",
-    "FACE_PX",
-    "INPUTS",
-    "METHODS",
-    "PHASE",
-    "estimate",
-    "gain",
-    "own_px",
-    "pairs",
-    "prepare",
-    "score",
-    "slopes_rad_per_px",
-    "truth",
-    "unit",
-]
-
+FACE_PX = 48  # the unit of every length
+AMPLITUDES_PX = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
+AUS = ("1", "2", "4", "6", "9", "12", "15", "17")
 PHASE = {"phase": (1, 2), "phase_l1": (1,), "phase_l2": (2,)}  # levels whose estimates are averaged
 METHODS = (*PHASE, "farneback", "dis_medium", "tvl1")
 STILL, MOVING = 0.02, 0.25  # parts of the peak: skin below the one rests, above the other moves
+
+
+# ---- pairs of frames, and their truth -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What else changes between the two frames.
+
+    Attributes:
+        gain: Factor on the linear light of the second frame.
+        offset: Offset that is added to the linear light of the second frame.
+        light: What is added to the light's x and y weights in the second frame.
+        shadow: Depth of a shadow in both frames; its soft edge (10 to 90 % over 13 px) moves 2 px.
+        noise_sd: Standard deviation of the sensor noise of both frames, display units.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    light: tuple[float, float] = (0.0, 0.0)
+    shadow: float = 0.0
+    noise_sd: float = 0.0
+
+
+_LIGHT = NUISANCES["hard"].light  # (0.16, 0.08): one standard deviation of the hard recordings
+CONDITIONS = {
+    "clean": Condition(),
+    "noise": Condition(noise_sd=0.01),
+    "gain": Condition(gain=1.3),
+    "offset": Condition(offset=0.06),
+    "light": Condition(light=_LIGHT),
+    "shadow": Condition(shadow=0.4),
+    "all": Condition(1.3, 0.06, _LIGHT, 0.4, 0.008),
+}
+_SHADOW_PX, _SHADOW_SHARP = 2.0, 8.0  # way of the edge; steepness per face unit
+
+
+def pairs(
+    seed: int,
+    *,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+    amplitudes_px: Sequence[float] = AMPLITUDES_PX,
+    aus: Sequence[str] = AUS,
+    size: int = FACE_PX,
+    split: str = "test",
+    device: str = "cpu",
+) -> torch.Tensor:
+    """Pairs of frames, one for each condition, amplitude and action unit.
+
+    A pair does not depend on which others are asked for.
+
+    Args:
+        seed: Number of the actor; also decides the noise and where the shadow falls.
+        conditions: C names of `CONDITIONS`.
+        amplitudes_px: Peak displacements >= 0 in pixels of a 48-px face, whatever the size; A.
+        aus: U names of `synthetic.AUS`.
+        size: Side of the square frames in pixels.
+        split: Split from which the person is drawn; another split has other people.
+        device: Device on which the frames are rendered.
+
+    Returns:
+        float32 (C, A, U, 2, size, size), grey, multiples of 1/255 in [0, 1].
+
+    Raises:
+        BadInput: An unknown condition or action unit; an amplitude that is negative or beyond
+            2.6 px, where skin folds over.
+    """
+    play = _play(seed, conditions, amplitudes_px, aus)
+    frames = _actor(seed, size, split, device).render(play)
+    return frames.view(len(conditions), len(amplitudes_px), len(aus), 2, size, size)
+
+
+def truth(
+    seed: int,
+    *,
+    amplitudes_px: Sequence[float] = AMPLITUDES_PX,
+    aus: Sequence[str] = AUS,
+    size: int = FACE_PX,
+    split: str = "test",
+    device: str = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The exact motion in `pairs`; light and noise do not change it.
+
+    Args:
+        seed: Number of the actor, as for `pairs`.
+        amplitudes_px: A peak displacements in pixels of a 48-px face.
+        aus: U names of `synthetic.AUS`.
+        size: Side of the square frames in pixels.
+        split: Split from which the person is drawn; another split has other people.
+        device: Device on which the motion is computed.
+
+    Returns:
+        flow_px: float32 (A, U, 2, size, size), x y, pixels of these frames, from the resting frame.
+        skin: bool (A, U, size, size), where the person is and flow has a meaning: no background,
+            no eyeballs, no border.
+
+    Raises:
+        BadInput: An action unit is unknown, or an amplitude is negative or folds the skin.
+    """
+    play = _play(seed, ["clean"], amplitudes_px, aus)
+    first = range(0, len(play), 2)
+    flow, valid = _actor(seed, size, split, device).flow(play, first, range(1, len(play), 2))
+    skin = valid & _person(seed, size, split, device)
+    shape = len(amplitudes_px), len(aus)
+    return flow.view(*shape, 2, size, size), skin.view(*shape, size, size)
+
+
+@lru_cache(maxsize=8)
+def _actor(seed: int, size: int, split: str, device: str) -> Face:
+    return Face(Identity.draw(seed, split=split), size=size, colour=False, device=device)
+
+
+@lru_cache(maxsize=8)
+def _person(seed: int, size: int, split: str, device: str) -> torch.Tensor:
+    """Where the person is, bool (H, W): flow is 0 on the background and nowhere else in a nod."""
+    rest = Performance.still(2)
+    nod = replace(rest, shift=torch.tensor([[0.0, 0.0], [0.0, 0.02]]))
+    flow, valid = _actor(seed, size, split, device).flow(nod, 0, 1)
+    return valid & (flow[1] != 0)
+
+
+def _play(seed: int, conditions: Sequence[str], amplitudes_px, aus) -> Performance:
+    """Two frames for each (condition, amplitude, action unit), one after the other."""
+    for amplitude in amplitudes_px:
+        if not amplitude >= 0:
+            raise BadInput(f"amplitude_px={amplitude}", "is not a length", "give 0 or more")
+    for condition in conditions:
+        check_choice("condition", condition, CONDITIONS)
+    shape = (len(conditions), len(amplitudes_px), len(aus), 2)
+    au = torch.zeros(*shape, len(ALL_AUS))
+    peaks = torch.tensor([units(a, FACE_PX) for a in amplitudes_px])
+    for u, name in enumerate(aus):
+        check_choice("action unit", name, ALL_AUS)
+        au[:, :, u, 1, ALL_AUS.index(name)] = peaks
+    light = torch.stack([_light(name, seed) for name in conditions])[:, None, None]
+    light = light.expand(*shape, 9).reshape(-1, 9)  # (frames, 9)
+    # A noise of its own for each frame, by name and not by place: a pair keeps it in any company.
+    frames = product(conditions, map(float, amplitudes_px), aus, (0, 1))
+    keys = [[seed, zlib.crc32("/".join(map(str, frame)).encode())] for frame in frames]
+    play = replace(Performance.still(len(keys)), au=au.flatten(0, -2), noise_key=torch.tensor(keys))
+    play = replace(play, gain=light[:, 0], offset=light[:, 1], light=light[:, 2:4])
+    return replace(play, shadow=light[:, 4:8], noise_sd=light[:, 8])
+
+
+def _light(name: str, seed: int) -> torch.Tensor:
+    """Gain, offset, light (2), shadow (4) and noise of both frames of a condition, (2, 9)."""
+    c, rng = CONDITIONS[name], stream("phase versus flow", seed)
+    angle, place = rng.uniform(0, 2 * torch.pi), rng.uniform(-0.2, 0.4)
+    half = units(_SHADOW_PX, FACE_PX) / 2
+    first = [1.0, 0.0, 0.0, 0.0, c.shadow, angle, place - half, _SHADOW_SHARP, c.noise_sd]
+    second = [c.gain, c.offset, *c.light, c.shadow, angle, place + half, _SHADOW_SHARP, c.noise_sd]
+    return torch.tensor([first, second])
 
 
 # ---- estimates ----------------------------------------------------------------------------------
@@ -59,14 +201,14 @@ def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Te
     Args:
         frames: float32 (..., 2, H, H) in [0, 1].
         method: One of `PHASE`, or a method of `optical_flow`.
-        inputs: See `prepare`.
+        inputs: Normalisation of the frames before the method sees them; see `prepare`.
 
     Returns:
         flow_px: float32 (..., 2, h, h), x y, pixels of the h-px image on which the method works
         (`own_px`).
 
     Raises:
-        BadInput: Unknown method or input.
+        BadInput: The method or the normalisation is unknown.
     """
     ready = prepare(frames, inputs, own_px(method, frames.shape[-1]))
     if method in PHASE:
@@ -76,10 +218,11 @@ def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Te
 
 def _phase_flow(frames: torch.Tensor, levels: tuple[int, ...]) -> torch.Tensor:
     """Mean of the levels' estimates, each its phase difference over its slope."""
-    slope = dict(zip((1, 2), slopes_rad_per_px(), strict=True))
-    maps = phase_difference(frames, levels=levels, center=False)
-    fields = [m[..., 0, :, :] / slope[level] for level, m in zip(levels, maps, strict=True)]
-    return sum(_up(f, level) for level, f in zip(levels, fields, strict=True)) / len(levels)
+    slopes, fields = slopes_rad_per_px(), []
+    maps = phase_difference(frames, levels=levels, center=False)  # each (..., 2, 1, h, w)
+    for level, phase_rad in zip(levels, maps, strict=True):
+        fields.append(_up(phase_rad[..., 0, :, :] / slopes[level - 1], level))
+    return sum(fields) / len(levels)  # (..., 2, H, W)
 
 
 def _up(field: torch.Tensor, level: int) -> torch.Tensor:
@@ -145,8 +288,8 @@ def score(
 
     Args:
         estimate_px: float32 (..., 2, h, h), pixels of the h-px image.
-        flow_px: The same for the truth; broadcasts.
-        skin: bool (..., h, h), where to look; broadcasts.
+        flow_px: float32, broadcasts to the same shape: the true motion.
+        skin: bool, broadcasts to (..., h, h): the pixels that count.
 
     Returns:
         Each (...): `cosine` of the two fields as vectors, 0 where either is 0 everywhere;
@@ -156,13 +299,10 @@ def score(
     """
     estimate_px, flow_px = torch.broadcast_tensors(estimate_px, flow_px)
     estimate_px, flow_px = (f * skin.unsqueeze(-3) for f in (estimate_px, flow_px))
-    dot, norm, true_norm = (
-        (a * b).sum((-3, -2, -1), dtype=torch.float64)
-        for a, b in ((estimate_px, flow_px), (estimate_px, estimate_px), (flow_px, flow_px))
-    )
-    length, true_length, error = (
-        torch.hypot(*f.unbind(-3)) for f in (estimate_px, flow_px, estimate_px - flow_px)
-    )
+    products = (estimate_px * flow_px, estimate_px * estimate_px, flow_px * flow_px)
+    dot, norm, true_norm = (p.sum((-3, -2, -1), dtype=torch.float64) for p in products)
+    fields = (estimate_px, flow_px, estimate_px - flow_px)
+    length, true_length, error = (torch.hypot(*f.unbind(-3)) for f in fields)  # (..., h, h)
     peak = true_length.amax((-2, -1), keepdim=True)
     rests = skin & (true_length <= STILL * peak)
     moves = skin & (true_length > MOVING * peak)
@@ -190,7 +330,7 @@ def unit(
     aus: Sequence[str] = AUS,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """One actor, as a unit for `experiments.run`.
+    """Measure one actor; a unit for `units.run`.
 
     Returns:
         Metrics named "<method>/<input>/<condition>/<amplitude>/<score>" of the estimates divided by
@@ -204,8 +344,7 @@ def unit(
         flow, skin = truths[own_px(method, size)]
         for kind in inputs:
             calibrated = estimate(frames, method, kind) / gain(method, kind, size)
-            found = score(calibrated, flow, skin)
-            for name, values in found.items():
+            for name, values in score(calibrated, flow, skin).items():
                 for condition, row in zip(conditions, values.mean(-1).tolist(), strict=True):
                     for amplitude, value in zip(amplitudes_px, row, strict=True):
                         scores[f"{method}/{kind}/{condition}/{amplitude}/{name}"] = value

@@ -1,7 +1,7 @@
 """Claims about phase differences that need no training: a person a unit, a dozen numbers.
 
 The numbers in brackets are those of the claims in notebook 04. Faces have 48 px, motions are known
-exactly, level 1 is read unless said otherwise.
+exactly, level 1 is read unless another is named.
 """
 
 from dataclasses import replace
@@ -9,15 +9,11 @@ from dataclasses import replace
 import torch
 
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.kernels.phase_reference import (
-    EPS,
-    bands_reference,
-    blur,
-    phase_difference_reference,
-)
+from micromacro.kernels.phase_reference import EPS, bands_reference, blur
+from micromacro.kernels.phase_reference import phase_difference_reference as reference
 from micromacro.motion.flow import optical_flow
 from micromacro.motion.prepare import prepare
-from micromacro.studies.motion_pairs import FACE_PX, pairs, truth
+from micromacro.studies.phase_versus_flow import FACE_PX, pairs, truth
 from micromacro.synthetic import Face, Identity, Performance, micro_event, perform, units
 
 FRAMES = 13
@@ -27,7 +23,7 @@ GAP = 8  # frames without a face
 
 
 def unit(*, seed: int) -> dict[str, float]:
-    """Measure one actor; a unit for `experiments.run`.
+    """Measure one actor; a unit for `units.run`.
 
     Returns:
         `exposure_phase_rad`: largest change of a phase difference when every frame gets a gain and
@@ -39,7 +35,8 @@ def unit(*, seed: int) -> dict[str, float]:
         a moving brow and mouth, where they move [11].
         `noise_cosine_*`: cosine with the exact motion under 1 % of noise, without blur, with the
         phase blurred before or after the difference [15].
-        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames and between neighbours [16].
+        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames, and between neighbours
+            [16].
         `linear_r2_1`, `linear_r2_2`: R^2 of response and displacement below a quarter of the
         wavelength, levels 1 and 2; `turned_1`, `turned_2`: response at three quarters of it over
         that at one quarter, with the sign that a straight line would give [18].
@@ -70,16 +67,16 @@ def _exposure(face: Face, seed: int) -> dict[str, float]:
     gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)
     offset = 0.1 * torch.rand(FRAMES, 1, 1, generator=draws)
     changed = gain * frames + offset
-    levels = zip(*map(phase_difference_reference, (frames, changed)), strict=True)
+    levels = zip(*map(reference, (frames, changed)), strict=True)
     rad = max(float((a - b).abs().max()) for a, b in levels)
-    found = {"exposure_phase_rad": rad}
+    metrics = {"exposure_phase_rad": rad}
     for name, kind in (("flow", "raw"), ("flow_zscore", "zscore")):
         ready = [prepare(f.float(), kind, FACE_PX) for f in (frames, changed)]
         flows = [optical_flow(f[:-1], f[1:], method="farneback") for f in ready]
-        found[f"exposure_{name}_px"] = float((flows[1] - flows[0]).norm(dim=-3).mean())
+        metrics[f"exposure_{name}_px"] = float((flows[1] - flows[0]).norm(dim=-3).mean())
     first = range(FRAMES - 1)
     flow, _ = face.flow(play, first, [t + 1 for t in first])
-    return found | {"exposure_true_px": float(flow.norm(dim=-3).mean())}
+    return metrics | {"exposure_true_px": float(flow.norm(dim=-3).mean())}
 
 
 def _centring(face: Face) -> dict[str, float]:
@@ -89,12 +86,12 @@ def _centring(face: Face) -> dict[str, float]:
     flow, valid = face.flow(play, first, [t + 1 for t in first])
     length = flow.norm(dim=1)
     where = valid & (length > 0.5 * length.amax((1, 2), keepdim=True)) & (length > 0.02)
-    found = {}
+    metrics = {}
     for name, center in (("plain", False), ("centred", True)):
-        found[f"common_{name}"] = float(_level_1(common, center=center).abs().mean())
+        metrics[f"common_{name}"] = float(_level_1(common, center=center).abs().mean())
         response = _level_1(local, center=center).norm(dim=0)
-        found[f"local_{name}"] = float(response[where].mean())
-    return found
+        metrics[f"local_{name}"] = float(response[where].mean())
+    return metrics
 
 
 def _level_1(frames: torch.Tensor, **options) -> torch.Tensor:
@@ -105,12 +102,12 @@ def _noise(seed: int) -> dict[str, float]:
     which = {"amplitudes_px": NOISE_PX}
     frames = pairs(seed, conditions=["noise"], **which)[0].flatten(0, 1)
     flow, skin = (t.flatten(0, 1) for t in truth(seed, **which))
-    found = {
+    estimates = {
         "unblurred": _level_1(frames, center=False, blur_sigma=0.0)[:, :, 0],
         "blurred_after": _level_1(frames, center=False)[:, :, 0],
         "blurred_before": torch.stack([_absolute_then_difference(pair) for pair in frames]),
     }
-    return {f"noise_cosine_{k}": _cosine(-v, flow, skin) for k, v in found.items()}
+    return {f"noise_cosine_{k}": _cosine(-v, flow, skin) for k, v in estimates.items()}
 
 
 def _absolute_then_difference(pair: torch.Tensor) -> torch.Tensor:
@@ -138,17 +135,15 @@ def _gap(face: Face, seed: int) -> dict[str, float]:
 
 
 def _range(face: Face) -> dict[str, float]:
-    found = {}
+    metrics = {}
     for level, wavelength in ((1, 4.0), (2, 8.0)):
         places = torch.linspace(0, 0.25, 11) * wavelength
         response = torch.stack([_response(face, d, level) for d in places])
         squared = torch.corrcoef(torch.stack([places, response]))[0, 1] ** 2
         far = _response(face, torch.tensor(0.75 * wavelength), level)
-        found |= {
-            f"linear_r2_{level}": float(squared),
-            f"turned_{level}": float(far / response[-1]),
-        }
-    return found
+        metrics[f"linear_r2_{level}"] = float(squared)
+        metrics[f"turned_{level}"] = float(far / response[-1])
+    return metrics
 
 
 def _response(face: Face, shift_px: torch.Tensor, level: int) -> torch.Tensor:

@@ -11,23 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from micromacro import synthetic
 from micromacro.clip import FaceClip
 from micromacro.faces import extract_faces
 from micromacro.faces.align import apply, compose, invert, similarity, warp
 from micromacro.faces.stability import patch_motion_px, residual_px
-from micromacro.synthetic import (
-    FIVE_POINTS,
-    LANDMARKS,
-    Face,
-    HeadDrift,
-    Identity,
-    Nuisance,
-    Performance,
-    exaggerate,
-    micro_event,
-    perform,
-    units,
-)
+from micromacro.synthetic import FIVE_POINTS, LANDMARKS, Face, Identity, Performance
 from micromacro.video import read_frames, write_video
 
 CROP_PX = 224  # every figure is in pixels of a crop of this size
@@ -44,7 +33,7 @@ class Scene:
     """What happens before the camera, and the truth about it.
 
     Attributes:
-        actor: Who plays.
+        actor: The face that plays, painted at the size of the picture.
         play: What is played; `play.events` holds the one micro-expression.
         landmarks: float64 (T, P, 2), picture pixels, in the order of `LANDMARKS`.
         rigid: float64 (T, P, 2): where they would be without the expression: the head alone.
@@ -78,29 +67,20 @@ def stage(seed: int, *, n_frames: int = 72, size: tuple[int, int] = (360, 640)) 
     rises by 1.44 px for 24 frames (0.48 s) in the middle. The sensor noise is 2 grey levels.
 
     Args:
-        seed: Of the identity (split "test"), the drift and the noise.
-        n_frames: At 50 frames a second; at least 48, so that the face rests before and after.
-        size: Height and width of the picture.
+        seed: Random seed; another seed draws another person, another drift and other noise.
+        n_frames: Number of frames at 50 per second; at least 48, so that the face rests before and
+            after.
+        size: Height and width of the picture in pixels.
     """
     actor = Face(Identity.draw(seed, split="test"), size=size)
     left, right = actor.landmarks(Performance.still(1))[0, list(FIVE_POINTS[:2])]
     crop_px = min(size) * EYES_PX / float((right - left).norm())  # of the short side, in the crop
-    event = micro_event(
-        n_frames // 2 - 8,
-        [("12R", 1.0)],
-        fps=FPS,
-        duration_s=0.48,
-        peak=units(PEAK_PX, round(crop_px)),
-    )
-    play = perform(
-        n_frames,
-        FPS,
-        events=[event],
-        nuisance=Nuisance(noise_sd=2 / 255),
-        seed=seed,
-        head_drift=HeadDrift.at(4, 2, 1.5, size=round(crop_px), period_s=1.8),
-    )
-    both = (play, exaggerate(play, 0.0))
+    peak, onset = synthetic.units(PEAK_PX, round(crop_px)), n_frames // 2 - 8
+    event = synthetic.micro_event(onset, [("12R", 1.0)], fps=FPS, duration_s=0.48, peak=peak)
+    drift = synthetic.HeadDrift.at(4, 2, 1.5, size=round(crop_px), period_s=1.8)
+    noise = synthetic.Nuisance(noise_sd=2 / 255)
+    play = synthetic.perform(n_frames, FPS, [event], nuisance=noise, seed=seed, head_drift=drift)
+    both = (play, synthetic.exaggerate(play, 0.0))
     landmarks, rigid = (actor.landmarks(p).double().numpy() for p in both)
     return Scene(actor, play, landmarks, rigid)
 
@@ -120,8 +100,8 @@ def judge(scene: Scene, clip: FaceClip) -> tuple[dict[str, float], dict[str, np.
     """Compare what a meter reads at the mouth corner with what the corner really did.
 
     Args:
-        scene: The truth.
-        clip: Crops of its film, every frame with a face.
+        scene: The scene that was filmed, and the truth about it.
+        clip: Crops of its film; every frame holds a face.
 
     Returns:
         Scores: `correlation` of the reading with the truth; `false_motion_px`, standard deviation
@@ -150,7 +130,7 @@ def judge(scene: Scene, clip: FaceClip) -> tuple[dict[str, float], dict[str, np.
 def unit(
     *, seed: int, modes: tuple[str, ...] = MODES, n_frames: int = 72, device: str = "cpu"
 ) -> tuple[dict, dict]:
-    """One scene in several modes, as a unit for `experiments.run`.
+    """One scene in several modes, as a unit for `units.run`.
 
     The modes share a unit because rendering and coding the film is most of the work.
 
@@ -162,7 +142,7 @@ def unit(
         film = Path(folder) / "scene.mp4"
         write_video(film, scene.film(), fps=scene.play.fps, crf=CRF)
         for mode in modes:
-            said, drawn = judge(scene, crop(scene, film, mode))
-            scores |= {f"{mode}/{name}": value for name, value in said.items()}
-            curves |= {f"{mode}/{name}": values for name, values in drawn.items()}
+            results = judge(scene, crop(scene, film, mode))
+            for kept, new in zip((scores, curves), results, strict=True):
+                kept |= {f"{mode}/{name}": value for name, value in new.items()}
     return scores, curves

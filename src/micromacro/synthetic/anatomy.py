@@ -5,8 +5,6 @@ scaled to a peak of one face unit; an amplitude is thus a peak displacement. Lef
 those of the image.
 """
 
-import math
-
 import torch
 
 from micromacro.synthetic.canvas import bump, smoothstep
@@ -16,72 +14,55 @@ AUS = (
     *("1", "2", "4", "6", "7", "9", "10", "12", "14", "15", "17", "20", "23"),
     *("12L", "12R", "14L", "14R"),
 )
-"""Smooth action units, in the order of ``Performance.au``. ``L`` and ``R``: one side of the image."""
+"""Smooth action units in the order of ``Performance.au``; ``L``, ``R``: one side of the image."""
 
 MOTION_HALF = 1.3  # the motion fields live on [-1.3, 1.3]^2 and are zero outside
 MOTION_GRID = 97  # nodes per side: 0.027 face units apart, a third of the narrowest sigma
 
-# AU -> bumps (x, y, sigma_x, sigma_y, direction x, direction y), right half; x > 0 outwards, y > 0
-# down. Names are resolved by _places; the mirrored bump is added. Proportions follow FACS (Ekman
-# and Friesen): what pulls where.
-_BUMPS = {
-    "1": [("brow_in", "brow", 0.130, 0.125, 0.0, -1.0)],
-    "2": [("brow_out", "brow", 0.150, 0.125, 0.0, -1.0)],
-    "4": [("brow_in", "brow", 0.150, 0.120, -0.50, 0.85)],
-    "6": [
-        ("cheek_x", "cheek", 0.190, 0.125, 0.0, -1.0),
-        ("crow_x", "eye", 0.11, 0.12, -0.45, 0.15),
-    ],
-    "7": [("eye_x", "lower_lid", 0.130, 0.075, 0.0, -1.0)],
-    "9": [
-        ("nose_wing", "nose_wing_y", 0.095, 0.110, 0.0, -1.0),
-        ("zero", "nose_bridge", 0.110, 0.130, 0.0, -0.7),
-    ],
-    "10": [("lip_half", "above_lip", 0.110, 0.090, 0.0, -1.0)],
-    "12": [
-        ("corner_x", "corner_y", 0.125, 0.115, 0.55, -0.84),
-        ("cheek_x", "cheek", 0.150, 0.130, 0.10, -0.40),
-    ],
-    "14": [("corner_x", "corner_y", 0.110, 0.100, 0.95, -0.30)],
-    "15": [("corner_x", "corner_y", 0.130, 0.110, 0.15, 1.0)],
-    "17": [("zero", "chin_boss", 0.190, 0.120, 0.0, -1.0)],
-    "20": [("corner_x", "corner_y", 0.140, 0.120, 1.0, 0.15)],
-    "23": [("corner_x", "corner_y", 0.140, 0.100, -1.0, 0.0)],
-}
 _BROW_AUS = ("1", "2", "4")
 
 
-def _places(person: Identity) -> dict[str, float]:
-    """Named coordinates of one person for the bump table."""
-    p = person
+def _bumps(p: Identity) -> dict[str, list[tuple[float, ...]]]:
+    """The bumps of each AU on the right half of a face; their mirror images belong to them.
+
+    Proportions follow FACS (Ekman and Friesen): what pulls where.
+
+    Returns:
+        AU -> bumps (x, y, sigma_x, sigma_y, direction x, direction y), face units; x > 0 outwards,
+        y > 0 down.
+    """
+    cheek_y, corner_y = p.eye_y + 0.22, p.mouth_y + p.mouth_curve
     return {
-        "zero": 0.0,
-        "brow": p.brow_y,
-        "brow_in": 0.50 * p.eye_x,
-        "brow_out": 1.35 * p.eye_x,
-        "eye": p.eye_y,
-        "eye_x": p.eye_x,
-        "lower_lid": p.eye_y + p.eye_low + 0.02,
-        "crow_x": p.eye_x + 1.6 * p.eye_w,
-        "cheek_x": 1.08 * p.eye_x,
-        "cheek": p.eye_y + 0.22,
-        "nose_wing": 0.95 * p.nose_w,
-        "nose_wing_y": p.nose_y - 0.04,
-        "nose_bridge": p.nose_y - 0.20,
-        "lip_half": 0.45 * p.mouth_w,
-        "above_lip": p.mouth_y - 0.07,
-        "corner_x": 1.0 * p.mouth_w,
-        "corner_y": p.mouth_y + p.mouth_curve,
-        "chin_boss": p.mouth_y + 0.17,
+        "1": [(0.50 * p.eye_x, p.brow_y, 0.130, 0.125, 0.0, -1.0)],
+        "2": [(1.35 * p.eye_x, p.brow_y, 0.150, 0.125, 0.0, -1.0)],
+        "4": [(0.50 * p.eye_x, p.brow_y, 0.150, 0.120, -0.50, 0.85)],
+        "6": [
+            (1.08 * p.eye_x, cheek_y, 0.190, 0.125, 0.0, -1.0),
+            (p.eye_x + 1.6 * p.eye_w, p.eye_y, 0.11, 0.12, -0.45, 0.15),  # crow's feet
+        ],
+        "7": [(p.eye_x, p.eye_y + p.eye_low + 0.02, 0.130, 0.075, 0.0, -1.0)],
+        "9": [
+            (0.95 * p.nose_w, p.nose_y - 0.04, 0.095, 0.110, 0.0, -1.0),  # wing of the nose
+            (0.0, p.nose_y - 0.20, 0.110, 0.130, 0.0, -0.7),  # its bridge
+        ],
+        "10": [(0.45 * p.mouth_w, p.mouth_y - 0.07, 0.110, 0.090, 0.0, -1.0)],
+        "12": [
+            (p.mouth_w, corner_y, 0.125, 0.115, 0.55, -0.84),
+            (1.08 * p.eye_x, cheek_y, 0.150, 0.130, 0.10, -0.40),
+        ],
+        "14": [(p.mouth_w, corner_y, 0.110, 0.100, 0.95, -0.30)],
+        "15": [(p.mouth_w, corner_y, 0.130, 0.110, 0.15, 1.0)],
+        "17": [(0.0, p.mouth_y + 0.17, 0.190, 0.120, 0.0, -1.0)],
+        "20": [(p.mouth_w, corner_y, 0.140, 0.120, 1.0, 0.15)],
+        "23": [(p.mouth_w, corner_y, 0.140, 0.100, -1.0, 0.0)],
     }
 
 
 def mouth_line(person: Identity, u: torch.Tensor) -> torch.Tensor:
     """Height (face units) of the line between the closed lips at x = ``u``."""
     t = (u / person.mouth_w).clamp(-1.3, 1.3)
-    dip = 0.006 * torch.exp(-0.5 * (t / 0.16) ** 2) - 0.004 * torch.exp(
-        -0.5 * ((t.abs() - 0.42) / 0.2) ** 2
-    )
+    dip = 0.006 * torch.exp(-0.5 * (t / 0.16) ** 2)  # Cupid's bow, and its two shoulders
+    dip = dip - 0.004 * torch.exp(-0.5 * ((t.abs() - 0.42) / 0.2) ** 2)
     return person.mouth_y + person.mouth_curve * t**2 + dip
 
 
@@ -89,9 +70,9 @@ def eye_frame(person: Identity, u: torch.Tensor, v: torch.Tensor):
     """Coordinates of the lids.
 
     Args:
-        person: Whose eyes.
-        u: x in face units.
-        v: y in face units; the two broadcast against each other.
+        person: The person whose eyes these are.
+        u: float32, x in face units.
+        v: float32, y in face units; the two broadcast against each other.
 
     Returns:
         (below, gap, t): distance below the resting upper lid, height of the resting opening
@@ -111,51 +92,41 @@ def fields(person: Identity) -> torch.Tensor:
     """Displacement fields of the smooth AUs, the jaw and the depth on the motion grid.
 
     Args:
-        person: Whose face.
+        person: The person whose skin moves.
 
     Returns:
         float32 (len(AUS) + 3, 2, MOTION_GRID, MOTION_GRID), unit peak: rows in the order of
         ``AUS``, then the jaw, then the two turns of the head (yaw moves x by the depth, pitch y).
     """
     axis = torch.linspace(-MOTION_HALF, MOTION_HALF, MOTION_GRID)
-    u, v = axis[None], axis[:, None]
+    u, v = axis[None], axis[:, None]  # (1, G), (G, 1)
     # Without this gate the brows pull the eyelids into triangles.
     gate = torch.sigmoid((person.eye_y - 2.5 * person.eye_up - v) / 0.045)
-    rows = []
+    bumps, rows = _bumps(person), []
     for name in AUS:
         total = torch.zeros(2, MOTION_GRID, MOTION_GRID)
         for side in (-1, 1):
             if name.endswith("LR"[(1 - side) // 2]):  # 12L has no bump on the right
                 continue
-            for spec in _BUMPS[name.rstrip("LR")]:
-                total += _one_bump(person, spec, side, u, v)
+            for x, y, sigma_x, sigma_y, dx, dy in bumps[name.rstrip("LR")]:
+                gauss = bump(u, v, (side * x, y), (sigma_x, sigma_y))  # (G, G)
+                total += torch.stack([side * dx * gauss, dy * gauss])
         if name in _BROW_AUS:
             total *= gate
         rows.append(total / torch.hypot(*total).max())
-    rows.append(_jaw_field(person, u, v))
-    deep = yaw_depth(person, u, v)
-    rows.append(torch.stack([deep, torch.zeros_like(deep)]))
-    rows.append(torch.stack([torch.zeros_like(deep), deep]))
-    return torch.stack(rows)
-
-
-def _one_bump(person: Identity, spec: tuple, side: int, u: torch.Tensor, v: torch.Tensor):
-    """One Gaussian of the table on one side of the face: (2, grid, grid)."""
-    x, y, sx, sy, dx, dy = spec
-    place = _places(person)
-    gauss = bump(u, v, (side * place[x], place[y]), (sx, sy))
-    return torch.stack([side * dx * gauss, dy * gauss])
-
-
-def _jaw_field(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """The chin goes down, the lower lip with it, the upper lip and the neck stay."""
-    below = torch.sigmoid((v - person.mouth_y - 0.07) / 0.045)
-    drop = bump(u, v, (0.0, person.chin_y - 0.10), (0.34, 0.20)) * below
-    return torch.stack([torch.zeros_like(drop), drop / drop.max()])
+    # The chin goes down, the lower lip with it; the upper lip and the neck stay.
+    drop = bump(u, v, (0.0, person.chin_y - 0.10), (0.34, 0.20))
+    drop = drop * torch.sigmoid((v - person.mouth_y - 0.07) / 0.045)
+    # Depth for small turns: a smooth boss that is zero on neck, hair and background, and the nose.
+    deep = 0.45 * torch.exp(-((u / 0.46) ** 4) - ((v - 0.05) / 0.66) ** 4)
+    deep = deep + 0.16 * bump(u, v, (0.0, person.nose_y - 0.06), (0.075, 0.11))
+    none = torch.zeros_like(deep)
+    rows += [torch.stack(pair) for pair in ((none, drop / drop.max()), (deep, none), (none, deep))]
+    return torch.stack(rows)  # (AUs + 3, 2, G, G)
 
 
 def head_shape(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Implicit outline of the head without hair: 1 in the middle, 0 on the outline, negative outside."""
+    """Implicit outline of the head without hair: 1 in the middle, 0 on it, negative outside."""
     p = person
     middle, top = p.eye_y + 0.06, -0.90
     s = ((v - middle) / (p.chin_y - middle)).clamp_min(0)
@@ -164,13 +135,6 @@ def head_shape(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tens
     r = ((middle - v) / (middle - top)).clamp_min(0)
     high = 1 - r**2.3 - (u.abs() / (p.head_w * (1 - 0.05 * r))) ** 2.3
     return torch.where(v > middle, low, high)
-
-
-def yaw_depth(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Depth for small turns of the head: a smooth boss that is zero on neck, hair and background."""
-    boss = 0.45 * torch.exp(-((u / 0.46) ** 4) - ((v - 0.05) / 0.66) ** 4)
-    nose = 0.16 * bump(u, v, (0.0, person.nose_y - 0.06), (0.075, 0.11))
-    return boss + nose
 
 
 def relief(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -184,18 +148,15 @@ def relief(person: Identity, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     rim = p.nose_y - 0.010 - 0.022 * smoothstep(u.abs(), 0.1 * p.nose_w, 0.6 * p.nose_w)
     under = 0.7 * torch.sigmoid((rim - v) / 0.018) + 0.3 * torch.sigmoid((rim - v) / 0.05)
     ridge = torch.exp(-0.5 * (u / (p.nose_w * (0.24 + 0.26 * t**1.5))) ** 2)
-    z = z + p.nose_depth * (0.20 + 0.80 * t**1.2) * ridge * under * torch.sigmoid(
-        (v - p.eye_y + 0.05) / 0.03
-    )
-    tip_y = p.nose_y - 0.055
-    z = z + 0.040 * bump(u, v, (0.0, tip_y), (0.048, 0.042))
+    root = torch.sigmoid((v - p.eye_y + 0.05) / 0.03)
+    z = z + p.nose_depth * (0.20 + 0.80 * t**1.2) * ridge * under * root
+    z = z + 0.040 * bump(u, v, (0.0, p.nose_y - 0.055), (0.048, 0.042))  # tip of the nose
     for side in (-1, 1):
         z = z + 0.060 * bump(u, v, (side * 0.72 * p.nose_w, p.nose_y - 0.040), (0.034, 0.034))
         z = z - 0.060 * bump(u, v, (side * 0.90 * p.eye_x, p.eye_y - 0.015), (0.125, 0.062))
         z = z + 0.022 * bump(u, v, (side * p.eye_x, p.eye_y + 0.002), (0.085, 0.040))
-        z = z + 0.030 * bump(u, v, (side * 1.05 * p.eye_x, p.brow_y + 0.01), (0.15, 0.05)) * (
-            1.2 - p.femininity
-        )
+        brow = bump(u, v, (side * 1.05 * p.eye_x, p.brow_y + 0.01), (0.15, 0.05))
+        z = z + 0.030 * brow * (1.2 - p.femininity)
         z = z + 0.055 * p.cheek * bump(u, v, (side * 1.28 * p.eye_x, p.eye_y + 0.20), (0.13, 0.09))
     lips = torch.exp(-((u / (0.80 * p.mouth_w)) ** 4))
     z = z + 0.030 * lips * torch.exp(-0.5 * ((v - p.mouth_y + 0.55 * p.lip_up) / 0.024) ** 2)
@@ -217,10 +178,8 @@ LANDMARKS = (
 )
 """Names of the landmarks, left and right as seen in the image."""
 
-FIVE_POINTS = tuple(
-    LANDMARKS.index(n)
-    for n in ("pupil_left", "pupil_right", "nose_tip", "mouth_left", "mouth_right")
-)
+_FIVE = ("pupil_left", "pupil_right", "nose_tip", "mouth_left", "mouth_right")
+FIVE_POINTS = tuple(LANDMARKS.index(name) for name in _FIVE)
 """Where the five points of face alignment are in ``LANDMARKS``."""
 
 LOWER = ("lip_lower", "lip_bottom", "chin", "jaw_left", "jaw_right")
@@ -230,7 +189,6 @@ LOWER = ("lip_lower", "lip_bottom", "chin", "jaw_left", "jaw_right")
 def rest_landmarks(person: Identity) -> torch.Tensor:
     """The landmarks of the resting face, float32 (len(LANDMARKS), 2) in face units (x, y)."""
     p = person
-    jaw = p.head_w * (1 - p.jaw_taper * 0.36) * 0.80
     half = {
         "brow_outer": (p.eye_x + p.eye_w + 0.02, p.brow_y + 0.01),
         "brow_mid": (1.05 * p.eye_x, p.brow_y - p.brow_arch),
@@ -242,25 +200,19 @@ def rest_landmarks(person: Identity) -> torch.Tensor:
         "pupil": (p.eye_x, p.eye_y - 0.006),
         "nostril": (p.nose_w, p.nose_y - 0.04),
         "mouth": (p.mouth_w, p.mouth_y + p.mouth_curve),
-        "jaw": (jaw, p.mouth_y + 0.10),
+        "jaw": (p.head_w * (1 - p.jaw_taper * 0.36) * 0.80, p.mouth_y + 0.10),
         "cheek": (1.2 * p.eye_x, p.eye_y + 0.22),
     }
     line = float(mouth_line(p, torch.zeros(1)))
     middle = {
-        "nose_bridge": (0.0, p.eye_y),
-        "nose_tip": (0.0, p.nose_y - 0.055),
-        "lip_upper": (0.0, line),
-        "lip_lower": (0.0, line),
-        "lip_top": (0.0, p.mouth_y - 0.8 * p.lip_up),
-        "lip_bottom": (0.0, p.mouth_y + p.lip_low),
-        "chin": (0.0, p.chin_y - 0.03),
+        "nose_bridge": p.eye_y,
+        "nose_tip": p.nose_y - 0.055,
+        **dict.fromkeys(("lip_upper", "lip_lower"), line),
+        "lip_top": p.mouth_y - 0.8 * p.lip_up,
+        "lip_bottom": p.mouth_y + p.lip_low,
+        "chin": p.chin_y - 0.03,
     }
-    points = []
-    for name in LANDMARKS:
-        base, _, side = name.rpartition("_")
-        if side in ("left", "right"):
-            x, y = half[base]
-            points.append((math.copysign(x, -1 if side == "left" else 1), y))
-        else:
-            points.append(middle[name])
-    return torch.tensor(points)
+    points = {name: (0.0, y) for name, y in middle.items()}
+    for name, (x, y) in half.items():
+        points |= {f"{name}_left": (-x, y), f"{name}_right": (x, y)}
+    return torch.tensor([points[name] for name in LANDMARKS])

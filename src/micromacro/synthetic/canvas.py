@@ -17,8 +17,8 @@ class Canvas:
     """A grid of texels over [-half_w, half_w] x [-half_h, half_h] in face units.
 
     Args:
-        half_w: Half width in face units.
-        half_h: Half height in face units.
+        half_w: Half width of the sheet in face units.
+        half_h: Half height of the sheet in face units.
         size: (h, w), number of texels; texel centres include the border (align_corners).
         seed: Identity seed; the noise of this sheet depends on it and on the name of the layer.
 
@@ -38,7 +38,7 @@ class Canvas:
         """Coverage of a shape from its signed distance (face units, positive inside).
 
         Args:
-            inside: (h, w) signed distance in face units.
+            inside: float32 (h, w), signed distance to the outline in face units, positive inside.
             width: Width of the edge in face units; never less than 1.5 texels.
 
         Returns:
@@ -63,7 +63,7 @@ class Canvas:
         """Smooth noise in octaves, each from its own stream, so that finer sheets only add detail.
 
         Args:
-            name: Layer; another name gives independent noise.
+            name: Name of the layer; another name gives independent noise.
             coarse: Spacing of the coarsest lattice in face units.
             octaves: Number of lattices, each twice as fine as the one before.
             gain: Amplitude of each octave against the one before.
@@ -88,9 +88,9 @@ class Canvas:
         """Hair: noise that is long in one direction and fine in the other.
 
         Args:
-            name: Layer.
-            across: (h, w) coordinate across the hairs, face units.
-            along: (h, w) coordinate along the hairs, face units.
+            name: Name of the layer.
+            across: float32, broadcasts to (h, w), coordinate across the hairs in face units.
+            along: float32, broadcasts to (h, w), coordinate along the hairs in face units.
             width: Width of the widest lock in face units; two finer octaves follow.
 
         Returns:
@@ -111,7 +111,7 @@ class Canvas:
         return total / 0.95  # bilinear samples of three octaves: measured
 
     def lattice(self, name: str, octave: int, shape: tuple[int, int]) -> torch.Tensor:
-        """White noise of one octave, float32 (rows, columns); the shape must not depend on the sheet."""
+        """White noise of one octave, float32 of a shape that must not depend on the sheet."""
         rng = stream(*self.seed, name, octave)
         return torch.from_numpy(rng.standard_normal(shape, dtype="float32"))
 
@@ -119,8 +119,7 @@ class Canvas:
 def _spline(x: torch.Tensor, spacing: float) -> torch.Tensor:
     """Cubic B-spline weights (len(x), nodes) of the nodes spaced over the whole noise domain."""
     nodes = torch.arange(round(2 * NOISE_HALF / spacing) + 1)
-    t = ((x + NOISE_HALF) / spacing)[:, None] - nodes
-    t = t.abs()
+    t = (((x + NOISE_HALF) / spacing)[:, None] - nodes).abs()
     inner = 2 / 3 - t**2 + t**3 / 2
     outer = (2 - t).clamp_min(0) ** 3 / 6
     return torch.where(t < 1, inner, outer)

@@ -13,16 +13,14 @@ import torch.nn.functional as F  # noqa: N812
 
 from micromacro.errors import BadInput
 from micromacro.synthetic import anatomy
-from micromacro.synthetic.anatomy import AUS, FIVE_POINTS, LANDMARKS
+from micromacro.synthetic.anatomy import AUS, LANDMARKS
 from micromacro.synthetic.identity import Identity
 from micromacro.synthetic.motion import Motion, mix
 from micromacro.synthetic.performance import Performance
+from micromacro.synthetic.script import FULL
 from micromacro.synthetic.sheets import paint
 from micromacro.synthetic.skin import GAMMA
 
-__all__ = ["FIVE_POINTS", "LANDMARKS", "Face"]
-
-_FULL = 0.09  # a fully developed expression, face units; wrinkles are then at full depth
 _CHUNK_PX = 131_072  # pixels rendered at once: 32 frames of 64 x 64 stay in the cache
 _WRINKLES = (  # which AUs deepen which lines
     {"1": 0.8, "2": 0.6},
@@ -37,14 +35,14 @@ class Face:
     """One person, painted at one size, ready to perform.
 
     Args:
-        identity: Who.
+        identity: The person who is painted.
         size: Side of a square picture, or (H, W), in pixels, each >= 16. Half the short side is
             one face unit; a wide picture shows more of the room.
-        colour: RGB, or one channel of grey.
-        device: Where the maps live and the frames are made.
+        colour: Three channels of RGB if true, one channel of grey otherwise.
+        device: Device on which the painted sheets live and the frames are made.
 
     Raises:
-        BadInput: A size below 16 pixels.
+        BadInput: A side of the picture is below 16 pixels.
     """
 
     def __init__(
@@ -66,15 +64,14 @@ class Face:
         self._wrinkle_mix = torch.zeros(len(AUS), 5)
         for line, weights in enumerate(_WRINKLES):
             for name, weight in weights.items():
-                self._wrinkle_mix[AUS.index(name), line] = weight / _FULL
+                self._wrinkle_mix[AUS.index(name), line] = weight / FULL
         self._wrinkle_mix = self._wrinkle_mix.to(self.device)
         H, W = self.size
-        self._x = ((torch.arange(W) + 0.5) * 2 - W).to(self.device) / self.short
-        self._y = ((torch.arange(H) + 0.5) * 2 - H).to(self.device) / self.short
-
-    def _pixels(self) -> torch.Tensor:
-        """Face-unit position of every pixel, (1, 2, H, W)."""
-        return torch.stack(torch.meshgrid(self._x, self._y, indexing="xy"))[None]
+        self._x, self._y = (
+            ((torch.arange(side) + 0.5) * 2 - side).to(self.device) / self.short for side in (W, H)
+        )
+        # Where every pixel is in face units, (1, 2, H, W).
+        self._pixels = torch.stack(torch.meshgrid(self._x, self._y, indexing="xy"))[None]
 
     # ---- pictures -------------------------------------------------------------------------------
 
@@ -82,9 +79,9 @@ class Face:
         """Render frames start..stop of a performance.
 
         Args:
-            performance: T frames.
-            start: First frame.
-            stop: One beyond the last frame; None for the end.
+            performance: The T frames that are played.
+            start: Number of the first frame that is rendered.
+            stop: One beyond the last frame; None stands for the end.
 
         Returns:
             float32 (frames, C, H, W) in [0, 1], multiples of 1/255, on the face's device. A frame
@@ -100,7 +97,7 @@ class Face:
 
     def _render(self, play: Performance, out: torch.Tensor) -> None:
         """Render one chunk into ``out``."""
-        posed = self.motion.unpose(self._pixels(), play)
+        posed = self.motion.unpose(self._pixels, play)
         moved = self.motion.smooth(posed, self.motion.drift(play))
         inside = self._open_mouth_box(play, moved)
         person = _look_up(self.sheets.person, moved, self.sheets.half)
@@ -125,15 +122,8 @@ class Face:
         _, lx, ly, lz = self.identity.light
         lx, ly = lx + play.light[:, 0], ly + play.light[:, 1]
         # A head that turns sees the light turn the other way.
-        light = torch.stack(
-            [
-                torch.ones_like(lx),
-                lx - play.yaw * lz,
-                ly - play.pitch * lz,
-                lz + play.yaw * lx + play.pitch * ly,
-            ],
-            1,
-        ).to(self.device)
+        turned = (lx - play.yaw * lz, ly - play.pitch * lz, lz + play.yaw * lx + play.pitch * ly)
+        light = torch.stack([torch.ones_like(lx), *turned], 1).to(self.device)  # (F, 4)
         maps, lines = self.sheets.light, self.sheets.wrinkles
         shade = mix(light, maps.flatten(1)).view(len(play), 1, *maps.shape[1:])
         depth = mix(play.au.to(self.device), self._wrinkle_mix).clamp_(0, 1.3)
@@ -143,18 +133,13 @@ class Face:
 
     def _box(self, play: Performance, low: tuple[float, float], high: tuple[float, float]):
         """Rows and columns of the picture that can show a rectangle of the resting face."""
-        (a, b), scale = self.motion.pose(play), torch.exp(2 * play.log_scale).to(self.device)
-        a, b = (a * scale)[:, None], (b * scale)[:, None]
-        u = torch.tensor([low[0], low[0], high[0], high[0]], device=self.device)
-        v = torch.tensor([low[1], high[1], low[1], high[1]], device=self.device)
-        shift = play.shift.to(self.device)
-        x, y = a * u - b * v + shift[:, :1], b * u + a * v + shift[:, 1:]
-        H, W = self.size
-        to_px = self.short / 2
+        (u0, v0), (u1, v1) = low, high
+        corners = torch.tensor([[u0, u0, u1, u1], [v0, v1, v0, v1]], device=self.device)
+        x, y = self.motion.put_in_pose(corners[None, ..., None], play).unbind(1)  # each (F, 4, 1)
         spans = []
-        for value, length in ((y, H), (x, W)):
-            first = math.floor(value.min().item() * to_px + length / 2) - 1
-            last = math.ceil(value.max().item() * to_px + length / 2) + 1
+        for value, length in zip((y, x), self.size, strict=True):
+            first = math.floor(value.min().item() * self.short / 2 + length / 2) - 1
+            last = math.ceil(value.max().item() * self.short / 2 + length / 2) + 1
             spans.append(slice(min(max(first, 0), length), min(max(last, 0), length)))
         return spans
 
@@ -163,9 +148,8 @@ class Face:
         if not (play.part.any() or play.jaw.any()):
             return None
         p = self.identity
-        rows, columns = self._box(
-            play, (-p.mouth_w - 0.15, p.mouth_y - 0.32), (p.mouth_w + 0.15, p.mouth_y + 0.75)
-        )
+        reach = p.mouth_w + 0.15
+        rows, columns = self._box(play, (-reach, p.mouth_y - 0.32), (reach, p.mouth_y + 0.75))
         box = moved[:, :, rows, columns]
         shut, depth, _ = self.motion.close_mouth(box, play)
         colour = _look_up(self.sheets.mouth, box, self.sheets.half)
@@ -225,9 +209,9 @@ class Face:
         """Exact optical flow from frame i to frame j.
 
         Args:
-            performance: T frames.
+            performance: The T frames that are played.
             i: Frame whose pixels are followed; or N of them, which is faster than N calls.
-            j: Frame in which they are found; or N.
+            j: Frame, or N of them, in which the same points of skin are looked for.
 
         Returns:
             flow_px: float32 (2, H, W), x and y displacement in pixels of every pixel of frame i;
@@ -238,7 +222,7 @@ class Face:
             Both have a leading N where i and j are sequences.
 
         Raises:
-            BadInput: A frame that the performance does not have.
+            BadInput: The performance does not have one of the frames.
         """
         if isinstance(i, int):
             flow, valid = self.flow(performance, [i], [j])
@@ -252,25 +236,25 @@ class Face:
 
     def _flow(self, one: Performance, two: Performance) -> tuple[torch.Tensor, torch.Tensor]:
         """Flow of a chunk of pairs, (N, 2, H, W) and (N, H, W)."""
-        start = self._pixels()
+        start = self._pixels
         material, depth, lower = self.motion.material(start, one)
-        found, residual = self.motion.find(material, two, lower)
+        end, residual = self.motion.locate(material, two, lower)
         cover = self._cover(material)
         person, room = cover > 0.99, cover < 0.01
         shut = (one.part + one.jaw == 0).to(self.device)[:, None, None]
         limit = torch.tensor(self.size[::-1], device=self.device)[:, None, None] / self.short
         exact = residual * self.short / 2 < 0.02
-        valid = person & exact & (found.abs() <= limit).all(1) & ((depth < 0) | shut)
+        valid = person & exact & (end.abs() <= limit).all(1) & ((depth < 0) | shut)
         valid &= ~self._between_lids(material, one) & ~self._between_lids(material, two)
         valid |= room & (self._cover(self.motion.material(start, two)[0]) < 0.01)
-        return torch.where(room[:, None], 0.0, (found - start) * self.short / 2), valid
+        return torch.where(room[:, None], 0.0, (end - start) * self.short / 2), valid
 
     def _cover(self, material: torch.Tensor) -> torch.Tensor:
         """Coverage of the person at material points, (F, h, w)."""
         return _look_up(self.sheets.person[self.channels :], material, self.sheets.half)[:, 0]
 
     def _between_lids(self, material: torch.Tensor, play: Performance) -> torch.Tensor:
-        """Whether the eyeball shows at material points, with a margin of a pixel; bool (F, h, w)."""
+        """Whether the eyeball shows at material points, with a pixel to spare; bool (F, h, w)."""
         depth, gap, t = anatomy.eye_frame(self.identity, material[:, 0], material[:, 1])
         below = depth - self._closure(play)[:, None, None] * gap
         return (torch.minimum(below, gap - depth) > -2 / self.short - 0.012) & (t.abs() < 1.15)
@@ -279,7 +263,7 @@ class Face:
         """Exact places of the landmarks.
 
         Args:
-            performance: T frames.
+            performance: The T frames that are played.
 
         Returns:
             float32 (T, len(LANDMARKS), 2), pixels (x, y), where (0, 0) is the middle of the first
@@ -291,11 +275,11 @@ class Face:
         rest[:, lids, 1] += (self._closure(performance) * (p.eye_up + p.eye_low))[:, None]
         lower = torch.tensor([n in anatomy.LOWER for n in LANDMARKS], device=self.device)
         material = rest.permute(0, 2, 1)[..., None]
-        found, _ = self.motion.find(material, performance, lower[None, :, None])
+        places, _ = self.motion.locate(material, performance, lower[None, :, None])
         eyes = [LANDMARKS.index(f"pupil_{side}") for side in ("left", "right")]
-        found[:, :, eyes] = self.motion.put_in_pose(material[:, :, eyes], performance)
+        places[:, :, eyes] = self.motion.put_in_pose(material[:, :, eyes], performance)
         corner = torch.tensor(self.size[::-1], device=self.device) / self.short
-        return (found[..., 0].permute(0, 2, 1) + corner) * self.short / 2 - 0.5
+        return (places[..., 0].permute(0, 2, 1) + corner) * self.short / 2 - 0.5
 
 
 def _look_up(sheet: torch.Tensor, points: torch.Tensor, half: tuple[float, float]) -> torch.Tensor:

@@ -19,12 +19,11 @@ def hair_cover(person: Identity, sheet: Canvas) -> torch.Tensor:
     across, along = _flow(p, sheet)
     ragged = sheet.strands("hairline", across, along, 0.030)
     style = p.hair_style
-    if style == "curly":
+    if style == "curly":  # no strands: the rim is as round as the curls
         ragged = 1.1 * sheet.noise("curls", 0.07, 3, 0.7)
     cover = sheet.soft(outer + 0.010 * ragged, 0.03) * sheet.soft(-opening + 0.010 * ragged, 0.045)
-    end = _SIDES.get(style, _SIDEBURN)
-    if style == "curly" and p.femininity < 0.5:
-        end = _SIDEBURN
+    cropped = style == "curly" and p.femininity < 0.5
+    end = _SIDEBURN if cropped else _SIDES.get(style, _SIDEBURN)
     soft_end = 0.22 if style == "curly" else 0.10 if end < 0.3 else 0.05
     cover = cover * sheet.soft(end + 0.02 * ragged - v, soft_end)
     if style == "buzz":
@@ -38,8 +37,7 @@ def hair_cover(person: Identity, sheet: Canvas) -> torch.Tensor:
 def back_hair(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     """Hair that hangs behind the neck: (colour (3, h, w), coverage (h, w))."""
     end = _SIDES.get(person.hair_style, 0.0)
-    if end < 0.3:
-        end = -0.2  # short hair does not reach below the ears
+    end = end if end >= 0.3 else -0.2  # short hair does not reach below the ears
     cover = sheet.soft(sheet.distance(_hair_outline(person, sheet)) - 0.01, 0.03)
     cover = cover * sheet.soft(end - sheet.v, 0.06)
     return 0.45 * hair(person, sheet), cover
@@ -47,15 +45,8 @@ def back_hair(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tens
 
 def _hair_outline(p: Identity, sheet: Canvas) -> torch.Tensor:
     """Implicit outline of the hair: the head, wider and higher by the volume of the style."""
-    extra = {
-        "buzz": 0.012,
-        "crop": 0.035,
-        "receded": 0.02,
-        "tied": 0.025,
-        "quiff": 0.05,
-        "curly": 0.11,
-    }
-    wide = p.hair_volume * extra.get(p.hair_style, 0.06)
+    extra = {"buzz": 0.012, "crop": 0.035, "receded": 0.02, "tied": 0.025, "quiff": 0.05}
+    wide = p.hair_volume * {**extra, "curly": 0.11}.get(p.hair_style, 0.06)
     u, v = sheet.u, sheet.v
     top, middle = -0.90 - 1.1 * wide, p.eye_y
     half = p.head_w * 0.985 + wide
@@ -96,7 +87,7 @@ def _flow(p: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     radius = torch.hypot(x, 1.3 * y) + 0.05
     angle = torch.atan2(x, y + 0.12)
     hang = smoothstep(sheet.v, -0.35, 0.15)
-    return angle * 0.55 * (1 - hang) + sheet.u * hang, radius + 0 * angle
+    return angle * 0.55 * (1 - hang) + sheet.u * hang, radius
 
 
 def hair(person: Identity, sheet: Canvas) -> torch.Tensor:
@@ -130,16 +121,12 @@ def beard(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     jaw = smoothstep(v - cheek_line, -0.03, 0.12) * smoothstep(side, 0.05, 0.16 + p.mouth_w * 0.2)
     chin = smoothstep(v, p.mouth_y + p.lip_low + 0.01, p.mouth_y + p.lip_low + 0.07)
     soul = 1 - 0.6 * bump(side, v, (0.10, p.mouth_y + p.lip_low + 0.03), (0.035, 0.03))
-    moustache = smoothstep(v, p.nose_y + 0.02, p.nose_y + 0.055) * smoothstep(
-        side, p.mouth_w + 0.05, p.mouth_w - 0.02
-    )
-    moustache = moustache * smoothstep(v, p.mouth_y + 0.05, p.mouth_y)
-    area = torch.maximum(
-        torch.maximum(jaw, chin) * soul,
-        moustache * (1 - 0.35 * bump(u, v, (0, p.nose_y + 0.05), (0.014, 0.05))),
-    )
-    if p.beard == "moustache":
-        area = moustache
+    moustache = smoothstep(v, p.nose_y + 0.02, p.nose_y + 0.055)
+    moustache = moustache * smoothstep(side, p.mouth_w + 0.05, p.mouth_w - 0.02)
+    area = moustache = moustache * smoothstep(v, p.mouth_y + 0.05, p.mouth_y)
+    if p.beard != "moustache":
+        philtrum = 1 - 0.35 * bump(u, v, (0, p.nose_y + 0.05), (0.014, 0.05))
+        area = torch.maximum(torch.maximum(jaw, chin) * soul, moustache * philtrum)
     grow = {"stubble": 0.30, "moustache": 0.85, "short": 0.66, "full": 0.90}[p.beard]
     if p.beard == "stubble":
         hairs = 0.6 * sheet.noise("stubble", 0.02, 2)
@@ -158,7 +145,7 @@ def ears(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     p, v = person, sheet.v
     x = sheet.u.abs() - (p.head_w + 0.012)
     y = v - (p.eye_y + 0.10)
-    r = torch.hypot((x - 0.10 * y * -1) / 0.062, y / (0.150 - 0.02 * p.femininity))
+    r = torch.hypot((x + 0.10 * y) / 0.062, y / (0.150 - 0.02 * p.femininity))
     cover = sheet.soft((1 - r) * 0.06, 0.015)
     rim = torch.exp(-0.5 * ((r - 0.62) / 0.16) ** 2)
     hollow = bump(x, y, (-0.012, 0.0), (0.020, 0.06))
@@ -169,20 +156,16 @@ def ears(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
 def neck(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     """Neck with the shadow of the jaw: (colour (3, h, w), coverage (h, w))."""
     p, u, v = person, sheet.u, sheet.v
-    half = (
-        p.neck_w
-        + 0.5 * (v - 0.82).clamp_min(0) ** 1.5
-        - 0.02 * bump(0 * v, v, (0.0, 0.72), (1, 0.1))
-    )
+    half = p.neck_w + 0.5 * (v - 0.82).clamp_min(0) ** 1.5
+    half = half - 0.02 * bump(0 * v, v, (0.0, 0.72), (1, 0.1))
     cover = sheet.soft(half - u.abs(), 0.02) * sheet.soft(v - 0.25, 0.05)
     away = -sheet.distance(head_shape(p, u, v))
     shadow = 0.30 + 0.70 * smoothstep(away, -0.01, 0.26)
     round_off = 0.55 + 0.45 * (1 - (u / half).clamp(-1, 1) ** 2).clamp_min(0).sqrt()
     sinew = 1 - 0.12 * torch.exp(-0.5 * ((u.abs() - 0.13 - 0.25 * (1 - v)) / 0.03) ** 2)
     tone = 1 + 0.04 * sheet.noise("neck", 0.2, 3)
-    return linear(p.skin) * torch.tensor([0.95, 0.90, 0.88])[
-        :, None, None
-    ] * shadow * round_off * sinew * tone, cover
+    colour = linear(p.skin) * torch.tensor([0.95, 0.90, 0.88])[:, None, None]
+    return colour * shadow * round_off * sinew * tone, cover
 
 
 def clothes(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,26 +173,19 @@ def clothes(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor
     p, u, v = person, sheet.u, sheet.v
     x = u.abs()
     slope = 0.80 + 0.20 * (x - p.neck_w).clamp_min(0) ** 0.85
-    slope = (
-        slope + 1.6 * (x - 1.25).clamp_min(0) ** 1.4 - 0.10 * p.femininity * 0 + 0.06 * p.femininity
-    )
+    slope = slope + 1.6 * (x - 1.25).clamp_min(0) ** 1.4 + 0.06 * p.femininity
     depth, wide = {"crew": (0.17, 0.46), "vee": (0.42, 0.40), "shirt": (0.34, 0.38)}[p.collar]
-    if p.collar == "crew":
-        neckline = 0.80 + depth * (1 - (x / wide) ** 2).clamp_min(0).sqrt()
-    else:
-        neckline = 0.80 + depth * (1 - x / wide).clamp_min(0)
+    crew = p.collar == "crew"  # round; the others run to a point
+    notch = (1 - (x / wide) ** 2).clamp_min(0).sqrt() if crew else (1 - x / wide).clamp_min(0)
+    neckline = 0.80 + depth * notch
     cover = sheet.soft(torch.minimum(v - slope, v - neckline), 0.02)
     weave = 1 + 0.05 * sheet.noise("weave", 0.03, 2) + 0.08 * sheet.noise("drape", 0.35, 3)
-    hem = torch.exp(-0.5 * ((v - neckline - 0.03) / 0.012) ** 2) * smoothstep(
-        x, wide + 0.05, wide - 0.03
-    )
+    hem = torch.exp(-0.5 * ((v - neckline - 0.03) / 0.012) ** 2)
+    hem = hem * smoothstep(x, wide + 0.05, wide - 0.03)
     colour = linear(p.cloth) * weave * (1 - 0.35 * hem)
     if p.collar == "shirt":  # the fold of the collar lies brighter on the shirt
-        fold = (
-            sheet.soft(0.085 - (v - neckline).abs(), 0.01)
-            * smoothstep(x, 0.02, 0.05)
-            * smoothstep(x, 0.48, 0.44)
-        )
+        fold = sheet.soft(0.085 - (v - neckline).abs(), 0.01)
+        fold = fold * smoothstep(x, 0.02, 0.05) * smoothstep(x, 0.48, 0.44)
         colour = over(colour, linear(p.cloth) * 1.25 + 0.03, 0.8 * fold)
     gather = 0.72 + 0.28 * smoothstep(v - torch.maximum(slope, neckline), 0.0, 0.10)
     return colour * gather, cover
@@ -250,9 +226,8 @@ def _shelves(sheet: Canvas, wall: torch.Tensor) -> torch.Tensor:
         for k in range(40):
             size, *tint = books[row, k].tolist()
             x = sheet.u + 2.0 - 0.1 * k
-            spine = smoothstep(x.abs(), 0.075, 0.025) * smoothstep(
-                y, 0.10 + 0.04 * size, 0.18 + 0.04 * size
-            )
+            top = smoothstep(y, 0.10 + 0.04 * size, 0.18 + 0.04 * size)
+            spine = smoothstep(x.abs(), 0.075, 0.025) * top
             colour = torch.sigmoid(torch.tensor([0.5 * t + 0.3 * size - 1.4 for t in tint]))
             picture = over(picture, colour[:, None, None] ** 1.3, 0.75 * spine * tall)
     return picture
@@ -268,7 +243,6 @@ def _foliage(sheet: Canvas, wall: torch.Tensor) -> torch.Tensor:
         x, y, r, power = discs[k].tolist()
         away = torch.hypot(sheet.u - 1.1 * x, sheet.v + 0.3 - 0.7 * y)
         disc = smoothstep(away, 0.14 + 0.03 * r, 0.09 + 0.03 * r)
-        picture = over(
-            picture, linear((0.85, 0.88, 0.66)), (0.16 + 0.08 * power) * disc * (power > -1.5)
-        )
+        cover = (0.16 + 0.08 * power) * disc * (power > -1.5)
+        picture = over(picture, linear((0.85, 0.88, 0.66)), cover)
     return picture

@@ -1,4 +1,4 @@
-"""Who is on the screen: the traits of one synthetic person, drawn from a seed and from nothing else.
+"""Who is on the screen: the traits of one synthetic person, drawn from a seed and nothing else.
 
 Lengths are face units: half the short side of the image is 1, x points right and y down, the origin
 is the middle of the image. Proportions follow the usual adult means (pupil distance 63 mm, face
@@ -6,7 +6,7 @@ width 140 mm, pupil to chin 108 mm), scaled to a pupil distance of about 0.53.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -14,47 +14,24 @@ from micromacro.errors import BadInput
 
 RGB = tuple[float, float, float]
 
-# Display colours (0-1). Six skin bases from light to dark; a person lies between two of them.
-SKIN = np.array(
-    [
-        (0.94, 0.79, 0.71),
-        (0.90, 0.71, 0.60),
-        (0.82, 0.61, 0.47),
-        (0.70, 0.49, 0.35),
-        (0.58, 0.40, 0.29),
-        (0.46, 0.31, 0.23),
-    ]
+
+def _percent(colours: list[tuple[int, int, int]]) -> np.ndarray:
+    """Display colours as float64 (n, 3) in [0, 1], written in per cent."""
+    return np.array(colours) / 100
+
+
+# From light to dark; a person lies between two of them.
+SKIN = _percent(
+    [(94, 79, 71), (90, 71, 60), (82, 61, 47), (70, 49, 35), (58, 40, 29), (46, 31, 23)]
 )
-HAIR = np.array(
+# Blond, auburn, light brown, brown, dark brown, black.
+HAIR = _percent([(68, 53, 34), (42, 23, 14), (42, 28, 18), (27, 18, 12), (15, 11, 9), (9, 8, 8)])
+# Blue, grey, green, hazel, brown, dark brown.
+IRIS = _percent([(42, 56, 68), (45, 52, 50), (42, 48, 28), (47, 34, 16), (33, 20, 10), (20, 12, 7)])
+CLOTH = _percent(
     [
-        (0.68, 0.53, 0.34),  # blond
-        (0.42, 0.23, 0.14),  # auburn
-        (0.42, 0.28, 0.18),  # light brown
-        (0.27, 0.18, 0.12),  # brown
-        (0.15, 0.11, 0.09),  # dark brown
-        (0.09, 0.08, 0.08),  # black
-    ]
-)
-IRIS = np.array(
-    [
-        (0.42, 0.56, 0.68),  # blue
-        (0.45, 0.52, 0.50),  # grey
-        (0.42, 0.48, 0.28),  # green
-        (0.47, 0.34, 0.16),  # hazel
-        (0.33, 0.20, 0.10),  # brown
-        (0.20, 0.12, 0.07),  # dark brown
-    ]
-)
-CLOTH = np.array(
-    [
-        (0.20, 0.24, 0.34),
-        (0.72, 0.71, 0.69),
-        (0.17, 0.18, 0.19),
-        (0.45, 0.20, 0.20),
-        (0.28, 0.38, 0.33),
-        (0.44, 0.52, 0.62),
-        (0.60, 0.52, 0.42),
-        (0.37, 0.30, 0.40),
+        *((20, 24, 34), (72, 71, 69), (17, 18, 19), (45, 20, 20)),
+        *((28, 38, 33), (44, 52, 62), (60, 52, 42), (37, 30, 40)),
     ]
 )
 BACKDROPS = ("wall", "studio", "window", "shelves", "foliage")
@@ -65,8 +42,8 @@ BEARDS = ("none", "stubble", "moustache", "short", "full")
 def stream(*key: int | str) -> np.random.Generator:
     """A random stream of its own for each key; text enters as its CRC-32.
 
-    Keys of up to four parts are filled up with zeros: (a, b) is the stream of (a, b, 0) too. Do not use
-    both.
+    Keys of up to four parts are filled up with zeros: (a, b) is the stream of (a, b, 0) too. Do not
+    use both.
 
     Args:
         *key: Integers (>= 0) and strings that name the stream.
@@ -78,6 +55,24 @@ def stream(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
+def _around(mean: float, sd: float, *, fem: float = 0.0, low=-np.inf, high=np.inf):
+    """Declare a trait that scatters normally about a mean, which moves by ``fem`` with femininity.
+
+    Deviations beyond two ``sd`` are cut; the result is kept within [``low``, ``high``].
+    """
+
+    def draw(rng: np.random.Generator, femininity: float) -> float:
+        value = mean + fem * femininity + sd * np.clip(rng.standard_normal(), -2, 2)
+        return float(np.clip(value, low, high))
+
+    return field(metadata={"draw": draw})
+
+
+def _between(low: float, high: float):
+    """Declare a trait that is uniform on [``low``, ``high``)."""
+    return field(metadata={"draw": lambda rng, _femininity: float(rng.uniform(low, high))})
+
+
 @dataclass(frozen=True)
 class Identity:
     """Every trait of one person; lengths in face units, colours display RGB in [0, 1].
@@ -85,38 +80,41 @@ class Identity:
     Make one with :meth:`draw`; change a trait with ``dataclasses.replace``. The texture noise is
     not kept here: it comes from ``seed`` by streams of its own, one for each octave, so that the
     same identity is the same person at every resolution.
+
+    The proportions stand beside their distribution. They are drawn from one stream in the order
+    in which they are declared, so a new one belongs at the end of its block.
     """
 
     seed: tuple[int, ...]
     age: float  # years
     femininity: float  # 0 masculine .. 1 feminine features
-    # skeleton
-    head_w: float  # half width at the cheekbones
-    chin_y: float
-    jaw_taper: float  # how much the face narrows towards the chin, 0..1
-    jaw_power: float  # 2 oval, 3 square
-    neck_w: float
-    asymmetry: float  # shift of the left half against the right one
-    eye_x: float
-    eye_y: float
-    eye_w: float  # half width of the opening
-    eye_up: float  # height above and below the corner line
-    eye_low: float
-    eye_tilt: float
-    lid_fold: float  # strength of the crease, 0..1
-    brow_y: float
-    brow_arch: float
-    brow_thick: float
-    brow_tilt: float
-    nose_y: float  # lower edge of the nose
-    nose_w: float  # half width over the wings
-    nose_depth: float
-    mouth_y: float
-    mouth_w: float
-    lip_up: float
-    lip_low: float
-    mouth_curve: float  # corners below (+) or above (-) the middle
-    cheek: float
+    # proportions
+    eye_y: float = _around(-0.10, 0.01)
+    mouth_y: float = _around(0.44, 0.012)
+    head_w: float = _around(0.575, 0.014, fem=-0.020)  # half width at the cheekbones
+    chin_y: float = _around(0.82, 0.014, fem=-0.025)
+    jaw_taper: float = _around(0.25, 0.035, fem=0.08, low=0.15, high=0.40)  # narrows the chin
+    jaw_power: float = _around(2.95, 0.18, fem=-0.45)  # 2 oval, 3 square
+    neck_w: float = _around(0.395, 0.016, fem=-0.085)
+    asymmetry: float = _around(0.0, 0.004)  # shift of the left half against the right one
+    eye_x: float = _around(0.264, 0.008)
+    eye_w: float = _around(0.126, 0.005)  # half width of the opening
+    eye_up: float = _around(0.044, 0.004, fem=0.006)  # height above the line of the corners
+    eye_low: float = _around(0.030, 0.003)  # height below it
+    eye_tilt: float = _around(0.04, 0.04, fem=0.04)
+    lid_fold: float = _between(0.2, 1)  # strength of the crease
+    brow_y: float = _around(0.150, 0.010, fem=0.022)  # drawn as the height above the eye
+    brow_arch: float = _around(0.026, 0.010, fem=0.016)
+    brow_thick: float = _around(0.034, 0.004, fem=-0.012, low=0.014, high=0.046)
+    brow_tilt: float = _around(0.0, 0.03)
+    nose_y: float = _around(0.255, 0.014)  # lower edge of the nose
+    nose_w: float = _around(0.137, 0.010, fem=-0.012)  # half width over the wings
+    nose_depth: float = _around(0.215, 0.02, fem=-0.02)
+    mouth_w: float = _around(0.212, 0.010, fem=-0.006)
+    lip_up: float = _around(0.038, 0.006, fem=0.012)
+    lip_low: float = _around(0.053, 0.007, fem=0.014)
+    mouth_curve: float = _around(-0.006, 0.007)  # corners below (+) or above (-) the middle
+    cheek: float = _between(0.4, 1)
     # surface
     skin: RGB
     lip: RGB
@@ -153,65 +151,22 @@ class Identity:
             The identity; the same arguments give the same one on every machine.
 
         Raises:
-            BadInput: A negative number, or an empty split.
+            BadInput: A number is negative, or the name of the split is empty.
         """
         if subject < 0 or run_seed < 0:
-            raise BadInput(
-                f"subject={subject}, run_seed={run_seed}", "negative", "give numbers from 0 on"
-            )
+            numbers = f"subject={subject}, run_seed={run_seed}"
+            raise BadInput(numbers, "negative", "give numbers from 0 on")
         if not split:
             raise BadInput("split", "is empty", "name it, for example 'train'")
         seed = (zlib.crc32(b"micromacro identity"), zlib.crc32(split.encode()), subject, run_seed)
         rng = stream(*seed, "traits")
-        age = float(rng.triangular(18, 30, 76))
-        femininity = float(rng.beta(0.5, 0.5))
-        tone = float(rng.uniform(0, 5))
-        return cls(
-            seed=seed,
-            age=age,
-            femininity=femininity,
-            **_skeleton(rng, femininity),
-            **_surface(rng, age, femininity, tone),
-            **_hair(rng, age, femininity, tone),
-            **_scene(rng),
-        )
-
-
-def _skeleton(rng: np.random.Generator, fem: float) -> dict[str, float]:
-    """Proportions: the adult mean, moved by sex and scattered by a few per cent."""
-
-    def around(mean: float, spread: float) -> float:
-        return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
-
-    eye_y, mouth_y = around(-0.10, 0.01), around(0.44, 0.012)
-    return {
-        "head_w": around(0.575 - 0.020 * fem, 0.014),
-        "chin_y": around(0.82 - 0.025 * fem, 0.014),
-        "jaw_taper": float(np.clip(around(0.25 + 0.08 * fem, 0.035), 0.15, 0.40)),
-        "jaw_power": around(2.95 - 0.45 * fem, 0.18),
-        "neck_w": around(0.395 - 0.085 * fem, 0.016),
-        "asymmetry": around(0.0, 0.004),
-        "eye_x": around(0.264, 0.008),
-        "eye_y": eye_y,
-        "eye_w": around(0.126, 0.005),
-        "eye_up": around(0.044 + 0.006 * fem, 0.004),
-        "eye_low": around(0.030, 0.003),
-        "eye_tilt": around(0.04 + 0.04 * fem, 0.04),
-        "lid_fold": float(rng.uniform(0.2, 1)),
-        "brow_y": eye_y - around(0.150 + 0.022 * fem, 0.010),
-        "brow_arch": around(0.026 + 0.016 * fem, 0.010),
-        "brow_thick": float(np.clip(around(0.034 - 0.012 * fem, 0.004), 0.014, 0.046)),
-        "brow_tilt": around(0.00, 0.03),
-        "nose_y": around(0.255, 0.014),
-        "nose_w": around(0.137 - 0.012 * fem, 0.010),
-        "nose_depth": around(0.215 - 0.02 * fem, 0.02),
-        "mouth_y": mouth_y,
-        "mouth_w": around(0.212 - 0.006 * fem, 0.010),
-        "lip_up": around(0.038 + 0.012 * fem, 0.006),
-        "lip_low": around(0.053 + 0.014 * fem, 0.007),
-        "mouth_curve": around(-0.006, 0.007),
-        "cheek": float(rng.uniform(0.4, 1)),
-    }
+        age, fem = float(rng.triangular(18, 30, 76)), float(rng.beta(0.5, 0.5))
+        tone = float(rng.uniform(0, 5))  # of the skin, 0 light to 5 dark; hair and eyes follow it
+        laws = {f.name: f.metadata["draw"] for f in fields(cls) if f.metadata}
+        traits = {name: draw(rng, fem) for name, draw in laws.items()}
+        traits["brow_y"] = traits["eye_y"] - traits["brow_y"]
+        traits |= _surface(rng, age, fem, tone) | _hair(rng, age, fem, tone) | _scene(rng)
+        return cls(seed=seed, age=age, femininity=fem, **traits)
 
 
 def _surface(rng: np.random.Generator, age: float, fem: float, tone: float) -> dict:
@@ -220,19 +175,12 @@ def _surface(rng: np.random.Generator, age: float, fem: float, tone: float) -> d
     skin = SKIN[low] + (tone - low) * (SKIN[min(low + 1, 5)] - SKIN[low])
     skin = skin * rng.uniform(0.96, 1.03) * (1 + rng.uniform(-0.02, 0.02, 3))
     make_up = rng.uniform(0, 0.35) if fem > 0.6 and age > 18 else 0.0
-    lip = skin * np.array([0.86, 0.62, 0.62]) * (1 - make_up) + make_up * np.array(
-        [0.66, 0.2, 0.24]
-    )
+    lip = skin * np.array([0.86, 0.62, 0.62]) * (1 - make_up)
+    lip = lip + make_up * np.array([0.66, 0.2, 0.24])
     iris = IRIS[min(5, int(rng.integers(0, 4) + tone * 1.1))]
-    moles = tuple(
-        (
-            float(rng.uniform(-0.45, 0.45)),
-            float(rng.uniform(-0.45, 0.68)),
-            float(rng.uniform(0.005, 0.010)),
-            float(rng.uniform(0.25, 0.6)),
-        )
-        for _ in range(int(rng.integers(0, 7)))
-    )
+    ranges = ((-0.45, 0.45), (-0.45, 0.68), (0.005, 0.010), (0.25, 0.6))  # x, y, radius, darkness
+    number = int(rng.integers(0, 7))
+    moles = tuple(tuple(float(rng.uniform(*ends)) for ends in ranges) for _ in range(number))
     return {
         "skin": _rgb(skin),
         "lip": _rgb(lip),
@@ -281,5 +229,4 @@ def _scene(rng: np.random.Generator) -> dict:
 
 def _rgb(colour: np.ndarray) -> RGB:
     """Three floats inside [0.02, 0.98]."""
-    red, green, blue = (float(v) for v in np.clip(colour, 0.02, 0.98))
-    return red, green, blue
+    return tuple(np.clip(colour, 0.02, 0.98).tolist())

@@ -22,8 +22,8 @@ class Motion:
     """How the skin of one person moves.
 
     Args:
-        identity: Who.
-        device: Where points and maps live.
+        identity: The person whose skin moves.
+        device: Device on which points and displacement fields live.
     """
 
     def __init__(self, identity: Identity, device: torch.device):
@@ -35,18 +35,24 @@ class Motion:
 
     def unpose(self, points: torch.Tensor, play: Performance) -> torch.Tensor:
         """Take points (F or 1, 2, h, w) out of the head's pose: (F, 2, h, w)."""
-        (a, b), shift = self.pose(play), play.shift.to(self.device)
-        dx, dy = points[:, 0] - shift[:, 0, None, None], points[:, 1] - shift[:, 1, None, None]
-        a, b = a[:, None, None], b[:, None, None]
+        a, b, shift = self._pose(play)
+        dx, dy = (points - shift).unbind(1)
         return torch.stack([a * dx + b * dy, a * dy - b * dx], 1)
 
-    def pose(self, play: Performance) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine of the roll over the scale, each (F,)."""
+    def put_in_pose(self, points: torch.Tensor, play: Performance) -> torch.Tensor:
+        """Move points (F or 1, 2, h, w) with the head: the inverse of ``unpose``, (F, 2, h, w)."""
+        a, b, shift = self._pose(play)
+        scale = torch.exp(2 * play.log_scale).to(self.device)[:, None, None]
+        a, b = a * scale, b * scale
+        x, y = points.unbind(1)
+        return torch.stack([a * x - b * y, b * x + a * y], 1) + shift
+
+    def _pose(self, play: Performance) -> tuple[torch.Tensor, ...]:
+        """Cosine and sine of the roll over the scale, (F, 1, 1); the shift, (F, 2, 1, 1)."""
         shrink = torch.exp(-play.log_scale)
-        return (
-            (shrink * torch.cos(play.roll)).to(self.device),
-            (shrink * torch.sin(play.roll)).to(self.device),
-        )
+        a, b = shrink * torch.cos(play.roll), shrink * torch.sin(play.roll)
+        parts = a[:, None, None], b[:, None, None], play.shift[:, :, None, None]
+        return tuple(part.to(self.device) for part in parts)
 
     def drift(self, play: Performance) -> torch.Tensor:
         """The smooth displacement of each frame on the motion grid, (F, 2, G, G), backwards."""
@@ -77,8 +83,9 @@ class Motion:
         """Undo the opening of the mouth.
 
         Args:
-            points: (F, 2, h, w) after the smooth action units.
-            play: The F frames.
+            points: float32 (F, 2, h, w), x and y in face units, with pose and smooth action units
+                undone.
+            play: The F frames to which the points belong.
 
         Returns:
             Material points (F, 2, h, w); depth inside the opening (F, h, w), positive there; and
@@ -96,13 +103,13 @@ class Motion:
         smooth = self.smooth(self.unpose(points, play), self.drift(play))
         return self.close_mouth(smooth, play)
 
-    def find(self, material: torch.Tensor, play: Performance, lower: torch.Tensor):
+    def locate(self, material: torch.Tensor, play: Performance, lower: torch.Tensor):
         """Find material points in the picture: the inverse of ``material``.
 
         Args:
-            material: (F or 1, 2, h, w) material points.
-            play: F frames.
-            lower: Bool, broadcasts to (F, h, w): which go with the lower lip.
+            material: float32 (F or 1, 2, h, w), points of the resting face in face units.
+            play: The F frames in which they are looked for.
+            lower: bool, broadcasts to (F, h, w): which points go with the lower lip.
 
         Returns:
             Picture points (F, 2, h, w) and the error left, (F, h, w), in face units.
@@ -140,14 +147,6 @@ class Motion:
         y = material[:, 1].clone()
         y[near] += opening + e - d
         return torch.stack([material[:, 0], y], 1)
-
-    def put_in_pose(self, points: torch.Tensor, play: Performance) -> torch.Tensor:
-        """Move points (F, 2, h, w) with the head: the inverse of ``unpose``."""
-        (a, b), scale = self.pose(play), torch.exp(2 * play.log_scale).to(self.device)
-        a, b = (a * scale)[:, None, None], (b * scale)[:, None, None]
-        x, y = points[:, 0], points[:, 1]
-        shift = play.shift.to(self.device)[:, :, None, None]
-        return torch.stack([a * x - b * y, b * x + a * y], 1) + shift
 
 
 def mix(weights: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -17,13 +17,13 @@ class Nuisance:
     Attributes:
         sway: Standard deviation of the head's wandering, face units (1 px at 64 = 0.031).
         turn: Standard deviation of yaw, rad; pitch has half of it, roll a quarter.
-        blink_rate: Blinks a second.
+        blink_rate: Mean number of blinks per second.
         light: Standard deviations of the drift of the light's x and y weights.
-        gain: Standard deviation of the exposure.
+        gain: Standard deviation of the logarithm of the exposure.
         flicker: Amplitude of mains flicker, an alias of 100 Hz at the camera's rate.
-        shadow: Depth of a wandering shadow, 0 for none.
-        shadow_sharp: Sharpness of its edge per face unit.
-        noise_sd: Sensor noise, display units 0..1.
+        shadow: Depth of a wandering shadow, 0 (none) to 1 (black).
+        shadow_sharp: Steepness of the shadow's edge, per face unit.
+        noise_sd: Standard deviation of the sensor noise, display units in [0, 1].
     """
 
     sway: tuple[float, float] = (0.0, 0.0)
@@ -67,9 +67,9 @@ class HeadDrift:
 
     Attributes:
         shift: Largest displacement of x and of y, face units.
-        roll_rad: Largest roll.
-        log_scale: Largest change of size, natural logarithm.
-        period_s: Duration of the slowest swing.
+        roll_rad: Largest roll in either direction, rad.
+        log_scale: Largest natural logarithm of the head's size.
+        period_s: Duration of the slowest swing, seconds.
     """
 
     shift: float = 0.0
@@ -82,18 +82,15 @@ class HeadDrift:
         cls, shift_px: float, degrees: float, percent: float, *, size: int, period_s: float = 4.0
     ):
         """The drift given in pixels of a picture ``size`` pixels high, degrees and per cent."""
-        return cls(
-            units(shift_px, size), math.radians(degrees), math.log1p(percent / 100), period_s
-        )
+        shift, log_scale = units(shift_px, size), math.log1p(percent / 100)
+        return cls(shift, math.radians(degrees), log_scale, period_s)
 
 
 def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
     """Sway, blinks, light, exposure, shadow and sensor noise, each from its own stream."""
     T, fps = len(play), play.fps
-    rng = {
-        name: stream("performance", name, seed)
-        for name in ("head", "blink", "light", "gain", "shadow")
-    }
+    names = ("head", "blink", "light", "gain", "shadow")
+    rng = {name: stream("performance", name, seed) for name in names}
     head = [_wander(rng["head"], T, fps) for _ in range(5)]
     sway, turn = rng["head"].uniform(*noise.sway), rng["head"].uniform(*noise.turn)
     blink, blinks = _blinks(rng["blink"], T, fps, noise.blink_rate)
@@ -117,7 +114,7 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
 
 
 def _wander(rng: np.random.Generator, T: int, fps: float, slow: float = 1.0) -> torch.Tensor:
-    """A smooth stationary random walk (twice filtered white noise), (T,), unit variance, within 2.5."""
+    """A smooth stationary random walk (white noise, filtered twice), (T,), variance 1, within 2.5."""
     tau = slow * rng.uniform(0.4, 0.8) * fps
     lag = np.arange(math.ceil(8 * tau))
     kernel = (lag + 1) * np.exp(-(lag + 1) / tau)
@@ -138,9 +135,8 @@ def _blinks(rng: np.random.Generator, T: int, fps: float, rate: float):
         onset = math.floor(frame)
         if onset + length > T:
             break
-        event = Event(
-            onset, onset + round(0.35 * length), onset + length - 1, (("blink", 1.0),), 1.0, "blink"
-        )
+        apex, offset = onset + round(0.35 * length), onset + length - 1
+        event = Event(onset, apex, offset, (("blink", 1.0),), 1.0, "blink")
         closure = torch.maximum(closure, envelope(event, T))
         events.append(event)
         frame += length
@@ -161,13 +157,10 @@ def drift_head(play: Performance, drift: HeadDrift, seed: int) -> Performance:
     rng = stream("performance", "drift", seed)
     paths = []
     for limit in (drift.shift, drift.shift, drift.roll_rad, drift.log_scale):
-        phase, rate = (
-            rng.uniform(0, 2 * math.pi, 3),
-            np.array([1, 1.7, 2.9]) * rng.uniform(0.8, 1.2),
-        )
-        wave = np.array([1, 0.5, 0.25]) @ np.sin(
-            2 * np.pi * rate[:, None] * play.t_s.numpy() / drift.period_s + phase[:, None]
-        )
+        phase = rng.uniform(0, 2 * math.pi, 3)[:, None]
+        rate = np.array([1, 1.7, 2.9])[:, None] * rng.uniform(0.8, 1.2)
+        angle = 2 * np.pi * rate * play.t_s.numpy() / drift.period_s + phase  # (3, T)
+        wave = np.array([1, 0.5, 0.25]) @ np.sin(angle)
         paths.append(torch.from_numpy(limit * wave / max(np.abs(wave).max(), 0.5)).float())
     return replace(
         play,

@@ -39,11 +39,9 @@ class Event:
 
     def __post_init__(self):
         if not 0 <= self.onset <= self.apex <= self.apex + self.hold <= self.offset:
-            raise BadInput(
-                f"event {self.onset}-{self.apex}+{self.hold}-{self.offset}",
-                "is out of order",
-                "keep 0 <= onset <= apex <= apex + hold <= offset",
-            )
+            event = f"event {self.onset}-{self.apex}+{self.hold}-{self.offset}"
+            remedy = "keep 0 <= onset <= apex <= apex + hold <= offset"
+            raise BadInput(event, "is out of order", remedy)
 
 
 @dataclass(frozen=True)
@@ -53,25 +51,25 @@ class Performance:
     Attributes:
         au: (T, len(AUS)) peak displacement of each smooth AU, face units.
         lid: (T,) closure of the eyes by expression: 0 resting, 1 closed, negative wide.
-        blink: (T,) closure by blinking, 0..1.
-        jaw: (T,) drop of the chin, face units.
+        blink: (T,) closure of the eyes by blinking, in [0, 1].
+        jaw: (T,) drop of the chin in face units.
         part: (T,) gap between the lips beyond what the jaw gives, face units.
         shift: (T, 2) position of the head (x right, y down), face units.
-        roll: (T,) rad, clockwise on the screen.
+        roll: (T,) turn of the head in the picture, rad, clockwise on the screen.
         log_scale: (T,) natural logarithm of the size of the head.
         yaw: (T,) rad, positive to the right of the image. Small angles only (about 0.1).
-        pitch: (T,) rad, positive downwards.
-        light: (T, 2) drift of the light's x and y weights.
-        gain: (T,) factor on the linear light.
-        offset: (T,) added to the linear light.
+        pitch: (T,) nod of the head, rad, positive downwards. Small angles only.
+        light: (T, 2) drift of the light's x and y weights; see ``Identity.light``.
+        gain: (T,) factor on the linear light; the exposure.
+        offset: (T,) offset that is added to the linear light.
         shadow: (T, 4) depth 0..1, direction of its edge in rad, place of the edge in face units,
             sharpness per face unit.
         noise_sd: (T,) standard deviation of the sensor noise, display units 0..1.
         noise_key: (T, 2) int64, seed of the clip and frame number within it.
-        t_s: (T,) float64 time stamps.
-        fps: Frames per second.
-        events: The truth: micro and macro expressions.
-        blinks: The truth: blinks (``kind == "blink"``).
+        t_s: (T,) float64, time stamps in seconds.
+        fps: Frames per second of the camera.
+        events: The truth about micro- and macro-expressions, in order of the script.
+        blinks: The truth about blinks (``kind == "blink"``).
         envelope: (T, len(events)) activation of each event, 0..1.
     """
 
@@ -98,11 +96,9 @@ class Performance:
     blinks: tuple[Event, ...] = ()
 
     def __post_init__(self):
-        T = len(self.t_s)
         for name in _CHANNELS:
-            value = getattr(self, name)
-            if len(value) != T:
-                raise BadInput(name, f"has {len(value)} frames, not {T}", "give every frame once")
+            if (T := len(getattr(self, name))) != len(self):
+                raise BadInput(name, f"has {T} frames, not {len(self)}", "give every frame once")
         if self.au.shape[1] != len(AUS):
             raise BadInput("au", f"has {self.au.shape[1]} columns", f"give {len(AUS)}, as in AUS")
         check_fold_over(self.au)
@@ -112,33 +108,26 @@ class Performance:
         """A motionless, noise-free performance to build on with ``dataclasses.replace``.
 
         Args:
-            n_frames: Number of frames, >= 1.
-            fps: Frames per second, > 0.
-            seed: Seed of the clip's noise, used once ``noise_sd`` is raised.
+            n_frames: Number of frames T, at least 1.
+            fps: Frames per second, above 0.
+            seed: Seed of the clip's sensor noise, which acts once ``noise_sd`` is raised.
 
         Raises:
-            BadInput: No frames, or a frame rate that is not positive.
+            BadInput: There are no frames, or the frame rate is not positive.
         """
         if n_frames < 1 or not fps > 0:
             raise BadInput(f"n_frames={n_frames}, fps={fps}", "not positive", "give both > 0")
-        zero = torch.zeros(n_frames)
         frame = torch.arange(n_frames)
-        return cls(
-            au=torch.zeros(n_frames, len(AUS)),
-            **dict.fromkeys(
-                ("lid", "blink", "jaw", "part", "roll", "log_scale", "yaw", "pitch"), zero
-            ),
-            shift=torch.zeros(n_frames, 2),
-            light=torch.zeros(n_frames, 2),
-            gain=torch.ones(n_frames),
-            offset=zero,
-            shadow=torch.tensor([0.0, 0.0, 0.0, 8.0]).repeat(n_frames, 1),
-            noise_sd=zero,
-            noise_key=torch.stack([torch.full_like(frame, seed), frame], 1),
-            t_s=frame.double() / fps,
-            fps=float(fps),
-            envelope=torch.zeros(n_frames, 0),
-        )
+        still = dict.fromkeys(_CHANNELS, torch.zeros(n_frames)) | {
+            "au": torch.zeros(n_frames, len(AUS)),
+            **dict.fromkeys(("shift", "light"), torch.zeros(n_frames, 2)),
+            "gain": torch.ones(n_frames),
+            "shadow": torch.tensor([0.0, 0.0, 0.0, 8.0]).repeat(n_frames, 1),
+            "noise_key": torch.stack([torch.full_like(frame, seed), frame], 1),
+            "t_s": frame.double() / fps,
+            "envelope": torch.zeros(n_frames, 0),
+        }
+        return cls(**still, fps=float(fps))
 
     def __len__(self) -> int:
         return len(self.t_s)
@@ -148,17 +137,15 @@ class Performance:
         if not isinstance(frames, slice) or frames.step not in (None, 1):
             raise BadInput(f"performance[{frames}]", "is not a run of frames", "use [start:stop]")
         start, stop, _ = frames.indices(len(self))
-        kept = [i for i, e in enumerate(self.events) if e.onset < stop and e.offset >= start]
+
+        def inside(events: tuple[Event, ...]) -> dict[int, Event]:
+            reach = {i: e for i, e in enumerate(events) if e.onset < stop and e.offset >= start}
+            return {i: _cut(event, start, stop) for i, event in reach.items()}
+
+        events, blinks = inside(self.events), inside(self.blinks)
         cut = {name: getattr(self, name)[start:stop] for name in _CHANNELS}
-        cut["envelope"] = cut["envelope"][:, kept]
-        return replace(
-            self,
-            **cut,
-            events=tuple(_cut(self.events[i], start, stop) for i in kept),
-            blinks=tuple(
-                _cut(e, start, stop) for e in self.blinks if e.onset < stop and e.offset >= start
-            ),
-        )
+        cut["envelope"] = cut["envelope"][:, list(events)]
+        return replace(self, **cut, events=tuple(events.values()), blinks=tuple(blinks.values()))
 
     def take(self, frames: Sequence[int]) -> "Performance":
         """The given frames in the given order, without events: they need not follow each other."""
@@ -175,35 +162,28 @@ class Performance:
         if other.fps != self.fps:
             raise BadInput(f"fps {self.fps} and {other.fps}", "differ", "join clips of one rate")
         n = len(self)
-        joined = {
-            name: torch.cat([getattr(self, name), getattr(other, name)])
-            for name in _CHANNELS
-            if name != "envelope"
-        }
+
+        def later(event: Event) -> Event:
+            return replace(
+                event, onset=event.onset + n, apex=event.apex + n, offset=event.offset + n
+            )
+
+        plain = [name for name in _CHANNELS if name != "envelope"]
+        joined = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in plain}
         joined["t_s"][n:] += self.t_s[-1] + 1 / self.fps - other.t_s[0]
-        return replace(
-            self,
-            **joined,
-            envelope=torch.block_diag(self.envelope, other.envelope),
-            events=self.events + tuple(_moved(e, n) for e in other.events),
-            blinks=self.blinks + tuple(_moved(e, n) for e in other.blinks),
-        )
+        joined["envelope"] = torch.block_diag(self.envelope, other.envelope)
+        joined["events"] = (*self.events, *map(later, other.events))
+        return replace(self, **joined, blinks=(*self.blinks, *map(later, other.blinks)))
 
 
 _IN_ZONE = torch.tensor([[float(au in names) for names in ZONES.values()] for au in AUS])
 _CHANNELS = tuple(f.name for f in fields(Performance) if f.type is torch.Tensor)
 
 
-def _moved(event: Event, by: int) -> Event:
-    return replace(event, onset=event.onset + by, apex=event.apex + by, offset=event.offset + by)
-
-
 def _cut(event: Event, start: int, stop: int) -> Event:
     """The part of an event inside [start, stop), in frames counted from ``start``."""
-    onset, apex, last, offset = (
-        min(max(f, start), stop - 1) - start
-        for f in (event.onset, event.apex, event.apex + event.hold, event.offset)
-    )
+    frames = (event.onset, event.apex, event.apex + event.hold, event.offset)
+    onset, apex, last, offset = (min(max(f, start), stop - 1) - start for f in frames)
     return replace(event, onset=onset, apex=apex, hold=last - apex, offset=offset)
 
 
@@ -224,7 +204,7 @@ def check_fold_over(au: torch.Tensor) -> None:
     """Refuse displacements that could fold the skin over.
 
     Args:
-        au: (T, len(AUS)) peak displacements in face units.
+        au: float32 (T, len(AUS)), peak displacements in face units.
 
     Raises:
         BadInput: The displacements of one zone add up to more than ``FOLD_OVER``.
@@ -232,31 +212,26 @@ def check_fold_over(au: torch.Tensor) -> None:
     totals = (au.abs() @ _IN_ZONE.to(au.device)).amax(0).tolist() if len(au) else []
     for zone, total in zip(ZONES, totals, strict=False):
         if total > FOLD_OVER + 1e-6:
-            raise BadInput(
-                f"action units of the {zone}",
-                f"add up to {total:.3f} face units, beyond {FOLD_OVER} where skin folds over",
-                "lower the peak or the factor",
-            )
+            fault = f"add up to {total:.3f} face units, beyond {FOLD_OVER} where skin folds over"
+            raise BadInput(f"action units of the {zone}", fault, "lower the peak or the factor")
 
 
 def exaggerate(performance: Performance, factor: float) -> Performance:
     """Multiply the motion of the expressions and nothing else: exact magnification.
 
     Args:
-        performance: What to magnify.
+        performance: The performance that is magnified.
         factor: Factor on AUs, lids, jaw and lips; head, blinks, light and noise stay.
 
     Returns:
         The magnified performance; the events keep their times, their peaks are multiplied.
 
     Raises:
-        BadInput: The magnified skin would fold over.
+        BadInput: The magnified skin would fold over; see ``FOLD_OVER``.
     """
-    return replace(
-        performance,
-        **{name: getattr(performance, name) * factor for name in ("au", "lid", "jaw", "part")},
-        events=tuple(replace(e, peak=e.peak * factor) for e in performance.events),
-    )
+    larger = {name: getattr(performance, name) * factor for name in ("au", "lid", "jaw", "part")}
+    events = tuple(replace(e, peak=e.peak * factor) for e in performance.events)
+    return replace(performance, **larger, events=events)
 
 
 def px(units: float, size: int) -> float:

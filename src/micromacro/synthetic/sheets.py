@@ -22,10 +22,10 @@ class Sheets:
         half: Half width and half height of the painted area in face units.
         person: (C + 1, h, w) linear albedo times coverage, and coverage.
         eyes: (C + 2, h, w) eyeballs, distance below the upper lid, height of the opening.
-        mouth: (C, h, w) the inside of the mouth.
+        mouth: (C, h, w) what shows between open lips, linear.
         light: (4, h2, w2) ambient with gloss, and the normals' x, y, z.
-        wrinkles: (5, h2, w2) lines that come with expressions.
-        backdrop: (C, H, W) the room, linear.
+        wrinkles: (5, h2, w2) relative brightness of the lines that come with expressions.
+        backdrop: (C, H, W) the room behind, linear, at the pixels of the picture.
     """
 
     half: tuple[float, float]
@@ -46,9 +46,9 @@ def paint(person: Identity, size: tuple[int, int], colour: bool) -> Sheets:
     """Paint everything for a picture of H x W pixels.
 
     Args:
-        person: Who.
-        size: (H, W) of the finished picture.
-        colour: Three channels, or one of luma (of linear light).
+        person: The person who is painted.
+        size: Height and width of the finished picture in pixels.
+        colour: Three channels of RGB if true, otherwise one channel of luma (of linear light).
 
     Returns:
         The sheets, on the CPU.
@@ -66,17 +66,18 @@ def paint(person: Identity, size: tuple[int, int], colour: bool) -> Sheets:
     albedo, cover = _figure(person, fine)
     depth, gap, _ = eye_frame(person, fine.u, fine.v)
     room = Canvas((W - 1) / short, (H - 1) / short, size, person.seed)
-    tone = _identity if colour else _luma
+
+    def tone(picture: torch.Tensor) -> torch.Tensor:  # (3, h, w) -> (C, h, w)
+        return picture if colour else _luma(picture)
 
     def finish(picture: torch.Tensor) -> torch.Tensor:
         return _low_pass(tone(picture), 0.5 * density)
 
+    ball = finish(skin.eyeballs(person, fine))
     return Sheets(
         half=half,
         person=torch.cat([finish(albedo), _low_pass(cover[None], 0.5 * density)]),
-        eyes=torch.cat(
-            [finish(skin.eyeballs(person, fine)), depth[None], gap.expand_as(depth)[None]]
-        ),
+        eyes=torch.cat([ball, depth[None], gap.expand_as(depth)[None]]),
         mouth=finish(skin.mouth_inside(person, fine)),
         light=_light(person, coarse, albedo),
         wrinkles=skin.wrinkles(person, coarse),
@@ -86,18 +87,11 @@ def paint(person: Identity, size: tuple[int, int], colour: bool) -> Sheets:
 
 def _figure(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     """Albedo and coverage of the whole person, back to front."""
-    layers = [
-        figure.back_hair(person, sheet),
-        figure.neck(person, sheet),
-        figure.clothes(person, sheet),
-        figure.ears(person, sheet),
-    ]
+    behind = (figure.back_hair, figure.neck, figure.clothes, figure.ears)
+    layers = [part(person, sheet) for part in behind]
     face = skin.skin(person, sheet)
-    face = skin.nostrils(person, sheet, face)
-    face = skin.lids(person, sheet, face)
-    face = figure.beard(person, sheet, face)
-    face = skin.lips(person, sheet, face)
-    face = skin.brows(person, sheet, face)
+    for feature in (skin.nostrils, skin.lids, figure.beard, skin.lips, skin.brows):
+        face = feature(person, sheet, face)
     layers.append((face, sheet.soft(sheet.distance(head_shape(person, sheet.u, sheet.v)), 0.012)))
     hair_cover = figure.hair_cover(person, sheet)
     roots = 1 - 0.45 * _low_pass(hair_cover[None], 0.022 / sheet.texel)[0]
@@ -118,14 +112,12 @@ def _light(person: Identity, sheet: Canvas, albedo: torch.Tensor) -> torch.Tenso
     hair = figure.hair_cover(person, sheet)
     body = _dome(u / 0.75, 2 * (0.95 - v).clamp(-0.5, 0.5), 0.5)
     crown = _dome(u / 0.66, (v + 0.05) / 0.95, 0.9)
-    face = skin.normals(person, sheet)
-    normal = skin.over(body, face, head)
-    normal = skin.over(normal, crown, hair)
-    normal = F.normalize(normal, dim=0)
+    normal = skin.over(body, skin.normals(person, sheet), head)
+    normal = F.normalize(skin.over(normal, crown, hair), dim=0)  # (3, h2, w2)
     ambient, *direction = person.light
-    half_way = F.normalize(
-        F.normalize(torch.tensor(direction), dim=0) + torch.tensor([0.0, 0, 1]), dim=0
-    )
+    # Blinn's half-way vector: between the light and the camera, which is at (0, 0, 1).
+    half_way = F.normalize(torch.tensor(direction), dim=0) + torch.tensor([0.0, 0, 1])
+    half_way = F.normalize(half_way, dim=0)
     gloss = (normal * half_way[:, None, None]).sum(0).clamp_min(0) ** 26 * head * (1 - hair)
     # Gloss adds white light: divide by the albedo it will be multiplied by.
     luma = F.interpolate(_luma(albedo)[None], sheet.size, mode="bilinear", antialias=True)[0, 0]
@@ -153,7 +145,3 @@ def _low_pass(picture: torch.Tensor, sigma: float) -> torch.Tensor:
 def _luma(picture: torch.Tensor) -> torch.Tensor:
     """(3, h, w) to (1, h, w)."""
     return (picture * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
-
-
-def _identity(picture: torch.Tensor) -> torch.Tensor:
-    return picture

@@ -29,12 +29,10 @@ def skin(person: Identity, sheet: Canvas) -> torch.Tensor:
     side = u.abs()
     tone = 0.05 * sheet.noise("blotch", 0.40, 4) + 0.04 * sheet.noise("pores", 0.05, 3, 0.8)
     base = linear(p.skin) * (1 + tone)
-    redness = p.blush * (
-        bump(side, v, (1.25 * p.eye_x, p.eye_y + 0.26), (0.13, 0.10))
-        + 0.7 * bump(u, v, (0.0, p.nose_y - 0.06), (0.10, 0.07))
-        + 0.4 * bump(u, v, (0.0, p.chin_y - 0.10), (0.14, 0.06))
-    )
-    base = base * (1 - redness * torch.tensor([0.02, 0.17, 0.17])[:, None, None])
+    redness = bump(side, v, (1.25 * p.eye_x, p.eye_y + 0.26), (0.13, 0.10))
+    redness = redness + 0.7 * bump(u, v, (0.0, p.nose_y - 0.06), (0.10, 0.07))
+    redness = redness + 0.4 * bump(u, v, (0.0, p.chin_y - 0.10), (0.14, 0.06))
+    base = base * (1 - p.blush * redness * torch.tensor([0.02, 0.17, 0.17])[:, None, None])
     shade = _occlusion(p, sheet) * _folds(p, sheet)
     spots = smoothstep(sheet.noise("freckles", 0.022, 2), 1.1, 2.0)
     middle = bump(u, v, (0.0, p.eye_y + 0.20), (0.36, 0.17))
@@ -49,9 +47,8 @@ def _occlusion(p: Identity, sheet: Canvas) -> torch.Tensor:
     u, v, side = sheet.u, sheet.v, sheet.u.abs()
     socket = 0.26 * bump(side, v, (0.62 * p.eye_x, p.eye_y - 0.035), (0.062, 0.062))
     lid = 0.22 * bump(side, v, (p.eye_x, p.eye_y - p.eye_up - 0.025), (0.13, 0.026))
-    under_eye = (0.06 + 0.0022 * p.age) * bump(
-        side, v, (0.92 * p.eye_x, p.eye_y + 0.085), (0.10, 0.032)
-    )
+    under_eye = bump(side, v, (0.92 * p.eye_x, p.eye_y + 0.085), (0.10, 0.032))
+    under_eye = (0.06 + 0.0022 * p.age) * under_eye
     beside = 0.10 * bump(side, v, (1.12 * p.nose_w, p.nose_y - 0.05), (0.030, 0.065))
     under_nose = 0.30 * bump(u, v, (0.0, p.nose_y + 0.018), (0.62 * p.nose_w, 0.022))
     under_lip = 0.24 * bump(u, v, (0.0, p.mouth_y + p.lip_low + 0.028), (0.11, 0.022))
@@ -69,9 +66,8 @@ def _folds(p: Identity, sheet: Canvas) -> torch.Tensor:
     maps = wrinkles(p, sheet)
     dark = 0.05 + 0.30 * old
     lines = dark * maps[2].clamp_max(0) + 0.24 * old * (maps[0] + maps[1]).clamp_max(0)
-    bag = smoothstep((v - p.eye_y - 0.075).abs(), 0.014, 0.0) * torch.exp(
-        -(((side - p.eye_x) / 0.1) ** 4)
-    )
+    bag = smoothstep((v - p.eye_y - 0.075).abs(), 0.014, 0.0)
+    bag = bag * torch.exp(-(((side - p.eye_x) / 0.1) ** 4))
     return (1 + lines).clamp_min(0.4) * (1 - 0.16 * old * bag)
 
 
@@ -100,9 +96,8 @@ def wrinkles(person: Identity, sheet: Canvas) -> torch.Tensor:
     x0 = p.eye_x + p.eye_w + 0.02
     for slope in (-0.5, -0.05, 0.42):
         ray = v - p.eye_y + 0.01 - slope * (side - x0)
-        crow = crow + _groove(ray, 0.009) * smoothstep(side, x0, x0 + 0.03) * smoothstep(
-            side, x0 + 0.13, x0 + 0.06
-        )
+        line = _groove(ray, 0.009) * smoothstep(side, x0, x0 + 0.03)
+        crow = crow + line * smoothstep(side, x0 + 0.13, x0 + 0.06)
     root = torch.zeros(sheet.size)
     for k in range(2):
         line = v - (p.eye_y - 0.01 + 0.045 * k) - 2.5 * side**2
@@ -127,15 +122,13 @@ def lips(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     bow = 1 - 0.22 * torch.exp(-0.5 * (t / 0.10) ** 2) - 0.30 * t.abs() ** 1.2
     top = line - 1.18 * p.lip_up * arch**0.75 * bow
     bottom = line + p.lip_low * arch**0.85
-    cover = sheet.soft(torch.minimum(v - top, bottom - v), 0.016) * sheet.soft(
-        p.mouth_w - u.abs(), 0.02
-    )
+    cover = sheet.soft(torch.minimum(v - top, bottom - v), 0.016)
+    cover = cover * sheet.soft(p.mouth_w - u.abs(), 0.02)
     grain = 1 + 0.05 * sheet.strands("lips", u, v, 0.02)
     pink = linear(p.lip) * grain * torch.where(v < line, 0.86, 1.05)
     picture = over(below, pink, 0.80 * cover)
-    seam = torch.exp(-0.5 * ((v - line) / 0.0085) ** 2) * sheet.soft(
-        p.mouth_w + 0.012 - u.abs(), 0.03
-    )
+    seam = torch.exp(-0.5 * ((v - line) / 0.0085) ** 2)
+    seam = seam * sheet.soft(p.mouth_w + 0.012 - u.abs(), 0.03)
     return picture * (1 - 0.62 * seam)
 
 
@@ -162,9 +155,8 @@ def nostrils(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tens
     lift = 0.10 * (side - 0.45 * p.nose_w)
     hole = bump(side, v + lift, (0.46 * p.nose_w, p.nose_y - 0.006), (0.20 * p.nose_w, 0.0085))
     wing = torch.hypot((side - 0.74 * p.nose_w) / 0.050, (v - p.nose_y + 0.036) / 0.044) - 1
-    crease = torch.exp(-0.5 * (wing / 0.16) ** 2) * smoothstep(
-        side, 0.80 * p.nose_w, 1.02 * p.nose_w
-    )
+    crease = torch.exp(-0.5 * (wing / 0.16) ** 2)
+    crease = crease * smoothstep(side, 0.80 * p.nose_w, 1.02 * p.nose_w)
     return below * (1 - 0.72 * hole.clamp_max(1)) * (1 - 0.28 * crease)
 
 

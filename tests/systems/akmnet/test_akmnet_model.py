@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
-from micromacro.recipe import Recipe
 from micromacro.systems.akmnet import (
     AkmNet,
     AkmOutput,
@@ -23,7 +22,7 @@ from micromacro.systems.akmnet.backbone import BN_MODES
 from micromacro.systems.akmnet.mining import Miner, select, straight_through
 from micromacro.systems.akmnet.model import PixelGru
 from micromacro.systems.akmnet.variants import random_frames, window_frames
-from micromacro.training import train
+from micromacro.training import Recipe, train
 
 SMALL = {"widths": (4, 6), "image_px": (17, 22), "gru_hidden": 3}  # maps 6 x 3 x 3
 STEPS = ["s123", "s12", "s13", "s23", "none"]

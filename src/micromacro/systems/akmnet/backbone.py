@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
+from micromacro.backbones import BasicBlock
 from micromacro.errors import BadInput
 
 BN_MODES = ("packed", "released", "frozen")

@@ -27,8 +27,7 @@ from micromacro.systems.akmnet.mining import Mining
 from micromacro.systems.akmnet.model import AkmNet, AkmOutput
 from micromacro.systems.akmnet.stills import FROZEN, WIDTHS, pretrained
 from micromacro.systems.akmnet.task import CLASSES, IMAGE_PX, Clips, Dials, record
-from micromacro.training import Recipe, isolated_rng, train
-from micromacro.training_run import moved
+from micromacro.training import Recipe, isolated_rng, moved, train
 
 BATCH = 8
 NET = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}

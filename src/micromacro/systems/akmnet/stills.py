@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from micromacro.errors import BadInput
 from micromacro.synthetic import AUS, NUISANCES, Face, Identity, Performance, perform, units
@@ -41,7 +42,7 @@ def pretrained(seed: int, people: int = 140, epochs: int = 8) -> StillNet:
     with isolated_rng(seed):
         net = StillNet(FrameNet(WIDTHS, blocks=1), len(CLASSES))
     recipe = Recipe(
-        loss="cross_entropy", lr=1e-2, weight_decay=1e-2, schedule="one_cycle", epochs=epochs
+        loss=cross_entropy, lr=1e-2, weight_decay=1e-2, schedule="one_cycle", epochs=epochs
     )
     train(net, Batches(images, labels, 64), recipe, seed=seed, progress=False)
     return net.eval()

@@ -18,7 +18,6 @@ released code takes OpenFace's faces: give its folders if you have them. Films a
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,7 +179,7 @@ def unit(
     roles = {"validation": held_out} if held_out else {"train": training}
     tables = {k: _predicted(arm, v, model, device) for k, v in {**roles, "test": test}.items()}
     if "checkpoint" in how:
-        shutil.rmtree(how["checkpoint"])
+        how["checkpoint"].unlink()
     table = {name: np.concatenate([t[name] for t in tables.values()]) for name in tables["test"]}
     table["splits"] = np.repeat(list(tables), [len(t["clips"]) for t in tables.values()])
     metrics = {}

@@ -23,12 +23,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from micromacro.backbones import N_FEATURES, FrozenResNet50
+from micromacro.backbones import N_FEATURES, FrozenFeatures, FrozenResNet50
 from micromacro.datasets import frames as on_disk
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.features import FrozenFeatures
 from micromacro.kernels.phase_difference import phase_difference, snippets
 from micromacro.motion.maps import MOTION_PX, motion_maps, refuse_odd
 from micromacro.systems.mimamo.model import LEVELS

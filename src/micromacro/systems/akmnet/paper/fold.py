@@ -12,8 +12,7 @@ from micromacro.systems.akmnet.paper.pretrained import Start
 from micromacro.systems.akmnet.paper.protocol import Batches, Protocol
 from micromacro.systems.akmnet.paper.store import StoredClip
 from micromacro.systems.akmnet.variants import random_frames
-from micromacro.training import train
-from micromacro.training_run import moved
+from micromacro.training import moved, train
 
 
 class Recorded(nn.Module):

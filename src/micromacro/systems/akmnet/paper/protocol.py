@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from micromacro.motion.tim import tim
-from micromacro.recipe import Recipe
 from micromacro.systems.akmnet.inputs import balanced
 from micromacro.systems.akmnet.losses import akm_loss
 from micromacro.systems.akmnet.model import LEGACY, AkmNet
 from micromacro.systems.akmnet.paper import store
 from micromacro.systems.akmnet.paper.pretrained import Start
 from micromacro.systems.akmnet.paper.store import StoredClip
-from micromacro.training import isolated_rng
+from micromacro.training import Recipe, isolated_rng
 
 PROTOCOLS = ("ours", "as_released")
 LENGTHS = {f"norm{n}": n for n in (16, 32, 64, 128)}

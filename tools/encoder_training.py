@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from micromacro.expression_encoder import (
@@ -123,7 +124,7 @@ def train_encoder(plan: Plan) -> tuple[ExpressionEncoder, History]:
     with isolated_rng(plan.seed):
         encoder = ExpressionEncoder()
     recipe = Recipe(
-        loss="cross_entropy",
+        loss=cross_entropy,
         lr=plan.lr,
         weight_decay=plan.weight_decay,
         schedule="one_cycle",

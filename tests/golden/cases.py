@@ -1,0 +1,275 @@
+"""What the golden arrays are arrays of: a name for each case, and how today's package makes it.
+
+Names of cases and of arrays are in the data's words and stay. Whoever changes the package's API
+changes the adapter below and nothing else. Arrays are compared by value, so a dtype may change where
+the values do not (a bool that becomes 0 and 1, a float32 that becomes float64); an array that gets
+another name in the package keeps its old one here, by a line in the adapter. Arrays that the package
+adds are ignored.
+"""
+
+import atexit
+import hashlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+Arrays = dict[str, np.ndarray]
+HERE = Path(__file__).parent
+
+# ---- the adapter: all that knows the API -----------------------------------------------------------
+# From here to "end of the adapter" is what a refactoring rewrites. Each function takes names in the
+# data's words and returns metrics and arrays, as dicts.
+
+sys.path[:0] = [str(HERE.parent / "systems" / "akmnet"), str(HERE.parent)]
+
+import affect_miniatures  # noqa: E402
+import akmnet_miniatures  # noqa: E402
+
+from micromacro.backbones import FrozenResNet50  # noqa: E402
+from micromacro.metrics import ccc, mse, pcc  # noqa: E402
+from micromacro.systems.akmnet import classic  # noqa: E402
+from micromacro.systems.akmnet import experiment as akmnet  # noqa: E402
+from micromacro.systems.akmnet import paper as akmnet_paper  # noqa: E402
+from micromacro.systems.akmnet import task as akmnet_task  # noqa: E402
+from micromacro.systems.mimamo import experiment as mimamo  # noqa: E402
+from micromacro.systems.mimamo import scores as mimamo_scores  # noqa: E402
+from micromacro.systems.mimamo import task as mimamo_task  # noqa: E402
+
+AKMNET_OPTIONS = akmnet.CORE | akmnet.BESIDE
+for _group in akmnet.SWEEP.values():
+    AKMNET_OPTIONS |= _group
+
+
+def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
+    """Clips of MIMAMO's task: frames uint8 (N, T, 64, 64), labels, person, centres."""
+    clips = mimamo_task.record(seed, split, people=2, clips=1, steps=8, illumination=light)
+    return {
+        name: getattr(clips, name).numpy() for name in ("frames", "labels", "person", "centres")
+    }
+
+
+def akmnet_clips(seed: int, task: str, distractors: float) -> Arrays:
+    """Clips of AKMNet's task: frames uint8 (N, 48, 48) clip behind clip, and their columns."""
+    dials = akmnet.make_dials(task, None, None, distractors, None)
+    clips = akmnet_task.record(seed, dials, subjects=2, clips=3)
+    names = ("frames", "lengths", "label", "subject", "onset", "apex", "offset", "envelope")
+    return {name: getattr(clips, name).numpy() for name in names} | {"clip": np.array(clips.names)}
+
+
+def mimamo_unit(arm: str) -> tuple[Mapping, Arrays]:
+    """One arm of MIMAMO on the benchmark."""
+    lights = ("illumination", "test_illumination")
+    options = mimamo.ARMS[arm]
+    data = {"people": 3} | {k: v for k, v in options.items() if k in lights}
+    options = {k: v for k, v in options.items() if k not in lights}
+    metrics, predictions = mimamo.unit(seed=1000, data=data, arm=options, epochs=2)
+    test = mimamo_scores.of_split(predictions, "test")
+    person = [int(name.removeprefix("test-")) for name in test["subjects"]]
+    clips = len(person)
+    arrays = {name: test[name].reshape(clips, -1, 2) for name in ("prediction", "truth")}
+    return metrics, arrays | {"person": np.array(person)}
+
+
+def akmnet_unit(arm: str) -> tuple[Mapping, Arrays]:
+    """One arm of AKMNet on the benchmark."""
+    size = {"subjects": 4, "clips": 4, "people": 8, "folds": 2, "epochs": 2}
+    return akmnet.unit(seed=SEED, fold=0, **size | AKMNET_OPTIONS[arm])
+
+
+def lbp_top_unit(task: str) -> tuple[Mapping, Arrays]:
+    """The classic baseline on the benchmark."""
+    return classic.unit(seed=SEED, fold=0, folds=2, subjects=4, clips=4, task=task)
+
+
+def akmnet_official(dataset: str, protocol: str, arm: str) -> tuple[Mapping, Arrays]:
+    """One person of an official data set's miniature left out."""
+    roots = akmnet_roots()
+    with pytest.MonkeyPatch.context() as patch:
+        akmnet_miniatures.shrink(patch)
+        how = {"dataset": dataset, "root": str(roots[dataset]), "cache": str(folder() / "akmnet")}
+        person = akmnet_paper.grid(**how)[1]["subject"]
+        how |= {"protocol": protocol, "arm": arm, "subject": person}
+        return akmnet_paper.unit(**how, seed=3, epochs=2)
+
+
+def mimamo_official(dataset: str, protocol: str, label: str) -> tuple[Mapping, Arrays]:
+    """One fold of an official data set's miniature."""
+    data = {"dataset": dataset, "root": str(mimamo_roots()[dataset])}
+    data |= {"cache": str(folder() / "mimamo"), **mimamo_weights()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FrozenResNet50, "forward", thumbnail)
+        arm = {"protocol": protocol, "label": label}
+        epochs = 2 if dataset == "omg" else 1
+        run = {"data": data, "arm": arm, "seed": 3, "fold": 0, "folds": 2, "epochs": epochs}
+        metrics, predictions = mimamo.unit(**run)
+    epoch_scores = predictions["epoch_score"]
+    arrays = {name: predictions[name] for name in ("fold_sd", "label_sd", "sequences", "skipped")}
+    arrays |= {"missing": np.array(len(predictions["missing"]))}
+    arrays |= {"epochs": len(epoch_scores), "best_epoch": epoch_scores.argmax()}
+    arrays |= {"best_score": epoch_scores.max()}
+    for split in ("validation", "test"):
+        table = mimamo_scores.of_split(predictions, split)
+        arrays |= {f"{split}_{name}": table[name] for name in ("lengths", "prediction", "truth")}
+        arrays[f"{split}_videos"] = table["subjects"]
+        arrays[f"{split}_clips"] = np.array([c.rsplit("/", 1)[-1] for c in table["clips"]])
+    metrics |= _validation_scores(
+        predictions, ["valence", "arousal"] if label == "both" else [label]
+    )
+    return metrics, arrays
+
+
+def _validation_scores(predictions: Arrays, labels: list[str]) -> dict[str, float]:
+    """What a unit does not score itself: the mean over videos, and all scores after rescaling."""
+    table, scored = mimamo_scores.of_split(predictions, "validation"), {}
+    ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
+    plain, truth = table["prediction"][ok], table["truth"][ok]
+    videos = np.repeat(table["subjects"], table["lengths"])[ok]
+    rescaled = mimamo_scores.rescale(plain, predictions["fold_sd"])
+    for kind, values in (("", plain), ("rescaled_", rescaled)):
+        for k, label in enumerate(labels):
+            p, t = values[:, k], truth[:, k]
+            scores = {"ccc": ccc(p, t), "pcc": pcc(p, t), "mse": mse(p, t)}
+            scores["ccc_per_video"] = ccc(p, t, groups=videos)
+            scored |= {f"validation_{kind}{name}_{label}": v for name, v in scores.items()}
+    return scored
+
+
+def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """In place of the ResNet-50's features, which would take a quarter of a second a face."""
+    values = torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
+    return (values - 0.4).relu().repeat(1, 11)[:, :2048] * torch.linspace(0.5, 2, 2048)
+
+
+@lru_cache(maxsize=1)
+def akmnet_roots() -> dict[str, Path]:
+    """Root of each miniature; that of the composite holds them all."""
+    official = folder() / "official"  # the faces' noise depends on this name
+    for name in akmnet_miniatures.SUBJECTS:
+        akmnet_miniatures.write_dataset(name, official / name)
+    return {name: official / name for name in akmnet_miniatures.SUBJECTS} | {"megc2019": official}
+
+
+@lru_cache(maxsize=1)
+def mimamo_roots() -> dict[str, Path]:
+    """Root of each miniature."""
+    faces = folder() / "faces"
+    faces.mkdir()
+    folders = affect_miniatures.write_face_folders(faces)
+    writers = {name: getattr(affect_miniatures, f"write_{name}") for name in MIMAMO_OFFICIAL}
+    roots = {name: folder() / name for name in writers}
+    for name, root in roots.items():
+        root.mkdir()
+        writers[name](root, folders)
+    return roots
+
+
+@lru_cache(maxsize=1)
+def mimamo_weights() -> dict[str, str]:
+    """A file of random weights, whose features `thumbnail` replaces."""
+    return affect_miniatures.write_resnet(folder())
+
+
+# ---- end of the adapter ------------------------------------------------------------------------------
+
+SEED = 1007  # of AKMNet: its few test clips get several classes, and other ones in other arms
+MIMAMO_OFFICIAL = ("omg", "affwild", "affwild2")
+MIMAMO_ARMS = (  # in the order that shares most frames
+    *("ours", "spatial", "temporal, phase", "temporal, flow", "no GRU", "released GRU axis"),
+    *("as released", "MSE loss", "L 4", "L 24", "S 1", "S 4", "S 32"),
+    *("level 1 alone", "level 2 alone", "scaled", "level 1 scaled", "raw", "difference"),
+    *("released loss", "released unwrap", "released crop", "phase, light 1", "farneback, light 1"),
+    *("phase, light 0", "farneback, light 0", "phase, light 0 to 1", "farneback, light 0 to 1"),
+)
+AKMNET_ARMS = (
+    *("s123", "all", "random window", "midpoint window", "resampled", "s12", "s13", "s23"),
+    *("true apex", "as released", "random", "apex window", "apex", "max-key"),
+    *("resampled 12", "resampled 48", "linear 24", "count 0", "count 10", "margin 0"),
+    *("released gradient", "released GRU start", "released batch norm", "frozen batch norm"),
+    *("12 epochs", "all, 12 epochs", "s123, LOSO", "all, LOSO", "phase-based", "not magnified"),
+    *("exact 2", "s123, no distractors", "all, no distractors"),
+    *("s123, loose", "s23, loose", "all, loose", "midpoint window, loose", "true apex, loose"),
+    *("s123, share 0.35, anywhere", "all, share 0.35, anywhere"),
+    *("s123, share 0.35, central", "all, share 0.35, central"),
+    *("s123, share 0.7, anywhere", "all, share 0.7, anywhere"),
+)
+DROPPED: dict[str, str] = {}
+"""Recorded case -> why the package does not have it any more."""
+
+
+@lru_cache(maxsize=1)
+def folder() -> Path:
+    """For miniatures and caches; gone when the process ends."""
+    path = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
+
+
+def sampled(columns: Arrays, frames: slice, pixels: slice) -> Arrays:
+    """Frames as a digest and every few pixels of every few frames; other columns as they are."""
+    whole = np.ascontiguousarray(columns["frames"])
+    digest = hashlib.sha256(whole.tobytes()).hexdigest()
+    some = whole[..., frames, pixels, pixels]
+    return {name: values for name, values in columns.items() if name != "frames"} | {
+        "sha256": np.array(digest),
+        "shape": np.array(whole.shape),
+        "grey": some,
+    }
+
+
+def flat(unit: Callable, *names: str) -> Arrays:
+    """Metrics and arrays of a unit as one dict; a metric that is None has no array."""
+    metrics, arrays = unit(*names)
+    found = {name: as_array(value) for name, value in metrics.items() if value is not None}
+    if both := found.keys() & arrays.keys():
+        raise ValueError(f"{sorted(both)} are metrics and arrays")
+    return found | dict(arrays)
+
+
+def as_array(value: object) -> np.ndarray:
+    """An array of a number, a text or a list of such; an empty list is one of no texts."""
+    return np.array(value, str) if value == [] else np.array(value)
+
+
+def _cases() -> dict[str, Callable[[], Arrays]]:
+    cases: dict[str, Callable[[], Arrays]] = {}
+    mimamo_seeds = [(1000, "train", 0.5), (1000, "test", 0.5), (7, "train", 1.0), (8, "test", 0.0)]
+    for seed, split, light in mimamo_seeds:
+        name = f"mimamo frames, seed {seed}, {split}, light {light:g}"
+        columns = partial(mimamo_clips, seed, split, light)
+        cases[name] = lambda columns=columns: sampled(
+            columns(), slice(None, None, 5), slice(2, None, 4)
+        )
+    akmnet_seeds = [(1000, "headline", 1.0), (7, "headline", 0.0), (8, "loose", 3.0)]
+    for seed, task, distractors in akmnet_seeds:
+        name = f"akmnet frames, seed {seed}, {task}, distractors {distractors:g}"
+        columns = partial(akmnet_clips, seed, task, distractors)
+        cases[name] = lambda columns=columns: sampled(
+            columns(), slice(None, None, 5), slice(1, None, 3)
+        )
+    cases |= {f"mimamo, {arm}": partial(flat, mimamo_unit, arm) for arm in MIMAMO_ARMS}
+    cases |= {f"akmnet, {arm}": partial(flat, akmnet_unit, arm) for arm in AKMNET_ARMS}
+    for task in ("headline", "loose"):
+        cases[f"akmnet, LBP-TOP, {task}"] = partial(flat, lbp_top_unit, task)
+    for dataset in ("casme", "casme2", "smic", "samm", "megc2019"):
+        for protocol in ("ours", "as_released"):
+            for arm in ("s123", "all", "norm16", "random"):
+                if arm == "s123" or dataset == "casme2":
+                    name = f"{dataset}, {protocol}, {arm}"
+                    cases[name] = partial(flat, akmnet_official, dataset, protocol, arm)
+    for dataset in MIMAMO_OFFICIAL:
+        for protocol in ("ours", "as_released"):
+            name = f"{dataset}, {protocol}, both"
+            cases[name] = partial(flat, mimamo_official, dataset, protocol, "both")
+    cases["omg, ours, valence"] = partial(flat, mimamo_official, "omg", "ours", "valence")
+    return cases
+
+
+CASES = _cases()
+"""Name -> what makes its arrays; in the order that shares most work."""

@@ -410,13 +410,27 @@ def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Pa
     if weights is None:
         fault = "no file given, and none is downloaded because no SHA-256 of it is published"
         raise BadInput(f"weights {name!r}", fault, f"get {about.url} and give its path as weights")
-    file = existing(weights)
+    file, digest = own_file(weights, sha256)
+    if sha256 is None:
+        print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
+    return file, digest
+
+
+def own_file(path: str | Path, sha256: str | None = None) -> tuple[Path, str]:
+    """A user's file of weights, and its SHA-256.
+
+    Args:
+        path: The file.
+        sha256: What its digest must be; None for anything.
+
+    Raises:
+        BadInput: No such file, a folder, or another digest.
+    """
+    file = existing(path)
     if file.is_dir():
         raise BadInput(file, "a folder", "give the file itself")
     digest = file_sha256(file)
-    if sha256 is None:
-        print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
-    elif sha256.lower() != digest:
+    if sha256 is not None and sha256.lower() != digest:
         fault = f"SHA-256 is {digest}, expected {sha256.lower()}"
         raise BadInput(file, fault, "correct the SHA-256 that you gave, or the file")
     return file, digest

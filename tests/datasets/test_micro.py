@@ -207,7 +207,7 @@ def test_cropped_comes_first_and_either_can_be_asked_for(casme2):
     assert either.table.loc[0, ["first", "onset", "offset", "n_frames"]].tolist() == [46, 0, 40, 41]
     assert load_frames(either.table.iloc[0]).shape == (41, 1, 4, 4)
     assert load_frames(raw.table.iloc[0]).shape == (41, 1, 6, 8)
-    with pytest.raises(BadInput, match="pictures='crop': is unknown"):
+    with pytest.raises(BadInput, match="pictures 'crop': is unknown"):
         micro.read("casme2", casme2, pictures="crop")
 
 

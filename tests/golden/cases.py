@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -27,24 +28,19 @@ HERE = Path(__file__).parent
 # From here to "end of the adapter" is what a refactoring rewrites. Each function takes names in the
 # data's words and returns metrics and arrays, as dicts.
 
-sys.path[:0] = [str(HERE.parent / "systems" / "akmnet"), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parent))
 
 import affect_miniatures  # noqa: E402
-import akmnet_miniatures  # noqa: E402
+import micro_miniatures  # noqa: E402
 
 from micromacro.backbones import FrozenResNet50  # noqa: E402
 from micromacro.metrics import ccc, mse, pcc  # noqa: E402
-from micromacro.systems.akmnet import classic  # noqa: E402
 from micromacro.systems.akmnet import experiment as akmnet  # noqa: E402
-from micromacro.systems.akmnet import paper as akmnet_paper  # noqa: E402
+from micromacro.systems.akmnet import scores as akmnet_scores  # noqa: E402
 from micromacro.systems.akmnet import task as akmnet_task  # noqa: E402
 from micromacro.systems.mimamo import experiment as mimamo  # noqa: E402
 from micromacro.systems.mimamo import scores as mimamo_scores  # noqa: E402
 from micromacro.systems.mimamo import task as mimamo_task  # noqa: E402
-
-AKMNET_OPTIONS = akmnet.CORE | akmnet.BESIDE
-for _group in akmnet.SWEEP.values():
-    AKMNET_OPTIONS |= _group
 
 
 def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
@@ -57,7 +53,7 @@ def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
 
 def akmnet_clips(seed: int, task: str, distractors: float) -> Arrays:
     """Clips of AKMNet's task: frames uint8 (N, 48, 48) clip behind clip, and their columns."""
-    dials = akmnet.make_dials(task, None, None, distractors, None)
+    dials = replace(akmnet_task.TASKS[task], distractors=distractors)
     clips = akmnet_task.record(seed, dials, subjects=2, clips=3)
     names = ("frames", "lengths", "label", "subject", "onset", "apex", "offset", "envelope")
     return {name: getattr(clips, name).numpy() for name in names} | {"clip": np.array(clips.names)}
@@ -79,24 +75,34 @@ def mimamo_unit(arm: str) -> tuple[Mapping, Arrays]:
 
 def akmnet_unit(arm: str) -> tuple[Mapping, Arrays]:
     """One arm of AKMNet on the benchmark."""
-    size = {"subjects": 4, "clips": 4, "people": 8, "folds": 2, "epochs": 2}
-    return akmnet.unit(seed=SEED, fold=0, **size | AKMNET_OPTIONS[arm])
+    params = akmnet.grid("full", variants=[arm], seeds=[SEED], folds=2)[arm][0]
+    params["data"] |= {"subjects": 4, "clips": 4, "people": 8}
+    params["epochs"] = params["epochs"] or 2
+    metrics, arrays = akmnet.unit(**params)
+    if params["arm"].get("frames") in ("tim", "linear"):  # -1 now: frames are mixtures of all
+        arrays["apex_kept"] = np.ones(len(arrays["clip"]), bool)
+    return metrics, arrays
 
 
 def lbp_top_unit(task: str) -> tuple[Mapping, Arrays]:
     """The classic baseline on the benchmark."""
-    return classic.unit(seed=SEED, fold=0, folds=2, subjects=4, clips=4, task=task)
+    data = {"subjects": 4, "clips": 4, "task": task}
+    return akmnet.unit(data=data, arm=akmnet.ARMS["LBP-TOP"], seed=SEED, fold=0, folds=2)
 
 
 def akmnet_official(dataset: str, protocol: str, arm: str) -> tuple[Mapping, Arrays]:
     """One person of an official data set's miniature left out."""
-    roots = akmnet_roots()
-    with pytest.MonkeyPatch.context() as patch:
-        akmnet_miniatures.shrink(patch)
-        how = {"dataset": dataset, "root": str(roots[dataset]), "cache": str(folder() / "akmnet")}
-        person = akmnet_paper.grid(**how)[1]["subject"]
-        how |= {"protocol": protocol, "arm": arm, "subject": person}
-        return akmnet_paper.unit(**how, seed=3, epochs=2)
+    data = {"dataset": dataset, "root": str(akmnet_roots()[dataset]), "sizes": akmnet.TRIAL}
+    data |= {"cache": str(folder() / "akmnet")}
+    options = {"protocol": protocol, **akmnet.OFFICIAL[arm]}
+    metrics, arrays = akmnet.unit(data=data, arm=options, seed=3, fold=1, folds=None, epochs=2)
+    said, truth = arrays["epochs"], arrays["truth"]
+    best = akmnet_scores.best_epoch(said == truth[:, None])
+    arrays |= {"prediction": said[:, -1], "best_subject": said[:, best]}
+    for name, column in (("accuracy", "prediction"), ("accuracy_best_subject", "best_subject")):
+        metrics[name] = float((arrays[column] == truth).mean())
+    metrics |= {"best_epoch": best, "clips": metrics["trained_on"], "subjects": metrics["people"]}
+    return metrics, arrays
 
 
 def mimamo_official(dataset: str, protocol: str, label: str) -> tuple[Mapping, Arrays]:
@@ -151,9 +157,9 @@ def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 def akmnet_roots() -> dict[str, Path]:
     """Root of each miniature; that of the composite holds them all."""
     official = folder() / "official"  # the faces' noise depends on this name
-    for name in akmnet_miniatures.SUBJECTS:
-        akmnet_miniatures.write_dataset(name, official / name)
-    return {name: official / name for name in akmnet_miniatures.SUBJECTS} | {"megc2019": official}
+    for name in micro_miniatures.SUBJECTS:
+        micro_miniatures.write_dataset(name, official / name)
+    return {name: official / name for name in micro_miniatures.SUBJECTS} | {"megc2019": official}
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from micromacro.datasets import micro
 from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
 from micromacro.datasets.table import Listing
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.video import probe
 
 MOST_LINES = 20  # of particulars; the rest is counted
@@ -49,8 +49,7 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
     Raises:
         BadInput: Unknown name, no such folder, or nothing official in it.
     """
-    if name not in CHECKS:
-        raise BadInput(f"data set {name!r}", "is unknown", f"use {', '.join(CHECKS)}")
+    check_choice("data set", name, CHECKS)
     read, check_clip, summary = CHECKS[name]
     listing = read(path, strict=False)
     faults, frames = [str(fault) for fault in listing.faults], []

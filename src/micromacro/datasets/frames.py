@@ -25,7 +25,6 @@ from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.images import image_files, load_image
-from micromacro.video import Frame
 
 if TYPE_CHECKING:
     from micromacro.backbones import FrozenFeatures  # a network: seconds
@@ -104,6 +103,15 @@ def load_frames(row: pd.Series) -> np.ndarray:
     frames = [load_image(file, "luma") for file in files]
     _refuse_other_sizes(files, [frame.shape for frame in frames])
     return np.stack(frames)[:, None]
+
+
+def resized(frames: np.ndarray, H: int, W: int) -> np.ndarray:
+    """Frames uint8 (T, 1, h, w) as uint8 (T, 1, H, W).
+
+    Bilinear, averaging over the pixels that fall into one; the aspect ratio is not kept.
+    """
+    pictures = [Image.fromarray(f).resize((W, H), Image.Resampling.BILINEAR) for f in frames[:, 0]]
+    return np.stack([np.asarray(picture) for picture in pictures])[:, None]
 
 
 def check_sizes(row: pd.Series) -> None:
@@ -340,8 +348,10 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
     )
 
 
-def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator[Frame]:
+def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator:
     """The pictures that show something, as frames, all checked against the first one's shape."""
+    from micromacro.video import Frame  # loads PyAV, which pictures do not need
+
     for number, file in files.items():
         image = load_image(file, "rgb")
         if image.shape != shape or image.shape[0] != image.shape[1]:
@@ -378,3 +388,13 @@ def kept(
         make(part)
         part.rename(folder)
     return folder
+
+
+def digest(what: object) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def code_key(code: Callable) -> str:
+    """Hash of the code."""
+    return ""

@@ -35,7 +35,7 @@ import pandas as pd
 
 from micromacro.datasets.frames import RESTORE, frames_are, numbered_pictures
 from micromacro.datasets.table import Listing, find_root, read_sheet
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 
 Patches = Mapping[tuple[str, str, str], Mapping[str, int | str | None]]
 
@@ -186,8 +186,7 @@ def read(
             clip; if strict also a wrong or repeated row, an emotion that is not the data set's,
             frames of the sheet that are not on disk, an apex outside onset to offset.
     """
-    if dataset not in RELEASES:
-        raise BadInput(f"data set {dataset!r}", "is unknown", f"use {', '.join(RELEASES)}")
+    check_choice("dataset", dataset, RELEASES)
     for key, patch in patches.items():
         if unknown := sorted({*patch} - {*PATCHED}):
             fault = f"changes {', '.join(unknown)}"
@@ -252,9 +251,7 @@ def read(
 def _picture_folder(root: Path, release: Release, pictures: str | None) -> tuple[str, Path]:
     """The kind of pictures to read, and their folder."""
     folders = {"cropped": root / release.cropped, "raw": root / release.raw}
-    if pictures not in (None, *folders):
-        fault, remedy = "is unknown", f"use {', '.join(map(repr, folders))} or None"
-        raise BadInput(f"pictures={pictures!r}", fault, remedy)
+    check_choice("pictures", pictures, (None, *folders))
     wanted = [pictures] if pictures else [*folders]
     for kind in wanted:
         if folders[kind].is_dir():
@@ -359,8 +356,7 @@ def relabel(table: pd.DataFrame, label_map: str) -> pd.DataFrame:
     Raises:
         BadInput: Unknown map; a data set or an emotion that it does not know.
     """
-    if label_map not in LABEL_MAPS:
-        raise BadInput(f"label map {label_map!r}", "is unknown", f"use {', '.join(LABEL_MAPS)}")
+    check_choice("label map", label_map, LABEL_MAPS)
     known, classes = LABEL_MAPS[label_map], []
     for row in table.itertuples():
         if row.dataset not in known:
@@ -427,8 +423,7 @@ def read_classes(
     Raises:
         BadInput: Unknown data set; no root; as `read`; fewer than two people.
     """
-    if dataset not in DATASETS:
-        raise BadInput(f"dataset {dataset!r}", "is unknown", f"use one of {', '.join(DATASETS)}")
+    check_choice("dataset", dataset, DATASETS)
     if root is None:
         raise BadInput("root", "is missing", f"give the folder of {dataset}; see data/README.md")
     composite = dataset == "megc2019"

@@ -230,14 +230,14 @@ def test_grids_are_what_the_profiles_say():
     assert "illumination" not in full["phase, light 0 to 1"][0]["arm"]
     for name, units in full.items():
         assert Arm.on("synthetic", units[0]["arm"]) or name
-    paper = experiment.grid("paper", dataset="omg", data_root="/x", cache="/c", seeds=[4])
+    paper = experiment.grid("paper", dataset="omg", data_root="/x", seeds=[4])
     assert list(paper) == ["ours", "as released"]
     assert [(u["arm"]["label"], u["fold"]) for u in paper["ours"]] == [
         (label, fold) for label in ("valence", "arousal") for fold in range(5)
     ]
     assert paper["as released"][0]["arm"]["protocol"] == "as_released"
     for wrong in ({"variants": ["theirs"]}, {"dataset": "afew"}):
-        with pytest.raises(BadInput, match="is unknown here"):
+        with pytest.raises(BadInput, match="is unknown"):
             experiment.grid(**wrong)
 
 

@@ -58,7 +58,7 @@ def where(folder) -> dict[str, dict]:
     faces.mkdir()
     faces = affect_miniatures.write_face_folders(faces)
     shared = {"cache": str(folder / "cache"), **affect_miniatures.write_resnet(folder)}
-    shared["network"] = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
+    shared["sizes"] = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
     data = {}
     for name in ("omg", "affwild", "affwild2"):
         (folder / name).mkdir()
@@ -612,13 +612,13 @@ def test_unknown_names_and_folds(where):
     for wrong, told in [
         (
             {"data": data | {"dataset": "afew"}},
-            "dataset 'afew': is unknown.*omg, affwild, affwild2",
+            "dataset 'afew': is unknown; choose synthetic, omg, affwild, affwild2",
         ),
         ({"arm": {"protocol": "theirs"}}, "protocol 'theirs': is unknown.*ours, as_released"),
         ({"arm": {"label": "joy"}}, "label 'joy': is unknown.*valence, arousal, both"),
         ({"arm": {"kind": "farneback"}}, "kind='farneback': does nothing here, on affwild"),
         ({"arm": {"scale": True}}, "scale: does nothing here, on affwild"),
-        ({"arm": {"legacy": ["second"]}}, "legacy 'second': is unknown here"),
+        ({"arm": {"legacy": ["second"]}}, "legacy 'second': is unknown"),
         ({"fold": 2}, "fold 2: there is no such fold; use 0 to 1"),
         ({"folds": 7}, "groups: 6 groups cannot make 7 folds"),
         ({"data": data | {"sha256": "0" * 64}}, "SHA-256"),

@@ -34,11 +34,11 @@ Released faults that no arm has, since they would spoil what is compared:
   defaults. So "as_released" is the released *network and loop*, not the released numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 from micromacro.datasets import affect
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.systems.mimamo.inputs import CLIP_STEPS, HALF
 from micromacro.systems.mimamo.task import LABELS, STRIDE
 from micromacro.training import Recipe
@@ -96,7 +96,7 @@ class DataSet:
         test: Split that every unit predicts.
         folds: Number of folds; None means the official split alone, and the last epoch.
         read: Reader of the official files; None for the benchmark.
-        network: Sizes of the network that are not the published ones.
+        sizes: Those of the network that are not the published ones.
     """
 
     recipe: Recipe
@@ -112,7 +112,7 @@ class DataSet:
     test: str = "test"
     folds: int | None = 5
     read: Callable | None = None
-    network: Mapping[str, object] | None = None
+    sizes: Mapping[str, object] | None = None
 
 
 _ADAMW = Recipe(optimiser="adamw", lr=1e-2, weight_decay=1e-2, schedule="one_cycle", epochs=10)
@@ -124,7 +124,7 @@ _SMALL["dropout"] = 0.1  # the paper's rates are made for a network forty times 
 _FRAME_FAULTS, _FILM_FAULTS = (*LEGACY, "gaps", "windows"), ("gaps", "second", "batches")
 _SPLITS = {"training": ("Train", "Validation"), "test": "Test"}  # of OMG-Emotion
 DATASETS = {
-    "synthetic": DataSet(_ADAMW, LEGACY, 16, 8, 8, HALF, STRIDE, folds=None, network=_SMALL),
+    "synthetic": DataSet(_ADAMW, LEGACY, 16, 8, 8, HALF, STRIDE, folds=None, sizes=_SMALL),
     "omg": DataSet(
         *(_OMG, (*LEGACY[:3], *_FILM_FAULTS), 16, 4, 4, HALF, None),
         per_frame=False,
@@ -174,10 +174,10 @@ class Arm:
     label: str = "both"
 
     def __post_init__(self):
-        known("loss", self.loss, ("ccc", "mse"))
-        known("label", self.label, (*LABELS, "both"))
+        check_choice("loss", self.loss, ("ccc", "mse"))
+        check_choice("label", self.label, (*LABELS, "both"))
         for fault in self.legacy:
-            known("legacy", fault, self.about.legacy)
+            check_choice("legacy", fault, self.about.legacy)
         benchmark, blind = self.dataset == "synthetic", self.streams == "spatial"
         if not self.levels or set(self.levels) - {1, 2}:
             remedy = "give [1], [2] or [1, 2]"
@@ -207,12 +207,12 @@ class Arm:
         Raises:
             BadInput: As the arm itself.
         """
-        known("dataset", dataset, DATASETS)
+        check_choice("dataset", dataset, DATASETS)
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         protocol, faults = options.pop("protocol", "ours"), options.pop("legacy", ())
-        known("protocol", protocol, PROTOCOLS)
+        check_choice("protocol", protocol, PROTOCOLS)
         for name in options:
-            known("option of an arm", name, [field.name for field in fields(cls)[1:]])
+            check_choice("option of an arm", name, [field.name for field in fields(cls)[1:]])
         faults = (DATASETS[dataset].legacy if protocol == "as_released" else ()) + faults
         return cls(dataset, **options, legacy=faults)
 
@@ -231,13 +231,3 @@ class Arm:
     def crop(self) -> str:
         """Crop of the faces in training, a key of `inputs.CROPS`."""
         return "released" if "crop" in self.legacy else "ours"
-
-
-def known(what: str, value: object, among: Iterable) -> None:
-    """Refuse a name that is not among those.
-
-    Raises:
-        BadInput: The name is unknown.
-    """
-    if value not in among:
-        raise BadInput(f"{what} {value!r}", "is unknown here", f"use one of {', '.join(among)}")

@@ -25,20 +25,26 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
+from micromacro.files import project_root
 from micromacro.folds import grouped_folds
 from micromacro.metrics import ccc
 from micromacro.motion.maps import channels
-from micromacro.systems.mimamo.arms import CORE, DATASETS, LIGHT, SWEEP, Arm, known
+from micromacro.systems.mimamo.arms import CORE, DATASETS, LIGHT, SWEEP, Arm
 from micromacro.systems.mimamo.inputs import Clip, Sequences, Snippets, load_clips
 from micromacro.systems.mimamo.model import MimamoNet, OmgNet, ccc_loss, mse_loss
-from micromacro.systems.mimamo.scores import combine, rescale, scores
+from micromacro.systems.mimamo.scores import combine, rescale, rows, scores
 from micromacro.systems.mimamo.task import LABELS
 from micromacro.training import Recipe, isolated_rng, predict, train
 
-__all__ = ["ARMS", "CORE", "DATASETS", "SWEEP", "Arm", "combine", "grid", "unit"]
+__all__ = ["ARMS", "CORE", "DATASETS", "SWEEP", "Arm", "combine", "grid", "rows", "unit"]
 
 ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+PROFILES = {  # default arms, default seeds
+    "smoke": (["ours", "spatial", "temporal, phase"], [1000]),
+    "full": (CORE, range(8)),
+    "paper": (["ours", "as released"], [0]),
+}
 OFFSETS = range(0, 29, 3)  # frames; where OMG's training sequences start
 RELEASED_SECOND = 30  # frames, whatever the film's own rate
 
@@ -53,10 +59,9 @@ def grid(
     folds: int | None = None,
     sweep: int = 0,
     device: str = "cpu",
-    cache: str | None = None,
     weights: str = "ferplus",
     weights_file: str | None = None,
-    rehearsal: int = 0,
+    trial: bool = False,
 ) -> dict[str, list[dict]]:
     """The units of notebook 04: arm -> parameters of its units, seed by seed.
 
@@ -70,45 +75,40 @@ def grid(
         folds: Number of folds; None means the data set's.
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
-        cache: Folder for faces, features and checkpoints of official data.
         weights: Those of the frozen ResNet-50, see `inputs.official_clips`.
         weights_file: Your file of them.
-        rehearsal: 1 runs the whole official path in minutes, with small networks for one epoch, two
-            folds and thumbnails as features. Its numbers mean nothing.
+        trial: Try the official path in minutes: tiny networks, one epoch, two folds, and thumbnails
+            in place of features. Its numbers mean nothing.
 
     Raises:
         BadInput: An unknown arm or data set.
     """
-    known("dataset", dataset, DATASETS)
-    defaults = {"smoke": list(CORE)[:3], "full": list(CORE), "paper": ["ours", "as released"]}
-    names = [*(variants or defaults[profile])]
+    check_choice("dataset", dataset, DATASETS)
+    check_choice("profile", profile, PROFILES)
+    names, default_seeds = PROFILES[profile]
+    names = [*(variants or names)]
     names += [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
-    seeds = seeds or {"smoke": [1000], "full": range(8), "paper": [0]}[profile]
     data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
     if profile == "smoke":
         data["people"], common["epochs"] = 8, 2
     folds = folds or DATASETS[dataset].folds
     if dataset != "synthetic":
-        data |= {
-            "root": data_root,
-            "cache": cache,
-            "weights": weights,
-            "weights_file": weights_file,
-        }
+        data |= {"root": data_root, "cache": str(project_root() / "runs" / "official")}
+        data |= {"weights": weights, "weights_file": weights_file}
         labels = [{"label": name} for name in LABELS]  # a network for each, as in the paper
-    if rehearsal:
+    if trial:
         sizes = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
-        data |= {"weights": "thumbnail", "weights_file": None, "network": sizes}
+        data |= {"weights": "thumbnail", "weights_file": None, "sizes": sizes}
         common["epochs"], folds = 1, 2
     arms: dict[str, list[dict]] = {}
     for name in names:
-        known("arm", name, ARMS)
+        check_choice("arm", name, ARMS)
         light = {k: v for k, v in ARMS[name].items() if k in LIGHT}
         options = {k: v for k, v in ARMS[name].items() if k not in LIGHT}
         arms[name] = [
             {"data": data | light, "arm": options | label, "seed": seed, "fold": fold}
             | {"folds": folds, **common}
-            for seed in seeds
+            for seed in seeds or default_seeds
             for label in labels
             for fold in range(folds or 1)
         ]
@@ -168,7 +168,7 @@ def unit(
         return ccc(rescale(table["prediction"][ok], fold_sd), table["truth"][ok])
 
     with isolated_rng(seed):
-        model = _network(arm, options.get("network") or arm.about.network or {})
+        model = _network(arm, options.get("sizes") or arm.about.sizes or {})
     how = {"seed": seed, "device": device, "progress": bool(held_out)}
     if "cache" in options:
         identity = [options, vars(arm), seed, fold, folds, epochs, device]

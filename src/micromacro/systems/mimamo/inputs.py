@@ -338,7 +338,7 @@ def faces(frames: Tensor, crop: str = "none", generator: torch.Generator | None 
 
 
 class Thumbnail(nn.Module):
-    """Stands in for ResNet-50 in a rehearsal: 27 x 27 thumbnails, cut to as many features."""
+    """Stands in for ResNet-50 in a trial: 27 x 27 thumbnails, cut to as many features."""
 
     def __init__(self):
         super().__init__()
@@ -350,7 +350,7 @@ class Thumbnail(nn.Module):
 
 
 def load_clips(
-    arm, seed: int = 0, *, device: str = "cpu", root: str = "", network: object = None, **options
+    arm, seed: int = 0, *, device: str = "cpu", root: str = "", sizes: object = None, **options
 ) -> tuple[list[Clip], tuple[str, ...]]:
     """The clips of an arm's data set, and the names of those that are listed but not there.
 
@@ -362,7 +362,7 @@ def load_clips(
         seed: Decides the benchmark's people and clips.
         device: Where features of official clips are computed.
         root: Folder of the official data, as data/README.md shows.
-        network: Sizes of the network; not needed here.
+        sizes: Those of the network; not needed here.
         options: Those of `synthetic_clips` or `official_clips`.
 
     Raises:
@@ -389,7 +389,7 @@ def official_clips(
         listing: What a reader of `datasets.affect` gave.
         cache: Folder, made if missing.
         weights: "imagenet", "vggface2" or "ferplus", which is the paper's (`FrozenResNet50`);
-            "thumbnail" needs no file and is for rehearsals.
+            "thumbnail" needs no file and is for trials.
         weights_file: Your own file of them; None fetches "imagenet".
         sha256: Its digest.
         faces: How faces are cut from films, a mode of `extract_faces`; aligned ones stay as they are.
@@ -401,8 +401,8 @@ def official_clips(
     if not len(listing):
         fault = f"none of the {sum(listing.listed.values())} listed clips is on this disk"
         raise BadInput("clips", fault, "get the films or aligned faces; data/README.md says where")
-    rehearsal, clips = weights == "thumbnail", []
-    backbone = Thumbnail() if rehearsal else FrozenResNet50(weights, weights_file, sha256=sha256)
+    trial, clips = weights == "thumbnail", []
+    backbone = Thumbnail() if trial else FrozenResNet50(weights, weights_file, sha256=sha256)
     extract = FrozenFeatures(backbone, Path(cache) / "features", device=device)
     for i in tqdm(range(len(listing)), desc="faces and features", unit="clip", disable=None):
         film = on_disk.film_on_disk(listing, i, Path(cache), extract, faces)

@@ -101,6 +101,21 @@ def hold_last(prediction: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where((last >= 0)[:, None], prediction[last], 0)
 
 
+def rows(units: Sequence["UnitResult"]) -> list[dict]:
+    """The scores of one arm and seed as fields of rows, for `results.unit_rows`."""
+    if units[0].params["folds"] is None:
+        n = int(of_split(units[0].predictions(), "test")["lengths"].sum())
+        return [
+            {"metric": k, "value": v, "n": n, "split": "test"} for k, v in units[0].metrics.items()
+        ]
+    fields = [
+        {"metric": f"{row['metric']}_{row['label']}", "value": row["value"], "n": row["n"]}
+        | {"split": row["split"], "params": {k: row[k] for k in ("rescaled", "rows")}}
+        for row in combine(units).to_dict("records")
+    ]
+    return [row | {"dataset": units[0].params["data"]["dataset"]} for row in fields]
+
+
 def combine(results: Sequence["UnitResult"], folder: str | Path | None = None) -> pd.DataFrame:
     """Merge the folds of one arm and seed on official data: mean over folds, std rescale, scores.
 

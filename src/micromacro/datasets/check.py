@@ -11,10 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from micromacro.datasets import micro
+from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput, check_choice
-from micromacro.systems.mimamo.data import read_affwild, read_affwild2, read_omg
 from micromacro.video import probe
 
 MOST_LINES = 20  # of particulars; the rest is counted

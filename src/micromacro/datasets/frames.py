@@ -6,25 +6,31 @@ it is free, and so is the kind of picture. A file that is no picture (Thumbs.db)
 not end in a number, is passed over.
 """
 
-import hashlib
-import json
+import functools
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from micromacro.cache import kept
 from micromacro.clip import FaceClip, load_clip, save_clip
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.images import image_files, load_image
 
+if TYPE_CHECKING:
+    from micromacro.backbones import FrozenFeatures  # a network: seconds
+
 ANY_PICTURE = r"([0-9]+)$"
 ALIGNED_FACE = r"^(?:frame_det_00_)?([0-9]+)$"  # OpenFace's first face; Aff-Wild2
+FACES_PX = 112  # side of the faces cut from films, as OpenFace's for the released code of MIMAMO
 FACES_FPS = 30.0  # what the released code of MIMAMO takes every film for
 RESTORE = "restore the official pictures"
 
@@ -141,39 +147,96 @@ def _refuse_other_sizes(files: Sequence[Path], sizes: Sequence[tuple[int, int]])
 # ---- clips that are films, or folders of aligned faces -------------------------------------------
 
 
-def labelled_faces(
-    listing: Listing,
-    index: int,
-    cache: str | Path,
-    *,
-    mode: str = "stabilised",
-    size: int = 112,
-) -> tuple[FaceClip, np.ndarray]:
-    """The faces of one clip, and its labels.
+@dataclass(frozen=True, eq=False)
+class Film:
+    """Faces and features of one clip of T frames; they stay on disk, and a few rows are read at a time.
+
+    Attributes:
+        row: Of the clip table.
+        labels: float32 (2,) of the clip, or (T, 2) of each frame; nan for none.
+        seen: bool (T,), frames with a face.
+        shot: int32 (T,), number of the shot.
+        fps: Frames per second.
+        files: "grey", uint8 (T, 1, S, S), and "features", float16 (T, 2048), zero without a face.
+    """
+
+    row: dict
+    labels: np.ndarray
+    seen: np.ndarray
+    shot: np.ndarray
+    fps: float
+    files: dict[str, Path]
+
+    def read(self, name: str, frames: np.ndarray) -> np.ndarray:
+        """The rows of an array for some frame numbers, and nothing else of it.
+
+        Raises:
+            BadInput: The file is torn, or gone.
+        """
+        try:
+            return np.load(self.files[name], mmap_mode="r")[frames]
+        except (OSError, ValueError, IndexError) as error:
+            fault = f"cannot be read ({type(error).__name__})"
+            raise BadInput(self.files[name], fault, "remove its folder and run again") from error
+
+
+def film_on_disk(
+    listing: Listing, index: int, cache: Path, extract: "FrozenFeatures", mode: str = "stabilised"
+) -> Film:
+    """Grey faces and features of a clip, made once and kept; what has changed is made anew.
+
+    Grey faces keep their full size (at 112 px 13 kB a frame), features take 4 kB.
 
     Args:
-        listing: What a reader gave, with labels.
+        listing: What a reader gave.
         index: Row of its table.
-        cache: As the following, see `face_clip`.
-        mode: See `face_clip`.
-        size: See `face_clip`.
-
-    Returns:
-        The FaceClip of T frames, and float32 (K,) for a clip with one label or (T, K) for one with
-        a label a frame. Frames beyond the last label have nan.
+        cache: Folder, made if missing.
+        extract: Makes the features.
+        mode: How faces are cut from a film, see `face_clip`; aligned ones stay as they are.
 
     Raises:
-        BadInput: More labels than frames; a film that cannot be read.
+        BadInput: A film or picture that cannot be read; more labels than frames.
     """
     row, labels = listing.table.iloc[index], listing.labels[index]
-    at_least = len(labels) if labels.ndim == 2 else 1
-    clip = face_clip(row, cache, mode=mode, size=size, at_least=at_least)
-    if labels.ndim == 1:
-        return clip, labels
-    check_label_count(row["path"], len(labels), len(clip))
-    padded = np.full((len(clip), labels.shape[1]), np.nan, np.float32)
-    padded[: len(labels)] = labels
-    return clip, padded
+    at_least = len(labels) if labels.ndim == 2 else 1  # the last frames may show no face
+
+    @functools.cache
+    def faces():
+        return face_clip(row, cache / "faces", mode=mode, size=FACES_PX, at_least=at_least)
+
+    def make_faces(folder: Path) -> None:
+        np.save(folder / "grey.npy", grey(faces().frames))
+        about = {"seen": faces().status != "none", "shot": faces().shot}
+        fps = FACES_FPS if len(faces()) == 1 else faces().fps
+        np.savez(folder / "about.npz", fps=fps, **about)
+
+    def make_features(folder: Path) -> None:
+        np.save(folder / "features.npy", extract(faces()).astype(np.float16))
+
+    path = existing(row["path"])
+    files = [path] if path.is_file() else list(face_files(path).values())
+    place, stem = cache / row["dataset"], f"{row['subject']}__{row['clip']}"
+    settings = {"select": row["select"], "mode": mode, "px": FACES_PX, "frames": at_least}
+    folder = kept(place, f"{stem}-faces", settings, make_faces, files=files, code=face_clip)
+    weights = {k: v for k, v in extract.backbone.settings.items() if k != "file"}  # not its name
+    settings = {"faces": folder.name, "weights": weights}
+    features = kept(place, f"{stem}-features", settings, make_features, code=type(extract))
+    arrays = {"grey": folder / "grey.npy", "features": features / "features.npy"}
+    with np.load(folder / "about.npz") as about:
+        seen, shot, fps = about["seen"], about["shot"], float(about["fps"])
+    if labels.ndim == 2:
+        check_label_count(path, len(labels), len(seen))
+        rest = ((0, len(seen) - len(labels)), (0, 0))
+        labels = np.pad(labels, rest, constant_values=np.nan)
+    return Film(row.to_dict(), labels, seen, shot, fps, arrays)
+
+
+def grey(frames: np.ndarray) -> np.ndarray:
+    """Luma as Pillow takes it, uint8 (T, 1, S, S), of frames uint8 (T, C, S, S), C = 1 or 3."""
+    if frames.shape[1] == 1:
+        return frames
+    pictures = (Image.fromarray(np.ascontiguousarray(f.transpose(1, 2, 0))) for f in frames)
+    return np.stack([np.asarray(picture.convert("L")) for picture in pictures])[:, None]
 
 
 def check_label_count(path: str | Path, n_labels: int, n_frames: int) -> None:
@@ -244,7 +307,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
 
     A number without a picture, or with a black one, is a frame without a face ("none"): a gap.
     The pictures are taken for 30 frames per second. Cuts are found where neighbours differ as
-    `micromacro.faces.shots` says, so only between visible faces. Landmarks are not in such folders:
+    `micromacro.faces.track` says, so only between visible faces. Landmarks are not in such folders:
     those of the "arcface" template stand in, the transform is the identity.
 
     Args:
@@ -255,7 +318,7 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
         BadInput: No such picture, not square, sizes that differ, a damaged one.
     """
     from micromacro.faces.align import template_points
-    from micromacro.faces.shots import mark_cuts
+    from micromacro.faces.track import mark_cuts
 
     files = face_files(folder)
     T = max(at_least, max(files) + 1)
@@ -296,41 +359,3 @@ def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator:
             raise BadInput(file, fault, f"give aligned faces {wanted}")
         if image.any():
             yield Frame(number, number / FACES_FPS, image)
-
-
-# A stand-in for `micromacro.cache.kept` until that is here.
-def kept(
-    root: Path,
-    name: str,
-    inputs: object,
-    make: Callable[[Path], None],
-    *,
-    files: Sequence[Path] = (),
-    code: Callable | None = None,
-) -> Path:
-    """The folder of what `make` makes of these inputs, made if it is not there."""
-    digest = hashlib.sha256(json.dumps([inputs, repr(code and code.__name__)]).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    folder = root / f"{name}-{digest.hexdigest()[:16]}"
-    if not folder.exists():
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir(parents=True)
-        except OSError as error:
-            fault = f"cannot be made a folder ({error.strerror})"
-            raise BadInput(part, fault, "choose another cache") from error
-        make(part)
-        part.rename(folder)
-    return folder
-
-
-def digest(what: object) -> str:
-    """SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def code_key(code: Callable) -> str:
-    """Hash of the code."""
-    return ""

@@ -118,14 +118,13 @@ def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm)
 
 
 @pytest.mark.parametrize(
-    ("arm", "step"), [("s123", "_one_epoch"), ("s123", "save"), ("random", "_one_epoch")]
+    ("arm", "step"), [("s123", "_one_epoch"), ("s123", "_save"), ("random", "_one_epoch")]
 )
 def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
     data = where("smic", cache=str(tmp_path))
     params = {"arm": arm, "protocol": "as_released", "epochs": 3}
     whole = unit(data, **params)
-    owner = training._Checkpoint if step == "save" else training
-    real, calls = getattr(owner, step), []
+    real, calls = getattr(training, step), []
     last = 5 if arm == "random" else 2  # of "random": in its second training
 
     def dies(*args):
@@ -135,7 +134,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
         return real(*args)
 
     experiment.trained.cache_clear()
-    monkeypatch.setattr(owner, step, dies)
+    monkeypatch.setattr(training, step, dies)
     with pytest.raises(KeyboardInterrupt):
         unit(data, **params)
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
@@ -143,7 +142,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
         {"s123"} if arm == "random" else set()
     )
     del calls[:]
-    monkeypatch.setattr(owner, step, lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(training, step, lambda *args: calls.append(1) or real(*args))
     again = unit(data, **params)
     assert len(calls) == 2  # two of three epochs
     assert again[0] == whole[0]

@@ -173,7 +173,7 @@ def test_notebook_08_runs_the_official_path_from_start_to_end(roots, tmp_path, m
     for name in ("notebooks", "data"):
         (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": True}
+    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": 1}
     words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
     assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "08", *words]) == 0
     (file,) = tmp_path.glob("runs/*/rows/08_akmnet__trial__cpu.csv")

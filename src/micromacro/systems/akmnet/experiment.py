@@ -219,7 +219,8 @@ def grid(
     sweep: int = 0,
     device: str = "cpu",
     weights: str | None = None,
-    trial: bool = False,
+    trial: bool | int = False,
+    **reading: object,
 ) -> dict[str, list[dict]]:
     """Parameters of all units of a profile; arguments are a notebook's parameters.
 
@@ -235,6 +236,7 @@ def grid(
         device: Where to compute.
         weights: What official networks start from; see `inputs.official`.
         trial: Try the official path with a tiny network, no magnification and two epochs.
+        reading: Of official data: `pictures` and `strict` of `inputs.official`.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold. Units of one seed and fold share
@@ -252,9 +254,9 @@ def grid(
     common = {"folds": folds or default.get("folds"), "epochs": default.get("epochs")}
     common["device"], n_people = device, data.get("subjects", 16)
     if profile == "paper":
-        n_people = micro.read_classes(dataset, data_root)[0].table["person"].nunique()
-        cache = project_root() / "runs" / "official"
-        data = {"dataset": dataset, "root": str(data_root), "cache": str(cache), "weights": weights}
+        n_people = micro.read_classes(dataset, data_root, **reading)[0].table["person"].nunique()
+        where = {"root": str(data_root), "cache": str(project_root() / "runs" / "official")}
+        data = {"dataset": dataset, **where, "weights": weights, **reading}
         every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in OFFICIAL.items()}
         names = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in names]
         if trial:
@@ -342,7 +344,8 @@ def unit(
     if result.kept is not None:
         hits = zip(rows, table["apex"], strict=True)
         table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
-    predictions = {name: np.array(table[name].tolist()) for name in table}  # no array of objects
+    # npz without pickle holds no arrays of objects, which pandas' texts are.
+    predictions = {name: np.array(table[name].tolist()) for name in table}
     predictions |= {"logits": result.logits[-1], "epochs": result.logits.argmax(-1).T}
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
@@ -459,6 +462,7 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
             s123 = trained(source, replace(arm, steps="s123", frames="all"), run, first)
             mined = {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}
         frames = inputs.choose(arm.frames, source, run.seed, **mined)
+    # Test clips are neither cropped nor drawn: the same batches serve each epoch's record.
     whole = ClipBatches(clip, label, rows, source.test_size, source.after, frames)
     unseen, seen = replace(whole, rows=rows[test]), rows[~test]
     seen = inputs.balanced(label, seen) if protocol.balance else seen
@@ -466,10 +470,12 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     start, period = source.start(net.frame_net), epochs / (protocol.turns or 1)
     loss = partial(akm_loss, count_weight=arm.count_weight, margin_weight=arm.margin_weight)
     recipe = replace(protocol.recipe, loss=loss, epochs=epochs, period=period)
+    # The order of clips and dropout come from the seed too, whatever the arm has drawn before.
     model = Recorded(net, recipe.epochs, len(unseen.rows), len(source.classes))
     how = {"seed": run.seed, "device": run.device, "checkpoint": checkpoint}
     how |= {"validate": lambda model: model.note(unseen, run.device), "progress": bool(checkpoint)}
     history = train(model, replace(whole, rows=seen, size=protocol.size), recipe, **how)
+    # Of the training's clips too: a control takes as many frames of them as were kept here.
     minings = [out.mining for out in outputs(model.eval(), whole, run.device)]
     kept = [mask.cpu().numpy() for mining in minings for mask in mining.split(mining.kept)]
     takes = np.array([mask.sum() for mask in kept])

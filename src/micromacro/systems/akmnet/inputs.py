@@ -163,6 +163,7 @@ def official(
     sizes = {"image_px": SMALL_PX, **(sizes or {})}
     small = sizes["image_px"]
     large = small * LARGE_PX // SMALL_PX
+    # Several workers make different clips at once: who asks for one under way waits for it.
     rows = tqdm(list(table.iterrows()), desc="clips", unit="clip", disable=None)
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
@@ -174,6 +175,7 @@ def official(
             raise BadInput(f"alpha={alpha}", "is for the benchmark", "set the data's magnification")
 
         def clip(i: int, generator: torch.Generator | None) -> Tensor:
+            # Three numbers a clip whatever comes of them, so that both protocols draw alike.
             draws = torch.rand(3, generator=generator).tolist() if generator else [1.0]
             if draws[0] >= crop:
                 frames = pixels(i)

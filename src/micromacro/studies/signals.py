@@ -35,8 +35,7 @@ def unit(*, seed: int) -> dict[str, float]:
         a moving brow and mouth, where they move [11].
         `noise_cosine_*`: cosine with the exact motion under 1 % of noise, without blur, with the
         phase blurred before or after the difference [15].
-        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames, and between neighbours
-            [16].
+        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames and without one, rad [16].
         `linear_r2_1`, `linear_r2_2`: R^2 of response and displacement below a quarter of the
         wavelength, levels 1 and 2; `turned_1`, `turned_2`: response at three quarters of it over
         that at one quarter, with the sign that a straight line would give [18].
@@ -64,7 +63,7 @@ def _exposure(face: Face, seed: int) -> dict[str, float]:
     play = _moving(0.4)
     frames = _frames(face, play).double()
     draws = torch.Generator().manual_seed(seed)
-    gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)
+    gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)  # never saturates
     offset = 0.1 * torch.rand(FRAMES, 1, 1, generator=draws)
     changed = gain * frames + offset
     levels = zip(*map(reference, (frames, changed)), strict=True)
@@ -128,7 +127,7 @@ def _cosine(estimate: torch.Tensor, flow: torch.Tensor, skin: torch.Tensor) -> f
 
 def _gap(face: Face, seed: int) -> dict[str, float]:
     frames = _frames(face, perform(2 * FRAMES + GAP, 30.0, nuisance="easy", seed=seed))
-    seen = torch.cat([frames[:FRAMES], frames[FRAMES + GAP :]])
+    seen = torch.cat([frames[:FRAMES], frames[FRAMES + GAP :]])  # as if nothing were missing
     response = _level_1(seen).abs().mean((0, 2, 3))
     across = torch.arange(len(response)) == FRAMES - 1
     return {"gap_rad": float(response[across]), "usual_rad": float(response[~across].median())}
@@ -150,5 +149,5 @@ def _response(face: Face, shift_px: torch.Tensor, level: int) -> torch.Tensor:
     """Median response along x to a shift of the whole head, over the middle of the face."""
     frames = _frames(face, _shifted(torch.stack([torch.zeros(()), shift_px])))
     maps = phase_difference(frames, levels=(level,), center=False)[0][0, 0]
-    rim = len(maps) // 3
+    rim = len(maps) // 3  # the middle third: away from the mirrored border
     return maps[rim:-rim, rim:-rim].median()

@@ -33,8 +33,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from micromacro.cache import digest, kept
 from micromacro.datasets import micro
-from micromacro.datasets.frames import clip_files, digest, kept, load_frames, resized
+from micromacro.datasets.frames import clip_files, load_frames, resized
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim

@@ -55,7 +55,7 @@ def slow(a, seed=None, device="cpu"):
     return {"a": a}
 
 
-def failing(a):
+def failing(a, seed=None):
     log(a)
     if a == 1:
         raise ValueError("one is bad")

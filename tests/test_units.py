@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import processes
@@ -15,6 +16,7 @@ import pytest
 from processes import alive, called, calls, wait_for
 
 import micromacro
+from micromacro import cli, files, shards
 from micromacro import units as store
 from micromacro.errors import BadInput
 from micromacro.units import UnitFailure, bundles, decode, encode, run, shard, unit_key
@@ -342,3 +344,24 @@ def test_a_thousand_stored_units_are_read_in_two_seconds(folder):
     began = time.monotonic()
     assert all(result.cached for result in run(plain, grid))
     assert time.monotonic() - began < 2
+
+
+def test_the_command_line_computes_a_part_of_a_notebook_s_units(monkeypatch, capsys):
+    def grid(*, profile, seeds, device, **others):
+        assert (profile, device) == ("smoke", "cpu")
+        return {"one": [{"a": a, "seed": a} for a in seeds], "two": [{"a": 1, "seed": 0}]}
+
+    monkeypatch.delenv("MICROMACRO_ROOT")
+    monkeypatch.setattr(files, "checkout", lambda: Path(__file__).parents[1])
+    monkeypatch.setattr(store, "project_root", Path.cwd)
+    for arguments, fault in ((["02"], "has no grid of units"), (["00 01"], "2 notebooks")):
+        assert cli.main(["units", *arguments]) == 2
+        assert fault in capsys.readouterr().err
+    experiment = SimpleNamespace(grid=grid, unit=processes.failing)
+    monkeypatch.setattr(shards, "_experiment", lambda name: experiment)
+    command = ["units", "08", "--param", "SEEDS=[0, 2, 3]", "--shard"]
+    assert cli.main([*command, "2/3"]) == 0
+    assert capsys.readouterr().out == "1 units, 0 were there already\n"
+    assert cli.main([*command, "1/1"]) == 1
+    assert "one is bad" in capsys.readouterr().err
+    assert called() == "0 1 2 3"

@@ -1,4 +1,4 @@
-"""FaceClip: what every source of faces yields and every consumer takes; and the clip table.
+"""FaceClip: what every source of faces yields and every consumer takes.
 
 A saved clip is two files that need no part of this package to be read:
 
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from micromacro.errors import BadInput
@@ -34,10 +33,6 @@ CSV_COLUMNS = (
     *("frame", "t_s", "shot", "status", "score", "n_faces"),
     *(f"{point}_{axis}" for point in LANDMARKS for axis in "xy"),
     *(f"m{row}{column}" for row in range(2) for column in range(3)),
-)
-CLIP_TABLE_COLUMNS = (
-    *("dataset", "subject", "clip", "path", "onset", "apex", "offset"),
-    *("n_frames", "fps", "label", "au", "split"),
 )
 # name -> (type, shape after T); None in a shape means any length
 _ARRAYS = {
@@ -231,58 +226,6 @@ def load_clip(path: str | Path) -> FaceClip:
         return FaceClip(**arrays, **values)
     except BadInput as error:
         raise BadInput(path, f"breaks the format ({error})", "extract the faces again") from error
-
-
-def check_clip_table(df: pd.DataFrame) -> pd.DataFrame:
-    """Check a clip table and return it with plain types; columns are `CLIP_TABLE_COLUMNS`.
-
-    Text columns are str (subject "01" keeps its zero); onset, apex, offset, n_frames become
-    Int64, fps float64. dataset, subject, clip, path must be there in every row; the rest may be
-    missing, but onset and offset only together, and no apex without them. Frame numbers are
-    0-based and inclusive: 0 <= onset <= apex <= offset < n_frames. One row for each
-    (dataset, subject, clip). Further columns pass untouched; label may be of any type.
-
-    Raises:
-        BadInput: The first row that breaks a rule, named by (subject, clip), or a column.
-    """
-    lacking = [name for name in CLIP_TABLE_COLUMNS if name not in df.columns]
-    if lacking:
-        raise BadInput("clip table", f"lacks the columns {lacking}", "add them; empty will do")
-    df = df.copy()
-    for name in ("dataset", "subject", "clip", "path", "au", "split"):
-        optional = name in ("au", "split")
-        text = df[name].map(lambda value: isinstance(value, str) and value != "")
-        fault = f"{name} is not a text" + ("" if optional else ", or empty")
-        _refuse_row(df, ~(text | (optional & df[name].isna())), f"{fault}; read with dtype=str")
-    for name in ("onset", "apex", "offset", "n_frames", "fps"):
-        _to_number(df, name, whole=name != "fps")
-    first, apex, last = df["onset"], df["apex"], df["offset"]
-    _refuse_row(df, first.isna() != last.isna(), "onset without offset, or the reverse")
-    _refuse_row(df, apex.notna() & first.isna(), "an apex without onset and offset")
-    _refuse_row(df, first < 0, "onset before frame 0")
-    _refuse_row(df, first > last, "onset after offset")
-    _refuse_row(df, (apex < first) | (apex > last), "apex outside onset..offset")
-    _refuse_row(df, df["n_frames"] < 1, "n_frames below 1")
-    _refuse_row(df, last >= df["n_frames"], "offset beyond the last frame (numbers are 0-based)")
-    _refuse_row(df, df["fps"] <= 0, "fps not above 0")
-    _refuse_row(df, df.duplicated(["dataset", "subject", "clip"]), "there twice in its dataset")
-    return df
-
-
-def _to_number(df: pd.DataFrame, name: str, *, whole: bool) -> None:
-    numbers = pd.to_numeric(df[name], errors="coerce").astype("Float64")
-    _refuse_row(df, numbers.isna() & df[name].notna(), f"{name} is not a number")
-    if whole:
-        _refuse_row(df, numbers % 1 != 0, f"{name} is not a whole number")
-    df[name] = numbers.astype("Int64") if whole else numbers.astype("float64")
-
-
-def _refuse_row(df: pd.DataFrame, bad: pd.Series, fault: str) -> None:
-    bad = bad.fillna(False).to_numpy(dtype=bool)
-    if bad.any():
-        row = df.iloc[int(np.argmax(bad))]
-        what = f"clip table, row (subject {row['subject']}, clip {row['clip']})"
-        raise BadInput(what, fault, "correct the table or its reader")
 
 
 def _write_csv(path: Path, clip: FaceClip) -> None:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -27,45 +28,19 @@ HERE = Path(__file__).parent
 # From here to "end of the adapter" is what a refactoring rewrites. Each function takes names in the
 # data's words and returns metrics and arrays, as dicts.
 
-sys.path[:0] = [str(HERE.parent / "systems" / name) for name in ("akmnet", "mimamo")]
+sys.path.insert(0, str(HERE.parent))
 
-import akmnet_miniatures  # noqa: E402
-import mimamo_miniatures  # noqa: E402
+import affect_miniatures  # noqa: E402
+import micro_miniatures  # noqa: E402
 
 from micromacro.backbones import FrozenResNet50  # noqa: E402
-from micromacro.systems.akmnet import classic  # noqa: E402
+from micromacro.metrics import ccc, mse, pcc  # noqa: E402
 from micromacro.systems.akmnet import experiment as akmnet  # noqa: E402
-from micromacro.systems.akmnet import paper as akmnet_paper  # noqa: E402
+from micromacro.systems.akmnet import scores as akmnet_scores  # noqa: E402
 from micromacro.systems.akmnet import task as akmnet_task  # noqa: E402
 from micromacro.systems.mimamo import experiment as mimamo  # noqa: E402
-from micromacro.systems.mimamo import paper as mimamo_paper  # noqa: E402
+from micromacro.systems.mimamo import scores as mimamo_scores  # noqa: E402
 from micromacro.systems.mimamo import task as mimamo_task  # noqa: E402
-
-AKMNET_OPTIONS = akmnet.CORE | akmnet.BESIDE
-for _group in akmnet.SWEEP.values():
-    AKMNET_OPTIONS |= _group
-TEMPORAL = {"streams": "temporal"}
-MIMAMO_OPTIONS = mimamo.CORE | {  # the sweep of notebook 04
-    **{f"L {length}": {"length": length} for length in (4, 24)},
-    **{f"S {steps}": {"steps": steps} for steps in (1, 4, 32)},
-    "level 1 alone": {"levels": [1]},
-    "level 2 alone": {"levels": [2]},
-    "scaled": {"scale": True},
-    "level 1 scaled": {"levels": [1], "scale": True},
-    "raw": {"kind": "raw"},
-    "difference": {"kind": "difference"},
-    **{
-        f"{kind}, light {light:g}": TEMPORAL | {"kind": kind, "illumination": light}
-        for kind in ("phase", "farneback")
-        for light in (0.0, 1.0)
-    },
-    **{
-        f"{kind}, light 0 to 1": TEMPORAL
-        | {"kind": kind, "illumination": 0.0, "test_illumination": 1.0}
-        for kind in ("phase", "farneback")
-    },
-    **{f"released {name}": {"legacy": [name]} for name in ("loss", "unwrap", "crop")},
-}
 
 
 def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
@@ -78,7 +53,7 @@ def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
 
 def akmnet_clips(seed: int, task: str, distractors: float) -> Arrays:
     """Clips of AKMNet's task: frames uint8 (N, 48, 48) clip behind clip, and their columns."""
-    dials = akmnet.make_dials(task, None, None, distractors, None)
+    dials = replace(akmnet_task.TASKS[task], distractors=distractors)
     clips = akmnet_task.record(seed, dials, subjects=2, clips=3)
     names = ("frames", "lengths", "label", "subject", "onset", "apex", "offset", "envelope")
     return {name: getattr(clips, name).numpy() for name in names} | {"clip": np.array(clips.names)}
@@ -86,39 +61,90 @@ def akmnet_clips(seed: int, task: str, distractors: float) -> Arrays:
 
 def mimamo_unit(arm: str) -> tuple[Mapping, Arrays]:
     """One arm of MIMAMO on the benchmark."""
-    return mimamo.unit(seed=1000, people=3, epochs=2, **MIMAMO_OPTIONS[arm])
+    lights = ("illumination", "test_illumination")
+    options = mimamo.ARMS[arm]
+    data = {"people": 3} | {k: v for k, v in options.items() if k in lights}
+    options = {k: v for k, v in options.items() if k not in lights}
+    metrics, predictions = mimamo.unit(seed=1000, data=data, arm=options, epochs=2)
+    test = mimamo_scores.of_split(predictions, "test")
+    person = [int(name.removeprefix("test-")) for name in test["subjects"]]
+    clips = len(person)
+    arrays = {name: test[name].reshape(clips, -1, 2) for name in ("prediction", "truth")}
+    return metrics, arrays | {"person": np.array(person)}
 
 
 def akmnet_unit(arm: str) -> tuple[Mapping, Arrays]:
     """One arm of AKMNet on the benchmark."""
-    size = {"subjects": 4, "clips": 4, "people": 8, "folds": 2, "epochs": 2}
-    return akmnet.unit(seed=SEED, fold=0, **size | AKMNET_OPTIONS[arm])
+    params = akmnet.grid("full", variants=[arm], seeds=[SEED], folds=2)[arm][0]
+    params["data"] |= {"subjects": 4, "clips": 4, "people": 8}
+    params["epochs"] = params["epochs"] or 2
+    metrics, arrays = akmnet.unit(**params)
+    if params["arm"].get("frames") in ("tim", "linear"):  # -1 now: frames are mixtures of all
+        arrays["apex_kept"] = np.ones(len(arrays["clip"]), bool)
+    return metrics, arrays
 
 
 def lbp_top_unit(task: str) -> tuple[Mapping, Arrays]:
     """The classic baseline on the benchmark."""
-    return classic.unit(seed=SEED, fold=0, folds=2, subjects=4, clips=4, task=task)
+    data = {"subjects": 4, "clips": 4, "task": task}
+    return akmnet.unit(data=data, arm=akmnet.ARMS["LBP-TOP"], seed=SEED, fold=0, folds=2)
 
 
 def akmnet_official(dataset: str, protocol: str, arm: str) -> tuple[Mapping, Arrays]:
     """One person of an official data set's miniature left out."""
-    roots = akmnet_roots()
-    with pytest.MonkeyPatch.context() as patch:
-        akmnet_miniatures.shrink(patch)
-        how = {"dataset": dataset, "root": str(roots[dataset]), "cache": str(folder() / "akmnet")}
-        person = akmnet_paper.grid(**how)[1]["subject"]
-        how |= {"protocol": protocol, "arm": arm, "subject": person}
-        return akmnet_paper.unit(**how, seed=3, epochs=2)
+    data = {"dataset": dataset, "root": str(akmnet_roots()[dataset]), "sizes": akmnet.TRIAL}
+    data |= {"cache": str(folder() / "akmnet")}
+    options = {"protocol": protocol, **akmnet.OFFICIAL[arm]}
+    metrics, arrays = akmnet.unit(data=data, arm=options, seed=3, fold=1, folds=None, epochs=2)
+    said, truth = arrays["epochs"], arrays["truth"]
+    best = akmnet_scores.best_epoch(said == truth[:, None])
+    arrays |= {"prediction": said[:, -1], "best_subject": said[:, best]}
+    for name, column in (("accuracy", "prediction"), ("accuracy_best_subject", "best_subject")):
+        metrics[name] = float((arrays[column] == truth).mean())
+    metrics |= {"best_epoch": best, "clips": metrics["trained_on"], "subjects": metrics["people"]}
+    return metrics, arrays
 
 
 def mimamo_official(dataset: str, protocol: str, label: str) -> tuple[Mapping, Arrays]:
     """One fold of an official data set's miniature."""
-    root, weights = mimamo_roots()[dataset], mimamo_weights()
+    data = {"dataset": dataset, "root": str(mimamo_roots()[dataset])}
+    data |= {"cache": str(folder() / "mimamo"), **mimamo_weights()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FrozenResNet50, "forward", thumbnail)
-        how = {"dataset": dataset, "root": str(root), "cache": str(folder() / "mimamo"), **weights}
-        how |= {"protocol": protocol, "label": label, "fold": 0, "n_folds": 2}
-        return mimamo_paper.unit(**how, seed=3, epochs=2 if dataset == "omg" else 1)
+        arm = {"protocol": protocol, "label": label}
+        epochs = 2 if dataset == "omg" else 1
+        run = {"data": data, "arm": arm, "seed": 3, "fold": 0, "folds": 2, "epochs": epochs}
+        metrics, predictions = mimamo.unit(**run)
+    epoch_scores = predictions["epoch_score"]
+    arrays = {name: predictions[name] for name in ("fold_sd", "label_sd", "sequences", "skipped")}
+    arrays |= {"missing": np.array(len(predictions["missing"]))}
+    arrays |= {"epochs": len(epoch_scores), "best_epoch": epoch_scores.argmax()}
+    arrays |= {"best_score": epoch_scores.max()}
+    for split in ("validation", "test"):
+        table = mimamo_scores.of_split(predictions, split)
+        arrays |= {f"{split}_{name}": table[name] for name in ("lengths", "prediction", "truth")}
+        arrays[f"{split}_videos"] = table["subjects"]
+        arrays[f"{split}_clips"] = np.array([c.rsplit("/", 1)[-1] for c in table["clips"]])
+    metrics |= _validation_scores(
+        predictions, ["valence", "arousal"] if label == "both" else [label]
+    )
+    return metrics, arrays
+
+
+def _validation_scores(predictions: Arrays, labels: list[str]) -> dict[str, float]:
+    """What a unit does not score itself: the mean over videos, and all scores after rescaling."""
+    table, scored = mimamo_scores.of_split(predictions, "validation"), {}
+    ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
+    plain, truth = table["prediction"][ok], table["truth"][ok]
+    videos = np.repeat(table["subjects"], table["lengths"])[ok]
+    rescaled = mimamo_scores.rescale(plain, predictions["fold_sd"])
+    for kind, values in (("", plain), ("rescaled_", rescaled)):
+        for k, label in enumerate(labels):
+            p, t = values[:, k], truth[:, k]
+            scores = {"ccc": ccc(p, t), "pcc": pcc(p, t), "mse": mse(p, t)}
+            scores["ccc_per_video"] = ccc(p, t, groups=videos)
+            scored |= {f"validation_{kind}{name}_{label}": v for name, v in scores.items()}
+    return scored
 
 
 def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -131,9 +157,9 @@ def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 def akmnet_roots() -> dict[str, Path]:
     """Root of each miniature; that of the composite holds them all."""
     official = folder() / "official"  # the faces' noise depends on this name
-    for name in akmnet_miniatures.SUBJECTS:
-        akmnet_miniatures.write_dataset(name, official / name)
-    return {name: official / name for name in akmnet_miniatures.SUBJECTS} | {"megc2019": official}
+    for name in micro_miniatures.SUBJECTS:
+        micro_miniatures.write_dataset(name, official / name)
+    return {name: official / name for name in micro_miniatures.SUBJECTS} | {"megc2019": official}
 
 
 @lru_cache(maxsize=1)
@@ -141,8 +167,8 @@ def mimamo_roots() -> dict[str, Path]:
     """Root of each miniature."""
     faces = folder() / "faces"
     faces.mkdir()
-    folders = mimamo_miniatures.write_face_folders(faces)
-    writers = {name: getattr(mimamo_miniatures, f"write_{name}") for name in MIMAMO_OFFICIAL}
+    folders = affect_miniatures.write_face_folders(faces)
+    writers = {name: getattr(affect_miniatures, f"write_{name}") for name in MIMAMO_OFFICIAL}
     roots = {name: folder() / name for name in writers}
     for name, root in roots.items():
         root.mkdir()
@@ -153,7 +179,7 @@ def mimamo_roots() -> dict[str, Path]:
 @lru_cache(maxsize=1)
 def mimamo_weights() -> dict[str, str]:
     """A file of random weights, whose features `thumbnail` replaces."""
-    return mimamo_miniatures.write_resnet(folder())
+    return affect_miniatures.write_resnet(folder())
 
 
 # ---- end of the adapter ------------------------------------------------------------------------------

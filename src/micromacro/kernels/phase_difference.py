@@ -59,7 +59,7 @@ def phase_difference(
             transform.
         mode: "weighted": mean of the wrapped phase changes, weights |z_t| |z_t-1|. "arg_of_blur":
             phase of the blurred products; cheaper, the same to third order in the phase.
-        legacy_unwrap: The released rule instead: phases unwrapped over the T frames given, jumps
+        legacy_unwrap: The released rule instead: phases unwrapped over all T frames, jumps
             below -pi left as they are, the phase of each frame blurred, then subtracted. Its result
             depends on where the window begins; the released program gives it 13 frames. Clipped to
             5 pi, as there.

@@ -8,7 +8,7 @@ from micromacro.kernels.local_contrast import local_contrast
 
 INPUTS = ("raw", "zscore", "local_contrast")
 REACH = 3.0  # of the normalised inputs: -3 becomes 0 and 3 becomes 1; clips about 1 pixel in 1000
-UNIT_PX = 48  # side of the face for which the window of local contrast is given
+FACE_PX = 48  # side of the face for which the window of local contrast is written
 
 
 def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
@@ -40,6 +40,6 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
         mean = frames.mean((-2, -1), keepdim=True)
         frames = (frames - mean) / frames.std((-2, -1), keepdim=True).clamp_min(1 / 255)
     else:
-        window = 2 * round(4 * size / UNIT_PX) + 1
-        frames = local_contrast(frames, sigma=2 * size / UNIT_PX, window=window)
+        window = 2 * round(4 * size / FACE_PX) + 1
+        frames = local_contrast(frames, sigma=2 * size / FACE_PX, window=window)
     return (0.5 + frames / (2 * REACH)).clamp_(0, 1)

@@ -35,8 +35,7 @@ def unit(*, seed: int) -> dict[str, float]:
         a moving brow and mouth, where they move [11].
         `noise_cosine_*`: cosine with the exact motion under 1 % of noise, without blur, with the
         phase blurred before or after the difference [15].
-        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames, and between neighbours
-            [16].
+        `gap_rad`, `usual_rad`: mean |response| across a gap of 8 frames and without one, rad [16].
         `linear_r2_1`, `linear_r2_2`: R^2 of response and displacement below a quarter of the
         wavelength, levels 1 and 2; `turned_1`, `turned_2`: response at three quarters of it over
         that at one quarter, with the sign that a straight line would give [18].

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from micromacro.datasets.micro import CLASSES
 from micromacro.errors import BadInput
 from micromacro.metrics import accuracy, uar, uf1
 from micromacro.systems.akmnet import audit
-from micromacro.systems.akmnet.data.labels import CLASSES
 
 PUBLISHED = Path(__file__).parents[3] / "data" / "published" / "akmnet.csv"
 

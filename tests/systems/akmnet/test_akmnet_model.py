@@ -8,20 +8,21 @@ from torch import nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
-from micromacro.systems.akmnet import (
+from micromacro.systems.akmnet.model import (
+    BN_MODES,
     AkmNet,
     AkmOutput,
     FrameNet,
+    Miner,
     Mining,
+    PixelGru,
     StillNet,
     akm_loss,
     count_loss,
     margin_loss,
+    select,
+    straight_through,
 )
-from micromacro.systems.akmnet.backbone import BN_MODES
-from micromacro.systems.akmnet.mining import Miner, select, straight_through
-from micromacro.systems.akmnet.model import PixelGru
-from micromacro.systems.akmnet.variants import random_frames, window_frames
 from micromacro.training import Recipe, train
 
 SMALL = {"widths": (4, 6), "image_px": (17, 22), "gru_hidden": 3}  # maps 6 x 3 x 3
@@ -248,6 +249,19 @@ def test_batch_mates_and_form_of_the_batch_do_not_matter(steps, bn):
         assert torch.equal(alone.mining.kept, together.mining.split(together.mining.kept)[b])
         mates = net([batch[3], clip * 0.5, clip])
         torch.testing.assert_close(mates.logits[2], together.logits[b], **ROUNDING)
+
+
+def test_a_plain_batch_is_its_clips():
+    net, batch = network(), torch.stack(clips([5, 5, 5]))
+    assert batch.shape == (3, 5, 1, 17, 22)
+    plain, ragged = net(batch), net(list(batch))
+    assert torch.equal(plain.logits, ragged.logits)
+    assert plain.mining.lengths == (5, 5, 5)
+    for name in ("kept", "alpha", "beta", "binary"):
+        assert torch.equal(getattr(plain.mining, name), getattr(ragged.mining, name))
+    net.frame_net.freeze(1)
+    maps = net.frame_net.frozen_maps(batch.flatten(0, 1)).unflatten(0, (3, 5))
+    torch.testing.assert_close(net(maps, after=1).logits, plain.logits, **ROUNDING)
 
 
 def test_places_stay_apart_until_the_classifier():
@@ -551,43 +565,6 @@ def test_dead_features_do_not_spoil_the_gradient():
     assert mining.beta[1] == 0
 
 
-# ---- other choices of frames --------------------------------------------------------------------
-
-
-def test_random_frames():
-    lengths, takes = [9, 4, 1, 30], [3, 4, 1, 15]
-    draw = random_frames(lengths, takes, torch.Generator().manual_seed(0))
-    again = random_frames(lengths, takes, torch.Generator().manual_seed(0))
-    for T, N, frames, same in zip(lengths, takes, draw, again, strict=True):
-        assert torch.equal(frames, same)
-        assert len(frames) == N == len(set(frames.tolist()))
-        assert torch.equal(frames, frames.sort().values)
-        assert frames[0] >= 0
-        assert frames[-1] < T
-    generator = torch.Generator().manual_seed(1)
-    many = torch.cat([f for _ in range(2000) for f in random_frames([5], [2], generator)])
-    assert (many.bincount() / 2000 - 0.4).abs().max() < 0.05
-
-
-def test_windows():
-    windows = window_frames([9, 8, 4, 1, 5], [3, 3, 4, 1, 2])
-    assert [w.tolist() for w in windows] == [[3, 4, 5], [2, 3, 4], [0, 1, 2, 3], [0], [1, 2]]
-    generator = torch.Generator().manual_seed(1)
-    starts = [int(window_frames([6], [3], generator)[0][0]) for _ in range(2000)]
-    assert (torch.tensor(starts).bincount(minlength=4) / 2000 - 0.25).abs().max() < 0.05
-    for window in window_frames([7] * 9, [4] * 9, generator):
-        assert (window.diff() == 1).all()
-        assert len(window) == 4
-
-
-@pytest.mark.parametrize(("lengths", "takes"), [([5], [6]), ([5], [0]), ([5, 5], [2])])
-def test_bad_takes(lengths, takes):
-    with pytest.raises(BadInput, match=r"^takes"):
-        random_frames(lengths, takes, torch.Generator())
-    with pytest.raises(BadInput, match=r"^takes"):
-        window_frames(lengths, takes)
-
-
 # ---- bad input ----------------------------------------------------------------------------------
 
 
@@ -620,6 +597,10 @@ def test_the_smallest_image_that_is_taken():
         ([torch.rand(3, 1, 17, 22), torch.rand(3, 1, 17, 21)], None, "clips"),
         ([torch.rand(3, 1, 17, 22), torch.rand(0, 1, 17, 22)], None, "lengths"),
         ([torch.rand(3, 1, 17, 22)], [3], "lengths"),
+        (torch.rand(2, 3, 1, 17, 22), [3, 3], "lengths"),
+        (torch.rand(0, 3, 1, 17, 22), None, "clips"),
+        (torch.rand(2, 0, 1, 17, 22), None, "lengths"),
+        (torch.rand(2, 3, 2, 17, 22), None, "frames"),
         (torch.rand(3, 1, 17, 22), None, "lengths"),
         (torch.rand(3, 1, 17, 22), [2], "lengths"),
         (torch.rand(3, 1, 17, 22), [3, 0], "lengths"),

@@ -11,7 +11,7 @@ from micromacro.errors import BadInput
 from micromacro.folds import grouped_folds
 from micromacro.synthetic import AUS, FOLD_OVER, Face, units
 from micromacro.synthetic.performance import ZONES
-from micromacro.systems.akmnet import stills, task
+from micromacro.systems.akmnet import task
 from micromacro.systems.akmnet.task import PAD, TASKS, Dials
 
 
@@ -171,14 +171,14 @@ def test_skin_never_folds_at_full_magnification():
     for ways in task.PROTOTYPES.values():
         for way in ways:
             for names in ZONES.values():
-                assert sum(abs(weight) for name, weight in way if name in names) <= 1
+                assert sum(abs(weight) for name, weight in way.items() if name in names) <= 1
 
 
 def test_classes_share_muscles_but_no_way_to_show_them():
     assert set(task.PROTOTYPES) == set(task.CLASSES)
-    ways = [frozenset(n for n, _ in way) for found in task.PROTOTYPES.values() for way in found]
+    ways = [frozenset(way) for ways in task.PROTOTYPES.values() for way in ways]
     assert len(set(ways)) == len(ways)
-    used = [{n for way in found for n, _ in way} for found in task.PROTOTYPES.values()]
+    used = [{name for way in ways for name in way} for ways in task.PROTOTYPES.values()]
     assert all(any(a & b for b in used if b is not a) for a in used[1:])
 
 
@@ -253,20 +253,20 @@ def test_the_class_can_be_seen_at_the_apex_and_less_elsewhere():
 
 
 def test_stills_are_of_other_people_and_all_classes():
-    images, labels = stills.stills(1800, 3)
-    assert images.shape == (3 * stills.EACH, 1, 48, 48)
+    images, labels = task.stills(1800, 3)
+    assert images.shape == (3 * task.EACH, 1, 48, 48)
     assert images.dtype == torch.float32
     assert 0 <= images.min() < images.max() <= 1
-    assert torch.bincount(labels).tolist() == [3 * stills.EACH // 4] * 4
-    again, _ = stills.stills(1800, 2)
+    assert torch.bincount(labels).tolist() == [3 * task.EACH // 4] * 4
+    again, _ = task.stills(1800, 2)
     assert torch.equal(again, images[: len(again)])
-    elsewhere, _ = stills.stills(1800, 1, "akmnet-other")
-    assert not torch.equal(elsewhere, again[: stills.EACH])
+    elsewhere, _ = task.stills(1800, 1, "akmnet-other")
+    assert not torch.equal(elsewhere, again[: task.EACH])
 
 
 def test_the_pretrained_network_is_the_same_each_time():
-    one = stills.pretrained.__wrapped__(1800, 4, 1)
-    two = stills.pretrained.__wrapped__(1800, 4, 1)
+    one = task.pretrained.__wrapped__(1800, 4, 1)
+    two = task.pretrained.__wrapped__(1800, 4, 1)
     assert not one.training
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -291,12 +291,35 @@ def test_off_the_dial(change):
         Dials(**change)
 
 
+def test_frozen_maps_of_resampled_clips_have_one_length():
+    clips = task.record(1990, TASKS["headline"], subjects=2, clips=2)
+    maps = task.frozen_maps(clips, 1990, 2, "tim", 9)
+    assert [len(clip) for clip in maps] == [9] * 4
+    whole = task.frozen_maps(clips, 1990, 2)
+    assert [len(clip) for clip in whole] == clips.lengths.tolist()
+    net = task.pretrained(1990, 2).frame_net.freeze(task.FROZEN)
+    for clip, some in zip(clips.split(task.pictures(clips)), whole, strict=True):
+        torch.testing.assert_close(net.frozen_maps(clip), some)
+
+
+def test_phase_based_magnification_moves_pictures_and_leaves_the_first():
+    clips = task.record(1990, replace(TASKS["headline"], magnification=1.0), subjects=4, clips=4)
+    plain, magnified = task.pictures(clips), task.pictures(clips, 3.0)
+    starts = (clips.lengths.cumsum(0) - clips.lengths).tolist()
+    torch.testing.assert_close(magnified[starts], plain[starts], atol=1e-5, rtol=0)
+    assert 0 <= magnified.min() < magnified.max() <= 1
+    moved = [float((p - p[0]).abs().mean()) for p in clips.split(plain)]
+    further = [float((m - m[0]).abs().mean()) for m in clips.split(magnified)]
+    assert min(np.divide(further, moved)) > 1.1  # noise and light are in both
+    assert np.mean(np.divide(further, moved)) > 1.6
+
+
 def test_bad_requests():
     for sizes in ({"subjects": 0}, {"clips": 0}):
         with pytest.raises(BadInput, match="1 or more"):
             task.record(1800, Dials(), **sizes)
     with pytest.raises(BadInput, match="nobody"):
-        stills.stills(1800, 0)
+        task.stills(1800, 0)
 
 
 def test_the_play_around_a_clip_is_longer_than_any_blink_rest():

@@ -5,32 +5,48 @@ import pytest
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.metrics import ccc
 from micromacro.studies import signals
 from micromacro.systems.mimamo import MimamoNet, experiment
+from micromacro.systems.mimamo.arms import LIGHT, Arm
+from micromacro.systems.mimamo.inputs import synthetic_clips
+from micromacro.systems.mimamo.scores import hold_last, of_split, rescale, scores
 
-TINY = {"seed": 1990, "people": 4, "epochs": 1}
+TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
+
+
+def unit(**options):
+    """A tiny unit of an arm; options that are not the arm's are the data's."""
+    light = {k: options.pop(k) for k in LIGHT if k in options}
+    return experiment.unit(**TINY | {"data": {"people": 4, **light}, "arm": options})
+
+
+def shown(predictions, name):
+    """Rows of the test, (clips, snippets, labels)."""
+    table = of_split(predictions, "test")
+    return table[name].reshape(len(table["clips"]), 32, -1)
 
 
 @pytest.fixture(scope="module")
 def ours():
-    return experiment.unit(**TINY)
+    return unit()
 
 
 @pytest.mark.parametrize("arm", experiment.CORE)
 def test_every_arm_trains_and_scores(arm, ours):
-    metrics, predictions = experiment.unit(**TINY, **experiment.CORE[arm])
+    metrics, predictions = unit(**experiment.CORE[arm])
     assert set(metrics) == set(ours[0])
     assert np.isfinite(list(metrics.values())).all()
-    assert predictions["prediction"].shape == predictions["truth"].shape == (4, 32, 2)
+    assert shown(predictions, "prediction").shape == shown(predictions, "truth").shape == (4, 32, 2)
     assert np.array_equal(predictions["truth"], ours[1]["truth"])  # the same people and clips
-    assert predictions["person"].tolist() == [0, 0, 1, 1]
+    people = of_split(predictions, "test")["subjects"].tolist()
+    assert people == ["test-000"] * 2 + ["test-001"] * 2
+    assert len(of_split(predictions, "train")["clips"]) == 8
     if arm != "ours":
         assert not np.array_equal(predictions["prediction"], ours[1]["prediction"])
 
 
 def test_a_unit_repeats_to_the_last_bit(ours):
-    metrics, predictions = experiment.unit(**TINY)
+    metrics, predictions = unit()
     assert metrics == ours[0]
     assert np.array_equal(predictions["prediction"], ours[1]["prediction"])
 
@@ -38,7 +54,7 @@ def test_a_unit_repeats_to_the_last_bit(ours):
 def test_scores_pool_all_snippets(ours):
     metrics, predictions = ours
     for k, label in enumerate(("valence", "arousal")):
-        p, t = (predictions[name][..., k].ravel() for name in ("prediction", "truth"))
+        p, t = (shown(predictions, name)[..., k].ravel() for name in ("prediction", "truth"))
         due = 2 * np.cov(p, t, ddof=0)[0, 1] / (p.var() + t.var() + (p.mean() - t.mean()) ** 2)
         assert metrics[f"ccc_{label}"] == pytest.approx(due, abs=1e-6)
         assert metrics[f"mse_{label}"] == pytest.approx(((p - t) ** 2).mean(), rel=1e-5)
@@ -53,10 +69,8 @@ def test_scores_pool_all_snippets(ours):
         {"steps": 4},
         {"steps": 32},
         {"kind": "raw"},
-        {"kind": "raw_phase"},
         {"kind": "difference"},
-        {"blocks": "figure"},
-        {"crop": "none"},
+        {"label": "arousal"},
         {"illumination": 0.0},
         {"test_illumination": 1.0},
         {"scale": True},
@@ -67,65 +81,164 @@ def test_scores_pool_all_snippets(ours):
     ids=str,
 )
 def test_every_dial_of_the_sweep_turns_something(change, ours):
-    metrics, _ = experiment.unit(**TINY, **change)
+    metrics, _ = unit(**change)
     assert np.isfinite(list(metrics.values())).all()
     assert metrics != ours[0]
 
 
+def sequences(**options):
+    """All training sequences of two people as one batch of inputs."""
+    arm = Arm.on("synthetic", options)
+    clips = [c for c in synthetic_clips(arm, 1990, people=2) if c.split == "train"]
+    batches = experiment._training_batches(arm, clips, "cpu")
+    inputs = [inputs for inputs, *_ in batches]
+    return {name: torch.cat([each[name] for each in inputs]) for name in inputs[0]}
+
+
 def test_one_level_is_blind_to_the_other():
-    clips = experiment.record(1990, "test", people=2, clips=2, steps=32, illumination=0.5)
-    given = experiment._inputs(clips, "temporal", "phase", 12, (2,), False, "none", 0)
-    assert not given["level_1"].any()
-    assert given["level_2"].any()
-    assert "features" not in given
+    inputs = sequences(streams="temporal", levels=[2])
+    assert not inputs["level_1"].any()
+    assert inputs["level_2"].any()
+    assert "features" not in inputs
 
 
 def test_levels_are_scaled_by_the_training_set_alone():
-    draws = torch.Generator().manual_seed(0)
-    maps = {s: {"level_1": 3 * torch.randn(50, 7, generator=draws), "features": torch.ones(2)} for s in ("train", "test")}  # fmt: skip
-    scaled = experiment._scaled(maps)
-    assert scaled["train"]["level_1"].std() == pytest.approx(1, abs=1e-5)
-    factor = maps["train"]["level_1"].std()
-    assert torch.allclose(scaled["test"]["level_1"] * factor, maps["test"]["level_1"], atol=1e-5)
-    assert torch.equal(scaled["train"]["features"], torch.ones(2))
+    one, other = Arm.on("synthetic", {}), Arm.on("synthetic", {"scale": True})
+    plain, scaled = (synthetic_clips(arm, 1990, people=2) for arm in (one, other))
+    frames = np.arange(125)[:, None] + np.arange(13)  # 0 ... 12, 1 ... 13, and so on
+    for clips, arm in ((plain, one), (scaled, other)):
+        clips[:] = [clip.load(frames[::4], arm=arm) for clip in clips]
+    training = torch.stack([c["level_2"] for c in plain[:4]]).std()
+    assert torch.stack([c["level_2"] for c in scaled[:4]]).std() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(scaled[-1]["level_2"] * training, plain[-1]["level_2"], atol=1e-5)
+    assert torch.equal(scaled[0]["features"], plain[0]["features"])
 
 
 def test_sequences_are_cut_and_put_together_again():
-    values = torch.arange(64.0).view(2, 32, 1)
-    cut = experiment._cut(values, 16)
-    assert cut.shape == (4, 16, 1)
-    assert cut[1, :, 0].tolist() == list(range(16, 32))
-    net = torch.nn.Identity()
-    net.forward = lambda features: features.repeat(1, 1, 2)
-    merged = experiment._predict(net, {"features": values}, values.repeat(1, 1, 2), 12, "cpu")
-    assert np.array_equal(merged, values.repeat(1, 1, 2).numpy())
+    class Echo(torch.nn.Module):
+        def forward(self, features, level_1, level_2, mask):
+            return features[..., :2]
+
+    for steps in (4, 16, 32):
+        arm = Arm.on("synthetic", {"steps": steps})
+        clips = synthetic_clips(arm, 1990, people=2)
+        table = experiment._predicted(arm, clips, Echo(), "cpu")
+        frames = np.arange(0, 125, 4)[:, None] + np.arange(13)
+        features = torch.cat([clip.load(frames, arm=arm)["features"][:, :2] for clip in clips])
+        assert np.array_equal(table["prediction"], features.numpy())
 
 
-def test_bad_requests():
-    with pytest.raises(BadInput, match="legacy 'axis'"):
-        experiment.unit(**TINY, legacy=["axis"])
-    with pytest.raises(BadInput, match="loss 'mae'"):
-        experiment.unit(**TINY, loss="mae")
-    with pytest.raises(BadInput, match="motion 'flow'"):
-        experiment.unit(**TINY, kind="flow")
+@pytest.mark.parametrize(
+    ("n", "stride", "spans"),
+    [
+        (0, 64, []),
+        (64, 64, [(0, 64)]),
+        (65, 64, [(0, 64), (1, 65)]),
+        (128, 64, [(0, 64), (64, 128)]),
+        (150, 64, [(0, 64), (64, 128), (86, 150)]),
+        (20, 64, [(0, 20)]),
+        (128, 32, [(0, 64), (32, 96), (64, 128)]),
+        (130, 32, [(0, 64), (32, 96), (64, 128), (66, 130)]),
+    ],
+)
+def test_windows(n, stride, spans):
+    assert experiment.windows(n, 64, stride) == spans
+
+
+def test_merge_windows_averages_or_overwrites():
+    parts = [(range(4), np.full((4, 2), 1.0)), (range(3, 7), np.full((6, 2), 2.0))]  # padded
+    merged = experiment.merge_windows(parts, 8)
+    assert merged[:7, 0].tolist() == [1, 1, 1, 1.5, 2, 2, 2]
+    assert np.isnan(merged[7]).all()
+    merged = experiment.merge_windows(parts, 7, overwrite=True)
+    assert merged[:, 1].tolist() == [1, 1, 1, 2, 2, 2, 2]
+    truth = np.random.default_rng(0).normal(size=(150, 2))
+    parts = [(range(a, b), truth[a:b]) for a, b in experiment.windows(150, 64, 32)]
+    np.testing.assert_allclose(experiment.merge_windows(parts, 150), truth, rtol=1e-12)
+    np.testing.assert_array_equal(experiment.merge_windows(parts, 150, overwrite=True), truth)
+
+
+def test_hold_last():
+    prediction = np.arange(1, 7, dtype=float)[:, None]
+    valid = np.array([False, True, False, False, True, False])
+    assert hold_last(prediction, valid)[:, 0].tolist() == [0, 2, 2, 2, 5, 5]
+
+
+def test_rescale_is_the_formula():
+    y = np.random.default_rng(1).normal(0.3, [0.05, 2.0], (500, 2))
+    scaled = rescale(y, np.array([0.2, 0.4]))
+    np.testing.assert_allclose(scaled.mean(axis=0), y.mean(axis=0), atol=1e-12)  # stays
+    np.testing.assert_allclose(scaled.std(axis=0), [0.2, 0.4], rtol=1e-12)
+    np.testing.assert_allclose(rescale(y[:, 0], 0.2), scaled[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(rescale(scaled, y.std(axis=0)), y, atol=1e-12)
+    np.testing.assert_allclose(rescale(np.full(3, 0.1), 0.5), 0.1, rtol=1e-12)
+    for wrong, sd in [([], 1), ([np.nan, 1], 1), ([1.0, 2.0], 0), ([1.0, 2.0], np.nan)]:
+        with pytest.raises(BadInput):
+            rescale(np.array(wrong), sd)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"legacy": ["axis"]}, "legacy 'axis': is unknown"),
+        ({"loss": "mae"}, "loss 'mae': is unknown"),
+        ({"kind": "flow"}, "motion 'flow': is unknown"),
+        ({"streams": "flow"}, "streams='flow': is unknown"),
+        ({"blocks": "figure"}, "option of an arm 'blocks': is unknown"),
         ({"levels": []}, "none of 1 and 2"),
         ({"levels": [3]}, "none of 1 and 2"),
         ({"steps": 12}, "does not divide"),
         ({"steps": 0}, "does not divide"),
+        ({"length": 5}, "no even number"),
         ({"legacy": ["loss"], "loss": "mse"}, "does nothing"),
         ({"legacy": ["unwrap"], "kind": "raw"}, "does nothing"),
+        ({"legacy": ["crop"], "streams": "spatial"}, "does nothing"),
+        ({"legacy": ["crop"], "protocol": "as_released"}, "does nothing"),
+        ({"legacy": ["gru_axis"], "recurrent": False}, "asks for a GRU"),
         ({"streams": "spatial", "kind": "farneback"}, "does nothing"),
+        ({"streams": "spatial", "length": 4}, "does nothing"),
+        ({"streams": "spatial", "levels": [1]}, "does nothing"),
+        ({"streams": "spatial", "scale": True}, "does nothing"),
         ({"test_illumination": 2.0}, "off the dial"),
     ],
 )
 def test_rows_with_untrue_names_are_refused(change, message):
-    with pytest.raises(BadInput, match=message):
-        experiment.unit(**TINY, **change)
+    with pytest.raises(BadInput, match=message) as caught:
+        unit(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_folds_of_the_benchmark_choose_the_epoch_on_people_left_out():
+    data = {"people": 4}
+    metrics, predictions = experiment.unit(seed=1990, data=data, fold=1, folds=2, epochs=2)
+    assert set(predictions["splits"]) == {"validation", "test"}
+    assert {f"{split}ccc_arousal" for split in ("validation_", "")} <= set(metrics)
+    assert len(predictions["epoch_score"]) == len(predictions["epoch_loss"]) == 2
+    assert np.isfinite(predictions["epoch_score"]).all()
+    assert len(set(of_split(predictions, "validation")["subjects"])) == 2
+
+
+def test_grids_are_what_the_profiles_say():
+    smoke = experiment.grid()
+    assert list(smoke) == ["ours", "spatial", "temporal, phase"]
+    assert [u["seed"] for u in smoke["ours"]] == [1000]
+    assert smoke["ours"][0]["data"] == {"dataset": "synthetic", "people": 8}
+    full = experiment.grid("full", sweep=1)
+    assert set(full) == set(experiment.ARMS)
+    assert [u["seed"] for u in full["L 4"]] == list(range(8))
+    assert full["phase, light 0 to 1"][0]["data"]["test_illumination"] == 1
+    assert "illumination" not in full["phase, light 0 to 1"][0]["arm"]
+    for name, units in full.items():
+        assert Arm.on("synthetic", units[0]["arm"]) or name
+    paper = experiment.grid("paper", dataset="omg", data_root="/x", seeds=[4])
+    assert list(paper) == ["ours", "as released"]
+    assert [(u["arm"]["label"], u["fold"]) for u in paper["ours"]] == [
+        (label, fold) for label in ("valence", "arousal") for fold in range(5)
+    ]
+    assert paper["as released"][0]["arm"]["protocol"] == "as_released"
+    for wrong in ({"variants": ["theirs"]}, {"dataset": "afew"}):
+        with pytest.raises(BadInput, match="is unknown"):
+            experiment.grid(**wrong)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
@@ -138,11 +251,13 @@ def test_one_dropout_for_all_layers(rate):
 
 
 def test_a_constant_network_scores_nothing():
-    truth = torch.rand(3, 32, 2)
-    metrics = experiment._scores(np.zeros((3, 32, 2), np.float32), truth, truth)
-    assert metrics["ccc_valence"] == metrics["rescaled_arousal"] == 0
-    assert metrics["mse_valence"] == pytest.approx(float(truth[..., 0].square().mean()), rel=1e-5)
-    assert ccc(truth[..., 0].flatten(), truth[..., 0].flatten()) == pytest.approx(1)
+    truth = np.random.default_rng(0).random((96, 2), np.float32)
+    about = {"splits": np.array(["test"]), "lengths": np.array([96])}
+    table = about | {"clips": about["splits"], "subjects": about["splits"], "truth": truth}
+    found = scores(table | {"prediction": 0 * truth}, "test", truth.std(0), ("valence", "arousal"))
+    assert found["ccc_valence"] == found["rescaled_arousal"] == 0
+    assert found["mse_valence"] == pytest.approx(np.square(truth[:, 0]).mean(), rel=1e-5)
+    assert scores(table | {"prediction": np.nan * truth}, "test", truth.std(0), ("a", "b")) == {}
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,18 @@
-"""Inputs of the benchmark: windows against naive loops, crops, the released unwrapping."""
+"""What the network sees: windows against naive loops, crops, snippets, the released unwrapping."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from micromacro.errors import BadInput
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.kernels.phase_reference import bands_reference
 from micromacro.motion.flow import optical_flow
+from micromacro.motion.maps import channels, motion_maps
 from micromacro.motion.prepare import prepare
-from micromacro.systems.mimamo import inputs, task
+from micromacro.synthetic import Face, Identity, perform
+from micromacro.systems.mimamo import MimamoNet, OmgNet, experiment, inputs, task
+from micromacro.systems.mimamo.arms import Arm
+from micromacro.systems.mimamo.inputs import Clip, Snippets
 
 
 def half(maps: torch.Tensor) -> torch.Tensor:
@@ -30,7 +32,7 @@ def faces(clips):
 
 
 def test_phase_of_a_snippet_is_that_of_its_thirteen_frames(clips, faces):
-    level_1, level_2 = inputs.motion(faces, clips.centres)
+    level_1, level_2 = motion_maps(faces, clips.centres)
     assert level_1.shape == (2, 4, 24, 24, 24)
     assert level_2.shape == (2, 4, 24, 12, 12)
     for s, centre in enumerate(clips.centres.tolist()):
@@ -40,7 +42,7 @@ def test_phase_of_a_snippet_is_that_of_its_thirteen_frames(clips, faces):
 
 
 def test_released_unwrapping_sees_thirteen_frames(clips, faces):
-    levels = inputs.motion(faces, clips.centres, legacy_unwrap=True)
+    levels = motion_maps(faces, clips.centres, legacy_unwrap=True)
     centre = int(clips.centres[2])
     alone = phase_difference(faces[0, centre - 6 : centre + 7], legacy_unwrap=True)
     for found, due in zip(levels, alone, strict=True):
@@ -48,8 +50,8 @@ def test_released_unwrapping_sees_thirteen_frames(clips, faces):
 
 
 def test_beyond_the_ends_nothing_moves(clips, faces):
-    longer = inputs.motion(faces, clips.centres, length=24)[0].unflatten(2, (2, 24))
-    middle = inputs.motion(faces, clips.centres, length=12)[0].unflatten(2, (2, 12))
+    longer = motion_maps(faces, clips.centres, length=24)[0].unflatten(2, (2, 24))
+    middle = motion_maps(faces, clips.centres, length=12)[0].unflatten(2, (2, 12))
     assert torch.equal(longer[:, :, :, 6:18], middle)
     assert not longer[:, 0, :, :6].any()  # centre 6 has 6 frames before it, not 12
     assert not longer[:, -1, :, 18:].any()
@@ -59,9 +61,9 @@ def test_beyond_the_ends_nothing_moves(clips, faces):
 def test_flow_difference_and_frames_by_hand(clips, faces):
     z = prepare(faces.float() / 255, "zscore", 48)
     first = int(clips.centres[1]) - 6
-    flow = inputs.motion(faces, clips.centres, kind="farneback")[0].unflatten(2, (2, 12))
-    difference = inputs.motion(faces, clips.centres, kind="difference")
-    raw = inputs.motion(faces, clips.centres, kind="raw")[0]
+    flow = motion_maps(faces, clips.centres, kind="farneback")[0].unflatten(2, (2, 12))
+    difference = motion_maps(faces, clips.centres, kind="difference")
+    raw = motion_maps(faces, clips.centres, kind="raw")[0]
     for i in range(12):
         a, b = z[0, first + i], z[0, first + i + 1]
         due = half(optical_flow(a, b, method="farneback"))
@@ -71,25 +73,11 @@ def test_flow_difference_and_frames_by_hand(clips, faces):
         assert torch.allclose(raw[0, 1, i], half(6 * (b - 0.5)), atol=1e-6)
 
 
-def test_raw_phase_is_unwrapped_over_the_clip_and_blurred(clips, faces):
-    found = inputs.motion(faces, clips.centres, kind="raw_phase")[0].unflatten(2, (2, 12))
-    z = prepare(faces.float() / 255, "zscore", 48)[0].double()
-    bands = bands_reference(z, 1, 2).numpy()  # (T, K, 48, 48)
-    phase, weight = np.unwrap(np.angle(bands), axis=0), np.abs(bands)
-    smooth = [gaussian_filter(v, (0, 0, 2, 2), mode="constant", truncate=2.5) for v in (weight * phase, weight)]  # fmt: skip
-    due = half(torch.from_numpy(smooth[0] / smooth[1]))
-    first = int(clips.centres[1]) - 5
-    for k in range(2):
-        assert torch.allclose(found[0, 1, k].double(), due[first : first + 12, k], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "kind", ["phase", "raw_phase", "difference", "raw", "farneback", "dis_medium"]
-)
+@pytest.mark.parametrize("kind", ["phase", "difference", "raw", "farneback", "dis_medium"])
 @pytest.mark.parametrize("length", [4, 12])
 def test_every_kind_has_the_shape_it_says(clips, faces, kind, length):
-    level_1, level_2 = inputs.motion(faces, clips.centres, kind=kind, length=length)
-    maps = inputs.channels(kind, length)
+    level_1, level_2 = motion_maps(faces, clips.centres, kind=kind, length=length)
+    maps = channels(kind, length)
     assert level_1.shape == (2, 4, maps, 24, 24)
     assert level_2.shape == (2, 4, maps, 12, 12)
     assert torch.isfinite(level_1).all()
@@ -115,9 +103,157 @@ def test_crops(clips, crop, side):
 
 def test_bad_requests(clips, faces):
     with pytest.raises(BadInput, match="unknown"):
-        inputs.motion(faces, clips.centres, kind="flow")
+        motion_maps(faces, clips.centres, kind="flow")
     for length in (0, 5):
         with pytest.raises(BadInput, match="even"):
-            inputs.motion(faces, clips.centres, length=length)
+            motion_maps(faces, clips.centres, length=length)
     with pytest.raises(BadInput, match="crop"):
         inputs.faces(clips.frames, "legacy")
+
+
+# ---- official faces, snippets ---------------------------------------------------------------------
+
+
+def ramp(size, T=2):
+    """Faces whose value is the column in every row: a crop shows by its extremes."""
+    frames = np.zeros((T, 3, size, size), np.uint8)
+    frames[:] = np.arange(size, dtype=np.uint8)
+    return frames
+
+
+def test_grey_faces_without_augmentation():
+    colours = np.array([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255], np.uint8).reshape(4, 3)
+    frames = np.broadcast_to(colours[..., None, None], (4, 3, 48, 48)).copy()
+    grey = inputs.grey_faces(frames)
+    assert grey.shape == (4, 1, 48, 48)
+    assert grey.dtype == torch.float32
+    expected = torch.tensor([0.299, 0.587, 0.114, 1])
+    torch.testing.assert_close(grey[:, 0, 20, 20], expected, atol=0.5 / 255 + 1e-6, rtol=0)
+    torch.testing.assert_close(
+        inputs.grey_faces(frames[:, :1])[:, 0, 0, 0], torch.tensor([1.0, 0, 0, 1])
+    )
+    whole = inputs.grey_faces(ramp(112)) * 255
+    # pixel k of 48 stands for columns 112/48 k ... 112/48 (k + 1); the border keeps Lanczos inside
+    wanted = (torch.arange(48) + 0.5) * 112 / 48 - 0.5
+    torch.testing.assert_close(whole[0, 0, 7, 4:-4], wanted[4:-4], atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize(("legacy", "side"), [(False, 95), (True, 40)])
+def test_grey_faces_crop_and_flip_are_shared(legacy, side):
+    lefts, flips = set(), 0
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        grey = inputs.grey_faces(ramp(112), generator=generator, legacy_crop=legacy) * 255
+        assert torch.equal(grey[0], grey[1])  # one draw for the sequence
+        row = grey[0, 0, 10]
+        flips += bool(row[0] > row[-1])
+        width = float(row.max() - row.min())
+        assert width == pytest.approx(side * 47 / 48, abs=2.5)  # Lanczos overshoots by a level
+        lefts.add(round(float(row.min())))
+    assert 5 < flips < 25
+    assert max(lefts) - min(lefts) > 0.6 * (112 - side)
+    assert max(lefts) <= 112 - side + 1
+
+
+def test_legacy_crop_is_no_issue_at_48_px_and_impossible_below_40():
+    one = inputs.grey_faces(ramp(48), generator=torch.Generator().manual_seed(1))
+    two = inputs.grey_faces(ramp(48), generator=torch.Generator().manual_seed(1), legacy_crop=True)
+    torch.testing.assert_close(one, two)
+    with pytest.raises(BadInput, match="hold no 40 px"):
+        inputs.grey_faces(ramp(39), generator=torch.Generator(), legacy_crop=True)
+    assert inputs.grey_faces(ramp(39), legacy_crop=True).shape == (2, 1, 48, 48)
+
+
+def make_clip(T, none=(), cuts=(), fps=30.0, labels=None):
+    seen = np.ones(T, bool)
+    seen[list(none)] = False
+    shot = np.searchsorted(cuts, np.arange(T), side="right")
+    labels = np.zeros((T, 2)) if labels is None else labels
+    return Clip("a", "a", "train", labels, seen, shot, fps, load=None)
+
+
+def snippets(clip, dataset="affwild", **options):
+    return Snippets.of(clip, Arm.on(dataset, options))
+
+
+def test_snippets_repeat_the_ends():
+    whole = snippets(make_clip(40))
+    assert whole.around(range(40)).shape == (40, 13)
+    assert whole.around(range(1))[0].tolist() == [0] * 7 + [1, 2, 3, 4, 5, 6]
+    assert whole.around(range(20, 21))[0].tolist() == list(range(14, 27))
+    assert whole.around(range(39, 40))[0].tolist() == [33, 34, 35, 36, 37, 38] + [39] * 7
+    assert whole.valid.all()
+    short = snippets(make_clip(5))  # shorter than 13: works all the same
+    assert short.around(range(2, 3))[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 4, 4]
+    assert snippets(make_clip(9), length=4).around(range(4, 5)).tolist() == [[2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_validity_against_frame_by_frame_truth(seed):
+    rng = np.random.default_rng(seed)
+    T = 70
+    none, cuts = rng.choice(T, 3, replace=False), np.sort(rng.choice(np.arange(1, T), 2, False))
+    labels = np.zeros((T, 2))
+    labels[rng.choice(T, 2), rng.integers(0, 2, 2)] = np.nan
+    clip = make_clip(T, none, cuts, labels=labels)
+    part = snippets(clip)
+    for t in range(T):
+        touched = {min(max(f, 0), T - 1) for f in range(t - 6, t + 7)}
+        cut = any(c in touched and c - 1 in touched for c in cuts.tolist())
+        whole = not touched & set(none.tolist()) and not cut
+        assert part.valid[t] == whole, t
+        assert part.count(range(t, t + 1)) == (whole and np.isfinite(labels[t]).all()), t
+    released = snippets(clip, legacy=["gaps"])  # as if nothing lay between
+    kept = np.setdiff1d(np.arange(T), none)
+    assert released.frames.tolist() == kept.tolist()
+    assert released.valid.all()
+    assert released.around(range(30, 31))[0].tolist() == kept[24:37].tolist()
+
+
+def test_one_lost_frame_and_one_cut_cost_what_they_touch():
+    lost = snippets(make_clip(60, none=[30]))
+    assert np.flatnonzero(~lost.valid).tolist() == list(range(24, 37))
+    cut = snippets(make_clip(60, cuts=[30]))  # between frames 29 and 30
+    assert np.flatnonzero(~cut.valid).tolist() == list(range(24, 36))
+
+
+def test_omg_takes_a_snippet_every_second():
+    def starts(T, fps=30.0, **options):
+        arm = Arm.on("omg", options)
+        clip = make_clip(T, fps=fps, labels=np.zeros((1, 2)))
+        spans = experiment._spans(arm, Snippets.of(clip, arm))
+        return [[centre - 6 for centre in span] for span in spans]
+
+    assert starts(103) == [[0, 30, 60, 90]]  # the last 13 just fit
+    assert starts(102) == [[0, 30, 60]]
+    assert starts(60, fps=25.0) == [[0, 25]]
+    assert starts(60, fps=25.0, legacy=["second"]) == [[0, 30]]
+    assert len(starts(700)[0]) == 16
+    assert starts(1) == starts(12) == []
+
+
+def test_a_video_is_what_both_networks_take():
+    play = perform(15, 30.0, nuisance="easy", seed=3)
+    video = Face(Identity.draw(3), size=56).render(play)[None]  # (1, 15, 3, 56, 56)
+    found = inputs.video_inputs(video, lambda images: images.mean((2, 3)))
+    assert found["features"].shape == (1, 15, 3)
+    torch.testing.assert_close(found["features"][0, 4], video[0, 4].mean((1, 2)))
+    grey = (video[0] * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+    for level, values in zip(
+        ("level_1", "level_2"), phase_difference(grey[1:14], size=48), strict=True
+    ):
+        expected = values.flatten(0, 1)
+        torch.testing.assert_close(found[level][0, 7], expected, atol=1e-4, rtol=0)
+    assert found["level_1"].shape == (1, 15, 24, 48, 48)
+    assert found["level_2"].shape == (1, 15, 24, 24, 24)
+    first = found["level_1"][0, 0].unflatten(0, (2, 12))
+    assert first[:, :6].abs().max() < 1e-6  # before the first frame nothing moves
+    assert first[:, 6:].abs().max() > 1e-3
+    options = {"n_features": 3, "phase_widths": (4, 4), "hidden": 4, "gru_hidden": 4}
+    assert MimamoNet(**options).eval()(**found).shape == (1, 15, 2)
+    assert OmgNet(**options).eval()(**found).shape == (1, 1)
+    for wrong in (video[0], video[:, :, :2]):
+        with pytest.raises(BadInput, match="videos: have shape"):
+            inputs.video_inputs(wrong, lambda images: images)
+    with pytest.raises(BadInput, match="even"):
+        inputs.video_inputs(video, lambda images: images.mean((2, 3)), length=3)

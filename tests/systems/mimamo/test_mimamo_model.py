@@ -13,8 +13,6 @@ ARMS = [
     {"streams": "spatial"},
     {"streams": "temporal"},
     {"recurrent": False},
-    {"blocks": "figure", "phase_widths": (4, 6, 8, 8)},
-    {"image_widths": (4, 6), "image_channels": 1},
 ]
 # Tolerance of "does not change": another batch size may only round differently. Outputs are of
 # order 1, float32 carries 1.2e-7, and each passes through some ten layers.
@@ -26,16 +24,13 @@ def network(seed=0, omg=False, **options):
     torch.manual_seed(seed)
     make = MimamoNet.omg if omg else MimamoNet
     net = make(2, **(SMALL | {"gru_hidden": 7} | options))
-    net(**inputs(net, seed=100, B=8))
+    net(**inputs(seed=100, B=8))
     return net.eval()
 
 
-def inputs(net, B=3, S=5, seed=1, size=16):
+def inputs(B=3, S=5, seed=1, size=16):
     generator = torch.Generator().manual_seed(seed)
-    shape = (10,)
-    if net.spatial is not None and isinstance(net.spatial[0], nn.Conv2d):
-        shape = (net.spatial[0].in_channels, 17, 15)
-    shapes = {"features": shape, "level_1": (4, size, size), "level_2": (4, size // 2, size // 2)}
+    shapes = {"features": (10,), "level_1": (4, size, size), "level_2": (4, size // 2, size // 2)}
     return {k: torch.randn(B, S, *v, generator=generator) for k, v in shapes.items()}
 
 
@@ -65,13 +60,11 @@ def test_parameters_of_the_omg_network():
     assert [count(gru) for gru in net.grus] == [198_144] * 2
 
 
-def test_parameters_of_the_figures_form():
+def test_parameters_of_phasenet():
     def block(n_in, n_out):  # two 3x3 convolutions with bias, two batch norms
         return 9 * n_in * n_out + 9 * n_out * n_out + 6 * n_out
 
-    expected = block(24, 64) + block(88, 128) + block(128, 256) + block(256, 256)
-    assert count(PhaseNet(blocks="figure")) == expected == 2_368_128
-    assert count(PhaseNet()) == expected - block(256, 256) == 1_186_944
+    assert count(PhaseNet()) == block(24, 64) + block(88, 128) + block(128, 256) == 1_186_944
 
 
 def test_layers_of_the_released_code():
@@ -97,19 +90,12 @@ def test_layers_of_the_omg_network():
     assert [gru.gru.dropout for gru in net.grus] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("blocks", "maps"),
-    [
-        ("strided", [(64, 24), (128, 12), (256, 6)]),
-        ("figure", [(64, 24), (128, 12), (256, 6), (256, 6)]),
-    ],
-)
-def test_maps_of_phasenet(blocks, maps):
-    net, seen = PhaseNet(blocks=blocks).eval(), []
+def test_maps_of_phasenet():
+    net, seen = PhaseNet().eval(), []
     for block in net.blocks:
         block.register_forward_hook(lambda _m, _i, out: seen.append(tuple(out.shape)))
     vector = net(torch.randn(1, 24, 48, 48), torch.randn(1, 24, 24, 24))
-    assert seen == [(1, c, side, side) for c, side in maps]
+    assert seen == [(1, 64, 24, 24), (1, 128, 12, 12), (1, 256, 6, 6)]
     assert vector.shape == (1, 256)
 
 
@@ -147,10 +133,9 @@ def by_hand_gru(gru, steps):
     return gru.gru(steps.transpose(0, 1))[0].transpose(0, 1)  # it wants (time, batch, feature)
 
 
-@pytest.mark.parametrize("blocks", ["strided", "figure"])
-def test_mimamo_net_by_hand(blocks):
-    net = network(blocks=blocks)
-    x = inputs(net)
+def test_mimamo_net_by_hand():
+    net = network()
+    x = inputs()
     spatial = net.spatial(x["features"].flatten(0, 1)).view(3, 5, 12)
     both = torch.cat([spatial, by_hand_phase(net, x["level_1"], x["level_2"])], 2)
     steps = by_hand_gru(net.gru, net.fusion(both.flatten(0, 1)).view(3, 5, 12))
@@ -160,7 +145,7 @@ def test_mimamo_net_by_hand(blocks):
 
 def test_omg_net_by_hand():
     net = network(omg=True)
-    x = inputs(net)
+    x = inputs()
     spatial = net.spatial(x["features"].flatten(0, 1)).view(3, 5, 12)
     ends = []
     streams = (spatial, by_hand_phase(net, x["level_1"], x["level_2"]))
@@ -177,7 +162,7 @@ def test_omg_net_by_hand():
 @pytest.mark.parametrize("options", ARMS, ids=str)
 def test_batch_size_and_batch_mates_do_not_matter(options):
     net = network(**options)
-    x = inputs(net, B=4)
+    x = inputs(B=4)
     together = net(**x)
     assert together.std() > 0.01
     for b in range(4):
@@ -189,7 +174,7 @@ def test_batch_size_and_batch_mates_do_not_matter(options):
 @pytest.mark.parametrize("streams", ["both", "spatial", "temporal"])
 def test_only_the_named_stream_matters(omg, streams):
     net = network(omg=omg, streams=streams)
-    x = inputs(net)
+    x = inputs()
     expected = net(**x)
     for name in x:
         uses = streams == "both" or (streams == "spatial") == (name == "features")
@@ -206,7 +191,7 @@ GAPS = torch.tensor([[1, 1, 0, 1, 1], [1, 1, 1, 0, 0], [0, 0, 1, 0, 1]], dtype=t
 @pytest.mark.parametrize("options", ARMS, ids=str)
 def test_what_the_mask_leaves_out_does_not_matter(options, legacy):
     net = network(**options, legacy_gru_axis=legacy and options.get("recurrent", True))
-    x = inputs(net)
+    x = inputs()
     expected = net(**x, mask=GAPS)
     assert expected[~GAPS].isnan().all()
     assert expected[GAPS].isfinite().all()
@@ -221,7 +206,7 @@ def test_what_the_mask_leaves_out_does_not_matter(options, legacy):
 def test_a_masked_sequence_is_the_shorter_sequence(omg):
     """Padding at the end, and a gap: the state is carried over, as if it had never been there."""
     net = network(omg=omg)
-    x = inputs(net)
+    x = inputs()
     together = net(**x, mask=GAPS)
     for b in range(3):
         alone = net(**{k: v[b, GAPS[b]][None] for k, v in x.items()})[0]
@@ -231,7 +216,7 @@ def test_a_masked_sequence_is_the_shorter_sequence(omg):
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_time_reaches_both_ways_with_a_gru_and_no_way_without(recurrent):
     net = network(recurrent=recurrent)
-    x = inputs(net)
+    x = inputs()
     changed = x["features"].clone()
     changed[1, 2] += 1
     moved = (net(**(x | {"features": changed})) - net(**x)).abs().amax(-1) > 1e-6
@@ -242,10 +227,10 @@ def test_time_reaches_both_ways_with_a_gru_and_no_way_without(recurrent):
 
 def test_no_snippet_at_all():
     net, none = network(), torch.zeros(3, 5, dtype=torch.bool)
-    assert net(**inputs(net), mask=none).isnan().all()
+    assert net(**inputs(), mask=none).isnan().all()
     net = network(omg=True)
     none[1] = True
-    found = net(**inputs(net), mask=none)
+    found = net(**inputs(), mask=none)
     assert found.isnan().all(1).tolist() == [True, False, True]
 
 
@@ -255,7 +240,7 @@ def test_no_snippet_at_all():
 def test_legacy_axis_mixes_the_batch_and_not_the_time():
     """As measured on the released network: a changed step changes that step of all sequences."""
     net = network(legacy_gru_axis=True)
-    x = inputs(net)
+    x = inputs()
     changed = x["features"].clone()
     changed[1, 2] += 1
     before = net(**x)
@@ -278,7 +263,7 @@ def test_legacy_axis_is_the_gru_over_the_first_axis():
 @pytest.mark.parametrize("legacy", [False, True])
 def test_omg_with_the_released_axis_sees_the_last_snippet_only(legacy):
     net = network(omg=True, legacy_gru_axis=legacy)
-    x = inputs(net)
+    x = inputs()
     other = {k: torch.cat([v[:, :-1] + 1, v[:, -1:]], 1) for k, v in x.items()}
     assert ((net(**x) - net(**other)).abs().max() < 1e-6) == legacy
 
@@ -286,7 +271,7 @@ def test_omg_with_the_released_axis_sees_the_last_snippet_only(legacy):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_weights_of_the_omg_network_that_never_act(legacy):
     net = network(omg=True, legacy_gru_axis=legacy)
-    net(**inputs(net)).square().sum().backward()
+    net(**inputs()).square().sum().backward()
     still = {k for k, p in net.named_parameters() if (p.grad == 0).all()}
     dead = {f"grus.{i}.gru.weight_hh_l1_reverse" for i in (0, 1)}
     assert still == (set() if legacy else dead)
@@ -309,7 +294,7 @@ def without_dropout(net):
 @pytest.mark.parametrize("omg", [False, True])
 def test_batch_statistics_are_of_valid_snippets_only(omg):
     full, masked = (without_dropout(network(omg=omg)) for _ in range(2))
-    x = inputs(full, S=3)
+    x = inputs(S=3)
     padded = {k: torch.cat([v, torch.full_like(v, 1e3)], 1) for k, v in x.items()}
     mask = torch.arange(6).expand(3, 6) < 3
     expected, found = full(**x), masked(**padded, mask=mask)
@@ -320,7 +305,7 @@ def test_batch_statistics_are_of_valid_snippets_only(omg):
 
 def test_the_head_standardises_over_the_valid_snippets():
     net = without_dropout(network())
-    found = net(**inputs(net), mask=GAPS)[GAPS]
+    found = net(**inputs(), mask=GAPS)[GAPS]
     torch.testing.assert_close(found.mean(0), torch.zeros(2), **ROUNDING)
     torch.testing.assert_close(found.std(0, correction=0), torch.ones(2), atol=1e-2, rtol=0)  # eps
 
@@ -328,7 +313,7 @@ def test_the_head_standardises_over_the_valid_snippets():
 @pytest.mark.parametrize("options", [*ARMS, {"legacy_gru_axis": True}], ids=str)
 def test_gradients_reach_every_parameter_and_are_finite(options):
     net = network(**options).train()
-    ccc_loss(net(**inputs(net), mask=GAPS), torch.randn(3, 5, 2), GAPS).backward()
+    ccc_loss(net(**inputs(), mask=GAPS), torch.randn(3, 5, 2), GAPS).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -336,7 +321,7 @@ def test_gradients_reach_every_parameter_and_are_finite(options):
 
 def test_plain_gradient_descent_lowers_the_loss():
     net = without_dropout(network())
-    x = inputs(net, B=6)
+    x = inputs(B=6)
     target, losses = x["features"][..., :2].cumsum(1), []
     for _ in range(40):
         loss = ccc_loss(net(**x), target)
@@ -366,7 +351,6 @@ def test_arms_of_one_seed_start_from_the_same_streams():
     "options",
     [
         {"streams": "flow"},
-        {"blocks": "four"},
         {"phase_widths": (8,)},
         {"recurrent": False, "legacy_gru_axis": True},
     ],
@@ -397,17 +381,17 @@ def test_bad_options(options):
 def test_bad_input(change, what, omg):
     net = network(omg=omg)
     with pytest.raises(BadInput, match=f"^{what}:") as caught:
-        net(**(inputs(net) | change))
+        net(**(inputs() | change))
     assert "\n" not in str(caught.value)
 
 
 def test_batch_norm_needs_two():
     net = network().train()
     with pytest.raises(BadInput, match="two snippets"):
-        net(**inputs(net, B=1, S=1))
+        net(**inputs(B=1, S=1))
     net = network(omg=True).train()
     with pytest.raises(BadInput, match="two utterances"):
-        net(**inputs(net, B=1))
+        net(**inputs(B=1))
 
 
 @pytest.mark.gpu
@@ -415,7 +399,7 @@ def test_batch_norm_needs_two():
 @pytest.mark.parametrize("omg", [False, True])
 def test_gpu_agrees(omg, legacy):
     net = network(omg=omg, legacy_gru_axis=legacy)
-    x = inputs(net)
+    x = inputs()
     expected = net(**x, mask=GAPS)
     found = net.cuda()(**{k: v.cuda() for k, v in x.items()}, mask=GAPS).cpu()
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0, equal_nan=True)  # tf32 products

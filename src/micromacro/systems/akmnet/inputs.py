@@ -1,80 +1,294 @@
-"""What AKMNet and its controls are given on the benchmark: maps of frames, and which frames.
+"""What AKMNet and its controls are given: a data set as the unit takes it, and which frames of a clip.
 
-The parts of the frame network that stay frozen are passed once. Nothing is augmented: the paper's
-random crop would make every epoch pass them anew.
+The benchmark's `Source` is `task.benchmark`; that of CASME, CASME II, SMIC-HS, SAMM and the composite of
+MEGC 2019 is `official`, by the paper's protocol:
+
+* grey clips from onset to offset, motions magnified with alpha 15, 128 px in [0, 1]
+* `AkmNet` of the published sizes; classes of `akm4`, of the composite `megc3`
+* SGD, rate 1e-3, momentum 0.9, weight decay 5e-4; 8 clips a step; 40 epochs; in the test the plain
+  resize to 128 px
+
+The paper magnifies the pictures, and the program resizes what it finds. So it is done here: motions
+are magnified at the pictures' own size and both sizes, 144 px to cut from and 128 px, are made of the
+result. Only pictures with a side above 288 px are reduced to that before: of the four data sets'
+cropped faces, SAMM's, by a quarter. Magnified at 144 px instead, CASME II would take 10 minutes on one
+core and not 40, but the 128 px would be a resize of a resize, and the noise that is magnified another
+one. Of the magnification the paper says phase-based and alpha 15, no more: here the reference is the
+first frame, all frequencies count (no band), and `magnify` has its defaults otherwise.
+
+Magnified clips are made once (`cache.kept`): a frame takes 37 kB, CASME II's 17,000 together 0.6 GB.
+Memory is bounded by one clip: 3 GB for the longest while it is magnified.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
+from micromacro.datasets import micro
+from micromacro.datasets.frames import clip_files, digest, kept, load_frames, resized
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
-from micromacro.systems.akmnet.backbone import FrameNet
-from micromacro.systems.akmnet.task import Clips
-from micromacro.systems.akmnet.variants import random_frames, window_frames
+from micromacro.systems.akmnet.model import AkmNet
+from micromacro.training import Recipe, isolated_rng
+from micromacro.weights import fetch_weights, file_sha256, own_file, read_weights
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}
-BY_TRUTH = ("true frames", "apex")
 BY_MINING = ("random", "random window", "middle window", "apex window", "max-key")
-CHOICES = ("all", *BY_MINING, *BY_TRUTH, *RESAMPLED)
+
+CHOICES = (*BY_MINING, "true frames", "apex", *RESAMPLED)
+
+WORKING_PX = 288  # longest side of the pictures that are magnified
+LARGE_PX, SMALL_PX = 144, 128  # what training crops are cut from, and the plain resize of the test
+COUNTER = "num_batches_tracked"  # of batch norm; of no use here, and old files lack it
 
 
-def frozen_maps(
-    clips: Clips, frame_net: FrameNet, method: str = "", n_frames: int = 0, *, alpha: float = 0.0
-) -> Tensor:
-    """Pass the frames through the frozen parts.
+class Protocol(NamedTuple):
+    """How a data set is trained on by "ours" or "as_released".
+
+    Attributes:
+        recipe: Optimiser, rates and epochs; the loss is the arm's.
+        size: Clips in a batch.
+        balance: Resample the clips of each class up to the largest class, as the paper says.
+        crop: Probability of a random crop in training, drawn for each clip; else it is plainly resized.
+    """
+
+    recipe: Recipe
+    size: int = 8
+    balance: bool = True
+    crop: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set as the unit takes it: C clips, how to load one, and how to train on them.
+
+    Attributes:
+        table: A row a clip: dataset, subject, clip; person, whom folds keep whole; label, its class
+            number; T; onset, apex, offset, 0-based in the clip; -1 where one is not known.
+        classes: Names of the classes.
+        pixels: Of clip i uint8 (T, 1, H, W), grey.
+        clips: Makes, of a protocol's `crop` and the `method`, `length` and `alpha` of an arm, the
+            function of (i, generator) that gives the network's input, float32 (T, ...); without a
+            generator that of the test.
+        network: Makes, of the seed and of `AkmNet`'s options, the network before training, and a
+            report of what it started from.
+        protocols: "ours" and "as_released".
+        test_size: Clips in a batch of the test.
+        after: Parts of the frame network that the inputs have passed already.
+        envelope: Strength of the expression in each frame, float32 (T,) a clip; where it is known.
+        about: What else the unit reports of the data.
+        checkpoint: Path whose name says what the data are, for the unit to add the training's own
+            key; None writes no checkpoint.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    pixels: Callable[[int], np.ndarray]
+    clips: Callable[..., Callable[[int, torch.Generator | None], Tensor]]
+    network: Callable[..., tuple[AkmNet, dict]]
+    protocols: Mapping[str, Protocol]
+    test_size: int
+    after: int = 0
+    envelope: Sequence[Tensor] = ()
+    about: Mapping[str, object] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+# ---- official clips ----------------------------------------------------------------------------------
+
+_SGD = {"optimiser": "sgd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
+SGD = Recipe(schedule="cosine", lowest=1e-8, epochs=40, **_SGD)
+OFFICIAL = {
+    "ours": Protocol(SGD, crop=1.0),
+    # One clip at a time, eight to a step; the rate goes down and up, a fifth of the epochs each way.
+    "as_released": Protocol(replace(SGD, period=8.0, accumulate=8), 1, balance=False, crop=0.5),
+}
+
+
+def official(
+    dataset: str,
+    root: str | None,
+    *,
+    cache: str,
+    magnification: float = 15.0,
+    weights: str | None = None,
+    sha256: str | None = None,
+    pictures: str | None = "cropped",
+    strict: bool = True,
+    sizes: Mapping[str, object] | None = None,
+) -> Source:
+    """CASME, CASME II, SMIC-HS, SAMM or the composite of MEGC 2019; makes the clips if need be.
 
     Args:
-        clips: C clips of N frames.
-        frame_net: With frozen parts.
-        method: "tim" or "linear" brings every clip to `n_frames` frames first; "" does not.
-        n_frames: See method.
-        alpha: Of phase-based magnification of the frames, before anything else; 0 for none.
+        dataset: "casme", "casme2", "smic", "samm" or "megc2019".
+        root: Its folder, as data/README.md shows; of "megc2019" one with casme2, smic and samm in it.
+        cache: Folder for clips and checkpoints, made if missing.
+        magnification: Alpha; 15 is the paper's, 0 magnifies nothing.
+        weights: What the frame network starts from: None, at random; "imagenet", torchvision's
+            ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a `StillNet`
+            or a ResNet-18 with torchvision's names, saved by torch.
+        sha256: What the digest of your file must be.
+        pictures: "cropped"; "raw", whose faces nobody has cut out; None for the first there is.
+        strict: Raise the first clip that does not fit its sheet; else leave such clips out.
+        sizes: Options of `AkmNet` in place of the published sizes, such as a smaller ``image_px``:
+            to try the whole path in a minute. Crops are cut from 9/8 of the side.
+
+    Raises:
+        BadInput: As `micro.read_classes`; a class that fewer than two people show; a magnification
+            that is none; pictures or weights that cannot be read; a cache that cannot be written.
+    """
+    if not (math.isfinite(magnification) and magnification >= 0):
+        remedy = "give 15 as the paper, or 0 for none"
+        raise BadInput(f"magnification={magnification}", "is out of range", remedy)
+    start, tensors = read_start(weights, sha256)
+    listing, classes = micro.read_classes(dataset, root, pictures=pictures, strict=strict)
+    table = listing.table
+    for number, name in enumerate(classes):
+        people = table.loc[table["label"] == number, "person"].nunique()
+        if people < 2:
+            fault = f"{people} of the subjects show {name}"
+            raise BadInput(root, fault, "get more of the data: one is left out, the others train")
+    sizes = {"image_px": SMALL_PX, **(sizes or {})}
+    small = sizes["image_px"]
+    large = small * LARGE_PX // SMALL_PX
+    rows = tqdm(list(table.iterrows()), desc="clips", unit="clip", disable=None)
+    folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
+
+    def pixels(i: int, px: int = small) -> np.ndarray:
+        return np.load(folders[i] / f"{px}.npy")
+
+    def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
+        if alpha:
+            remedy = "set the data's magnification"
+            raise BadInput(f"alpha={alpha}", "is for the benchmark's clips", remedy)
+
+        def clip(i: int, generator: torch.Generator | None) -> Tensor:
+            draws = torch.rand(3, generator=generator).tolist() if generator else [1.0]
+            if draws[0] >= crop:
+                frames = pixels(i)
+            else:  # one place for the whole clip
+                top, left = (int(draw * (large - small + 1)) for draw in draws[1:])
+                frames = pixels(i, large)[..., top : top + small, left : left + small]
+            frames = torch.from_numpy(frames).float() / 255  # (T, 1, 128, 128)
+            return RESAMPLED[method](frames, length) if method else frames
+
+        return clip
+
+    def network(seed: int, **options) -> tuple[AkmNet, dict]:
+        with isolated_rng(seed):
+            net = AkmNet(len(classes), **sizes, **options)
+        loaded, left = fitting(tensors, net.frame_net)
+        if weights is not None and not loaded:
+            fault = f"none of its {len(tensors)} tensors fits the frame network"
+            raise BadInput(weights, fault, "give a FrameNet's, a StillNet's or a ResNet-18's")
+        net.frame_net.load_state_dict(loaded, strict=False)
+        return net, start | {"tensors_loaded": len(loaded), "tensors_left": left if loaded else []}
+
+    table = table[["dataset", "subject", "clip", "person", "label", *micro.FRAMES]].copy()
+    table["T"] = table["offset"] - table["onset"] + 1
+    for name in ("apex", "offset", "onset"):  # counted from the onset
+        table[name] -= table["onset"]
+    table[["T", *micro.FRAMES]] = table[["T", *micro.FRAMES]].fillna(-1).astype(np.int64)
+    about = {"missing": listing.missing, "faults": tuple(map(str, listing.faults))}
+    content = [[folder.name for folder in folders], table.astype(str).to_numpy().tolist()]
+    checkpoint = Path(cache) / "checkpoints" / digest([sizes, start, content])[:16]
+    how = {"test_size": 1, "about": about, "checkpoint": checkpoint}
+    return Source(table, classes, pixels, clips, network, OFFICIAL, **how)
+
+
+def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]) -> Path:
+    """The folder with a clip's frames uint8 (T, 1, px, px) in ``<px>.npy`` for each of `sides`."""
+
+    def make(folder: Path) -> None:
+        frames = load_frames(row)
+        H, W = frames.shape[-2:]
+        scale = min(1, WORKING_PX / max(H, W))
+        if scale < 1:
+            frames = resized(frames, round(scale * H), round(scale * W))
+        if alpha:
+            moved = magnify(torch.from_numpy(frames).float(), alpha)
+            frames = moved.round_().clamp_(0, 255).byte().numpy()  # as written to a picture
+        for px in sides:
+            np.save(folder / f"{px}.npy", resized(frames, px, px))
+
+    name = re.sub(r"[^\w-]", "_", f"{row['subject']}__{row['clip']}")
+    inputs = [alpha, WORKING_PX, sides]
+    root = cache / "akmnet" / row["dataset"]
+    return kept(root, name, inputs, make, files=clip_files(row), code=magnify)
+
+
+# ---- what the frame network starts from --------------------------------------------------------------
+
+
+def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, dict[str, Tensor]]:
+    """A file of weights to start from; the paper's own checkpoint was not released.
+
+    The paper trains a ResNet-18 on ImageNet, then on 1,000 pictures of each merged class of AffectNet.
+
+    Args:
+        weights: As for `official`.
+        sha256: Likewise.
 
     Returns:
-        float32 (N, channels, h, w); (C n_frames, ...) of clips brought to one length.
+        ``start``, the file's name or "random", and its ``sha256``; the tensors by our names.
+
+    Raises:
+        BadInput: No such file, another digest, no state dict; a digest without a file.
     """
-    frames = pictures(clips, alpha)
-    if method:
-        resample = RESAMPLED[method]
-        frames = torch.cat([resample(clip, n_frames) for clip in clips.split(frames)])
-    return torch.cat([frame_net.frozen_maps(part) for part in frames.split(512)])
+    if weights is None:
+        if sha256 is not None:
+            raise BadInput("sha256", "given without weights", "give their file as well")
+        return {"start": "random", "sha256": None}, {}
+    if weights == "imagenet":
+        file = fetch_weights("resnet18_imagenet", sha256=sha256)
+        digest = file_sha256(file)
+    else:
+        file, digest = own_file(weights, sha256)
+    tensors = {}
+    for name, tensor in read_weights(file, wrapped=True).items():
+        name = re.sub(r"^(module\.)?(frame_net\.)?", "", name)
+        tensors[re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name))] = tensor
+    return {"start": file.name, "sha256": digest}, tensors
 
 
-def pictures(clips: Clips, alpha: float = 0.0) -> Tensor:
-    """All frames, float32 (N, 1, 48, 48) in [0, 1]; magnified from each clip's first frame.
+def fitting(
+    tensors: Mapping[str, Tensor], frame_net: nn.Module
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors that fit a network by name and shape, and the names of its own that none fits.
 
-    Args:
-        clips: C clips of N frames.
-        alpha: A motion becomes 1 + alpha times as large, as far as `motion.magnify` can.
+    The released program too takes what fits of a file and skips the rest. ImageNet's first
+    convolution, 7 x 7 on three channels, does not fit; its batch norm does, though it was trained
+    behind another convolution.
     """
-    frames = clips.frames[:, None].float() / 255
-    if not alpha:
-        return frames
-    parts = [magnify(clip, alpha, orientations=8).clamp(0, 1) for clip in clips.split(frames)]
-    return torch.cat(parts)
+    own = {k: t for k, t in frame_net.state_dict().items() if not k.endswith(COUNTER)}
+    fit = {k: tensors[k] for k, t in own.items() if k in tensors and tensors[k].shape == t.shape}
+    return fit, [name for name in own if name not in fit]
 
 
-def chosen(
-    clips: Clips,
-    choice: str,
-    seed: int = 0,
-    takes: Sequence[int] | None = None,
-    max_key: Sequence[int] | None = None,
+# ---- which frames, and batches of clips --------------------------------------------------------------
+
+
+def choose(
+    choice: str, source: Source, seed: int, takes: Sequence[int] = (), max_key: Sequence[int] = ()
 ) -> list[Tensor]:
     """Frames of each clip that an arm may see.
 
     =============  ===============================================================================
     choice         frames
     =============  ===============================================================================
-    all            all
     random         as many as AKMNet kept of this clip, drawn once (*va-random*)
     random window  as many in a row, from a start drawn once
-    middle window  as many in a row around the middle of the clip
+    middle window  as many in a row around the middle of the clip; of two middles the earlier
     apex window    as many in a row around the true apex, moved into the clip
     true frames    those where the expression has at least half of its strength
     apex           the true apex alone
@@ -82,74 +296,39 @@ def chosen(
     =============  ===============================================================================
 
     Args:
-        clips: C clips.
         choice: One of the table.
-        seed: Of the draws.
-        takes: (C,) frames that AKMNet kept, for the windows and "random".
-        max_key: (C,) frames, for "max-key".
+        source: Of C clips.
+        seed: Random seed of the draws.
+        takes: Number of frames that AKMNet kept, (C,); for "random" and the windows.
+        max_key: Frame of the largest score, (C,).
 
     Returns:
         int64 (n,) for each clip, rising.
 
     Raises:
-        BadInput: An unknown choice, or takes or max_key missing.
+        BadInput: A choice by a truth that is not known of every clip.
     """
-    lengths = clips.lengths.tolist()
-    given = max_key if choice == "max-key" else takes
-    if choice in BY_MINING and given is None:
-        raise BadInput(f"choice {choice!r}", "needs what AKMNet mined", "give takes and max_key")
-    if choice == "all":
-        return [torch.arange(T) for T in lengths]
-    if choice == "random":
-        return random_frames(lengths, takes, torch.Generator().manual_seed(seed))
-    if choice == "random window":
-        return window_frames(lengths, takes, torch.Generator().manual_seed(seed))
-    if choice == "middle window":
-        return window_frames(lengths, takes)
-    if choice == "apex window":
-        rows = zip(clips.apex.tolist(), lengths, takes, strict=True)
-        starts = [(min(max(apex - N // 2, 0), T - N), N) for apex, T, N in rows]
-        return [torch.arange(start, start + N) for start, N in starts]
+    T, apex = source.table["T"].tolist(), source.table["apex"].tolist()
+    unknown = choice in ("apex", "apex window") and min(apex) < 0
+    if unknown or (choice == "true frames" and not len(source.envelope)):
+        remedy = "choose frames that do not need it, or leave the clips without it out"
+        raise BadInput(f"frames {choice!r}", "need a truth that some clips do not have", remedy)
     if choice == "true frames":
-        return [torch.nonzero(e >= 0.5).flatten() for e in clips.split(clips.envelope)]
+        return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
     if choice in ("apex", "max-key"):
-        return [torch.tensor([k]) for k in (clips.apex.tolist() if choice == "apex" else max_key)]
-    known = [name for name in CHOICES if name not in RESAMPLED]
-    raise BadInput(f"choice {choice!r}", "is unknown", f"use one of {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class ClipBatches:
-    """Batches of clips of any length, as `AkmNet` and `training.train` take them.
-
-    Attributes:
-        maps: One float32 (T, channels, h, w) for each clip, passed through `after` parts already.
-        target: int64 (C,), classes.
-        rows: Clips of an epoch, in order; a clip that stands here twice is seen twice.
-        size: Clips in a batch.
-        after: Parts of the frame network that the maps have passed.
-    """
-
-    maps: Sequence[Tensor]
-    target: Tensor
-    rows: Tensor
-    size: int
-    after: int
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[dict, Tensor]]:
-        for rows in self.rows.split(self.size):
-            clips = [self.maps[row] for row in rows.tolist()]
-            lengths = torch.tensor([len(clip) for clip in clips])
-            inputs = {"frames": torch.cat(clips), "lengths": lengths, "after": self.after}
-            yield inputs, self.target[rows]
-
-    def __call__(self, generator: torch.Generator) -> Iterator[tuple[dict, Tensor]]:
-        """One epoch, in an order drawn from the generator."""
-        order = torch.randperm(len(self.rows), generator=generator)
-        return iter(replace(self, rows=self.rows[order]))
+        return [torch.tensor([k]) for k in (apex if choice == "apex" else max_key)]
+    draws, frames = torch.Generator().manual_seed(seed), []
+    for i, (t, n) in enumerate(zip(T, takes, strict=True)):
+        if choice == "random":
+            frames.append(torch.randperm(t, generator=draws)[:n].sort().values)
+            continue
+        start = (t - n) // 2
+        if choice == "random window":
+            start = int(torch.randint(t - n + 1, (), generator=draws))
+        elif choice == "apex window":
+            start = min(max(apex[i] - n // 2, 0), t - n)
+        frames.append(torch.arange(start, start + n))
+    return frames
 
 
 def balanced(label: Tensor, rows: Tensor) -> Tensor:
@@ -165,3 +344,48 @@ def balanced(label: Tensor, rows: Tensor) -> Tensor:
     groups = [rows[label[rows] == k] for k in label[rows].unique().tolist()]
     most = max(map(len, groups))
     return torch.cat([group.repeat(-(-most // len(group)))[:most] for group in groups])
+
+
+@dataclass(frozen=True)
+class ClipBatches:
+    """Batches of clips of any length, as `AkmNet` and `training.train` take them.
+
+    Iterated, they are in order and as in the test; called with a generator, in an order drawn from it
+    and as in training.
+
+    Attributes:
+        clip: Makes clip i, float32 (T, ...), with a generator that of the training.
+        target: int64 (C,), classes.
+        rows: int64 (n,), clips of an epoch; a clip that stands here twice is seen twice.
+        size: Clips in a batch.
+        after: Parts of the frame network that the clips have passed.
+        frames: int64 (n,) for each clip, which of its frames are shown; None for all.
+    """
+
+    clip: Callable[[int, torch.Generator | None], Tensor]
+    target: Tensor
+    rows: Tensor
+    size: int
+    after: int = 0
+    frames: Sequence[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[dict, Tensor]]:
+        return self._take(self.rows, None)
+
+    def __call__(self, generator: torch.Generator) -> Iterator[tuple[dict, Tensor]]:
+        """One epoch of training."""
+        order = torch.randperm(len(self.rows), generator=generator)
+        return self._take(self.rows[order], generator)
+
+    def _take(self, rows: Tensor, generator: torch.Generator | None) -> Iterator[tuple]:
+        for some in rows.split(self.size):
+            clips = [self.clip(row, generator) for row in some.tolist()]
+            if self.frames is not None:
+                pairs = zip(clips, some.tolist(), strict=True)
+                clips = [clip[self.frames[row]] for clip, row in pairs]
+            lengths = torch.tensor([len(clip) for clip in clips])
+            inputs = {"frames": torch.cat(clips), "lengths": lengths, "after": self.after}
+            yield inputs, self.target[some]

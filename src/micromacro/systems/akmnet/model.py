@@ -1,33 +1,359 @@
 """AKMNet: find the key frames of a clip, and classify its micro-expression by them.
 
 Peng, Wang, Gao, Bi, Chen, Shi and Zhou, *Recognizing Micro-Expression in Video Clip with Adaptive
-Key-Frame Mining*, arXiv 2009.09179. Each frame goes through a ResNet-18 (`backbone`); the mining
-module (`mining`) keeps some frames; a GRU runs over those, at each position of the map by itself.
+Key-Frame Mining*, arXiv 2009.09179. Each frame goes through a ResNet-18 (`FrameNet`); the mining module
+(`Miner`) keeps some frames; a GRU (`PixelGru`) runs over those, at each position of the map by itself;
+`akm_loss` trains it all.
 
 A batch is clips of any length, without padding: their frames lie one after the other in one tensor.
 So in evaluation mode a clip's result hangs on its own frames only, to rounding; in training batch
-norm mixes the clips or not, as `bn` says.
+norm mixes the clips or not, as `bn` says. B clips have N frames together, of which M are kept.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
-from micromacro.errors import BadInput
-from micromacro.systems.akmnet.backbone import FrameNet, make_linear
-from micromacro.systems.akmnet.mining import Miner, Mining
+from micromacro.backbones import BasicBlock, make_stage
+from micromacro.errors import BadInput, check_choice
 
+WIDTHS = (64, 128, 256, 512)  # of the published stages
+BN_MODES = ("packed", "released", "frozen")
+STEPS = ("s123", "s12", "s13", "s23", "none")
 LEGACY = ("straight_through", "selection", "gru_init")  # the switches of `AkmNet`, after "legacy_"
+_ROUNDING = {"alpha": 1e-6, "beta": 1e-9}  # of equal frames: one float32, the other float64
 
 
-class AkmOutput(NamedTuple):
-    """What AKMNet says of B clips: logits float32 (B, n_classes), and what was mined."""
+# ---- every frame by itself: a modified ResNet-18 (Table II) ----------------------------------------
 
-    logits: Tensor
-    mining: Mining
+
+class FrameNet(nn.Sequential):
+    """Frames to maps: a stem and one stage for each width, its *parts*; no pooling at the end.
+
+    The stem is {5 x 5 convolution of stride 2, batch norm, ReLU, 3 x 3 max-pooling of stride 2}. A
+    stage is some basic blocks; every stage but the first halves the side. Halves are rounded up. At
+    the defaults 128 px become 512 x 4 x 4. Stages have torchvision's names, so weights of its
+    ``resnet18`` fit all but the first convolution, which is 7 x 7 on three channels there.
+
+    Args:
+        widths: Channels of the stages; the stem has those of the first.
+        blocks: Basic blocks in each stage.
+        bn: Whose statistics batch norm uses in training. "packed": those of all frames of all clips
+            in the batch. "released": those of each clip by itself, as in the released program,
+            which passes one clip at a time. "frozen": the running averages, as in testing. The
+            first two update the running averages; all three test with them.
+
+    Raises:
+        BadInput: No width, or an unknown mode.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, *, blocks: int = 2, bn: str = "packed"):
+        if not widths:
+            raise BadInput("widths", "are empty", "give one or more stages")
+        check_choice("bn", bn, BN_MODES)
+        conv = nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False)
+        pool = nn.MaxPool2d(3, stride=2, padding=1)
+        stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), pool)
+        parts = OrderedDict(stem=stem)
+        for i, (n_in, n_out) in enumerate(pairwise((widths[0], *widths)), 1):
+            parts[f"layer{i}"] = make_stage(BasicBlock, n_in, n_out, blocks, 1 if i == 1 else 2)
+        super().__init__(parts)
+        self.widths, self.bn, self.frozen = tuple(widths), bn, 0
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def train(self, mode: bool = True) -> "FrameNet":
+        """Switch the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for i, part in enumerate(self):
+            if i < self.frozen:
+                part.eval()
+        if self.bn == "frozen":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def freeze(self, parts: int) -> "FrameNet":
+        """Train no longer the first `parts` parts, weights and statistics; 0 thaws all.
+
+        Args:
+            parts: 0 to stages + 1; 1 is the stem alone.
+
+        Raises:
+            BadInput: Out of that range.
+        """
+        if not 0 <= parts <= len(self):
+            raise BadInput(f"parts={parts}", "is out of range", f"give 0 to {len(self)}")
+        for i, part in enumerate(self):
+            part.requires_grad_(i >= parts)
+        self.frozen = parts
+        return self.train(self.training)
+
+    @torch.no_grad()
+    def frozen_maps(self, frames: Tensor) -> Tensor:
+        """What the frozen parts make of frames (N, 1, H, W), always the same.
+
+        Computed once, they spare every epoch that part: ``forward(maps, after=frozen)``.
+        """
+        return _chain(list(self)[: self.frozen], frames)
+
+    def shape(self, image_px: tuple[int, int], parts: int | None = None) -> tuple[int, int, int]:
+        """Channels, rows and columns that come out of the first `parts` parts; None for all."""
+        parts = len(self) if parts is None else parts
+        if parts == 0:
+            return 1, *image_px
+        halved = 2 ** max(2, parts)  # the stem halves twice, the first stage not at all
+        return self.widths[max(0, parts - 2)], *(-(-side // halved) for side in image_px)
+
+    def forward(
+        self, frames: Tensor, lengths: Sequence[int] | None = None, *, after: int = 0
+    ) -> Tensor:
+        """Pass frames through.
+
+        Args:
+            frames: float32 (N, 1, H, W), all frames of all clips, clip by clip. With `after`,
+                what the first parts made of them.
+            lengths: Frames in each clip, for the statistics of "released"; None for one clip.
+            after: Parts that have been passed already.
+
+        Returns:
+            float32 (N, widths[-1], h, w), 0 or more.
+        """
+        whole = max(after, self.frozen)  # frozen parts have no statistics to keep apart
+        maps = _chain(list(self)[after:whole], frames)
+        rest = list(self)[whole:]
+        alone = self.bn == "released" and self.training and lengths is not None
+        clips = maps.split(lengths) if alone else [maps]
+        return torch.cat([_chain(rest, clip) for clip in clips])  # (N, 512, 4, 4)
+
+
+class StillNet(nn.Module):
+    """A classifier of single frames: the network above, the mean over the map, one linear layer.
+
+    It pre-trains the `FrameNet` of an AKMNet on stills, and is the plain ResNet-18 that Table VII
+    trains on one frame of each clip, the apex or the max-key frame.
+
+    Args:
+        frame_net: Used as it is, not copied, so what is trained here is trained there.
+        n_classes: Number of classes.
+    """
+
+    def __init__(self, frame_net: FrameNet, n_classes: int = 4):
+        super().__init__()
+        self.frame_net = frame_net
+        self.classifier = make_linear(frame_net.widths[-1], n_classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames float32 (N, 1, H, W) in [0, 1] to logits (N, n_classes)."""
+        return self.classifier(self.frame_net(frames).mean((-2, -1)))
+
+
+def make_linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear layer that starts as in the released code: Xavier normal, no bias."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.xavier_normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _chain(parts: Sequence[nn.Module], maps: Tensor) -> Tensor:
+    for part in parts:
+        maps = part(maps)
+    return maps
+
+
+# ---- adaptive key-frame mining (section III-B, eqs 5 to 12) ------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Mining:
+    """What was mined in a batch of B clips with N frames in all, clip by clip.
+
+    Attributes:
+        lengths: Frames of each clip.
+        kept: bool (N,), True for the frames that reach the GRU; at least one in each clip.
+        alpha: float32 (N,) in (0, 1), attention; None without s1.
+        beta: float64 (N,) in [0, 1], cosine with the clip's sum; None without s2.
+        binary: float32 (N,), 1 where kept and 0 elsewhere, with the gradient of the binariser;
+            None if nothing is selected.
+    """
+
+    lengths: tuple[int, ...]
+    kept: Tensor
+    alpha: Tensor | None = None
+    beta: Tensor | None = None
+    binary: Tensor | None = None
+
+    @property
+    def score(self) -> Tensor | None:
+        """(N,), what the selection looks at: beta, or alpha without s2."""
+        return self.alpha if self.beta is None else self.beta
+
+    @property
+    def takes(self) -> list[int]:
+        """Number of frames kept of each clip."""
+        return [int(clip.sum()) for clip in self.split(self.kept)]
+
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values (N, ...) of all frames, clip by clip."""
+        return values.split(self.lengths)
+
+    def max_key(self) -> list[int]:
+        """The max-key frame of each clip, 0-based: the first with the largest score.
+
+        Raises:
+            BadInput: Without mining there is none.
+        """
+        if self.score is None:
+            remedy = 'use a network whose steps are not "none"'
+            raise BadInput("max_key", "nothing was mined", remedy)
+        return [int(clip.argmax()) for clip in self.split(self.score)]
+
+
+class Miner(nn.Module):
+    """How much each frame matters, and which frames are kept.
+
+    With p_t the spatial mean of frame t's map P_t
+
+        s1, local self-attention   alpha_t = sigmoid(w . p_t + b)
+        s2, global correlation     beta_t  = cos(p_t, G),   G = sum over t of alpha_t p_t
+        s3, sparse selection       B_t     = 1 if beta_t > mean of beta over the clip, else 0
+
+    The ablation drops one: s12 selects nothing, and keeps all frames times beta_t; s13 thresholds
+    alpha; s23 has G = sum of p_t. The paper gives no wiring for them; these are the obvious ones.
+
+    Two things to know. The threshold is the clip's own mean, so about half of the frames are kept,
+    whatever the count loss says. And the cosine is largest near the *mean* expression of the clip
+    that alpha weighs, not at its peak.
+
+    Gradients of the binariser, which has none of its own. Ours, and the paper's (eqs 14 to 17): that
+    of B_t goes to beta_t for kept frames, and is zero for the others. The mean counts as a constant.
+
+    Args:
+        channels: Channels of the maps.
+        steps: "s123", "s12", "s13", "s23"; or "none": all frames pass, the paper's *va*.
+        legacy_straight_through: The released rule: the gradient goes to all frames of a clip whose
+            mean lies between 0 and 1, which it practically always does.
+        legacy_selection: The released rule: a frame *at* the mean is kept as well. That matters
+            only where frames are equal: of a clip of equal frames all are kept, and not one. (What
+            the released program then does hangs on the rounding of the mean, and of a single frame
+            it keeps none and fails; we keep one. Its choice of the checkpoint by test accuracy,
+            also a selection, is no business of the model.)
+
+    Raises:
+        BadInput: Unknown steps.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        steps: str = "s123",
+        *,
+        legacy_straight_through: bool = False,
+        legacy_selection: bool = False,
+    ):
+        super().__init__()
+        check_choice("steps", steps, STEPS)
+        attention = make_linear(channels, 1)  # made in any case: all arms draw the same numbers
+        self.attention = attention if "1" in steps else None
+        self.steps = steps
+        self.legacy_straight_through = legacy_straight_through
+        self.legacy_selection = legacy_selection
+
+    def forward(self, maps: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Mining]:
+        """Mine the key frames of clips.
+
+        Args:
+            maps: float32 (N, channels, h, w), 0 or more: all frames, clip by clip.
+            lengths: Frames in each clip, 1 or more; their sum is N.
+
+        Returns:
+            The maps of the kept frames, float32 (M, channels, h, w), in order; and the record.
+        """
+        lengths = tuple(lengths)
+        kept = torch.ones(len(maps), dtype=torch.bool, device=maps.device)  # (N,)
+        if self.steps == "none":
+            return maps, Mining(lengths, kept)
+        alpha, beta = self._scores(maps.mean((-2, -1)), lengths)  # (N,) each, of p (N, C)
+        if self.steps == "s12":
+            weighted = maps * beta.to(maps.dtype)[:, None, None, None]  # (N, C, h, w)
+            return weighted, Mining(lengths, kept, alpha, beta)
+        score, kind = (alpha, "alpha") if beta is None else (beta, "beta")
+        kept = select(score, lengths, tie=_ROUNDING[kind], keep_ties=self.legacy_selection)
+        passes = _between_0_and_1(score, lengths) if self.legacy_straight_through else kept
+        binary = straight_through(score, kept, passes).to(maps.dtype)  # (N,)
+        key = maps[kept] * binary[kept][:, None, None, None]  # (M, C, h, w), eq. 9
+        return key, Mining(lengths, kept, alpha, beta, binary)
+
+    def _scores(
+        self, means: Tensor, lengths: tuple[int, ...]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Alpha float32 (N,) and beta float64 (N,) of p (N, C); None for a step that is dropped."""
+        alpha = None
+        if self.attention is not None:
+            alpha = torch.sigmoid(self.attention(means)).squeeze(1)  # (N,), s1, eq. 5
+        if "2" not in self.steps:
+            return alpha, None
+        vectors = means.double()  # cosines lie close together, by 1e-5 in a new network
+        weighted = vectors if alpha is None else vectors * alpha.double()[:, None]  # (N, C)
+        sums = [clip.sum(0).expand_as(clip) for clip in weighted.split(lengths)]  # G, eq. 6
+        return alpha, functional.cosine_similarity(vectors, torch.cat(sums), dim=1)  # s2, eq. 7
+
+
+def select(
+    score: Tensor, lengths: Sequence[int], *, tie: float = 0.0, keep_ties: bool = False
+) -> Tensor:
+    """Which frames are above the mean of their clip (eq. 8); if none is, the first of the best.
+
+    Args:
+        score: float (N,), of all frames, clip by clip.
+        lengths: Frames in each clip.
+        tie: What differs by no more counts as equal.
+        keep_ties: Keep what equals the mean.
+
+    Returns:
+        bool (N,), at least one in each clip.
+    """
+    kept = []
+    for clip in score.detach().split(tuple(lengths)):
+        above = clip - clip.mean()
+        mask = above >= -tie if keep_ties else above > tie
+        if not mask.any():
+            mask = torch.zeros_like(mask)
+            mask[(clip >= clip.max() - tie).int().argmax()] = True
+        kept.append(mask)
+    return torch.cat(kept)
+
+
+def straight_through(score: Tensor, kept: Tensor, passes: Tensor) -> Tensor:
+    """1 where kept, 0 elsewhere; its gradient goes to the score, unchanged, where `passes`.
+
+    Args:
+        score: float (N,), finite.
+        kept: bool (N,).
+        passes: bool (N,).
+
+    Returns:
+        The dtype of score (N,), exactly 0 and 1.
+    """
+    return kept.to(score.dtype) + passes * (score - score.detach())  # eqs 14 to 17
+
+
+def _between_0_and_1(score: Tensor, lengths: Sequence[int]) -> Tensor:
+    means = [clip.mean().expand_as(clip) for clip in score.detach().split(tuple(lengths))]
+    return torch.cat([(mean > 0) & (mean < 1) for mean in means])
+
+
+# ---- over time, and the whole network ----------------------------------------------------------------
 
 
 class PixelGru(nn.Module):
@@ -70,12 +396,18 @@ class PixelGru(nn.Module):
         clips = pack_sequence(rows.split(takes), enforce_sorted=False)
         # Each place of each clip is a sequence of its own, as long as the clip.
         steps = PackedSequence(clips.data.flatten(0, 1), clips.batch_sizes * places)
-        states = self.gru(steps)[0].data.unflatten(0, (-1, places))
-        states = PackedSequence(
-            states, clips.batch_sizes, clips.sorted_indices, clips.unsorted_indices
-        )
-        means = torch.stack([clip.mean(0) for clip in unpack_sequence(states)])
+        states = self.gru(steps)[0].data.unflatten(0, (-1, places))  # (M, h w, 2 hidden)
+        order = (clips.sorted_indices, clips.unsorted_indices)
+        clips = unpack_sequence(PackedSequence(states, clips.batch_sizes, *order))
+        means = torch.stack([clip.mean(0) for clip in clips])  # (B, h w, 2 hidden)
         return means.transpose(1, 2).unflatten(2, maps.shape[-2:])
+
+
+class AkmOutput(NamedTuple):
+    """What AKMNet gives for B clips: logits float32 (B, n_classes), and what was mined."""
+
+    logits: Tensor
+    mining: Mining
 
 
 class AkmNet(nn.Module):
@@ -96,12 +428,11 @@ class AkmNet(nn.Module):
     image_px=48, gru_hidden=16``.
 
     Args:
-        n_classes: Classes.
-        steps: Of the mining: "s123", the ablations "s12", "s13", "s23", or "none" for all frames
-            (*va-all*; *va-random* and the like get other frames, see `variants` and `tim`).
-        widths: Of the frame network's stages.
+        n_classes: Number of classes.
+        steps: Steps of the mining: "s123", the ablations "s12", "s13", "s23", or "none" for all frames
+            (*va-all*; *va-random* and the like get other frames, see `inputs.choose`).
+        widths: Channels of the frame network's stages.
         blocks: Basic blocks in each stage.
-        channels: Of a frame.
         image_px: Side of a frame, or (rows, columns): the classifier has weights for every place.
         gru_hidden: Width of the GRU, each direction.
         bn: "packed", "released" or "frozen"; see `FrameNet`.
@@ -118,9 +449,8 @@ class AkmNet(nn.Module):
         n_classes: int = 4,
         *,
         steps: str = "s123",
-        widths: Sequence[int] = (64, 128, 256, 512),
+        widths: Sequence[int] = WIDTHS,
         blocks: int = 2,
-        channels: int = 1,
         image_px: int | tuple[int, int] = 128,
         gru_hidden: int = 32,
         bn: str = "packed",
@@ -130,7 +460,7 @@ class AkmNet(nn.Module):
     ):
         super().__init__()
         self.image_px = (image_px, image_px) if isinstance(image_px, int) else tuple(image_px)
-        self.frame_net = FrameNet(widths, blocks=blocks, channels=channels, bn=bn)
+        self.frame_net = FrameNet(widths, blocks=blocks, bn=bn)
         _, rows, columns = self.frame_net.shape(self.image_px)
         if min(rows, columns) < 2:  # batch norm needs two values, were it one frame of one clip
             least = 2 ** (len(widths) + 1) + 1
@@ -156,9 +486,10 @@ class AkmNet(nn.Module):
         """Classify clips.
 
         Args:
-            frames: B clips, each float32 (T, channels, H, W) in [0, 1], T its own; or the frames of
-                all of them in one tensor (N, channels, H, W), clip by clip.
-            lengths: int (B,), frames of each clip, 1 or more; with one tensor of frames only.
+            frames: A batch float32 (B, T, 1, H, W) in [0, 1] of clips of one length; or B
+                clips (T, 1, H, W), T each its own; or the frames of all of them in one
+                tensor (N, 1, H, W), clip by clip.
+            lengths: int (B,), frames of each clip, 1 or more; with the last form only.
             after: Parts of the frame network that the frames have passed already, so that frozen
                 ones need not be computed in every epoch; see `FrameNet.frozen_maps`.
 
@@ -168,26 +499,28 @@ class AkmNet(nn.Module):
         Raises:
             BadInput: No clip or frame, shapes or lengths that do not fit, NaN or infinite values.
         """
-        frames, lengths = _packed(frames, lengths)
-        due = self.frame_net.shape(self.image_px, after)
-        if frames.ndim != 4 or frames.shape[1:] != due or not frames.is_floating_point():
+        frames, lengths = _packed(frames, lengths)  # (N, 1, H, W)
+        expected = self.frame_net.shape(self.image_px, after)
+        if frames.ndim != 4 or frames.shape[1:] != expected or not frames.is_floating_point():
             fault = f"are {frames.dtype} {tuple(frames.shape)}"
-            raise BadInput("frames", fault, f"give float (N, {', '.join(map(str, due))})")
+            raise BadInput("frames", fault, f"give float (N, {', '.join(map(str, expected))})")
         if not frames.isfinite().all():
             raise BadInput("frames", "hold NaN or infinite values", "leave such frames out")
-        maps = self.frame_net(frames, lengths, after=after)
-        key, mining = self.miner(maps, lengths)
-        fused = self.gru(key, mining.takes)
-        return AkmOutput(self.classifier(self.dropout(fused.flatten(1))), mining)
+        maps = self.frame_net(frames, lengths, after=after)  # (N, 512, 4, 4)
+        key, mining = self.miner(maps, lengths)  # (M, 512, 4, 4)
+        fused = self.gru(key, mining.takes)  # (B, 64, 4, 4)
+        logits = self.classifier(self.dropout(fused.flatten(1)))  # (B, 1024) -> (B, n_classes)
+        return AkmOutput(logits, mining)
 
 
 def _packed(
     frames: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] | None
 ) -> tuple[Tensor, list[int]]:
     """All frames in one tensor, and the length of each clip."""
-    if not isinstance(frames, Tensor):
+    if not isinstance(frames, Tensor) or frames.ndim == 5:
         if lengths is not None:
-            raise BadInput("lengths", "are given with a list of clips", "give one tensor of frames")
+            remedy = "give one tensor (N, ...) of frames"
+            raise BadInput("lengths", "are given with a list of clips", remedy)
         lengths = [len(clip) for clip in frames]
         if not lengths or {clip.shape[1:] for clip in frames} != {frames[0].shape[1:]}:
             fault = f"have shapes {[tuple(clip.shape) for clip in frames]}"
@@ -200,3 +533,86 @@ def _packed(
         fault = f"are {lengths} for {len(frames)} frames"
         raise BadInput("lengths", fault, "give 1 or more for each clip, all frames together")
     return frames, lengths
+
+
+# ---- the loss: cross-entropy, and the paper's GS-MMM on the mining ------------------------------------
+
+
+def akm_loss(
+    output: AkmOutput, target: Tensor, *, count_weight: float = 0.1, margin_weight: float = 1.0
+) -> Tensor:
+    """Cross-entropy + 0.1 count + 1 margin, each the mean over the clips of the batch.
+
+    A batch of 8 clips gives the gradient of the paper's mini-batch: 8 steps of one clip each, their
+    losses divided by 8.
+
+    Args:
+        output: Of `AkmNet`, for B clips.
+        target: int64 (B,), classes from 0.
+        count_weight: Weight of `count_loss`; 0.1 in the paper.
+        margin_weight: Weight of `margin_loss`; 1 in the paper.
+
+    Returns:
+        A scalar. Of an arm that selects nothing ("none", "s12") the cross-entropy alone.
+
+    Raises:
+        BadInput: Not one class for each clip.
+    """
+    logits, mining = output
+    if target.dtype != torch.int64 or target.shape != logits.shape[:1]:
+        fault = f"is {target.dtype} {tuple(target.shape)}"
+        raise BadInput("target", fault, f"give int64 ({len(logits)},), one for each clip")
+    loss = functional.cross_entropy(logits, target)  # eq. 4
+    if mining.binary is None:
+        return loss
+    terms = count_weight * count_loss(mining) + margin_weight * margin_loss(mining)
+    return loss + terms.to(loss.dtype)
+
+
+def count_loss(mining: Mining) -> Tensor:
+    """Mean over clips of max(0, kept frames - 1); its gradient is the binariser's.
+
+    The released gradient cannot directly lower the number of kept frames: it pushes all scores of a
+    clip down alike, and their mean with them. The paper's pushes only kept ones, towards the mean;
+    some frame is always above it.
+
+    Args:
+        mining: With a selection.
+
+    Returns:
+        A scalar; 0 if no clip keeps more than one frame.
+
+    Raises:
+        BadInput: Nothing was selected.
+    """
+    clips = mining.split(_selected(mining).binary)
+    return torch.stack([functional.relu(clip.sum() - 1) for clip in clips]).mean()
+
+
+def margin_loss(mining: Mining) -> Tensor:
+    """Mean over clips of 2 - (mean score of kept frames - mean score of dropped frames).
+
+    The 2 is the range of a cosine. As scores are 0 or more, the value lies between 1 and 2. A clip
+    of which no frame is dropped has no margin: it counts 2, without a gradient (NaN as released).
+
+    Args:
+        mining: With a selection.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        BadInput: Nothing was selected.
+    """
+    margins = []
+    scores = mining.split(_selected(mining).score)
+    for score, kept in zip(scores, mining.split(mining.kept), strict=True):
+        margin = score[kept].mean() - score[~kept].mean() if not kept.all() else score.new_zeros(())
+        margins.append(2 - margin)
+    return torch.stack(margins).mean()
+
+
+def _selected(mining: Mining) -> Mining:
+    if mining.binary is None:
+        raise BadInput("mining", "has no selection", "its loss is of s123, s13 and s23 only")
+    return mining

@@ -1,43 +1,64 @@
 """How predictions of folds become scores: which epoch counts, and where the mined frames lie.
 
 Folds are pooled first: a score is of all clips, each said by the network that did not see its person.
+The benchmark and the official data sets are scored alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from micromacro.errors import BadInput
 from micromacro.metrics import accuracy, pcc, uar, uf1
+from micromacro.statistics import cluster_bootstrap
 
-SELECTIONS = ("last", "best_fold", "best_subject")
+if TYPE_CHECKING:
+    from micromacro.units import UnitResult
+
+SELECTIONS = {"prediction": "", "best_fold": "_best_fold", "best_subject": "_best_subject"}
+
+Table = Mapping[str, np.ndarray]
 
 
-def selected(
-    predictions: np.ndarray, target: np.ndarray, groups: Sequence[np.ndarray | None]
-) -> dict[str, np.ndarray]:
-    """Predictions of the last epoch, and those of the best *test* epoch of each group.
+def pooled(folds: Sequence[Table], people: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The tables of all folds as one, its clips in order, with what each selection predicts.
 
-    The released program keeps, of every held-out subject, the epoch with the most correct test clips,
-    the first quarter of the epochs left out, and ties going to the later. That is choosing on the
-    test data.
+    The released program keeps, of every held-out subject, the epoch with the most correct test clips.
+    That is choosing on the test data; it stands beside the last epoch.
 
     Args:
-        predictions: int (C, E), class of each clip after each epoch.
-        target: int (C,).
-        groups: For "best_fold" and "best_subject": (C,) which clips share their epoch.
+        folds: Of each fold the predictions of `experiment.unit`, a row for each clip.
+        people: Who must be there, each once.
 
     Returns:
-        int (C,) by name of `SELECTIONS`.
+        The same columns, and classes (C,): `prediction` of the last epoch; `best_fold` and
+        `best_subject` of the best *test* epoch of each fold, and of each person.
+
+    Raises:
+        BadInput: No fold, a clip in two of them, or a person in none.
     """
-    found = {"last": predictions[:, -1]}
-    for name, group in zip(SELECTIONS[1:], groups, strict=True):
-        best = found["last"].copy()
-        for member in np.unique(group):
-            rows = group == member
-            best[rows] = predictions[rows, best_epoch(predictions[rows] == target[rows, None])]
-        found[name] = best
-    return found
+    if not folds:
+        raise BadInput("folds", "are none", "give the predictions of one or more")
+    table = {name: np.concatenate([fold[name] for fold in folds]) for name in folds[0]}
+    keys = [*zip(table["dataset"], table["person"], table["clip"], strict=True)]
+    if len({*keys}) < len(keys):
+        fault = f"hold {len(keys)} clips, of which {len({*keys})} differ"
+        raise BadInput("folds", fault, "give each fold once, all of one run")
+    if missing := sorted({*people} - {*table["person"]}):
+        raise BadInput(f"people {', '.join(missing)}", "are missing", "give all folds of a run")
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    table = {name: values[order] for name, values in table.items()}
+    classes, truth = table["epochs"], table["truth"]
+    table["prediction"] = classes[:, -1]
+    for name, groups in (("best_fold", table["fold"]), ("best_subject", table["person"])):
+        table[name] = classes[:, -1].copy()
+        for group in np.unique(groups):
+            rows = groups == group
+            table[name][rows] = classes[rows, best_epoch(classes[rows] == truth[rows, None])]
+    return table
 
 
 def best_epoch(correct: np.ndarray) -> int:
@@ -50,102 +71,141 @@ def best_epoch(correct: np.ndarray) -> int:
     return len(hits) - 1 - int(hits[first:][::-1].argmax())
 
 
-def pooled(folds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The tables of all folds as one, its clips in order, with what each selection predicts.
-
-    Args:
-        folds: Of each fold the columns of `experiment.unit`, a row for each clip.
-
-    Returns:
-        The same columns, and `prediction`, `best_fold`, `best_subject`: see `selected`.
-
-    Raises:
-        BadInput: No fold, or a clip in two of them.
-    """
-    if not folds:
-        raise BadInput("folds", "are none", "give the predictions of one or more")
-    table = {name: np.concatenate([fold[name] for fold in folds]) for name in folds[0]}
-    names, order = np.unique(table["clip"], return_index=True)
-    if len(names) < len(table["clip"]):
-        fault = f"hold {len(table['clip'])} clips, of which {len(names)} differ"
-        raise BadInput("folds", fault, "give each fold once, all of one run")
-    table = {name: values[order] for name, values in table.items()}
-    said = selected(table["epochs"], table["truth"], (table["fold"], table["subject"]))
-    return table | {"prediction": said.pop("last")} | said
-
-
-def pooled_scores(table: Mapping[str, np.ndarray]) -> dict[str, float]:
+def pooled_scores(table: Table) -> dict[str, float]:
     """All scores of a pooled table: those of the classes, of what was mined, and of guesses.
 
     Returns:
         `accuracy`, `uar`, `uf1` of the last epoch, the same with `_best_fold` and `_best_subject`,
         chosen on the test data; `majority`, share of the largest class; and the means over clips of
-        `mining_columns` and `guess_columns`. With `_correct` over those classified correctly, as in
-        the paper's Table VI, which does not say so; NaN if there is none. If frames were dropped also
-        `kept_with_duration`: correlation of N / T with the expression's share of the clip, where
-        clips differ in both.
+        `frame_columns`. With `_correct` over those classified correctly, as in the paper's Table VI,
+        which does not say so; NaN if there is none. If frames were dropped also `kept_with_duration`:
+        correlation of N / T with the expression's share of the clip; NaN where one does not vary.
     """
-    truth = table["truth"]
-    metrics = {"majority": float(np.bincount(truth).max() / len(truth))}
-    for name in SELECTIONS:
-        column, end = ("prediction", "") if name == "last" else (name, f"_{name}")
+    scores = {name: float(score(values)) for name, values, _, score in _statistics(table)}
+    if "kept_share" in scores:
+        kept = table["kept"] / table["T"]
+        duration = (table["offset"] - table["onset"] + 1) / table["T"]
+        varies = min(np.ptp(kept), np.ptp(duration)) >= 1e-9
+        scores["kept_with_duration"] = pcc(kept, duration) if varies else float("nan")
+    return scores
+
+
+def of_units(units: Sequence["UnitResult"]) -> dict[str, np.ndarray]:
+    """The pooled table of the units of one arm and seed: all its folds."""
+    people = units[0].metrics["people"]
+    return pooled([unit.predictions() for unit in units], people)
+
+
+def rows(units: Sequence["UnitResult"]) -> list[dict]:
+    """The scores of one arm and seed as fields of rows, for `results.unit_rows`."""
+    dataset = units[0].params["data"].get("dataset", "synthetic")
+    split = "people left out" if units[0].params["folds"] else "one person left out"
+    return [
+        {"dataset": name, "split": split, "metric": metric, "value": value, "n": len(part["clip"])}
+        for name, part in parts(of_units(units), dataset)
+        for metric, value in pooled_scores(part).items()
+    ]
+
+
+def parts(table: Table, dataset: str) -> list[tuple[str, Table]]:
+    """A pooled table by its data set's name, and of a composite each data set's part of it."""
+    names = table["dataset"]
+    each = np.unique(names) if len({*names}) > 1 else ()
+    return [(dataset, table)] + [
+        (name, {column: values[names == name] for column, values in table.items()}) for name in each
+    ]
+
+
+def intervals(table: Table, dataset: str, *, draws: int = 2000) -> pd.DataFrame:
+    """The scores of a pooled table, and of each data set in it, with 95 % intervals over people.
+
+    Args:
+        table: Of `pooled`.
+        dataset: Its name.
+        draws: Number of draws of the bootstrap.
+
+    Returns:
+        dataset, metric, value, low, high (nan for fewer than two people), n (clips), subjects.
+    """
+    lines = []
+    for name, part in parts(table, dataset):
+        for metric, values, people, score in _statistics(part):
+            ends = (score(values), np.nan, np.nan)
+            if len({*people}) > 1:
+                ends = cluster_bootstrap(values, people, statistic=score, n=draws)[:3]
+            lines.append((name, metric, *ends, len(values), len({*people})))
+    columns = ["dataset", "metric", "value", "low", "high", "n", "subjects"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def confusion(table: Table, classes: Sequence[str]) -> pd.DataFrame:
+    """Clips of a pooled table by true class (rows) and by class that the last epoch predicts."""
+    pairs = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(pairs, (table["truth"], table["prediction"]), 1)
+    return pd.DataFrame(pairs, classes, classes)
+
+
+def _statistics(table: Table) -> list[tuple[str, np.ndarray, np.ndarray, Callable]]:
+    """Name, values and people (n,) of the clips that have an answer, and their statistic."""
+    truth, people, terms = table["truth"], table["person"], []
+    for column, end in SELECTIONS.items():
+        pairs = np.stack([table[column], truth], 1)
         for metric in (accuracy, uar, uf1):
-            metrics[metric.__name__ + end] = metric(table[column], truth)
+            terms.append((metric.__name__ + end, pairs, people, partial(_of_pairs, metric)))
+    terms.append(("majority", (truth == np.bincount(truth).argmax()).astype(float), people, _mean))
     correct = table["prediction"] == truth
-    for name, values in (mining_columns(table) | guess_columns(table)).items():
-        metrics[name] = float(values.mean())
-        metrics[f"{name}_correct"] = float(values[correct].mean()) if correct.any() else np.nan
-    if "kept_share" in metrics:
-        metrics["kept_with_duration"] = _kept_with_duration(table)
-    return metrics
+    for name, values in frame_columns(table).items():
+        known = ~np.isnan(values)
+        for end, rows in (("", known), ("_correct", known & correct)) if known.any() else ():
+            terms.append((name + end, values[rows], people[rows], _mean))
+    return terms
 
 
-def mining_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where the mined frames of each clip lie, (C,) each; nothing without mining.
-
-    Args:
-        table: With T, apex, max_key, kept and apex_kept; of all clips or of some.
-
-    Returns:
-        `distance`: |max-key frame - apex| / T; `distance_frames`: without / T; `is_apex`: whether the
-        max-key frame is the apex. If frames were dropped also `kept_share`: N / T; `apex_kept`;
-        `apex_excess`: the latter less N / T, 0 in the mean by chance; `apex_kept_midpoint`: whether
-        as many frames around the middle would have had the apex.
-    """
-    T, off = table["T"], np.abs(table["max_key"] - table["apex"]).astype(float)
-    if (table["max_key"] < 0).all():
-        return {}
-    found = {"distance": off / T, "distance_frames": off, "is_apex": (off == 0).astype(float)}
-    if (table["kept"] < T).any():
-        share, hit = table["kept"] / T, table["apex_kept"].astype(float)
-        found |= {"kept_share": share, "apex_kept": hit, "apex_excess": hit - share}
-        start = (T - table["kept"]) // 2
-        middle = (start <= table["apex"]) & (table["apex"] < start + table["kept"])
-        found["apex_kept_midpoint"] = middle.astype(float)
-    return found
+def _of_pairs(metric: Callable, pairs: np.ndarray) -> float:
+    return metric(pairs[:, 0], pairs[:, 1])
 
 
-def guess_columns(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same of guesses that need no network, (C,) each.
+def _mean(values: np.ndarray) -> float:
+    return values.mean() if len(values) else np.nan
+
+
+def frame_columns(table: Table) -> dict[str, np.ndarray]:
+    """Where the mined frames of each clip lie, and guesses that need no network.
 
     Args:
-        table: With T, apex and most_changed.
+        table: With T, apex, max_key, kept, apex_kept and most_changed; of all clips or of some.
 
     Returns:
-        `distance_<guess>` and `distance_frames_<guess>` of "midpoint", "random" (the exact
-        expectation over all frames) and "difference" (the frame that differs most from the first);
-        `is_apex_random`: 1 / T.
+        (C,) each, nan where the apex is not known. Of guesses `distance_<guess>` and
+        `distance_frames_<guess>`, the distance to the apex as a share of T and in frames, of
+        "midpoint", "random" (the exact expectation over all frames) and "difference" (the frame that
+        differs most from the first); `is_apex_random`: 1 / T. With mining `distance` and
+        `distance_frames` of the max-key frame, and `is_apex`, whether it is the apex. If frames were
+        dropped also `kept_share`: N / T; `apex_kept`; `apex_excess`: the latter less N / T, 0 in the
+        mean by chance; `apex_kept_midpoint`: whether as many frames around the middle would have had
+        the apex.
     """
-    T, apex = table["T"], table["apex"]
+    T, kept = table["T"], table["kept"]
+    apex = np.where(table["apex"] >= 0, table["apex"], np.nan)
+    unknown = np.where(np.isnan(apex), np.nan, 0.0)  # added to what does not hang on the apex
     off = {
-        "midpoint": np.abs((T - 1) / 2 - apex),
-        "random": random_distance(T, apex),
-        "difference": np.abs(table["most_changed"] - apex).astype(float),
+        "_midpoint": np.abs((T - 1) / 2 - apex),
+        "_random": random_distance(T, apex),
+        "_difference": np.abs(table["most_changed"] - apex),
     }
-    found = {"is_apex_random": 1 / T}
+    columns = {"is_apex_random": 1 / T + unknown}
+    if (table["max_key"] >= 0).all():
+        off[""] = np.abs(table["max_key"] - apex)
+        columns["is_apex"] = (off[""] == 0) + unknown
+        if (kept < T).any():
+            start = (T - kept) // 2
+            middle = (start <= apex) & (apex < start + kept)
+            columns |= {"kept_share": kept / T, "apex_kept": table["apex_kept"] + unknown}
+            columns["apex_excess"] = columns["apex_kept"] - kept / T
+            columns["apex_kept_midpoint"] = middle + unknown
     for guess, frames in off.items():
-        found |= {f"distance_{guess}": frames / T, f"distance_frames_{guess}": frames}
-    return found
+        columns |= {f"distance{guess}": frames / T, f"distance_frames{guess}": frames}
+    return columns
 
 
 def random_distance(T: np.ndarray, apex: np.ndarray) -> np.ndarray:
@@ -153,15 +213,7 @@ def random_distance(T: np.ndarray, apex: np.ndarray) -> np.ndarray:
 
     Args:
         T: int (C,), frames of each clip.
-        apex: int (C,), 0-based; a = apex frames lie before it, b = T - 1 - apex behind it.
+        apex: (C,), 0-based; a = apex frames lie before it, b = T - 1 - apex behind it.
     """
     before, behind = apex, T - 1 - apex
     return (before * (before + 1) + behind * (behind + 1)) / (2 * T)
-
-
-def _kept_with_duration(table: Mapping[str, np.ndarray]) -> float:
-    kept = table["kept"] / table["T"]
-    duration = (table["offset"] - table["onset"] + 1) / table["T"]
-    if min(np.ptp(kept), np.ptp(duration)) < 1e-9:
-        return float("nan")
-    return pcc(kept, duration)

@@ -1,261 +1,356 @@
-"""The ablations of MIMAMO Net on the benchmark: arms, and one unit that trains and scores one.
+"""MIMAMO Net's experiment: one unit for the benchmark and for the official data; grids of units.
 
-All arms of a seed share people, clips, crops, the recipe and the order of batches, and differ in what
-their name says. First weights are equal too up to the first layer whose shape differs; after it they
-are other draws. Nothing is selected: the last epoch counts.
+On the benchmark all arms of a seed share people, clips, crops, the recipe and the order of batches, and
+differ in what their name says. First weights are equal too up to the first layer whose shape differs;
+after it they are other draws. Nothing is selected: the last epoch counts. For every arm alike, two
+things differ from the paper: crop and flip are drawn once a clip and not once an epoch, and one dropout
+of 0.1 replaces its rates.
 
-For every arm alike, two things differ from the paper: crop and flip are drawn once a clip and not once
-an epoch, and one dropout of 0.1 replaces its rates, which are made for a network forty times as large.
+On OMG-Emotion, Aff-Wild and Aff-Wild2 a unit is one fold of the paper's protocol, at its sizes, from
+films or aligned faces (data/README.md): folds go by video over the training videos (OMG: of train and
+validation); the best epoch is that of the highest CCC on the fold held out, mean of the labels, after
+std rescale; the test set (Aff-Wild2: its validation set, whose labels are public) is predicted by each
+fold, and `combine` takes the mean. Both protocols share faces, features, folds, seeds and recipe;
+`arms` says where they differ. OMG trains also on sequences that start 3, 6, ... 27 frames later. The
+released code takes OpenFace's faces: give its folders if you have them. Films are cut by this package.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import torch
+from torch import nn
 
-from micromacro.errors import BadInput
-from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.metrics import ccc, mse, pcc
-from micromacro.systems.mimamo.data.protocol import merge_windows, rescale, windows
-from micromacro.systems.mimamo.inputs import appearance, channels, faces, motion
-from micromacro.systems.mimamo.losses import ccc_loss, mse_loss
-from micromacro.systems.mimamo.model import MimamoNet
-from micromacro.systems.mimamo.task import LABELS, Clips, record
-from micromacro.training import Batches, Recipe, isolated_rng, predict, train
+from micromacro.errors import BadInput, check_choice
+from micromacro.files import project_root
+from micromacro.folds import grouped_folds
+from micromacro.metrics import ccc
+from micromacro.motion.maps import channels
+from micromacro.systems.mimamo.arms import CORE, DATASETS, LIGHT, SWEEP, Arm
+from micromacro.systems.mimamo.inputs import Clip, Sequences, Snippets, load_clips
+from micromacro.systems.mimamo.model import MimamoNet, OmgNet, ccc_loss, mse_loss
+from micromacro.systems.mimamo.scores import combine, rescale, rows, scores
+from micromacro.systems.mimamo.task import LABELS
+from micromacro.training import Recipe, isolated_rng, predict, train
 
-LEGACY = ("gru_axis", "loss", "unwrap", "crop")
-CORE = {
-    "ours": {},
-    "spatial": {"streams": "spatial"},
-    "temporal, phase": {"streams": "temporal"},
-    "temporal, flow": {"streams": "temporal", "kind": "farneback"},
-    "no GRU": {"recurrent": False},
-    "released GRU axis": {"legacy": ["gru_axis"]},
-    "as released": {"legacy": [*LEGACY]},
-    "MSE loss": {"loss": "mse"},
+__all__ = ["ARMS", "CORE", "DATASETS", "SWEEP", "Arm", "combine", "grid", "rows", "unit"]
+
+ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+PROFILES = {  # default arms, default seeds
+    "smoke": (["ours", "spatial", "temporal, phase"], [1000]),
+    "full": (CORE, range(8)),
+    "paper": (["ours", "as released"], [0]),
 }
-CLIP_STEPS = 32  # snippets in a clip
-BATCH_STEPS = 128  # snippets in a batch, whatever the length of the sequences
+OFFSETS = range(0, 29, 3)  # frames; where OMG's training sequences start
+RELEASED_SECOND = 30  # frames, whatever the film's own rate
+
+
+def grid(
+    profile: str = "smoke",
+    *,
+    dataset: str = "synthetic",
+    data_root: str | None = None,
+    seeds: Sequence[int] | None = None,
+    variants: Sequence[str] | None = None,
+    folds: int | None = None,
+    sweep: int = 0,
+    device: str = "cpu",
+    weights: str = "ferplus",
+    weights_file: str | None = None,
+    trial: bool = False,
+) -> dict[str, list[dict]]:
+    """The units of notebook 04: arm -> parameters of its units, seed by seed.
+
+    Args:
+        profile: "smoke", "full" or "paper".
+        dataset: "synthetic", or for "paper" "omg", "affwild", "affwild2".
+        data_root: Folder of the official data.
+        seeds: None means 1000 in smoke, 0 to 7 in full, 0 in paper.
+        variants: Names of arms; None means three in smoke, all of `CORE` in full, "ours" and "as
+            released" in paper.
+        folds: Number of folds; None means the data set's.
+        sweep: 1 adds `SWEEP` in full.
+        device: Where to compute.
+        weights: Those of the frozen ResNet-50, see `inputs.official_clips`.
+        weights_file: Your file of them.
+        trial: Try the official path in minutes: tiny networks, one epoch, two folds, and thumbnails
+            in place of features. Its numbers mean nothing.
+
+    Raises:
+        BadInput: An unknown arm or data set.
+    """
+    check_choice("dataset", dataset, DATASETS)
+    check_choice("profile", profile, PROFILES)
+    names, default_seeds = PROFILES[profile]
+    names = [*(variants or names)]
+    names += [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
+    data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
+    if profile == "smoke":
+        data["people"], common["epochs"] = 8, 2
+    folds = folds or DATASETS[dataset].folds
+    if dataset != "synthetic":
+        data |= {"root": data_root, "cache": str(project_root() / "runs" / "official")}
+        data |= {"weights": weights, "weights_file": weights_file}
+        labels = [{"label": name} for name in LABELS]  # a network for each, as in the paper
+    if trial:
+        sizes = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
+        data |= {"weights": "thumbnail", "weights_file": None, "sizes": sizes}
+        common["epochs"], folds = 1, 2
+    arms: dict[str, list[dict]] = {}
+    for name in names:
+        check_choice("arm", name, ARMS)
+        light = {k: v for k, v in ARMS[name].items() if k in LIGHT}
+        options = {k: v for k, v in ARMS[name].items() if k not in LIGHT}
+        arms[name] = [
+            {"data": data | light, "arm": options | label, "seed": seed, "fold": fold}
+            | {"folds": folds, **common}
+            for seed in seeds or default_seeds
+            for label in labels
+            for fold in range(folds or 1)
+        ]
+    return arms
 
 
 def unit(
     *,
     seed: int,
-    streams: str = "both",
-    kind: str = "phase",
-    length: int = 12,
-    levels: Sequence[int] = (1, 2),
-    steps: int = 16,
-    recurrent: bool = True,
-    loss: str = "ccc",
-    blocks: str = "strided",
-    scale: bool = False,
-    legacy: Sequence[str] = (),
-    crop: str = "ours",
-    illumination: float = 0.5,
-    test_illumination: float | None = None,
-    people: int = 48,
-    epochs: int = 10,
+    data: Mapping | None = None,
+    arm: Mapping | None = None,
+    fold: int = 0,
+    folds: int | None = None,
+    epochs: int | None = None,
     device: str = "cpu",
-) -> tuple[dict, dict]:
-    """Train one arm and score it on other people; a unit for `experiments.run`.
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Train one arm and score it on other people; a unit for `units.run`.
+
+    On official data the training is written to ``<cache>/checkpoints`` after each epoch; killed and
+    called again it goes on from there, with the same result. The checkpoint goes when the unit is done.
 
     Args:
-        seed: Of people, clips, augmentation, weights and batches.
-        streams: "both", "spatial" or "temporal".
-        kind: Of the motion; see `inputs.motion`.
-        length: Differences in a snippet; at 30 frames per second 12 are 0.4 s.
-        levels: Pyramid levels that the temporal stream sees; the maps of another one are 0, so that
-            the network stays the same.
-        steps: Snippets in a sequence; 16 span 2.1 s. A clip of 32 is cut accordingly; at test the
-            sequences of a clip, and the clips of a person, are neighbours in a batch, which matters
-            to the released GRU axis alone.
-        recurrent: Whether there is a GRU.
-        loss: "ccc" or "mse".
-        blocks: Form of PhaseNet, "strided" or "figure".
-        scale: Divide the maps of each level by their standard deviation over the training set. As
-            published they stay in rad, where level 2 joins features a hundred times its size.
-        legacy: Released faults, any of `LEGACY`.
-        crop: Of the augmentation, "ours" or "none"; a legacy "crop" replaces it.
-        illumination: Dial of the task, 0 to 1.
-        test_illumination: The same for the test; None for that of the training.
-        people: In training; half as many in the test.
-        epochs: Of training.
-        device: Of the arithmetic.
+        seed: Decides first weights, order, dropout and augmentation; on the benchmark people and
+            clips too. The folds do not depend on it.
+        data: "dataset", a key of `arms.DATASETS`, and what `prepare` takes besides. None is the
+            benchmark.
+        arm: Options of `Arm.on`.
+        fold: The one held out, from 0 on.
+        folds: Number of folds; None means the data set's.
+        epochs: At most; None for the recipe's number.
+        device: Where to compute.
 
     Returns:
-        Metrics `<score>_<label>`: ccc, pcc, mse, and `rescaled` (CCC after the predictions got the
-        spread of the training labels), over all snippets of all test clips; `train_ccc_<label>`.
-        Predictions: prediction, truth float32 (N, S, 2), person int64 (N,).
+        Metrics ``<score>_<label>`` on the test set, where it has labels, as `scores.scores` takes
+        them; the same of the fold held out with "validation_" before the name; ``train_ccc_<label>``
+        where there are no folds.
+        Predictions, as `scores` says; for each epoch ``epoch_loss`` and ``epoch_score`` (the best is
+        the first of the highest score); ``fold_sd`` and ``label_sd``, the spread of the labels that
+        were trained on, and of those with the fold held out; ``sequences``, how many were trained on;
+        names of clips that are ``missing``, or ``skipped``: without a whole snippet.
 
     Raises:
-        BadInput: An unknown option; options of which one would not do anything.
+        BadInput: An unknown option, or one that does nothing; what `prepare` raises; too little to
+            train or to validate on.
     """
-    _check(streams, kind, levels, steps, loss, legacy)
-    light = {"train": illumination, "test": illumination}
-    if test_illumination is not None:
-        light["test"] = test_illumination
-    sets = {split: _record(seed, split, people, light[split]) for split in light}
-    crops = {"train": "released" if "crop" in legacy else crop, "test": "none"}
-    given = {
-        split: _inputs(
-            clips, streams, kind, length, tuple(levels), "unwrap" in legacy, crops[split], seed
-        )
-        for split, clips in sets.items()
-    }
-    if scale:
-        given = _scaled(given)
+    options = dict(data or {})
+    arm = Arm.on(options.pop("dataset", "synthetic"), arm or {})
+    clips, missing = load_clips(arm, seed, device=device, **options)
+    clips = [replace(clip, labels=clip.labels[:, arm.columns]) for clip in clips]
+    training, held_out, test = _split(arm, clips, fold, folds or arm.about.folds)
+    batches = _training_batches(arm, training, device)
+    fold_sd, label_sd = _spread(arm, training), _spread(arm, training + held_out)
+
+    def validate(model: nn.Module) -> float:
+        table = _predicted(arm, held_out, model, device)
+        ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
+        return ccc(rescale(table["prediction"][ok], fold_sd), table["truth"][ok])
+
     with isolated_rng(seed):
-        net = MimamoNet(
-            len(LABELS),
-            n_features=96,
-            phase_channels=channels(kind, length),
-            phase_widths=(16, 24, 32, 32) if blocks == "figure" else (16, 24, 32),
-            hidden=32,
-            gru_hidden=24,
-            blocks=blocks,
-            streams=streams,
-            recurrent=recurrent,
-            dropout=0.1,
-            legacy_gru_axis="gru_axis" in legacy,
-        )
-    truth = {split: clips.labels[:, clips.centres] for split, clips in sets.items()}
-    batches = _batches(given["train"], truth["train"], steps)
-    train(net, batches, _recipe(loss, epochs, legacy), seed=seed, device=device, progress=False)
-    predicted = {
-        split: _predict(net, given[split], truth[split], steps, device)
-        for split in ("train", "test")
-    }
-    metrics = _scores(predicted["test"], truth["test"], truth["train"])
-    for label, score in zip(
-        LABELS, _per_label(ccc, predicted["train"], truth["train"]), strict=True
-    ):
-        metrics[f"train_ccc_{label}"] = score
-    test = {"prediction": predicted["test"], "truth": truth["test"].numpy()}
-    return metrics, test | {"person": sets["test"].person.numpy()}
+        model = _network(arm, options.get("sizes") or arm.about.sizes or {})
+    how = {"seed": seed, "device": device, "progress": bool(held_out)}
+    if "cache" in options:
+        identity = [options, vars(arm), seed, fold, folds, epochs, device]
+        how["checkpoint"] = Path(options["cache"]) / "checkpoints" / _fingerprint(identity, clips)
+    if held_out:
+        how["validate"] = validate
+    history = train(model, batches, _recipe(arm, epochs), **how)
+    roles = {"validation": held_out} if held_out else {"train": training}
+    tables = {k: _predicted(arm, v, model, device) for k, v in {**roles, "test": test}.items()}
+    if "checkpoint" in how:
+        how["checkpoint"].unlink()
+    table = {name: np.concatenate([t[name] for t in tables.values()]) for name in tables["test"]}
+    table["splits"] = np.repeat(list(tables), [len(t["clips"]) for t in tables.values()])
+    metrics = {}
+    for role in tables:
+        sd = fold_sd if role == "validation" else label_sd
+        values = scores(table, role, sd, LABELS[arm.columns])
+        metrics |= {k if role == "test" else f"{role}_{k}": v for k, v in values.items()}
+    parts = [Snippets.of(clip, arm) for clip in clips]
+    skipped = [p.clip.name for p in parts if not any(p.valid[s].any() for s in _spans(arm, p))]
+    facts = {"missing": np.array(missing, str), "skipped": np.array(skipped, str)}
+    facts |= {f"epoch_{k}": [getattr(e, k) for e in history.epochs] for k in ("loss", "score")}
+    facts |= {"fold_sd": fold_sd, "label_sd": label_sd, "sequences": len(batches.spans)}
+    return metrics, table | {name: np.asarray(values) for name, values in facts.items()}
 
 
-def _check(
-    streams: str,
-    kind: str,
-    levels: Sequence[int],
-    steps: int,
-    loss: str,
-    legacy: Sequence[str],
-) -> None:
-    """Refuse what is unknown, and what would give a row a name that is not true."""
-    for name in legacy:
-        if name not in LEGACY:
-            raise BadInput(f"legacy {name!r}", "is unknown", f"use any of {', '.join(LEGACY)}")
-    if loss not in ("ccc", "mse"):
-        raise BadInput(f"loss {loss!r}", "is unknown", "use ccc or mse")
-    if not levels or set(levels) - {1, 2}:
-        raise BadInput(f"levels {list(levels)}", "are none of 1 and 2", "give [1], [2] or [1, 2]")
-    if steps < 1 or CLIP_STEPS % steps:
-        raise BadInput(f"steps={steps}", "does not divide 32", "give 1, 2, 4, 8, 16 or 32")
-    idle = {
-        'legacy "loss"': "loss" in legacy and loss != "ccc",
-        'legacy "unwrap"': "unwrap" in legacy and (kind != "phase" or streams == "spatial"),
-        f"kind={kind!r}": kind != "phase" and streams == "spatial",
-    }
-    for what, is_idle in idle.items():
-        if is_idle:
-            raise BadInput(what, "does nothing here", "leave it out")
+# ---- what an arm makes of clips ------------------------------------------------------------------
 
 
-def _record(seed: int, split: str, people: int, illumination: float) -> Clips:
-    count = people if split == "train" else people // 2
-    return record(seed, split, people=count, steps=CLIP_STEPS, illumination=illumination)
+def _network(arm: Arm, sizes: Mapping) -> MimamoNet | OmgNet:
+    options = {"streams": arm.streams, "legacy_gru_axis": "gru_axis" in arm.legacy, **sizes}
+    options["phase_channels"] = channels(arm.kind, arm.length)
+    if not arm.about.per_frame:
+        return OmgNet(len(LABELS[arm.columns]), **options)
+    return MimamoNet(len(LABELS[arm.columns]), recurrent=arm.recurrent, **options)
 
 
-def _recipe(loss: str, epochs: int, legacy: Sequence[str]) -> Recipe:
-    function = mse_loss
-    if loss == "ccc":
-        function = released_ccc_loss if "loss" in legacy else ccc_loss
-    one_cycle = {"optimiser": "adamw", "lr": 1e-2, "weight_decay": 1e-2, "schedule": "one_cycle"}
-    return Recipe(loss=function, epochs=epochs, **one_cycle)
+def _recipe(arm: Arm, epochs: int | None) -> Recipe:
+    loss = functools.partial(ccc_loss, legacy_loss="loss" in arm.legacy)
+    recipe = replace(arm.about.recipe, loss=mse_loss if arm.loss == "mse" else loss)
+    return recipe if epochs is None else replace(recipe, epochs=epochs)
 
 
-def released_ccc_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """`ccc_loss` with its released fault."""
-    return ccc_loss(prediction, target, legacy_loss=True)
+def _split(
+    arm: Arm, clips: Sequence[Clip], fold: int, folds: int | None
+) -> tuple[list[Clip], list[Clip], list[Clip]]:
+    """Clips to train on, of the fold held out, of the test set."""
+    if not 0 <= fold < (folds or 1):
+        raise BadInput(f"fold {fold}", "there is no such fold", f"use 0 to {(folds or 1) - 1}")
+    labelled = [clip for clip in clips if clip.split in arm.about.training]
+    test = [clip for clip in clips if clip.split == arm.about.test]
+    if folds is None:
+        return labelled, [], test
+    fold_of = grouped_folds([clip.subject for clip in labelled], folds)
+    held_out = [clip for clip, own in zip(labelled, fold_of, strict=True) if own == fold]
+    parts = [Snippets.of(clip, arm) for clip in held_out]
+    if not any(part.count(span) for part in parts for span in _spans(arm, part)):
+        videos = ", ".join(sorted({clip.subject for clip in held_out})[:5])
+        fault = f"no clip of its videos ({videos}) has a whole snippet with a label"
+        raise BadInput(f"fold {fold}", fault, "get more of the films, or use fewer folds")
+    return [clip for clip in labelled if clip not in held_out], held_out, test
 
 
-def _inputs(
-    clips: Clips,
-    streams: str,
-    kind: str,
-    length: int,
-    levels: tuple,
-    unwrap: bool,
-    crop: str,
-    seed: int,
-) -> dict[str, torch.Tensor]:
-    """Inputs of the network for whole clips, (N, S, ...) each."""
-    given = {}
-    if streams != "temporal":
-        given["features"] = appearance(clips.frames, clips.centres, _encoder())
-    if streams != "spatial":
-        draws = torch.Generator().manual_seed(seed)
-        seen = faces(clips.frames, crop, draws)
-        maps = motion(seen, clips.centres, kind=kind, length=length, legacy_unwrap=unwrap)
-        for level, values in zip((1, 2), maps, strict=True):
-            given[f"level_{level}"] = values if level in levels else torch.zeros_like(values)
-    return given
+def _spans(arm: Arm, part: Snippets, *, train: bool = False) -> list[range]:
+    """Centres of the snippets of each sequence: windows of a film, or seconds of an utterance."""
+    about, steps = arm.about, arm.steps or arm.about.window
+    step = RELEASED_SECOND if "second" in arm.legacy else about.step or max(1, round(part.clip.fps))
+    stop = len(part.frames) - about.margin
+    centres = [range(about.margin + first, stop, step) for first in (OFFSETS if train else [0])]
+    if not about.per_frame:
+        return [every[:steps] for every in centres if every]
+    overlap = about.overlap and (train or "windows" not in arm.legacy)
+    spans = windows(len(centres[0]), steps, steps // 2 if overlap else steps)
+    return [centres[0][start:stop] for start, stop in spans]
 
 
-def _scaled(given: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
-    """Divide the maps of each level by their standard deviation over the training set."""
-    sd = {name: v.std() for name, v in given["train"].items() if name != "features"}
+def _scored(arm: Arm, clip: Clip) -> np.ndarray:
+    """Labels of a clip where there is to be a prediction, (rows, labels)."""
+    margin = arm.about.margin if arm.about.per_frame else 0
+    return clip.labels[margin : len(clip.labels) - margin : arm.about.step]
+
+
+def _spread(arm: Arm, clips: Sequence[Clip]) -> np.ndarray:
+    """Standard deviation of the labels, (labels,)."""
+    sd = np.nanstd(np.concatenate([_scored(arm, clip) for clip in clips]), axis=0)
+    if not (sd > 0).all():
+        raise BadInput("the training labels", "do not vary", "get more of the films or faces")
+    return sd
+
+
+def _training_batches(arm: Arm, clips: Sequence[Clip], device: str) -> Sequences:
+    """Batches of windows with two snippets that count, or of utterances with one."""
+    if arm.about.per_frame and "gaps" in arm.legacy:  # frames without a label are dropped as well
+        clips = [replace(c, seen=c.seen & np.isfinite(c.labels).all(1)) for c in clips]
+    parts = [Snippets.of(clip, arm) for clip in clips]
+    least = min(2, arm.steps or 2) if arm.about.per_frame else 1
+    spans = [(i, s) for i, part in enumerate(parts) for s in _spans(arm, part, train=True)]
+    spans = [(i, span) for i, span in spans if parts[i].count(span) >= least]
+    if len(spans) < 2:
+        fault = f"have {len(spans)} of the two training sequences that are needed at least"
+        raise BadInput("the other folds", fault, "get more of the films or faces")
+    return _sequences(arm, parts, spans, arm.about.batch, device)
+
+
+def _predicted(
+    arm: Arm, clips: Sequence[Clip], model: nn.Module, device: str
+) -> dict[str, np.ndarray]:
+    """The table of predictions of some clips, as `scores` says."""
+    parts, columns = [Snippets.of(clip, arm) for clip in clips], len(LABELS[arm.columns])
+    spans = [(i, span) for i, part in enumerate(parts) for span in _spans(arm, part)]
+    batches = _sequences(arm, parts, spans, arm.about.evaluation_batch, device)
+    outputs = predict(model, batches, device).numpy() if spans else []
+    by_clip: list[list] = [[] for _ in parts]
+    for (index, span), output in zip(batches.spans, outputs, strict=True):
+        by_clip[index].append((span, output))
+    rows, none = [], np.empty((0, columns))
+    for part, some in zip(parts, by_clip, strict=True):
+        values = np.full((len(part.clip.labels), columns), np.nan)
+        if some and arm.about.per_frame:
+            overwrite = "windows" in arm.legacy
+            values[part.frames] = merge_windows(some, len(part.frames), overwrite=overwrite)
+        elif some:
+            values[0] = some[0][1]
+        rows.append(_scored(arm, replace(part.clip, labels=values)))
+    truth = [_scored(arm, clip) for clip in clips]
     return {
-        split: {k: v / sd[k].clamp_min(1e-12) if k in sd else v for k, v in inputs.items()}
-        for split, inputs in given.items()
+        "clips": np.array([clip.name for clip in clips], str),
+        "subjects": np.array([clip.subject for clip in clips], str),
+        "lengths": np.array([len(values) for values in truth], int),
+        "prediction": np.concatenate([*rows, none]).astype(np.float32),
+        "truth": np.concatenate([*truth, none]).astype(np.float32),
     }
 
 
-@lru_cache(maxsize=1)
-def _encoder() -> ExpressionEncoder:
-    return load_expression_encoder()
+def _sequences(arm: Arm, parts: list, spans: list, batch: int, device: str) -> Sequences:
+    if "batches" in arm.legacy:  # of equal length; where one runs out, of like length
+        spans = sorted(spans, key=lambda span: len(span[1]))
+    # As many snippets in a batch, whatever the length of the sequences.
+    size = max(2, batch * arm.about.window // (arm.steps or arm.about.window))
+    return Sequences(parts, spans, size, arm, device)
 
 
-def _cut(values: torch.Tensor, steps: int) -> torch.Tensor:
-    """Cut clips (N, S, ...) into sequences (N W, steps, ...), as `windows` does."""
-    spans = windows(values.shape[1], steps)
-    return torch.stack([values[:, a:b] for a, b in spans], 1).flatten(0, 1)
+def windows(n: int, length: int, stride: int) -> list[tuple[int, int]]:
+    """Cut n snippets into windows; the last one is aligned right, so that each is in one.
+
+    Args:
+        n: Number of snippets.
+        length: Snippets of a window; a shorter film is one shorter window.
+        stride: Snippets from one window to the next.
+
+    Returns:
+        Starts and stops, half-open.
+    """
+    last = max(0, n - length)
+    return [(start, min(start + length, n)) for start in (*range(0, last, stride), last) if n]
 
 
-def _batches(given: dict[str, torch.Tensor], truth: torch.Tensor, steps: int) -> Batches:
-    inputs = {name: _cut(values, steps) for name, values in given.items()}
-    return Batches(inputs, _cut(truth, steps), max(2, BATCH_STEPS // steps))
-
-
-def _predict(
-    net: MimamoNet, given: dict, truth: torch.Tensor, steps: int, device: str
+def merge_windows(
+    windows: Sequence[tuple[range, np.ndarray]], n: int, *, overwrite: bool = False
 ) -> np.ndarray:
-    """Predictions for whole clips, float32 (N, S, 2); sequences merged by their mean."""
-    spans = windows(truth.shape[1], steps)
-    parts = predict(net, _batches(given, truth, steps), device).unflatten(0, (-1, len(spans)))
-    return np.stack([merge_windows(list(clip.numpy()), spans) for clip in parts]).astype(np.float32)
+    """Put the predictions of windows together, float64 (n, n_outputs); nan in no window.
+
+    Args:
+        windows: For each the numbers of its snippets, and its predictions, (snippets or more,
+            n_outputs): what lies behind the snippets is padding.
+        n: Number of snippets in all.
+        overwrite: Where windows overlap, the later one counts, as in the released code; else their
+            mean.
+    """
+    total, count = np.zeros((n, windows[0][1].shape[1])), np.zeros((n, 1))
+    for span, prediction in windows:
+        rows = slice(span.start, span.stop, span.step)
+        if overwrite:
+            total[rows] = count[rows] = 0
+        total[rows] += prediction[: len(span)]
+        count[rows] += 1
+    return total / np.where(count, count, np.nan)
 
 
-def _per_label(score: Callable, prediction: np.ndarray, truth: torch.Tensor) -> list[float]:
-    truth = truth.numpy()
-    return [
-        float(score(prediction[..., k].ravel(), truth[..., k].ravel())) for k in range(len(LABELS))
-    ]
-
-
-def _scores(prediction: np.ndarray, truth: torch.Tensor, train: torch.Tensor) -> dict[str, float]:
-    flat = prediction.reshape(-1, len(LABELS))
-    scaled = rescale(flat, train.flatten(0, 1).numpy().std(0)).reshape(prediction.shape)
-    rows = {
-        name: _per_label(score, prediction, truth)
-        for name, score in (("ccc", ccc), ("pcc", pcc), ("mse", mse))
-    }
-    rows["rescaled"] = _per_label(ccc, scaled, truth)
-    return {
-        f"{name}_{label}": value
-        for name, values in rows.items()
-        for label, value in zip(LABELS, values, strict=True)
-    }
+def _fingerprint(identity: object, clips: Sequence[Clip]) -> str:
+    """Hash of all that decides a training: parameters, clips, labels."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode())
+    for clip in clips:
+        digest.update(f"{clip.name} {clip.version}".encode() + clip.labels.tobytes())
+    return digest.hexdigest()[:20]

@@ -1,4 +1,4 @@
-"""MIMAMO Net: appearance and micro-motion of each snippet, a GRU over the snippets.
+"""MIMAMO Net: appearance and micro-motion of each snippet, a GRU over the snippets; its losses.
 
 Deng, Chen, Zhou and Shi, *MIMAMO Net: Integrating Micro- and Macro-Motion for Video Emotion
 Recognition*, AAAI 2020, arXiv 1911.09784. A snippet is 13 frames at 30 fps: one face in colour (the
@@ -6,27 +6,182 @@ centre frame) and 12 phase differences, so 0.4 s of micro-motion. Macro-motion i
 
 Layers that the architecture figure leaves open (normalisation, dropout, order) are those of the
 released code, github.com/wtomin/MIMAMO-Net: `MimamoNet` is its Aff-Wild network, which is also the
-figure's; `OmgNet` its OMG-Emotion network. Initial weights are PyTorch's defaults, as there.
+figure's; `OmgNet` its OMG-Emotion network. Initial weights are PyTorch's defaults, as there. The
+figure draws a fourth block in PhaseNet and max-pooling; the released code, and we, have three
+strided blocks. Names such as "B1" number the faults of the released code; `experiment` lists them.
 
-Inputs are B sequences of S snippets; a mask (B, S) says which snippets exist. Inside, the snippets
+Inputs are B sequences of S snippets; a mask (B, S) says which snippets exist. Inside, the N snippets
 that exist are rows of one matrix: sequence by sequence, in order. So nothing of the others, padding
-included, can reach a result or the statistics of a batch normalisation.
+included, can reach a result or the statistics of a batch normalisation. A network takes features and
+phase differences, not pixels, for both come from frozen computations; `inputs.video_inputs` makes
+them of a plain batch of videos (B, T, 3, H, W).
 """
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 from micromacro.errors import BadInput
-from micromacro.systems.mimamo.streams import (
-    PhaseNet,
-    TwoStreams,
-    affwild_dense,
-    dense,
-    image_cnn,
-)
+
+STREAMS = ("both", "spatial", "temporal")
+LEVELS = ("level_1", "level_2")
+
+
+# ---- the two streams -----------------------------------------------------------------------------
+
+
+class PhaseNet(nn.Module):
+    """The temporal stream: phase differences of two pyramid levels to one vector per snippet.
+
+    Each block is {3x3 convolution, batch norm, ReLU} twice; the stride of 2 in the second convolution
+    halves the side. Level 2 joins after the first block, where the sides are equal. Dropout2d 0.2
+    follows every block but the first. With the defaults: 1,186,944 parameters.
+
+    The mean goes over whatever is left, so other sides need no option. For 96 and 112 px the
+    released code has four blocks: widths (64, 128, 256, 512).
+
+    Args:
+        channels: Number of maps per level, orientations x differences: 2 x 12.
+        widths: Channels of the blocks, two blocks or more. The last is the length of the result,
+            `out_features`.
+
+    Raises:
+        BadInput: Fewer than two widths.
+    """
+
+    def __init__(self, channels: int = 24, widths: Sequence[int] = (64, 128, 256)):
+        super().__init__()
+        if len(widths) < 2:
+            raise BadInput("phase_widths", f"are {tuple(widths)}", "give two blocks or more")
+        inputs = (channels, widths[0] + channels, *widths[1:-1])  # level 2 joins block 2
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*_conv(n_in, n_out), *_conv(n_out, n_out, stride=2))
+            for n_in, n_out in zip(inputs, widths, strict=True)
+        )
+        self.dropout = nn.Dropout2d(0.2)
+        self.in_channels, self.out_features = channels, widths[-1]
+
+    def forward(self, level_1: Tensor, level_2: Tensor) -> Tensor:
+        """Encode snippets.
+
+        Args:
+            level_1: float32 (N, channels, h, w), rad, orientation-major: band 0 d1 ... d12, band 1
+                d1 ... d12. h and w are even, at least ``2 ** len(widths)``.
+            level_2: float32 (N, channels, h / 2, w / 2), likewise.
+
+        Returns:
+            float32 (N, widths[-1]).
+
+        Raises:
+            BadInput: A side of level 2 is not half of that of level 1, or one is too small.
+        """
+        size, least = tuple(level_1.shape[-2:]), 2 ** len(self.blocks)
+        if min(size) < least:
+            raise BadInput("level_1", f"has maps of {size} px", f"give {least} px or more a side")
+        if size != tuple(2 * side for side in level_2.shape[-2:]):
+            fault = f"has maps of {tuple(level_2.shape[-2:])} px, level_1 of {size}"
+            raise BadInput("level_2", fault, "give half of level_1")
+        maps = self.blocks[0](level_1)  # (N, 24, 48, 48) -> (N, 64, 24, 24)
+        maps = torch.cat([maps, level_2], 1)  # (N, 88, 24, 24)
+        for block in self.blocks[1:]:
+            maps = self.dropout(block(maps))  # -> (N, 128, 12, 12) -> (N, 256, 6, 6)
+        return maps.mean((-2, -1))  # (N, 256)
+
+
+class TwoStreams(nn.Module):
+    """What both networks share: one vector per stream for each snippet that exists.
+
+    Both streams are made even where one is dropped, so with one seed all arms of an ablation start
+    from the same weights there.
+    """
+
+    def __init__(
+        self, streams: str, n_features: int, spatial: nn.Module, phase: PhaseNet, mlp: nn.Module
+    ):
+        super().__init__()
+        if streams not in STREAMS:
+            raise BadInput(f"streams={streams!r}", "is unknown", f"one of {', '.join(STREAMS)}")
+        self.spatial = None if streams == "temporal" else spatial
+        self.phase, self.phase_mlp = (None, None) if streams == "spatial" else (phase, mlp)
+        maps = (phase.in_channels, "any", "any")
+        self._shapes = {"features": (n_features,), "level_1": maps, "level_2": maps}  # after (B, S)
+        for name in {"spatial": LEVELS, "temporal": ("features",)}.get(streams, ()):
+            del self._shapes[name]
+
+    def forward(
+        self,
+        features: Tensor | None = None,
+        level_1: Tensor | None = None,
+        level_2: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Predict for every snippet (`MimamoNet`), or for every utterance (`OmgNet`).
+
+        Args:
+            features: float32 (B, S, F), appearance of each snippet's centre frame. Not needed for
+                "temporal".
+            level_1: float32 (B, S, channels, h, w), rad, phase differences of pyramid level 1 as
+                `PhaseNet` takes them, 48 px in the paper. Not needed for "spatial".
+            level_2: float32 (B, S, channels, h / 2, w / 2), those of level 2.
+            mask: bool (B, S), True where a snippet exists; None for all. What lies elsewhere, NaN
+                too, has no influence: padding at the end of short sequences, gaps within.
+
+        Returns:
+            float32 (B, S, n_outputs), unbounded; NaN where there is no snippet. Of `OmgNet` (B,
+            n_outputs); NaN for an utterance without any snippet.
+
+        Raises:
+            BadInput: A missing input, shapes that do not fit; fewer than two snippets, or utterances
+                with a snippet, in training.
+        """
+        inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, ("B", "S")
+        for name, shape in self._shapes.items():
+            if (tensor := inputs[name]) is None:
+                raise BadInput(name, "is missing", "this network needs it; see streams")
+            expected = (*lead, *shape)
+            sides = zip(expected, tensor.shape, strict=False)
+            if len(expected) != tensor.ndim or any(e not in ("B", "S", "any", n) for e, n in sides):
+                remedy = f"give ({', '.join(map(str, expected))})"
+                raise BadInput(name, f"has shape {tuple(tensor.shape)}", remedy)
+            lead, device = tuple(tensor.shape[:2]), tensor.device
+        if mask is None:
+            mask = torch.ones(lead, dtype=torch.bool, device=device)
+        if mask.dtype != torch.bool or mask.shape != lead:
+            fault = f"is {mask.dtype} {tuple(mask.shape)}"
+            raise BadInput("mask", fault, f"give bool {lead}, one for each snippet")
+        if self.training and mask.sum() < 2:
+            raise BadInput("mask", "leaves less than two snippets", "batch norm trains on two")
+        mask, rows = mask.to(device), []
+        if self.spatial is not None:
+            rows.append(self.spatial(features[mask]))  # (B, S, 2048) -> (N, 2048) -> (N, 256)
+        if self.phase is not None:
+            vectors = self.phase(level_1[mask], level_2[mask])  # 2 x (N, 24, h, w) -> (N, 256)
+            rows.append(self.phase_mlp(vectors))  # (N, 256)
+        return self.read(rows, mask)
+
+    def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
+        """What a network makes of the rows of its streams, float32 (N, hidden) each."""
+        raise NotImplementedError
+
+
+def _conv(n_in: int, n_out: int, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1)
+    return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
+
+
+def _dense(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
+    """A fully connected layer of the OMG network's MLP, of Aff-Wild's PhaseNet and its fusion."""
+    return [nn.Linear(n_in, n_out), nn.ReLU(), nn.BatchNorm1d(n_out), nn.Dropout(dropout)]
+
+
+def _affwild_dense(n_in: int, n_out: int) -> list[nn.Module]:
+    """A fully connected layer of the Aff-Wild network's MLP: another order."""
+    return [nn.Dropout(0.3), nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU()]
+
+
+# ---- macro-motion, and the two networks ----------------------------------------------------------
 
 
 class TimeGru(nn.Module):
@@ -46,7 +201,7 @@ class TimeGru(nn.Module):
         self.gru = nn.GRU(inputs, hidden, num_layers=2, bidirectional=True, dropout=dropout)
         self.legacy_axis = legacy_axis
 
-    def forward(self, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Run over rows (N, inputs) of the N snippets in mask (B, S); (N, 2 hidden) comes back."""
         if not self.legacy_axis:
             return self._along_sequences(rows, mask)
@@ -54,7 +209,7 @@ class TimeGru(nn.Module):
         across = self._along_sequences(across, mask.T)
         return _on_grid(across, mask.T).transpose(0, 1)[mask]
 
-    def _along_sequences(self, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _along_sequences(self, rows: Tensor, mask: Tensor) -> Tensor:
         lengths = [length for length in mask.sum(1).tolist() if length]
         if not lengths:
             return rows.new_zeros(0, 2 * self.gru.hidden_size)
@@ -85,18 +240,13 @@ class MimamoNet(TwoStreams):
     prediction depends on its own sequence only (but see `legacy_gru_axis`), to rounding.
 
     Args:
-        n_outputs: Labels. The released two-output checkpoint reads 0 valence, 1 arousal; the figure
-            draws one network for each label.
+        n_outputs: Number of labels. The released two-output checkpoint reads 0 valence, 1 arousal;
+            the figure draws one network for each label.
         n_features: F, length of the appearance feature: 2048 of ResNet-50 before its classifier.
-        image_widths: Instead of features, images: a small CNN of these widths, trained with the
-            rest, stands in for the frozen ResNet-50. Stride-2 3x3 convolutions with BatchNorm and
-            ReLU, mean over the map, Linear, BatchNorm, ReLU. `n_features` is then unused.
-        image_channels: Of those images.
-        phase_channels: Maps per pyramid level, orientations x differences.
-        phase_widths: Of PhaseNet's blocks; None for those of the paper.
+        phase_channels: Number of maps per pyramid level, orientations x differences.
+        phase_widths: Channels of PhaseNet's blocks.
         hidden: D, width of both streams' ends and of the fusion.
         gru_hidden: Width of the GRU, each direction.
-        blocks: PhaseNet's form, "strided" (released code) or "figure".
         streams: "both", or the ablations "spatial" and "temporal". The fusion layer stays.
         recurrent: False leaves out the GRU: the head reads the fusion of each snippet by itself.
         dropout: One rate in place of all those of the table; None keeps them. Narrow networks, as
@@ -113,13 +263,10 @@ class MimamoNet(TwoStreams):
         n_outputs: int = 2,
         *,
         n_features: int = 2048,
-        image_widths: Sequence[int] | None = None,
-        image_channels: int = 3,
         phase_channels: int = 24,
-        phase_widths: Sequence[int] | None = None,
+        phase_widths: Sequence[int] = (64, 128, 256),
         hidden: int = 256,
         gru_hidden: int = 128,
-        blocks: str = "strided",
         streams: str = "both",
         recurrent: bool = True,
         dropout: float | None = None,
@@ -127,65 +274,35 @@ class MimamoNet(TwoStreams):
     ):
         if legacy_gru_axis and not recurrent:
             raise BadInput("legacy_gru_axis", "asks for a GRU", "set recurrent=True")
-        if image_widths is None:
-            spatial = [*affwild_dense(n_features, hidden), *affwild_dense(hidden, hidden)]
-            shape = (n_features,)
-        else:
-            spatial = image_cnn(image_channels, image_widths, hidden)
-            shape = (image_channels, None, None)
-        phase = PhaseNet(phase_channels, phase_widths, blocks=blocks)
-        mlp = [*dense(phase.out_features, hidden, 0.3), *dense(hidden, hidden, 0.3)]
-        super().__init__(streams, nn.Sequential(*spatial), shape, phase, nn.Sequential(*mlp))
+        # The order in which parts are made decides their first weights: spatial, temporal, the rest.
+        spatial = [*_affwild_dense(n_features, hidden), *_affwild_dense(hidden, hidden)]
+        phase = PhaseNet(phase_channels, phase_widths)
+        mlp = [*_dense(phase.out_features, hidden, 0.3), *_dense(hidden, hidden, 0.3)]
+        super().__init__(streams, n_features, nn.Sequential(*spatial), phase, nn.Sequential(*mlp))
         ends = 2 * hidden if streams == "both" else hidden
-        self.fusion = nn.Sequential(*dense(ends, hidden, 0.5))
+        self.fusion = nn.Sequential(*_dense(ends, hidden, 0.5))
         self.gru = None
         if recurrent:
             self.gru = TimeGru(hidden, gru_hidden, dropout=0.3, legacy_axis=legacy_gru_axis)
         self.head = _head(2 * gru_hidden if recurrent else hidden, n_outputs)
         if dropout is not None:
-            self._set_dropout(dropout)
-
-    def _set_dropout(self, rate: float) -> None:
-        for layer in self.modules():
-            if isinstance(layer, nn.Dropout | nn.Dropout2d):
-                layer.p = rate
-            elif isinstance(layer, nn.GRU):
-                layer.dropout = rate
+            for layer in self.modules():
+                if isinstance(layer, nn.Dropout | nn.Dropout2d):
+                    layer.p = dropout
+                elif isinstance(layer, nn.GRU):
+                    layer.dropout = dropout
 
     @staticmethod
     def omg(n_outputs: int = 1, **options) -> "OmgNet":
         """The form for OMG-Emotion, one prediction per utterance: `OmgNet` with these options."""
         return OmgNet(n_outputs, **options)
 
-    def forward(
-        self,
-        features: torch.Tensor | None = None,
-        level_1: torch.Tensor | None = None,
-        level_2: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predict for every snippet.
-
-        Args:
-            features: float32 (B, S, F), appearance of each snippet's centre frame; or images (B, S,
-                C, H, W) in [0, 1] if made with `image_widths`. Not needed for "temporal".
-            level_1: float32 (B, S, channels, h, w), rad, phase differences of pyramid level 1 as
-                `PhaseNet` takes them, 48 px in the paper. Not needed for "spatial".
-            level_2: float32 (B, S, channels, h / 2, w / 2), those of level 2.
-            mask: bool (B, S), True where a snippet exists; None for all. What lies elsewhere, NaN
-                too, has no influence: padding at the end of short sequences, gaps within.
-
-        Returns:
-            float32 (B, S, n_outputs), unbounded; NaN where there is no snippet.
-
-        Raises:
-            BadInput: A missing input, shapes that do not fit, fewer than two snippets in training.
-        """
-        mask = self.valid(mask, features=features, level_1=level_1, level_2=level_2)
-        rows = self.fusion(torch.cat(self.encode(features, level_1, level_2, mask), 1))
+    def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
+        """Fusion, GRU and head."""
+        rows = self.fusion(torch.cat(streams, 1))  # 2 x (N, 256) -> (N, 512) -> (N, 256)
         if self.gru is not None:
-            rows = self.gru(rows, mask)
-        return _on_grid(self.head(rows), mask)
+            rows = self.gru(rows, mask)  # (N, 256): 128 forwards, 128 backwards
+        return _on_grid(self.head(rows), mask)  # (N, 2) -> (B, S, 2)
 
 
 class OmgNet(TwoStreams):
@@ -213,10 +330,10 @@ class OmgNet(TwoStreams):
     One snippet per second, up to 16, in the released program. "Last" is the last valid snippet.
 
     Args:
-        n_outputs: Labels; the released program trains one network for each.
+        n_outputs: Number of labels; the released program trains one network for each.
         n_features: F, as for `MimamoNet`; so are the following.
-        phase_channels: Maps per pyramid level.
-        phase_widths: Of PhaseNet's strided blocks; None for the paper's.
+        phase_channels: Number of maps per pyramid level.
+        phase_widths: Channels of PhaseNet's blocks.
         hidden: Width of both streams' ends.
         gru_hidden: Width of the GRUs, each direction.
         streams: "both", "spatial" or "temporal".
@@ -232,18 +349,16 @@ class OmgNet(TwoStreams):
         *,
         n_features: int = 2048,
         phase_channels: int = 24,
-        phase_widths: Sequence[int] | None = None,
+        phase_widths: Sequence[int] = (64, 128, 256),
         hidden: int = 256,
         gru_hidden: int = 64,
         streams: str = "both",
         legacy_gru_axis: bool = False,
     ):
-        spatial = [*dense(n_features, hidden, 0.5), *dense(hidden, hidden, 0.5)]
+        spatial = [*_dense(n_features, hidden, 0.5), *_dense(hidden, hidden, 0.5)]
         phase = PhaseNet(phase_channels, phase_widths)
         mlp = [nn.Linear(phase.out_features, hidden), nn.ReLU(), nn.Dropout(0.2)]
-        super().__init__(
-            streams, nn.Sequential(*spatial), (n_features,), phase, nn.Sequential(*mlp)
-        )
+        super().__init__(streams, n_features, nn.Sequential(*spatial), phase, nn.Sequential(*mlp))
         self.dropout = nn.Dropout(0.5)
         self.grus = nn.ModuleList(
             TimeGru(hidden, gru_hidden, dropout=0.5, legacy_axis=legacy_gru_axis)
@@ -251,47 +366,120 @@ class OmgNet(TwoStreams):
         )
         self.head = _head(len(self.grus) * gru_hidden, n_outputs)
 
-    def forward(
-        self,
-        features: torch.Tensor | None = None,
-        level_1: torch.Tensor | None = None,
-        level_2: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predict for every utterance.
-
-        Args:
-            features: float32 (B, S, F), as for `MimamoNet.forward`; so are the following.
-            level_1: float32 (B, S, channels, h, w), rad.
-            level_2: float32 (B, S, channels, h / 2, w / 2), rad.
-            mask: bool (B, S), True where a snippet exists; None for all.
-
-        Returns:
-            float32 (B, n_outputs), unbounded; NaN for an utterance without any snippet.
-
-        Raises:
-            BadInput: As `MimamoNet.forward`; fewer than two utterances with a snippet in training.
-        """
-        mask = self.valid(mask, features=features, level_1=level_1, level_2=level_2)
-        streams = self.encode(features, level_1, level_2, mask)
-        lengths = mask.sum(1)
+    def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
+        """A GRU for each stream; the head reads their last states."""
+        lengths = mask.sum(1)  # (B,)
         seen = lengths > 0
         if self.training and seen.sum() < 2:
             raise BadInput("mask", "leaves less than two utterances", "batch norm trains on two")
         last = lengths.cumsum(0)[seen] - 1  # row of each utterance's last snippet
         ends = []
         for rows, gru in zip(streams, self.grus, strict=True):
-            forward, backward = gru(self.dropout(rows), mask)[last].relu().chunk(2, 1)
+            states = gru(self.dropout(rows), mask)  # (N, 256) -> (N, 128)
+            forward, backward = states[last].relu().chunk(2, 1)  # 2 x (utterances seen, 64)
             ends.append(forward + backward)
-        return _on_grid(self.head(torch.cat(ends, 1)), seen)
+        return _on_grid(self.head(torch.cat(ends, 1)), seen)  # (seen, 128) -> (B, 1)
 
 
 def _head(n_in: int, n_outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(n_in, n_outputs), nn.BatchNorm1d(n_outputs))
 
 
-def _on_grid(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _on_grid(rows: Tensor, mask: Tensor) -> Tensor:
     """Rows (N, D) back to their places in the mask, (*mask.shape, D); NaN elsewhere."""
     grid = rows.new_full((*mask.shape, rows.shape[1]), torch.nan)
     grid[mask] = rows
     return grid
+
+
+# ---- the losses ----------------------------------------------------------------------------------
+
+
+def ccc_loss(
+    prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, legacy_loss: bool = False
+) -> Tensor:
+    """Sum over labels of 1 - CCC, each CCC pooled over all snippets of the batch.
+
+    With means m, population variances s^2 and covariance c of a label over those snippets (Lin 1989)
+
+        CCC = 2 c / (s_p^2 + s_t^2 + (m_p - m_t)^2)
+
+    The released loss is -CCC summed over labels: the same gradient, but for the variances. Those of
+    the released loss are unbiased (n - 1), while its evaluation and ours, `metrics.ccc`, use the
+    population's; here the loss does so too, so that it is 1 - the score. A prediction that is
+    constant has a CCC of 0 and still a gradient; where the target is the same constant, none.
+
+    Args:
+        prediction: float (B, S, n_outputs), or (B, n_outputs) for one label per sequence.
+        target: float, same shape. Valence and arousal lie in [-1, 1]; nothing here needs that.
+        mask: bool, the same shape without the last axis, True where a snippet is valid; None for
+            all. Elsewhere both may hold anything, NaN too.
+        legacy_loss: Released fault B2: the time axis is taken for that of the labels. Only the
+            snippets 0 ... n_outputs - 1 of each sequence enter; CCC number i pools snippet i of all
+            sequences with all its labels mixed. Unbiased variances, as released. For (B, n_outputs)
+            the labels are where the released loss looks for them, and only the variances differ.
+
+    Returns:
+        A scalar in [0, 2 n_outputs], float32 (float64 if both are).
+
+    Raises:
+        BadInput: Shapes that do not fit, or fewer than two values for a CCC.
+    """
+    mask = _valid(prediction, target, mask)
+    n_outputs = prediction.shape[-1]
+    if not legacy_loss:
+        pairs = zip(prediction[mask].unbind(-1), target[mask].unbind(-1), strict=True)
+    elif prediction.shape[1] < n_outputs:
+        fault = f"has {prediction.shape[1]} snippets for {n_outputs} labels"
+        raise BadInput("prediction", fault, "legacy_loss needs as many snippets as labels")
+    else:  # index i of axis 1, which is the time's where it should be the labels'
+        seen = [mask[:, i] if mask.ndim == 2 else mask for i in range(n_outputs)]
+        pairs = [(prediction[rows, i], target[rows, i]) for i, rows in enumerate(seen)]
+    return sum(1 - _ccc(p.flatten(), t.flatten(), correction=int(legacy_loss)) for p, t in pairs)
+
+
+def mse_loss(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error over all labels of all valid snippets; the released alternative.
+
+    Args:
+        prediction: float (B, S, n_outputs) or (B, n_outputs).
+        target: float, same shape.
+        mask: bool, the same shape without the last axis; None for all.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        BadInput: Shapes that do not fit, or no valid snippet.
+    """
+    mask = _valid(prediction, target, mask)
+    if not mask.any():
+        raise BadInput("mask", "leaves nothing", "drop this batch")
+    return (prediction[mask] - target[mask]).square().mean()
+
+
+def _ccc(prediction: Tensor, target: Tensor, *, correction: int) -> Tensor:
+    if len(target) < 2:
+        raise BadInput("mask", f"leaves {len(target)} for a CCC", "give batches of two or more")
+    dtype = torch.promote_types(prediction.dtype, torch.float32)  # half precision is too coarse
+    p, t = prediction.to(dtype), target.to(dtype)
+    shift = p.mean() - t.mean()
+    p, t = p - p.mean(), t - t.mean()
+    covariance, spread = (p * t).sum(), p.square().sum() + t.square().sum()
+    scale = len(t) - correction
+    below = spread / scale + shift.square()
+    return 2 * covariance / scale / below.clamp(min=torch.finfo(dtype).tiny)
+
+
+def _valid(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask, of everything if none is given, after a look at the shapes."""
+    shape = prediction.shape
+    if prediction.ndim not in (2, 3) or target.shape != shape:
+        fault = f"have shapes {tuple(shape)} and {tuple(target.shape)}"
+        raise BadInput("prediction and target", fault, "give (B, S, n) or (B, n) for both")
+    if mask is None:
+        return torch.ones(shape[:-1], dtype=torch.bool, device=prediction.device)
+    if mask.dtype != torch.bool or mask.shape != shape[:-1]:
+        fault = f"is {mask.dtype} {tuple(mask.shape)}"
+        raise BadInput("mask", fault, f"give bool {tuple(shape[:-1])}")
+    return mask

@@ -27,20 +27,12 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.synthetic import (
-    AUS,
-    NUISANCES,
-    Event,
-    Face,
-    Identity,
-    Nuisance,
-    Performance,
-    macro_event,
-    micro_event,
-    perform,
-    units,
-)
-from micromacro.synthetic.identity import stream
+from micromacro.synthetic.anatomy import AUS
+from micromacro.synthetic.face import Face
+from micromacro.synthetic.identity import Identity, stream
+from micromacro.synthetic.nuisance import NUISANCES, Nuisance
+from micromacro.synthetic.performance import Event, Performance, units
+from micromacro.synthetic.script import macro_event, micro_event, perform
 
 LABELS = ("valence", "arousal")
 FPS = 30.0

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from test_mimamo_data import omg_row, write_sheet
 from torchvision.models import resnet50
 
 from micromacro.synthetic import Face, Identity, perform
@@ -22,6 +21,17 @@ CLIPS = {
     "wall": (13, range(13)),
 }
 FACE_NAME = "frame_det_00_{:06d}.bmp"
+OMG_HEADER = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
+
+
+def omg_row(video, number, arousal="0.25", valence="-0.5", vote="4"):
+    link = "https://www.youtube.com/watch?v=x"
+    return f"{link},0,3.5,{video},utterance_{number}.mp4,{arousal},{valence},{vote}"
+
+
+def write_sheet(root, name, rows, header=OMG_HEADER, end="\n", bom=b""):
+    root.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(bom + end.join([header, *rows, ""]).encode())
 
 
 def write_face_folders(root: Path) -> dict[str, Path]:

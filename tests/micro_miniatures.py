@@ -5,11 +5,7 @@ import zlib
 
 import numpy as np
 import openpyxl
-import pytest
 from PIL import Image
-
-from micromacro.systems.akmnet import paper
-from micromacro.systems.akmnet.paper import protocol, store
 
 CASME_TITLES = (
     *("Subject", "Filename", None, "OnsetF", "ApexF1", "ApexF2", "OffsetF", None),
@@ -111,15 +107,18 @@ def write_faces(folder, number, name, n, size=(44, 40)):
         picture.save(folder / name.format(number + k))
 
 
-def write_dataset(dataset, root):
-    """A data set of `clips_of`, cropped, each clip with two pictures before its onset."""
+def write_dataset(dataset, root, more=0):
+    """A data set of `clips_of`, cropped, each clip with two pictures before its onset.
+
+    With `more`, so many frames are added to each clip of SMIC.
+    """
     root.mkdir(parents=True, exist_ok=True)
     rows = []
     for subject, clip, emotion, T, apex in clips_of(dataset):
         first, onset = 100, 100 + BEFORE
         if dataset == "smic":
             folder = f"SMIC_all_cropped/HS/{subject}/micro/{emotion}/{clip}"
-            write_faces(root / folder, onset, "reg_image{:06d}.bmp", T)
+            write_faces(root / folder, onset, "reg_image{:06d}.bmp", T + more)
             continue
         missing, row, folder, name = {
             "casme": ("\\", casme_row, f"Cropped/sub{subject}/{clip}", "reg_{:03d}.bmp"),
@@ -137,20 +136,3 @@ def write_dataset(dataset, root):
         sheet = (*SAMM_HEAD, SAMM_TITLES, *rows)
         write_xlsx(root / "SAMM_Micro_FACS_Codes_v2.xlsx", sheet, "MICRO_ONLY")
     return str(root)
-
-
-# ---- a network that is small enough for a test ---------------------------------------------------
-
-
-def shrink(patch):
-    """Published sizes made tiny: 36 and 32 px, two stages, a narrow GRU."""
-    patch.setattr(store, "LARGE_PX", 36)
-    patch.setattr(store, "SMALL_PX", 32)
-    patch.setattr(protocol, "NET", {"widths": (4, 6), "blocks": 1, "gru_hidden": 4})
-
-
-def tiny_unit(**params):
-    """`paper.unit` with the tiny network, also in a worker process."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        return paper.unit(**params)

@@ -1,0 +1,168 @@
+"""``micromacro data check NAME PATH``: what of an official data set is there, missing, or wrong."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+
+import pandas as pd
+from tqdm import tqdm
+
+from micromacro.datasets import micro
+from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
+from micromacro.datasets.frames import check_label_count, check_sizes, face_files
+from micromacro.datasets.table import Listing
+from micromacro.errors import BadInput, check_choice
+from micromacro.video import probe
+
+MOST_LINES = 20  # of particulars; the rest is counted
+SNIPPET_FRAMES = 13  # of MIMAMO Net: a shorter film has no snippet
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check gives.
+
+    Attributes:
+        lines: Counts first, then particulars.
+        fine: Whether nothing is missing, wrong or left over.
+    """
+
+    lines: tuple[str, ...]
+    fine: bool
+
+
+def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
+    """Compare an official data set on this disk with its own sheets.
+
+    Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
+    taken, which may be wrong; of a folder of faces only the names are read; of the pictures of a
+    micro-expression clip all headers are read. Nothing is written.
+
+    Args:
+        name: A key of `CHECKS`.
+        path: Root of the data set; data/README.md shows what belongs there.
+        progress: Show a bar on stderr.
+
+    Raises:
+        BadInput: Unknown name, no such folder, or nothing official in it.
+    """
+    check_choice("data set", name, CHECKS)
+    read, check_clip, summary = CHECKS[name]
+    listing = read(path, strict=False)
+    faults, frames = [str(fault) for fault in listing.faults], []
+    rows = [row for _, row in listing.table.iterrows()]
+    for index, row in enumerate(tqdm(rows, name, unit="clip", disable=not progress)):
+        try:
+            frames.append(check_clip(listing, index, row))
+        except BadInput as error:
+            faults.append(str(error))
+    known = [f for f in listing.unlisted if f in micro.UNLABELLED.get(name, ())]
+    unlisted = [folder for folder in listing.unlisted if folder not in known]
+    lines = [f"{name} in {path}", *summary(name, listing, frames)]
+    if known:
+        lines.append(f"  without a label, as is known, and left out: {', '.join(known)}")
+    counts = {"wrong": faults, "missing": listing.missing, "unlisted": unlisted}
+    lines.append("  " + ", ".join(f"{len(items)} {kind}" for kind, items in counts.items()))
+    details = [f"wrong     {fault}" for fault in faults]
+    details += [f"missing   {line}" for line in _by_folder(listing.missing)]
+    details += [f"unlisted  {line}" for line in _by_folder(unlisted)]
+    more = len(details) - MOST_LINES
+    lines += details[:MOST_LINES] + ([f"and {more} more"] if more > 0 else [])
+    return Report(tuple(lines), not details)
+
+
+def show(name: str, path: str | Path) -> bool:
+    """Print the report of a check; whether all is fine.
+
+    Args:
+        name: The data set: omg, affwild, affwild2, casme, casme2, smic or samm.
+        path: Its root folder, see data/README.md.
+
+    Examples:
+      micromacro data check omg /data/omg
+      micromacro data check affwild2 /data/affwild2 || echo "not complete"
+    exit status: 0 all there and sound, 1 something missing, wrong or unlisted, 2 bad input
+    """
+    report = check(name, path, progress=sys.stderr.isatty())
+    print("\n".join(report.lines))
+    return report.fine
+
+
+def _by_folder(paths: Iterable[str]) -> list[str]:
+    """One line a folder, so that one dead link is one line."""
+    groups: dict[str, list[str]] = {}
+    for path in map(PurePath, paths):
+        groups.setdefault(path.parent.as_posix(), []).append(path.name)
+    return [
+        f"{folder}/{names[0]}" + (f" and {len(names) - 1} more there" if len(names) > 1 else "")
+        for folder, names in groups.items()
+    ]
+
+
+# ---- films and folders of aligned faces ----------------------------------------------------------
+
+
+def _check_film(listing: Listing, index: int, row: pd.Series) -> tuple[int | None, int]:
+    """Frames of a film by its header (None: not said) or of aligned faces by number; and labels."""
+    labels, path = listing.labels[index], Path(row["path"])
+    n_labels = len(labels) if labels.ndim == 2 else 0
+    if path.is_dir():
+        return max(n_labels, max(face_files(path)) + 1), n_labels
+    n_frames = probe(path).n_frames
+    if n_frames is not None:
+        check_label_count(path, n_labels, n_frames)
+    return n_frames, n_labels
+
+
+def _sum_up_films(name: str, listing: Listing, frames: list[tuple[int | None, int]]) -> list[str]:
+    absent, lines = Counter(line.partition("/")[0] for line in listing.missing), []
+    for split, listed in listing.listed.items():
+        there = int((listing.table["split"] == split).sum())
+        lines.append(f"  {split}: {listed} clips listed, {there} there, {absent[split]} missing")
+    folders = sum(Path(path).is_dir() for path in listing.table["path"])
+    lines.append(f"  {len(listing) - folders} films, {folders} folders of aligned faces")
+    short = sum(n is not None and n < SNIPPET_FRAMES for n, _ in frames)
+    rest = sum(n is not None and 0 < n_labels < n for n, n_labels in frames)
+    if short:
+        lines.append(f"  {short} clips below {SNIPPET_FRAMES} frames: too short for a snippet")
+    if rest:
+        lines.append(f"  {rest} films go on after their last label: the rest counts as unlabelled")
+    return lines
+
+
+# ---- micro-expression clips: folders of pictures -------------------------------------------------
+
+
+def _check_pictures(listing: Listing, index: int, row: pd.Series) -> None:
+    check_sizes(row)
+
+
+def _sum_up_pictures(name: str, listing: Listing, frames: list) -> list[str]:
+    table, listed = listing.table, listing.listed[""]
+    there = f"{listed} clips listed, {len(table)} read, {len(listing.missing)} missing"
+    lines = [f"  {listing.pictures} pictures: {there}"]
+    if len(table):
+        length = table["offset"] - table["onset"] + 1
+        people = table["subject"].nunique()
+        lines.append(f"  {people} subjects, {length.min()} to {length.max()} frames a clip")
+    for (label_map, dataset), official in micro.OFFICIAL_COUNTS.items():
+        if dataset == name:
+            counts = Counter(micro.relabel(table, label_map)["label"])
+            classes = enumerate(micro.CLASSES[label_map])
+            here = ", ".join(f"{counts[number]} {word}" for number, word in classes)
+            expected = ", ".join(map(str, official))
+            lines.append(f"  {label_map}: {here} (all clips: {expected})")
+    return lines
+
+
+_FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)
+# name -> reader(path, strict=...), what looks at one clip, what counts
+CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
+    "omg": (read_omg, *_FILMS),
+    "affwild": (read_affwild, *_FILMS),
+    "affwild2": (read_affwild2, *_FILMS),
+    **{name: (partial(micro.read, name), *_PICTURES) for name in micro.RELEASES},
+}

@@ -1,0 +1,475 @@
+"""OMG-Emotion, Aff-Wild and Aff-Wild2 in miniature: official layouts, right and broken; faces."""
+
+import functools
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from affect_miniatures import OMG_HEADER, omg_row, write_sheet
+from PIL import Image
+
+import micromacro.faces
+from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg, write_predictions
+from micromacro.datasets.frames import aligned_faces, face_clip, film_on_disk
+from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
+from micromacro.errors import BadInput
+from micromacro.faces import extract_faces
+from micromacro.synthetic import Face, Identity, perform
+from micromacro.video import write_video
+
+
+def write_faces(folder, numbers, size=16, name="frame_det_00_{:06d}.bmp"):
+    """Picture k is filled with the value k (and k + 1 in red), so a wrong number shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        picture = np.full((size, size, 3), number, np.uint8)
+        picture[..., 0] += 1
+        Image.fromarray(picture).save(folder / name.format(number))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Two films of 16 frames: the synthetic actor, and a wall."""
+    folder = tmp_path_factory.mktemp("films")
+    play = perform(16, 25.0, nuisance="easy", seed=3)
+    actor = Face(Identity.draw(3), size=128).render(play)
+    actor = (actor * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    wall = np.broadcast_to(np.arange(128, dtype=np.uint8)[:, None, None], (128, 128, 3))
+    write_video(folder / "actor.mp4", actor, fps=25)
+    write_video(folder / "wall.mp4", [wall] * 16, fps=25)
+    return folder
+
+
+class Features:
+    """In place of `FrozenFeatures`: mean colours; and how many clips it was asked for."""
+
+    def __init__(self, weights="mean colour", file="a.pth"):
+        self.backbone = SimpleNamespace(settings={"weights": weights, "file": file})
+        self.calls = 0
+
+    def __call__(self, clip):
+        self.calls += 1
+        return clip.frames.mean((2, 3))
+
+
+def place(film: Path, target: Path):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(film, target)
+
+
+@pytest.fixture
+def omg(tmp_path):
+    """Train: a (utterances 1, 2, 7 by faces), b (dead link); Validation: c; Test: d."""
+    root = tmp_path / "omg"
+    rows = [omg_row("a", 1), omg_row("a", 7, valence="1"), omg_row("a", 2), omg_row("b", 1)]
+    write_sheet(root, "omg_TrainVideos.csv", rows)
+    write_sheet(root, "omg_ValidationVideos.csv", [omg_row("c", 3)])
+    write_sheet(root, "omg_TestVideos_WithLabels.csv", [omg_row("d", 1)])
+    for split, video, number in [("Train", "a", 1), ("Train", "a", 2), ("Train", "a", 7)]:
+        stem = f"utterance_{number}"
+        write_faces(root / split / video / stem / f"{stem}_aligned", range(1, 15))
+    write_faces(root / "validation/c/utterance_3/utterance_3_aligned", range(1, 15))
+    write_faces(root / "d/utterance_1/utterance_1_aligned", range(1, 15))
+    return root
+
+
+@pytest.fixture
+def affwild(tmp_path):
+    """Train: 105 (10 labels, 12 frames, none at 4), 2 (missing); test: a film that is never read."""
+    root = tmp_path / "affwild"
+    for name, sign in (("valence", 1), ("arousal", -1)):
+        folder = root / "annotations" / "train" / name
+        folder.mkdir(parents=True)
+        lines = [str(sign * k / 100) for k in range(1, 11)]
+        (folder / "105.txt").write_text("\n".join(lines))
+        (folder / "2.txt").write_text("0.5\n")
+    write_faces(root / "faces/105/105_aligned", [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12])
+    return root
+
+
+@pytest.fixture
+def affwild2(tmp_path):
+    root = tmp_path / "affwild2"
+    folder = root / "annotations/VA_Estimation_Challenge/Train_Set"
+    folder.mkdir(parents=True)
+    (folder / "video1.txt").write_text("valence,arousal\n0.5,-0.25\n-5,-5\n0,1\n-1,-5.0\n")
+    write_faces(root / "cropped_aligned/video1", range(1, 5), name="{:05d}.jpg")
+    return root
+
+
+def fault(read, root):
+    """The one fault of a strict reader, as one line, which the lenient one lists too."""
+    with pytest.raises(BadInput) as caught:
+        read(root)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert [str(f) for f in read(root, strict=False).faults] == [said]
+    return said
+
+
+# ---- OMG-Emotion ---------------------------------------------------------------------------------
+
+
+def test_omg_as_published(omg):
+    clips = read_omg(omg)
+    table = check_clip_table(clips.table)
+    assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "select"]
+    assert table["subject"].tolist() == ["a", "a", "a", "c", "d"]
+    assert table["clip"].tolist() == [f"utterance_{n}" for n in (1, 7, 2, 3, 1)]  # sheet's order
+    assert table["split"].tolist() == ["Train"] * 3 + ["Validation", "Test"]
+    assert table["label"].tolist() == [4] * 5
+    np.testing.assert_array_equal(clips.labels[0], np.float32([-0.5, 0.25]))  # valence first
+    assert clips.labels[1][0] == 1
+    assert clips.missing == ("Train/b/utterance_1.mp4",)
+    assert clips.listed == {"Train": 4, "Validation": 1, "Test": 1}
+    assert clips.unlisted == clips.faults == ()
+
+
+def test_omg_films_of_the_organisers_script(omg, films):
+    place(films / "actor.mp4", omg / "b/utterance_1.mp4")  # target-dir = root
+    place(films / "actor.mp4", omg / "train/a/utterance_9.mp4")  # target-dir = train, not listed
+    place(films / "actor.mp4", omg / "youtube_videos_temp/b.mp4")
+    place(films / "actor.mp4", omg / "Train/a/utterance_1.mp4")  # faces come first
+    clips = read_omg(omg)
+    assert clips.missing == ()
+    assert clips.unlisted == ("train/a/utterance_9.mp4",)
+    paths = [Path(path).relative_to(omg).as_posix() for path in clips.table["path"]]
+    assert paths[0] == "Train/a/utterance_1/utterance_1_aligned"
+    assert paths[3] == "b/utterance_1.mp4"
+    assert read_omg(omg, ("Validation",)).listed == {"Validation": 1}
+    (omg / "omg_TrainVideos.csv").unlink()
+    assert len(read_omg(omg, ("Validation", "Test"))) == 2
+
+
+def test_omg_an_empty_folder_of_faces_is_no_face(omg):
+    for file in (omg / "d/utterance_1/utterance_1_aligned").iterdir():
+        file.unlink()
+    assert read_omg(omg).missing == ("Train/b/utterance_1.mp4", "Test/d/utterance_1.mp4")
+
+
+def test_omg_windows_files_read_the_same(omg):
+    plain = read_omg(omg)
+    rows = (omg / "omg_TrainVideos.csv").read_text().split("\n")[1:-1]
+    write_sheet(omg, "omg_TrainVideos.csv", rows, end="\r\n", bom=b"\xef\xbb\xbf")
+    again = read_omg(omg)
+    assert again.table.equals(plain.table)
+    np.testing.assert_array_equal(again.labels, plain.labels)
+
+
+def test_omg_test_set_without_labels(omg):
+    header, row = OMG_HEADER.rsplit(",", 3)[0], omg_row("d", 1).rsplit(",", 3)[0]
+    write_sheet(omg, "omg_TestVideos_WithoutLabels.csv", [row], header)
+    assert read_omg(omg).labels[-1][0] == -0.5
+    (omg / "omg_TestVideos_WithLabels.csv").unlink()
+    clips = read_omg(omg)
+    assert np.isnan(clips.labels[-1]).all()
+    assert clips.table["label"].isna().tolist() == [False] * 4 + [True]
+    write_sheet(omg, "omg_TestVideos_WithLabels.csv", [omg_row("d", 1), omg_row("d", 2)])
+    assert "1 utterances are not in both" in fault(read_omg, omg)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (omg_row("a", 1, valence="1.5"), "line 3: valence 1.5 is outside [-1, 1]"),
+        (omg_row("a", 1, arousal="-1.01"), "line 3: arousal -1.01 is outside [-1, 1]"),
+        (omg_row("a", 1, valence="nan"), "line 3: valence is 'nan', not a number"),
+        (omg_row("a", 1, arousal=""), "line 3: arousal is '', not a number"),
+        (omg_row("a", 1, arousal="inf"), "line 3: arousal inf is outside"),
+        (omg_row("a", 1, vote="9"), "line 3: EmotionMaxVote '9' is not one of 0 to 6"),
+        (omg_row("a", 1).replace(".mp4", ".avi"), "line 3: utterance 'utterance_1.avi'"),
+        (omg_row("../a", 1), "line 3: video '../a' is not a plain name"),
+        (omg_row("a", 1) + ",0.3", "line 3: 9 fields under a header of 8"),
+        ("", "line 3: 0 fields under a header of 8"),
+        (omg_row("a", 7), "line 3: a/utterance_7.mp4 stands in line 2 already"),
+    ],
+)
+def test_omg_a_wrong_row_is_named(omg, row, told):
+    rows = [omg_row("a", 7), row, omg_row("a", 2)]
+    write_sheet(omg, "omg_TrainVideos.csv", rows)
+    assert f"omg_TrainVideos.csv, {told}" in fault(read_omg, omg)
+    lenient = read_omg(omg, strict=False)
+    assert lenient.table["clip"].tolist()[:2] == ["utterance_7", "utterance_2"]
+
+
+def test_omg_wrong_files_are_named(omg, tmp_path):
+    sheet = omg / "omg_ValidationVideos.csv"
+    sheet.unlink()
+    assert f"{sheet}: is not there; get it" in fault(read_omg, omg)
+    for content, told in [
+        (b"", "an empty file"),
+        (b" \n\n", "nothing but white space"),
+        (b"\xff\xfe\x00\x01", "cannot be read as text"),
+        (b"video,utterance\n", "line 1: the header lacks link, start, end, arousal"),
+        (OMG_HEADER.replace(",", ";").encode(), "line 1: the header lacks link"),
+    ]:
+        sheet.write_bytes(content)
+        assert told in fault(read_omg, omg)
+    sheet.write_text(OMG_HEADER)  # no row: nothing listed, nothing wrong
+    assert read_omg(omg).listed["Validation"] == 0
+    with pytest.raises(BadInput, match="holds none of omg_TrainVideos"):
+        read_omg(tmp_path)
+    with pytest.raises(BadInput, match="cannot be opened"):
+        read_omg(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="is not a folder"):
+        read_omg(sheet)
+    with pytest.raises(BadInput, match="split 'train'"):
+        read_omg(omg, ("train",))
+
+
+# ---- Aff-Wild, Aff-Wild2 -------------------------------------------------------------------------
+
+
+def test_affwild_as_published(affwild, films, tmp_path):
+    place(films / "actor.mp4", affwild / "videos/test/9.AVI")
+    place(films / "actor.mp4", affwild / "videos/train/7.mp4")
+    clips = read_affwild(affwild)
+    assert clips.table["clip"].tolist() == ["105", "9"]
+    assert clips.table["split"].tolist() == ["train", "test"]
+    assert clips.missing == ("train/2",)
+    assert clips.unlisted == ("videos/train/7.mp4",)
+    assert clips.listed == {"train": 2, "test": 1}
+    np.testing.assert_allclose(clips.labels[0][2], [0.03, -0.03], atol=1e-7)  # valence, arousal
+    assert clips.labels[1].shape == (0, 2)
+
+    film = film_on_disk(clips, 0, tmp_path, Features())
+    assert np.flatnonzero(~film.seen).tolist() == [3]  # picture 4 is frame 3
+    assert film.read("features", np.arange(12))[:, 1].tolist() == [1, 2, 3, 0, *range(5, 13)]
+    assert film.read("features", np.array([0])).tolist() == [[2, 1, 1]]  # RGB
+    assert film.read("grey", np.array([4, 0])).shape == (2, 1, 16, 16)
+    assert film.read("grey", np.array([4, 0]))[:, 0, 5, 5].tolist() == [5, 1]  # luma
+    assert (film.shot == 0).all()
+    assert film.fps == pytest.approx(30)
+    np.testing.assert_allclose(film.labels[:10, 0], np.arange(1, 11) / 100, atol=1e-7)
+    assert len(film.labels) == 12
+    assert np.isnan(film.labels[10:]).all()
+
+
+def test_affwild_windows_files_read_the_same(affwild):
+    plain = read_affwild(affwild).labels[0]
+    file = affwild / "annotations/train/arousal/105.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n") + b"\r\n\r\n")
+    np.testing.assert_array_equal(read_affwild(affwild).labels[0], plain)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["0.1", "1.2"], "105.txt, line 2: arousal 1.2 is outside [-1, 1]"),
+        (["0.1", "-5"], "105.txt, line 2: arousal -5 is outside [-1, 1]"),  # Aff-Wild2 only
+        (["0.1", "NaN"], "105.txt, line 2: arousal is 'NaN', not a number"),
+        (["0.1", "", "0.2"], "105.txt, line 2: arousal is '', not a number"),
+        (["0.1"] * 9, "105.txt: 9 lines, but"),
+        ([""], "105.txt: holds nothing but white space"),
+        ([], "105.txt: an empty file"),
+        (None, "105.txt: cannot be opened"),
+    ],
+)
+def test_affwild_a_wrong_label_file_is_named(affwild, lines, told):
+    file = affwild / "annotations/train/arousal/105.txt"
+    file.unlink()
+    if lines is not None:
+        file.write_text("".join(f"{line}\n" for line in lines))
+    said = fault(read_affwild, affwild)
+    assert str(affwild / "annotations/train/arousal") in said
+    assert told in said
+
+
+def test_affwild_other_faults(affwild, films, tmp_path):
+    place(films / "actor.mp4", affwild / "videos/train/2.mp4")
+    place(films / "actor.mp4", affwild / "videos/train/2.avi")
+    assert "2.mp4: has the same name as" in fault(read_affwild, affwild)
+    (affwild / "videos/train/2.avi").unlink()
+    for name in ("valence", "arousal"):
+        (affwild / f"annotations/train/{name}/2.txt").write_text("0.5\n" * 17)
+    clips = read_affwild(affwild)
+    with pytest.raises(BadInput, match=r"2\.mp4: 16 frames, but 17 labels; get the whole film"):
+        film_on_disk(clips, 1, tmp_path / "cache", Features())
+    with pytest.raises(BadInput, match="holds none of annotations/train"):
+        read_affwild(tmp_path)
+
+
+def test_affwild2_as_published(affwild2, films, tmp_path):
+    clips = read_affwild2(affwild2)
+    nan = np.nan
+    np.testing.assert_array_equal(
+        clips.labels[0], np.float32([(0.5, -0.25), (nan, nan), (0, 1), (nan, nan)])
+    )
+    film = film_on_disk(clips, 0, tmp_path, Features())
+    assert (len(film.seen), len(film.labels)) == (4, 4)
+    folder = affwild2 / "annotations/VA_Set/Validation_Set"
+    folder.mkdir(parents=True)
+    for name in ("pair", "pair_right", "left_left"):
+        (folder / f"{name}.txt").write_bytes(b"\xef\xbb\xbfvalence,arousal\r\n0.1,0.2\r\n")
+    for name in ("pair", "left_left"):
+        place(films / "actor.mp4", affwild2 / f"videos/batch1/{name}.mp4")
+    table = read_affwild2(affwild2).table.set_index("clip")
+    assert table["subject"].to_dict() == {
+        "video1": "video1",
+        "left_left": "left_left",
+        "pair": "pair",
+        "pair_right": "pair",
+    }
+    assert table["select"].tolist() == ["auto", "auto", "auto", "index:1"]
+    assert table["split"].tolist() == ["train"] + ["validation"] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("0.5,0.5\n0.1,0.1\n", "video1.txt, line 1: starts with '0.5,0.5'"),
+        ("valence,arousal\n0.1,0.2\n0.1\n", "video1.txt, line 3: 1 fields in place of 2"),
+        ("valence,arousal\n0.1,0.2\n-5,1.1\n", "video1.txt, line 3: arousal 1.1 is outside"),
+        ("valence,arousal\n-4,0\n", "video1.txt, line 2: valence -4 is outside"),
+        ("valence,arousal\nnan,0\n", "video1.txt, line 2: valence is 'nan'"),
+        ("valence,arousal\n", "video1.txt: holds no label"),
+    ],
+)
+def test_affwild2_a_wrong_label_file_is_named(affwild2, content, told):
+    (affwild2 / "annotations/VA_Estimation_Challenge/Train_Set/video1.txt").write_text(content)
+    assert told in fault(read_affwild2, affwild2)
+
+
+# ---- faces ---------------------------------------------------------------------------------------
+
+
+def test_aligned_faces_gaps_and_length(tmp_path):
+    write_faces(tmp_path, [2, 4, 5])
+    Image.new("RGB", (16, 16)).save(tmp_path / "frame_det_00_000003.bmp")  # black: no face either
+    write_faces(tmp_path, [4], name="frame_det_01_{:06d}.bmp", size=9)  # somebody else
+    clip = aligned_faces(tmp_path, at_least=7)
+    seen = [False, True, False, True, True, False, False]
+    assert (clip.status != "none").tolist() == seen
+    assert clip.segments() == [(1, 2), (3, 5)]
+    assert clip.fps == pytest.approx(30)
+    assert len(aligned_faces(tmp_path)) == 5
+
+
+def test_a_black_picture_is_a_gap_and_no_cut(tmp_path):
+    write_faces(tmp_path, range(100, 113))
+    Image.new("RGB", (16, 16)).save(tmp_path / "frame_det_00_000106.bmp")
+    clip = aligned_faces(tmp_path)
+    assert clip.segments() == [(99, 105), (106, 112)]
+    assert clip.shot.max() == 0
+
+
+def test_aligned_faces_know_cuts(tmp_path):
+    write_faces(tmp_path, range(1, 31))
+    write_faces(tmp_path, range(131, 151), name="frame_det_00_000{:03d}.bmp")
+    for number in range(131, 151):
+        (tmp_path / f"frame_det_00_000{number}.bmp").rename(
+            tmp_path / f"frame_det_00_{number - 100:06d}.bmp"
+        )
+    assert aligned_faces(tmp_path).shot.tolist() == [0] * 30 + [1] * 20
+
+
+def test_aligned_faces_faults(tmp_path):
+    with pytest.raises(BadInput, match="without images"):
+        aligned_faces(tmp_path)
+    write_faces(tmp_path, [7], name="frame_det_01_{:06d}.bmp")
+    with pytest.raises(BadInput, match="no picture named"):
+        aligned_faces(tmp_path)
+    write_faces(tmp_path, [1])
+    for name, size, told in [
+        ("frame_det_00_000000.bmp", 16, "000000.bmp: is numbered 0"),
+        ("00001.png", 16, "same frame number"),
+        ("00002.png", 17, "00002.png: is 17x17"),
+    ]:
+        write_faces(tmp_path, [1], size=size, name=name)
+        with pytest.raises(BadInput, match=told):
+            aligned_faces(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "00002.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"00002\.png: not an image"):
+        aligned_faces(tmp_path)
+
+
+def test_films_are_extracted_once(omg, films, tmp_path, monkeypatch):
+    place(films / "actor.mp4", omg / "b/utterance_1.mp4")
+    row, cache, real, extracted = read_omg(omg).table.iloc[3], tmp_path / "cache", extract_faces, []
+
+    @functools.wraps(real)
+    def counted(*args, **options):
+        extracted.append(options)
+        return real(*args, **options)
+
+    monkeypatch.setattr(micromacro.faces, "extract_faces", counted)
+    clip = face_clip(row, cache, size=48)
+    assert (len(clip), clip.size, clip.mode) == (16, 48, "stabilised")
+    assert (clip.status != "none").all()
+    (stored,) = (cache / "omg").glob("b__utterance_1-*/*.npz")
+    np.testing.assert_array_equal(face_clip(row, cache, size=48).frames, clip.frames)
+    assert len(extracted) == 1
+    face_clip(row, cache, size=32)
+    face_clip(row, cache, size=48, mode="aligned")
+    face_clip(pd.Series({**row, "select": "index:0"}), cache, size=48)
+    assert len(extracted) == len(list(cache.rglob("*.npz"))) == 4
+    stored.write_bytes(stored.read_bytes()[:1000])  # torn
+    np.testing.assert_array_equal(face_clip(row, cache, size=48).frames, clip.frames)
+    Path(row["path"]).unlink()
+    place(films / "wall.mp4", Path(row["path"]))  # another film of that name
+    with pytest.warns(UserWarning, match="no face found in 16 frames"):
+        assert (face_clip(row, cache, size=48).status == "none").all()
+    assert len(extracted) == 6
+
+
+def test_faces_and_features_are_kept_and_follow_what_they_are_made_of(affwild, tmp_path):
+    def film(features, cache=tmp_path):
+        return film_on_disk(read_affwild(affwild), 0, cache, features)
+
+    one, two = Features(), Features("other")
+    before = film(one)
+    assert film(one).files == film(Features(file="renamed.pth")).files == before.files
+    assert film(two).files["grey"] == before.files["grey"]
+    assert film(two).files["features"] != before.files["features"]
+    assert (one.calls, two.calls) == (1, 1)
+    for axis in ("valence", "arousal"):  # as many frames as labels: the last ones show no face
+        (affwild / f"annotations/train/{axis}/105.txt").write_text("0.5\n" * 13)
+    assert film(one).seen.tolist() == [True] * 3 + [False] + [True] * 8 + [False]
+    (affwild / "faces/105/105_aligned/frame_det_00_000001.bmp").unlink()
+    assert not film(one).seen[0]
+    assert one.calls == 3
+    before.files["features"].unlink()
+    with pytest.raises(BadInput, match=r"features\.npy: cannot be read .*; remove its folder"):
+        before.read("features", np.arange(2))
+
+
+def test_a_lost_film_or_cache_is_named(omg, films, tmp_path):
+    place(films / "actor.mp4", omg / "b/utterance_1.mp4")
+    row = read_omg(omg).table.iloc[3]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="cannot be made a folder"):
+        face_clip(row, tmp_path / "file", size=16)
+    Path(row["path"]).unlink()
+    with pytest.raises(BadInput, match=r"utterance_1\.mp4: cannot be opened"):
+        face_clip(row, tmp_path / "cache")
+
+
+# ---- predictions ---------------------------------------------------------------------------------
+
+
+def test_predictions_are_written_as_the_organisers_read_them(omg, affwild2, tmp_path):
+    values = {("a", "utterance_1"): np.array([[0.5, -0.25]]), ("d", "utterance_1"): np.ones((1, 2))}
+    rows = [omg_row("x", 3), omg_row("d", 1), omg_row("a", 1)]
+    write_sheet(omg, "omg_TestVideos_WithLabels.csv", rows)
+    write_predictions("omg", omg, values, tmp_path / "new/omg")
+    assert (tmp_path / "new/omg/predictions.csv").read_text().splitlines() == [
+        "video,utterance,arousal,valence",
+        "x,utterance_3.mp4,0.375000,0.750000",  # the mean
+        "d,utterance_1.mp4,1.000000,1.000000",
+        "a,utterance_1.mp4,-0.250000,0.500000",
+    ]
+    values = {("v", "video1"): np.array([[0.5, -0.25], [1, 0]])}
+    for name, head in (("affwild", ""), ("affwild2", "valence,arousal\n")):
+        write_predictions(name, tmp_path, values, tmp_path / name)
+        text = (tmp_path / name / "video1.txt").read_text()
+        assert text == f"{head}0.500000,-0.250000\n1.000000,0.000000\n"
+    folder = affwild2 / "annotations/VA_Estimation_Challenge/Train_Set"
+    (folder / "video1.txt").write_text(text)
+    np.testing.assert_array_equal(read_affwild2(affwild2).labels[0], [[0.5, -0.25], [1, 0]])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="file"):
+        write_predictions("affwild", tmp_path, values, tmp_path / "file")

@@ -1,0 +1,558 @@
+"""AKMNet on official data, end to end on miniatures, and each piece against an oracle."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from micro_miniatures import BEFORE, SUBJECTS, clips_of, write_dataset
+from PIL import Image
+from torchvision.models import resnet18
+
+from micromacro import training, units
+from micromacro.datasets import micro
+from micromacro.datasets.frames import load_frames
+from micromacro.errors import BadInput
+from micromacro.motion.magnify import magnify
+from micromacro.systems.akmnet import FrameNet, StillNet, experiment, inputs, scores
+from micromacro.systems.akmnet.experiment import OFFICIAL, PROTOCOLS, TRIAL, Arm, Run
+from micromacro.training import learning_rate
+from micromacro.weights import WEIGHTS
+
+CLASS_OF = {"happiness": "positive", "disgust": "negative", "anger": "negative"}
+CLASS_OF |= {"tense": "others", "other": "others"}
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory) -> dict[str, str]:
+    """Root of each data set; that of the composite holds them all."""
+    folder = tmp_path_factory.mktemp("official")
+    return {name: write_dataset(name, folder / name) for name in SUBJECTS} | {
+        "megc2019": str(folder)
+    }
+
+
+@pytest.fixture(scope="module")
+def where(roots, tmp_path_factory):
+    """The unit's `data` of a data set: a network of 32 px in two narrow stages."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+
+    def data(dataset, **more):
+        return {"dataset": dataset, "root": roots[dataset], "cache": cache, "sizes": TRIAL} | more
+
+    return data
+
+
+def unit(data, arm="s123", protocol="ours", *, fold=1, seed=3, epochs=1):
+    options = {"protocol": protocol, **OFFICIAL[arm]}
+    return experiment.unit(data=data, arm=options, seed=seed, fold=fold, folds=None, epochs=epochs)
+
+
+def refused(*fragments, call):
+    with pytest.raises(BadInput) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+# ---- end to end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "protocol", "arm"),
+    [
+        ("casme", "as_released", "s123"),
+        ("casme2", "ours", "s13"),
+        ("smic", "as_released", "s23"),
+        ("samm", "ours", "s12"),
+        ("megc2019", "ours", "s123"),
+    ],
+)
+def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm):
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    how = {"dataset": dataset, "data_root": roots[dataset], "variants": [arm], "trial": True}
+    grid = experiment.grid("paper", **how)
+    assert list(grid) == [f"{p}: {arm}" for p in PROTOCOLS]
+    results = units.run(experiment.unit, grid[f"{protocol}: {arm}"], progress=False)
+    assert all(result.metrics["start"] == "random" for result in results)
+    assert not any((tmp_path / "runs/official/checkpoints").iterdir())
+    table = scores.of_units(results[::-1])
+
+    sources = micro.COMPOSITE if dataset == "megc2019" else (dataset,)
+    expected = {(s, who, name): rest for s in sources for who, name, *rest in clips_of(s)}
+    if dataset == "megc2019":
+        expected = {k: v for k, v in expected.items() if v[0] not in ("others", "Other")}
+    keys = [*zip(table["dataset"], table["subject"], table["clip"], strict=True)]
+    assert sorted(keys) == sorted(expected)
+    classes = results[0].metrics["classes"]
+    for row, key in enumerate(keys):
+        emotion, T, apex = expected[key]
+        clip = {name: values[row] for name, values in table.items()}
+        assert classes[clip["truth"]] == CLASS_OF.get(emotion.lower(), emotion.lower())
+        assert (clip["T"], clip["onset"], clip["offset"]) == (T, 0, T - 1)
+        assert clip["apex"] == (-1 if apex is None or key[0] == "smic" else apex)
+        assert (clip["kept"] == T) if arm == "s12" else (1 <= clip["kept"] <= T)
+        assert 0 <= clip["max_key"] < T
+        assert (clip["apex_kept"] == -1) == (clip["apex"] == -1)
+        person = f"{key[0]}/{key[1]}" if dataset == "megc2019" else key[1]
+        assert clip["person"] == person == results[clip["fold"]].metrics["people"][clip["fold"]]
+    found = scores.intervals(table, dataset, draws=50).set_index(["dataset", "metric"])
+    accuracy = (table["prediction"] == table["truth"]).mean()
+    assert found.loc[(dataset, "accuracy"), ["value", "n", "subjects"]].tolist() == [
+        *(accuracy, len(expected), 3 * len(sources))
+    ]
+    assert {name for name, _ in found.index} == {dataset, *sources}
+    assert ((dataset, "apex_excess") in found.index) == (arm != "s12" and dataset != "smic")
+    assert ((dataset, "distance") in found.index) == (dataset != "smic")
+    confusion = scores.confusion(table, classes).to_numpy()
+    assert confusion.sum() == len(expected)
+    assert np.trace(confusion) == round(accuracy * len(expected))
+    for result in results:
+        arrays = result.predictions()
+        assert result.metrics["trained_on"] + len(arrays["truth"]) == len(expected)
+        assert arrays["epochs"].shape[1] == 2
+        np.testing.assert_array_equal(arrays["logits"].argmax(1), arrays["epochs"][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("arm", "step"), [("s123", "_one_epoch"), ("s123", "save"), ("random", "_one_epoch")]
+)
+def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
+    data = where("smic", cache=str(tmp_path))
+    params = {"arm": arm, "protocol": "as_released", "epochs": 3}
+    whole = unit(data, **params)
+    owner = training._Checkpoint if step == "save" else training
+    real, calls = getattr(owner, step), []
+    last = 5 if arm == "random" else 2  # of "random": in its second training
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == last:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    experiment.trained.cache_clear()
+    monkeypatch.setattr(owner, step, dies)
+    with pytest.raises(KeyboardInterrupt):
+        unit(data, **params)
+    (checkpoint,) = (tmp_path / "checkpoints").iterdir()
+    assert {f.name for f in checkpoint.iterdir()} == {"arm"} | (
+        {"s123"} if arm == "random" else set()
+    )
+    del calls[:]
+    monkeypatch.setattr(owner, step, lambda *args: calls.append(1) or real(*args))
+    again = unit(data, **params)
+    assert len(calls) == 2  # two of three epochs
+    assert again[0] == whole[0]
+    assert again[1]["epochs"].shape[1] == 3
+    for name, array in whole[1].items():
+        np.testing.assert_array_equal(again[1][name], array)
+    assert not checkpoint.exists()
+
+
+def test_checkpoints_are_for_one_training_only(where, tmp_path):
+    root = Path(write_dataset("casme2", tmp_path / "casme2"))
+    data = where("casme2", root=str(root), magnification=0.0)
+    weights = tmp_path / "own.pt"
+    torch.save(FrameNet((4, 6), blocks=1).state_dict(), weights)
+    names = [inputs.official(**data | change).checkpoint.name for change in (
+        {}, {"magnification": 1.0}, {"weights": str(weights)}, {"sizes": TRIAL | {"gru_hidden": 3}}
+    )]  # fmt: skip
+    picture = sorted((root / "Cropped/sub02").rglob("*.bmp"))[3]
+    Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
+    names.append(inputs.official(**data).checkpoint.name)
+    (root / "Cropped/sub02").rename(root / "Cropped/sub11/away")
+    names.append(inputs.official(**data, strict=False).checkpoint.name)
+    assert len(set(names)) == len(names)
+
+
+# ---- folds and arms ------------------------------------------------------------------------------
+
+
+def test_who_is_left_out_is_not_trained_on(where):
+    def trained(**labels):
+        source = inputs.official(**where("smic"))
+        for person, label in labels.items():
+            source.table.loc[source.table["person"] == person, "label"] = label
+        run = Run(3, 1, None, 2, "cpu")
+        return experiment.trained(source, Arm(protocol="as_released"), run, None).logits
+
+    logits = trained()
+    assert logits.shape == (2, 3, 3)  # epochs, clips of s02, classes
+    np.testing.assert_array_equal(trained(s02=0), logits)
+    assert not np.array_equal(trained(s01=0), logits)
+    assert not np.array_equal(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_random_frames_are_as_many_as_s123_kept(where, protocol):
+    mined, drawn = (unit(where("casme"), arm, protocol)[1] for arm in ("s123", "random"))
+    assert drawn["kept"].tolist() == mined["kept"].tolist()
+    assert (drawn["max_key"] == -1).all()
+    assert set(drawn["apex_kept"]) <= {0, 1}
+    assert (drawn["logits"] != mined["logits"]).any()
+
+
+def test_what_the_max_key_frame_is_and_whether_the_apex_is_kept(where, monkeypatch):
+    models, train = [], experiment.train
+    monkeypatch.setattr(
+        experiment, "train", lambda model, *a, **o: models.append(model) or train(model, *a, **o)
+    )
+    _, found = unit(where("samm"))
+    source = inputs.official(**where("samm"))
+    for i, row in enumerate(np.flatnonzero(source.table["person"] == "013")):
+        frames = torch.from_numpy(source.pixels(row)).float() / 255
+        with torch.no_grad():
+            output = models[0].net.eval()([frames])
+        score = output.mining.score.numpy()
+        assert found["max_key"][i] == score.argmax()
+        assert found["kept"][i] == (score > score.mean()).sum()
+        assert found["apex_kept"][i] == (score[found["apex"][i]] > score.mean())
+        torch.testing.assert_close(output.logits[0], torch.from_numpy(found["logits"][i]))
+    # one frame of each clip: of every other one its apex
+    apex, T = source.table["apex"], source.table["T"]
+    one = [
+        torch.tensor([a if k % 2 else t - 1]) for k, (a, t) in enumerate(zip(apex, T, strict=True))
+    ]
+    monkeypatch.setattr(inputs, "choose", lambda *args: one)
+    few = experiment.unit(
+        data=where("samm"),
+        arm={"steps": "none", "frames": "apex"},
+        seed=3,
+        fold=1,
+        folds=None,
+        epochs=1,
+    )[1]
+    assert few["apex_kept"].tolist() == [0, 1, 0, 1]
+    assert few["kept"].tolist() == [1] * 4
+
+
+@pytest.mark.parametrize(("arm", "kept"), [("all", None), ("norm16", 16), ("norm128", 128)])
+def test_controls(where, arm, kept):
+    metrics, found = unit(where("samm"), arm)
+    assert found["kept"].tolist() == [kept or T for T in found["T"]]
+    assert (found["max_key"] == -1).all()
+    assert set(found["apex_kept"]) == ({1} if kept is None else {-1})
+    assert metrics["classes"] == ["positive", "negative", "surprise", "others"]
+
+
+def test_the_classic_baseline_on_official_clips(where, tmp_path):
+    root = write_dataset("smic", tmp_path / "smic", more=4)  # LBP-TOP needs seven frames
+    arm = {"classifier": "lbp-top"}
+    data = where("smic", root=root)
+    metrics, found = experiment.unit(data=data, arm=arm, seed=0, fold=0, folds=None)
+    assert found["epochs"].shape == (3, 1)
+    assert metrics["clips"] == 3
+
+
+# ---- the protocols -------------------------------------------------------------------------------
+
+
+def test_learning_rates_are_the_published_ones():
+    ours, released = (inputs.OFFICIAL[protocol].recipe for protocol in PROTOCOLS)
+    rates = [learning_rate(released, epoch, 1) for epoch in range(40)]
+    landmarks = {1: 1e-3, 9: 1e-8, 17: 1e-3, 25: 1e-8, 33: 1e-3, 40: 3.8e-5}  # epochs from 1 on
+    for epoch, rate in landmarks.items():
+        assert rates[epoch - 1] == pytest.approx(rate, rel=0.01)
+    assert (np.diff(rates)[:8] < 0).all()
+    assert (np.diff(rates)[8:16] > 0).all()
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 40, eta_min=1e-8)
+    for epoch in range(40):
+        assert learning_rate(ours, epoch, 1) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        optimiser.step()
+        schedule.step()
+    for recipe, accumulate in ((released, 8), (ours, 1)):
+        assert (recipe.optimiser, recipe.lr, recipe.momentum) == ("sgd", 1e-3, 0.9)
+        assert (recipe.weight_decay, recipe.epochs, recipe.accumulate) == (5e-4, 40, accumulate)
+        assert recipe.patience is recipe.clip_norm is None
+
+
+def test_what_the_training_is_given(where, monkeypatch):
+    """The arm's loss, and of a shorter training the same share of it for each turn of the rate."""
+    seen = []
+
+    def note(model, batches, recipe, **options):
+        seen.append((batches, recipe))
+        raise LookupError
+
+    monkeypatch.setattr(experiment, "train", note)
+    for protocol in PROTOCOLS:
+        with pytest.raises(LookupError):
+            unit(where("smic"), protocol=protocol, epochs=10)
+    (ours, plain), (released, turning) = seen
+    assert (plain.period, turning.period) == (None, 2.0)
+    assert (ours.size, released.size) == (8, 1)
+    assert plain.loss.keywords == {"count_weight": 0.1, "margin_weight": 1.0}
+
+
+@pytest.mark.parametrize("arm", OFFICIAL)
+def test_switches_and_first_weights(where, arm):
+    source = inputs.official(**where("smic"))
+    nets = [
+        source.network(7, **Arm(protocol=protocol, **OFFICIAL[arm]).options())[0]
+        for protocol in PROTOCOLS
+    ]
+    for net, legacy in zip(nets, (False, True), strict=True):
+        assert net.miner.legacy_straight_through == net.miner.legacy_selection == legacy
+        assert net.frame_net.bn == ("released" if legacy else "packed")
+        assert net.miner.steps == (arm if arm.startswith("s") else "none")
+        bias = net.gru.gru.bias_ih_l0
+        assert (bias.min() > 0 and bias.max() < 1) if legacy else (bias == 0).all()
+        assert net.classifier.out_features == 3
+    theirs = nets[1].state_dict()
+    for name, tensor in nets[0].state_dict().items():
+        assert name.startswith("gru.") or torch.equal(theirs[name], tensor), name
+    again, _ = source.network(8, **Arm(protocol="as_released").options())
+    assert not torch.equal(again.classifier.weight, nets[1].classifier.weight)
+
+
+def test_published_sizes(where):
+    source = inputs.official(**where("smic", sizes=None, magnification=0.0))
+    assert source.pixels(0).shape[1:] == (1, 128, 128)
+    net, _ = source.network(0, **Arm(protocol="as_released").options())
+    count = sum(p.numel() for p in net.parameters())
+    assert count == 11_296_965 - 64 * 16 - 1  # of SMIC, one class less
+    assert net.image_px == (128, 128)
+    clip = source.clips(crop=1.0, method="", length=24, alpha=0.0)
+    assert clip(0, torch.Generator().manual_seed(0)).shape[1:] == (1, 128, 128)
+
+
+def kept_pixels(source, i, px):
+    return source.pixels(i, px)[:, 0].astype(np.float32) / np.float32(255)
+
+
+def place(frames, source, i):
+    """Where frames were cut from the larger ones; None if they are the plainly resized ones."""
+    large, small = kept_pixels(source, i, 36), kept_pixels(source, i, 32)
+    if np.allclose(frames, small):
+        return None
+    spots = [(y, x) for y in range(5) for x in range(5)]
+    fits = [(y, x) for y, x in spots if np.allclose(frames, large[:, y : y + 32, x : x + 32])]
+    (spot,) = fits
+    return spot
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_training_pictures(where, protocol):
+    source, legacy = inputs.official(**where("smic")), protocol == "as_released"
+    crop = source.protocols[protocol].crop
+    clip = source.clips(crop=crop, method="", length=24, alpha=0.0)
+    generator = torch.Generator().manual_seed(0)
+    seen = [place(clip(i, generator)[:, 0].numpy(), source, i) for _ in range(25) for i in range(9)]
+    plain = np.mean([spot is None for spot in seen])
+    assert 0.35 < plain < 0.65 if legacy else plain == 0
+    cut = [spot for spot in seen if spot is not None]
+    assert {y for y, _ in cut} == {x for _, x in cut} == set(range(5))
+    assert len(set(cut)) > 15  # rows and columns are drawn apart
+    assert source.protocols[protocol].balance != legacy
+    for i in range(9):
+        assert place(clip(i, None)[:, 0].numpy(), source, i) is None  # the test's
+
+
+def test_tim_brings_clips_to_one_length(where):
+    source = inputs.official(**where("smic"))
+    frames = source.clips(crop=1.0, method="tim", length=16, alpha=0.0)(2, None)
+    assert frames.shape == (16, 1, 32, 32)
+    np.testing.assert_allclose(frames[[0, -1], 0], kept_pixels(source, 2, 32)[[0, -1]], atol=1e-6)
+    refused(
+        "alpha",
+        "magnification",
+        call=lambda: source.clips(crop=1.0, method="", length=1, alpha=1.0),
+    )
+
+
+# ---- clips on disk -------------------------------------------------------------------------------
+
+
+def test_clips_are_the_pictures_resized(where):
+    source = inputs.official(**where("casme2", magnification=0.0))
+    table = micro.read("casme2", where("casme2")["root"]).table
+    assert len(source.table) == len(table) == 12
+    for i, row in enumerate(table.itertuples()):
+        files = sorted(Path(row.path).iterdir(), key=lambda f: int(f.stem[7:]))[BEFORE:]
+        assert source.table["T"][i] == len(files) == row.offset - row.onset + 1
+        for px in (36, 32):
+            resized = [Image.open(f).resize((px, px), Image.Resampling.BILINEAR) for f in files]
+            np.testing.assert_array_equal(source.pixels(i, px)[:, 0], np.stack(resized))
+            assert source.pixels(i, px).dtype == np.uint8
+    expected = [-1 if apex is None else apex for *_, apex in clips_of("casme2")]
+    assert source.table["apex"].tolist() == expected
+    assert source.table["label"].tolist() == [0, 1, 2, 3] * 3
+
+
+def test_pictures_are_magnified_before_they_are_resized(where, monkeypatch, tmp_path):
+    source = inputs.official(**where("samm"))
+    whole = load_frames(micro.read("samm", where("samm")["root"]).table.iloc[5])
+    moved = magnify(torch.from_numpy(whole).double(), 15.0)
+    assert (moved[1:] - torch.from_numpy(whole)[1:]).abs().max() > 20
+    moved = moved.round().clamp(0, 255).byte().numpy()[:, 0]
+    for px in (36, 32):
+        resized = [Image.fromarray(f).resize((px, px), Image.Resampling.BILINEAR) for f in moved]
+        np.testing.assert_allclose(source.pixels(5, px)[:, 0], np.stack(resized), atol=1)
+    monkeypatch.setattr(inputs, "WORKING_PX", 22)  # pictures of 44 x 40 become 22 x 20
+    asked = []
+    monkeypatch.setattr(inputs, "magnify", lambda x, alpha: asked.append((x.shape, alpha)) or x)
+    inputs.official(**where("samm", cache=str(tmp_path), magnification=3.0))
+    assert asked[5] == ((len(whole), 1, 20, 22), 3.0)
+
+
+def test_clips_are_made_once_and_again_if_their_content_changes(tmp_path, monkeypatch):
+    root = write_dataset("smic", tmp_path / "smic")
+    how = {"root": root, "cache": str(tmp_path / "cache"), "sizes": TRIAL}
+    made, real = [], inputs.load_frames
+    monkeypatch.setattr(inputs, "load_frames", lambda row: made.append(row["clip"]) or real(row))
+
+    def prepare(magnification):
+        return inputs.official("smic", magnification=magnification, **how)
+
+    first = prepare(0.0)
+    assert len(made) == 9
+    assert prepare(0.0).checkpoint == first.checkpoint
+    folder = Path(root) / "SMIC_all_cropped/HS/s02/micro/positive/s2_po_01"
+    file = next(folder.iterdir())
+    file.touch()
+    prepare(0.0)
+    assert len(made) == 9  # another time, the same content
+    Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    again = prepare(0.0)
+    assert made[9:] == ["s2_po_01"]
+    assert sum((first.pixels(i) != again.pixels(i)).any() for i in range(9)) == 1
+    prepare(1.0)
+    assert len(made) == 19
+    # killed on the way, nothing half is left
+    monkeypatch.setattr(inputs.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(2.0)
+    monkeypatch.undo()
+    assert prepare(2.0).pixels(0).shape[2:] == (32, 32)
+
+
+def test_the_composite_shares_clips_and_names_people(where):
+    source = inputs.official(**where("megc2019"))
+    assert source.classes == ("negative", "positive", "surprise")
+    assert source.table["person"].nunique() == 9
+    assert source.table["person"][0] == "casme2/01"
+    assert source.table["dataset"].tolist() == ["casme2"] * 9 + ["smic"] * 9 + ["samm"] * 9
+    clips = Path(where("smic")["cache"]) / "akmnet/smic"
+    before = sorted(clips.iterdir())
+    inputs.official(**where("smic"))
+    assert sorted(clips.iterdir()) == before
+
+
+def test_lenient_reading_counts_what_lacks(where, tmp_path):
+    root = Path(write_dataset("casme2", tmp_path / "casme2"))
+    for file in (root / "Cropped/sub01/EP01_01").iterdir():
+        file.unlink()
+    (root / "Cropped/sub01/EP01_01").rmdir()
+    next((root / "Cropped/sub11/EP08_01").glob("*103*")).unlink()
+    data = where("casme2", root=str(root))
+    refused("EP08_01", "103", call=lambda: unit(data))
+    metrics, _ = unit(data | {"strict": False})
+    assert metrics["missing"] == ("sub01/EP01_01",)
+    assert len(metrics["faults"]) == 1
+    assert metrics["trained_on"] == 6
+
+
+# ---- weights to start from -----------------------------------------------------------------------
+
+
+def saved(path, state):
+    torch.save(state, path)
+    return str(path)
+
+
+def test_imagenet_fits_all_but_the_first_convolution(where, tmp_path, monkeypatch):
+    known = WEIGHTS["resnet18_imagenet"]
+    assert len(known.sha256) == 64
+    assert known.url.endswith(f"-{known.sha256[:8]}.pth")
+    torch.manual_seed(0)
+    theirs = resnet18().state_dict()
+    file = Path(saved(tmp_path / "resnet18.pth", theirs))
+    monkeypatch.setattr(inputs, "fetch_weights", lambda name, sha256: file)
+    how = {"sizes": None, "magnification": 0.0}
+    net, start = inputs.official(**where("smic", weights="imagenet", **how)).network(0)
+    assert start == {
+        "start": "resnet18.pth",
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "tensors_loaded": 99,
+        "tensors_left": ["stem.0.weight"],
+    }
+    loaded = net.frame_net.state_dict()
+    plain = inputs.official(**where("smic", **how)).network(0)[0].frame_net.state_dict()
+    for name, tensor in theirs.items():
+        if name.startswith("layer"):
+            torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
+    torch.testing.assert_close(loaded["stem.1.weight"], theirs["bn1.weight"])
+    torch.testing.assert_close(loaded["stem.0.weight"], plain["stem.0.weight"], rtol=0, atol=0)
+    assert not torch.equal(loaded["layer1.0.conv1.weight"], plain["layer1.0.conv1.weight"])
+
+
+def test_a_file_of_ones_own(where, tmp_path):
+    torch.manual_seed(1)
+    net = StillNet(FrameNet((4, 6), blocks=1), 7)
+    state = net.state_dict()
+    kinds = {
+        "still": state,
+        "frame": net.frame_net.state_dict(),
+        "wrapped": {"state_dict": {f"module.{k}": t for k, t in state.items()}, "epoch": 3},
+    }
+    found = []
+    for name, tensors in kinds.items():
+        file = saved(tmp_path / f"{name}.pt", tensors)
+        metrics, arrays = unit(where("smic", weights=file))
+        assert metrics["start"] == f"{name}.pt"
+        assert (metrics["tensors_loaded"], metrics["tensors_left"]) == (30, [])
+        found.append(arrays["logits"])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert (unit(where("smic"))[1]["logits"] != found[0]).any()
+
+
+def test_weights_that_are_refused(where, tmp_path):
+    odd = saved(tmp_path / "odd.pt", {"a": torch.ones(2), "stem.0.weight": torch.ones(3)})
+    refused("odd.pt", "none of its 2", call=lambda: unit(where("smic", weights=odd)))
+    no_state = saved(tmp_path / "list.pt", [torch.ones(2)])
+    refused("list.pt", "no state dict", call=lambda: inputs.read_start(no_state))
+    (tmp_path / "text.pt").write_text("text")
+    refused("text.pt", "as weights", call=lambda: inputs.read_start(str(tmp_path / "text.pt")))
+    refused("nowhere.pt", "opened", call=lambda: inputs.read_start(str(tmp_path / "nowhere.pt")))
+    refused("a folder", call=lambda: inputs.read_start(str(tmp_path)))
+    refused("expected aa", call=lambda: inputs.read_start(odd, "AA"))
+    refused("without weights", call=lambda: inputs.read_start(None, "aa"))
+    refused("sha256", "file of your own", call=lambda: inputs.read_start("imagenet", "aa"))
+    digest = hashlib.sha256(Path(odd).read_bytes()).hexdigest()
+    assert inputs.read_start(odd, digest.upper())[0]["sha256"] == digest
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_bad_input(where, tmp_path):
+    def asked(*fragments, **changed):
+        refused(*fragments, call=lambda: unit(where("smic") | changed))
+
+    asked("dataset 'smic2'", "casme, casme2, samm, smic, megc2019", dataset="smic2")
+    asked("nowhere", "cannot be opened", root=str(tmp_path / "nowhere"))
+    asked("root", "is missing", root=None)
+    asked("no folder HS", pictures="raw")
+    asked("magnification=-1", magnification=-1.0)
+    asked("magnification=nan", magnification=float("nan"))
+    asked("casme2", "cannot be opened", root=str(tmp_path), dataset="megc2019")
+    (tmp_path / "file").write_text("")
+    asked("file", cache=str(tmp_path / "file"))
+    refused("fold 3", call=lambda: unit(where("smic"), fold=3))
+
+
+def test_too_little_data(where, tmp_path):
+    root = Path(write_dataset("smic", tmp_path / "smic"))
+    hs = root / "SMIC_all_cropped/HS"
+    for subject in ("s02", "s14"):
+        (hs / subject / "micro/surprise").rename(tmp_path / f"{subject}-surprise")
+    data = where("smic", root=str(root))
+    refused("1 of the subjects show surprise", call=lambda: unit(data))
+    for subject in ("s02", "s14"):
+        (hs / subject).rename(tmp_path / subject)
+    refused("clips of 1 subjects", call=lambda: unit(data))

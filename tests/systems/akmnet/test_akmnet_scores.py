@@ -1,0 +1,187 @@
+"""From predictions to scores: the chosen epoch, pooling, mined frames and guesses, intervals."""
+
+import numpy as np
+import pytest
+
+from micromacro import metrics
+from micromacro.errors import BadInput
+from micromacro.statistics import cluster_bootstrap
+from micromacro.systems.akmnet import scores
+
+
+def rows_of(clips, person="a", **columns):
+    """A table of clips, all of fold 0 and class 0, predicted as 0 but for what is given."""
+    C = len(clips)
+    table = {"clip": np.array(list(clips)), "epochs": np.zeros((C, 1), int), "T": np.full(C, 5)}
+    for name in ("fold", "truth", "onset", "apex", "most_changed", "max_key"):
+        table[name] = np.zeros(C, int)
+    table |= {"dataset": np.full(C, "casme"), "person": np.full(C, person)}
+    columns = {name: np.asarray(values) for name, values in columns.items()}
+    table |= {"kept": table["T"], "apex_kept": np.ones(C, int)} | columns
+    return {"offset": table["T"] - 1} | table
+
+
+def scored(*parts):
+    return scores.pooled_scores(scores.pooled(parts))
+
+
+def test_the_best_epoch_is_the_latest_of_the_best_after_a_quarter():
+    hits = np.array([[1, 1, 0, 0, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0, 1]])
+    hits = hits.astype(bool)
+    assert scores.best_epoch(hits[:, :4]) == 1
+    assert scores.best_epoch(hits) == 4  # epochs 0 and 1 are before a quarter of 8
+    assert scores.best_epoch(np.zeros((3, 1), bool)) == 0
+
+
+def test_selection_on_the_test_data_is_by_group():
+    epochs = np.array([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [1, 0, 1, 1]]).T
+    table = scores.pooled([rows_of("wxyz", person=["a", "a", "b", "b"], epochs=epochs)])
+    assert table["prediction"].tolist() == [1, 0, 1, 1]
+    assert table["best_fold"].tolist() == [0, 0, 1, 1]
+    assert table["best_subject"].tolist() == [0, 0, 0, 1]
+
+
+def test_folds_are_pooled_by_clip():
+    parts = [rows_of("bd", T=[2, 4]), rows_of("ca", T=[3, 1], fold=[1, 1])]
+    table = scores.pooled(parts, ["a"])
+    assert table["clip"].tolist() == list("abcd")
+    assert table["T"].tolist() == [1, 2, 3, 4]
+    assert table["fold"].tolist() == [1, 0, 1, 0]
+    others = [rows_of("ab"), rows_of("b", person="c"), rows_of("b", dataset=["samm"])]
+    assert len(scores.pooled(others)["clip"]) == 4  # one name, three clips
+    for folds, people, message in (
+        ([rows_of("ab"), rows_of("b")], (), "hold 3 clips, of which 2 differ"),
+        ([], (), "are none"),
+        (parts, ("a", "b", "c"), "people b, c: are missing"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            scores.pooled(folds, people)
+
+
+def test_class_scores_are_of_all_clips_at_once():
+    # Fold 0 all right, fold 1 all wrong; by hand: recalls 2/3 and 1/2, F1 2/3 and 1/2.
+    right = rows_of("abc", truth=[0, 0, 1], epochs=[[0], [0], [1]])
+    found = scored(right, rows_of("de", truth=[0, 1], epochs=[[1], [0]], fold=[1, 1]))
+    assert found["accuracy"] == found["majority"] == pytest.approx(3 / 5)
+    assert found["uar"] == found["uf1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_mining_scores_by_hand():
+    given = {"T": [4, 5], "apex": [1, 4], "kept": [2, 1], "apex_kept": [1, 0]}
+    table = rows_of("ab", **given, max_key=[1, 0], truth=[0, 1])
+    found = scored(table)
+    assert found["kept_share"] == pytest.approx((2 / 4 + 1 / 5) / 2)
+    assert found["apex_kept"] == found["is_apex"] == 0.5
+    assert found["apex_excess"] == pytest.approx(0.5 - 0.35)
+    each = scores.frame_columns(table)
+    assert each["apex_kept_midpoint"].tolist() == [1, 0]  # frames 1 and 2 of four; frame 2 of five
+    assert found["distance"] == pytest.approx((0 + 4 / 5) / 2)
+    assert found["distance_frames"] == 2
+    assert (found["apex_kept_correct"], found["kept_share_correct"]) == (1, 0.5)
+    nobody = scored(rows_of("ab", T=[4, 5], max_key=[1, 0], truth=[1, 1]))
+    assert np.isnan(nobody["distance_correct"])
+    assert "kept_share" not in nobody
+    assert "distance" not in scores.frame_columns(rows_of("a", max_key=[-1]))
+
+
+def test_whether_more_is_kept_of_longer_expressions():
+    given = {"T": [10, 10, 20], "onset": [0, 2, 0], "offset": [4, 9, 3]}  # 0.5, 0.8, 0.2 of it
+    kept = [[5, 8, 4], [8, 5, 19], [5, 5, 10]]  # the last is the same share of each
+    found = [scored(rows_of("abc", **given, kept=k))["kept_with_duration"] for k in kept]
+    assert found[0] == pytest.approx(1)
+    assert found[1] < 0
+    assert np.isnan(found[2])
+
+
+def test_guesses_by_hand():
+    table = rows_of("ab", T=[4, 5], apex=[1, 4], most_changed=[2, 3])
+    found = {name: values.mean() for name, values in scores.frame_columns(table).items()}
+    assert found["distance_midpoint"] == pytest.approx((0.5 / 4 + 2 / 5) / 2)
+    assert found["distance_random"] == pytest.approx(((1 + 0 + 1 + 2) / 16 + 10 / 25) / 2)
+    assert found["distance_difference"] == pytest.approx((1 / 4 + 1 / 5) / 2)
+    assert found["is_apex_random"] == pytest.approx((1 / 4 + 1 / 5) / 2)
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 30])
+def test_the_expectation_of_a_random_frame_is_exact(T):
+    for apex in range(T):
+        mean = np.abs(np.arange(T) - apex).mean()
+        assert scores.random_distance(np.array(T), np.array(apex)) == pytest.approx(mean, abs=1e-12)
+
+
+@pytest.fixture
+def official():
+    """Six clips of three people; of one the apex is not known."""
+    b = {"truth": [0, 0, 1], "epochs": [[0, 0], [0, 1], [1, 1]], "T": [10, 5, 4]}
+    b |= {"kept": [4, 1, 2], "max_key": [7, 2, 0], "apex": [3, 2, -1], "apex_kept": [1, 1, -1]}
+    a = {"truth": [1, 2], "epochs": [[1, 1], [2, 1]], "T": [8, 10], "kept": [2, 5]}
+    a |= {"max_key": [0, 9], "apex": [6, 1], "apex_kept": [0, 0], "fold": [1, 1]}
+    c = {"truth": [1], "epochs": [[0, 0]], "T": [6], "kept": [3], "max_key": [1], "apex": [1]}
+    parts = [rows_of(["1", "2", "3"], "b", **b), rows_of(["1", "2"], "a", **a)]
+    return scores.pooled([*parts, rows_of(["1"], "c", **c, fold=[2])], ["a", "b", "c"])
+
+
+def test_official_scores_by_hand(official):
+    table = scores.intervals(official, "casme", draws=200).set_index("metric")
+    value, n = table["value"], table["n"]
+    truth, predicted = [1, 2, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0]
+    assert official["truth"].tolist() == truth  # by person
+    confusion = scores.confusion(official, ["positive", "negative", "surprise"])
+    assert confusion.to_numpy().tolist() == [[1, 1, 0], [1, 2, 0], [0, 1, 0]]
+    assert confusion.index.tolist() == ["positive", "negative", "surprise"]
+    assert value["accuracy"] == value["majority"] == pytest.approx(3 / 6)
+    assert value["uar"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    assert value["uf1"] == pytest.approx((2 / 4 + 4 / 7 + 0) / 3)
+    assert value["accuracy_best_subject"] == pytest.approx(5 / 6)
+    share = np.array([2 / 8, 5 / 10, 4 / 10, 1 / 5, 3 / 6])  # those with an apex
+    assert value["kept_share"] == pytest.approx((share.sum() + 2 / 4) / 6)
+    assert value["apex_kept"] == pytest.approx(3 / 5)
+    assert value["apex_excess"] == pytest.approx(3 / 5 - share.mean())
+    assert value["distance"] == pytest.approx(np.mean([6 / 8, 8 / 10, 4 / 10, 0, 0]))
+    assert value["distance_midpoint"] == pytest.approx(
+        np.mean([2.5 / 8, 3.5 / 10, 0.15, 0, 1.5 / 6])
+    )
+    pairs = [(8, 6), (10, 1), (10, 3), (5, 2), (6, 1)]
+    random = [sum(abs(t - apex) for t in range(T)) / T / T for T, apex in pairs]
+    assert value["distance_random"] == pytest.approx(np.mean(random))
+    assert value["is_apex"] == pytest.approx(2 / 5)
+    assert value["is_apex_random"] == pytest.approx(np.mean([1 / T for T, _ in pairs]))
+    assert value["distance_correct"] == pytest.approx(np.mean([6 / 8, 4 / 10]))  # a 1, b 1
+    assert value["apex_kept_correct"] == pytest.approx(1 / 2)
+    assert value["kept_share_correct"] == pytest.approx(np.mean([2 / 8, 4 / 10, 2 / 4]))
+    assert (n["accuracy"], n["distance"], n["distance_correct"], n["kept_share"]) == (6, 5, 2, 6)
+    hits = np.equal(truth, predicted).astype(float)
+    interval = cluster_bootstrap(hits, list("aabbbc"), statistic=np.mean, n=200)
+    row = table.loc["accuracy", ["low", "high", "subjects"]].tolist()
+    assert row == [interval.low, interval.high, 3]
+
+
+def test_the_composite_is_scored_by_data_set_too():
+    names = ("casme2/01", "samm/006", "samm/007", "smic/s01")
+    parts = [([0, 1], [0, 0]), ([1, 1], [1, 1]), ([2], [0]), ([2, 0], [2, 1])]
+    folds = []
+    for fold, (name, (truth, predicted)) in enumerate(zip(names, parts, strict=True)):
+        n = len(truth)
+        columns = {"truth": truth, "epochs": np.array(predicted)[:, None], "fold": [fold] * n}
+        folds.append(rows_of("12"[:n], name, dataset=[name.split("/")[0]] * n, **columns))
+    table = scores.intervals(scores.pooled(folds, names), "megc2019", draws=20)
+    table = table.set_index(["dataset", "metric"])
+    assert table.loc[("megc2019", "accuracy"), "value"] == pytest.approx(4 / 7)
+    assert table.loc[("samm", "accuracy"), ["value", "n", "subjects"]].tolist() == [2 / 3, 3, 2]
+    assert table.loc[("casme2", "uar"), "value"] == pytest.approx(0.5)
+    assert np.isnan(table.loc[("smic", "accuracy"), "low"])  # of one person no interval
+    pooled = metrics.uf1([0, 0, 1, 1, 0, 2, 1], [0, 1, 1, 1, 2, 2, 0])
+    assert table.loc[("megc2019", "uf1"), "value"] == pytest.approx(pooled)
+
+
+def test_what_is_not_known_is_not_scored(official):
+    arm = official | {"max_key": np.full(6, -1)}
+    named = {name for name in scores.pooled_scores(arm) if not name.endswith("_correct")}
+    guesses = {f"distance{unit}_{guess}" for unit in ("", "_frames") for guess in ("midpoint", "random", "difference")}  # fmt: skip
+    classes = {
+        name + end for name in ("accuracy", "uar", "uf1") for end in scores.SELECTIONS.values()
+    }
+    assert named == classes | guesses | {"majority", "is_apex_random"}
+    smic = official | {"apex": np.full(6, -1), "apex_kept": np.full(6, -1)}
+    named = {name for name in scores.pooled_scores(smic) if not name.endswith("_correct")}
+    assert named == classes | {"majority", "kept_share", "kept_with_duration"}

@@ -9,22 +9,31 @@ WORKERS ?= 2
 NB ?=
 SWEEP ?=
 BIN := .venv/bin
+CHOSEN := $(if $(NB),--notebooks "$(NB)")
+# One notebook, and one module of tests, stays on one worker: its cells go in order.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadscope
+# What `make check` runs: seconds each, and a fault in any of them breaks much else.
+FAST := $(addprefix tests/,kernels motion/test_pyramid.py synthetic/test_script.py test_audio.py test_clip.py \
+  test_cli.py test_exercises.py test_folds.py test_metrics.py test_notebooks.py test_packaging.py \
+  test_plots.py test_report.py test_results.py test_statistics.py)
 
 export UV_PYTHON_DOWNLOADS := never
 unexport MPLBACKEND
 
-.PHONY: help env lab reproduce test bake full bench encoder report lock clean
+.PHONY: help env lab reproduce test check bake full bench encoder report gpu lock clean lint
 
 help:
 	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
 	@echo "make test        lint, unit tests, notebook checks, nbval"
-	@echo "make lab         open the course in JupyterLab"
+	@echo "make check       the fast part of it, a minute and a half"
+	@echo "make lab         open your own copies of the notebooks, in my/, in JupyterLab"
 	@echo "make env         make or update .venv (the other targets do it too)"
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train the expression encoder anew (ten minutes); writes its weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
+	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
 	@echo "make clean       remove .venv and caches; runs and their units stay"
 
@@ -47,23 +56,33 @@ env: .venv/.ready
 	fi
 	@touch $@
 
+# Copies, so that saving breaks nothing; one that is there is the student's own and stays.
 lab: env
-	@$(BIN)/jupyter lab notebooks
+	@mkdir -p my
+	@for notebook in notebooks/*.ipynb; do \
+	  copy="my/$${notebook##*/}"; [ -e "$$copy" ] || cp "$$notebook" "$$copy"; \
+	done
+	@$(BIN)/jupyter lab my
 
 reproduce: env
-	@$(BIN)/micromacro reproduce --profile "$(PROFILE)" --workers "$(WORKERS)" $(if $(NB),--notebooks "$(NB)")
+	@$(BIN)/micromacro reproduce --profile "$(PROFILE)" --workers "$(WORKERS)" $(CHOSEN)
 
-test: env
+lint: env
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pytest -n $(WORKERS) --dist loadscope tests
-	@$(BIN)/pytest --nbval-lax --nbval-cell-timeout=120 notebooks
+
+test: lint
+	@$(PYTEST) tests
+	@$(PYTEST) --nbval-lax --nbval-cell-timeout=120 notebooks
+
+check: lint
+	@$(PYTEST) -m "not slow" $(FAST)
 
 bake: env
-	@$(BIN)/micromacro bake $(if $(NB),--notebooks "$(NB)")
+	@$(BIN)/micromacro bake $(CHOSEN)
 
 full: env
-	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(if $(NB),--notebooks "$(NB)") $(if $(SWEEP),--param "SWEEP=$(SWEEP)")
+	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(CHOSEN) $(if $(SWEEP),--param "SWEEP=$(SWEEP)")
 
 bench: env
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
@@ -74,6 +93,9 @@ encoder: env
 report: env
 	@$(BIN)/micromacro report
 
+gpu: env
+	@$(BIN)/python tools/gpu_check.py --out runs/gpu
+
 lock: env
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest --all-extras \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
@@ -82,4 +104,4 @@ lock: env
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -rf runs/*/attempts runs/units/.attempt-* runs/.bake-*
+	@rm -rf runs/units/.attempt-*

@@ -1,12 +1,14 @@
 """What every committed notebook must be; each rule returns its complaints, one line each."""
 
-import ast
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
+
+from micromacro.course import declared
+from micromacro.errors import BadInput
 
 NAME = re.compile(r"\d\d_[a-z0-9]+(_[a-z0-9]+)*")
 PARAMETERS = "PROFILE DATASET DATA_ROOT SEEDS VARIANTS FOLDS DEVICE OUT".split()  # noqa: SIM905
@@ -92,19 +94,13 @@ def _links(notebook, path: Path) -> Iterator[str]:
 
 
 def _parameters(notebook, path: Path) -> Iterator[str]:
-    tagged = [c for c in _cells(notebook, "code") if "parameters" in c.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        yield f"{len(tagged)} cells tagged parameters instead of one"
-        return
-    if _cells(notebook, "code")[0] is not tagged[0]:
+    if "parameters" not in _cells(notebook, "code")[0].metadata.get("tags", []):
         yield "the parameters are not the first code cell"
-    values = {}
-    for line in ast.parse(tagged[0].source).body:
-        try:
-            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-            values[target.id] = ast.literal_eval(line.value)
-        except (AttributeError, ValueError):
-            yield f"parameters: not NAME = literal: {ast.unparse(line)}"
+    try:
+        values = declared(path)
+    except BadInput as error:
+        yield str(error)
+        return
     for name in PARAMETERS:
         if name not in values:
             yield f"no parameter {name}"

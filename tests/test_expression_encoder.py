@@ -237,9 +237,9 @@ def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
     save_file(state, file, metadata)
     assert load_expression_encoder(file).about
     save_file({**state, "head.bias": torch.zeros(7)}, file, metadata)
-    refused(r"head.bias is \(7,\), not \(8,\)")
+    refused(r"head.bias is \(7,\), should be \(8,\)")
     save_file({**state, "extra": torch.zeros(7)}, file, metadata)
-    refused("extra is .* not wanted")
+    refused("extra is .* not there")
     del state["body.2.1.running_var"]
     save_file(state, file, metadata)
     refused("running_var is not there")

@@ -126,12 +126,11 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
                 if name not in sys.stdlib_module_names:
                     imported.setdefault(name, file.name)
     needs = {canonicalize_name(r.name) for r in declared(project, "dev")}
-    weights_only = {"facenet-pytorch"}  # found by its name, never imported
-    for name, file in imported.items():
-        own = {"triton": {"torch"}}.get(name) or distribution_of()[name]  # torch brings it
-        assert own & (needs | {"torch"}), f"{file} imports {name}, which pyproject.toml lacks"
-    used = set().union(*(distribution_of().get(name, {name}) for name in imported))
-    assert needs - used == COMMANDS | LESSONS_TO_COME | weights_only
+    given = distribution_of() | {"triton": {"torch"}}  # torch brings it
+    undeclared = {name: file for name, file in imported.items() if not given[name] & needs}
+    assert not undeclared
+    used = set().union(*(given[name] for name in imported))
+    assert needs - used == {"facenet-pytorch"} | COMMANDS | LESSONS_TO_COME  # the first for weights
 
 
 def test_pieces_need_torch_and_numpy_alone():

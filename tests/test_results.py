@@ -18,6 +18,7 @@ from micromacro.results import (
     Comparison,
     Row,
     by_arm_and_seed,
+    committed_predictions,
     hardware,
     project_root,
     provenance,
@@ -138,6 +139,10 @@ def test_committed_rows_stay_readable():
     assert paths
     for path in paths:
         assert set(COLUMNS) <= set(read_rows(path)), path
+    arrays = committed_predictions("04_mimamo_net")
+    assert arrays["ours"].dtype == np.float32
+    assert len(arrays["truth"]) == 8
+    assert committed_predictions("04_x") == {}
 
 
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):

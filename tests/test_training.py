@@ -403,6 +403,16 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
     assert file.read_bytes() == before
 
 
+class Trap:
+    """Makes a file when it is unpickled without care."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "text", "folder", "incomplete", "foreign"])
 def test_a_checkpoint_that_is_torn_or_foreign_is_one_line(tmp_path, damage):
     file = tmp_path / "x"
@@ -415,10 +425,11 @@ def test_a_checkpoint_that_is_torn_or_foreign_is_one_line(tmp_path, damage):
     elif damage == "incomplete":
         torch.save({name: state[name] for name in ("identity", "epochs", "model")}, file)
     elif damage == "foreign":
-        torch.save(nn.Linear(1, 1), file)  # runs code when it is read, if that is allowed
+        torch.save({"identity": Trap(tmp_path / "sprung")}, file)
     else:
         file.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "text": b"hello"}[damage])
     refused(action, file, "remove this file")
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path):
@@ -482,9 +493,11 @@ def test_killed_at_any_moment_and_continued_gives_the_same_bits(tmp_path):
     command = [sys.executable, "-W", "error::UserWarning", "-c", KILLED, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
-    model = network()
-    history = train(model, some_data(), CHECKPOINTED, seed=4, validate=score)
-    assert result.stdout.strip() == repr([digest(model), facts(history)])
+    options = {"seed": 4, "validate": score}
+    for checkpoint in (None, tmp_path / "whole" / "x"):  # one of another process is read as well
+        model = network()
+        history = train(model, some_data(), CHECKPOINTED, checkpoint=checkpoint, **options)
+        assert result.stdout.strip() == repr([digest(model), facts(history)])
     assert history.best == 1
 
 

@@ -1,93 +1,46 @@
-"""Units: keys, cache, failures, killed processes, two processes at once."""
+"""Units: what comes back, keys, failures, torn folders, killed processes, programs at once."""
 
 import json
 import math
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
+from processes import alive, called, calls, wait_for
 
-from micromacro import units as experiments
+import micromacro
+from micromacro import cli, files, shards
+from micromacro import units as store
 from micromacro.errors import BadInput
-from micromacro.unit_store import decode, done, encode, process_alive
-from micromacro.units import UnitFailure, run, unit_key
-from micromacro.workers import run_tasks
-
-# A module that worker processes, and whole other programs, can import.
-UNITS = """
-import os, signal, sys, time
-from pathlib import Path
-
-def log(line):
-    with Path(os.environ["UNIT_LOG"]).open("a") as file:
-        file.write(f"{line}\\n")
-
-def slow(a):
-    log(f"{a} {os.getpid()}")
-    time.sleep(0.1)
-    while a >= 4 and not Path("go").exists():
-        time.sleep(0.02)
-    return {"a": a}
-
-def failing(a):
-    log(a)
-    if a == 1:
-        raise ValueError("one is bad")
-    return {"a": a}
-
-def killed(a, always):
-    marker = Path(os.environ["UNIT_LOG"] + f".{a}")
-    if always or not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"a": a}
-
-def threads():
-    return {"threads": os.environ["OMP_NUM_THREADS"]}
-
-def nap(seconds, note):
-    note("here")
-    time.sleep(seconds)
-    return seconds
-
-if __name__ == "__main__":
-    from micromacro.units import run
-    import units_of_test
-    for result in run(units_of_test.slow, [{"a": a} for a in range(8)], workers=2):
-        print(result.metrics["a"])
-"""
+from micromacro.units import UnitFailure, bundles, decode, encode, run, shard, unit_key
+from micromacro.workers import cores, cut
 
 
-@pytest.fixture
-def units(tmp_path, monkeypatch):
-    """The module above; its log and its runs lie in tmp_path."""
-    (tmp_path / "units_of_test.py").write_text(UNITS)
-    monkeypatch.setenv("UNIT_LOG", str(tmp_path / "log"))
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Folder of the stored units; the working directory has the log of `processes`."""
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import units_of_test
-
-    yield units_of_test
-    del sys.modules["units_of_test"]
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs/units"
 
 
-def calls(tmp_path) -> list[str]:
-    log = tmp_path / "log"
-    return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+def start_program() -> subprocess.Popen:
+    program = [sys.executable, processes.__file__, "2"]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
 
 
-def start_program(tmp_path) -> subprocess.Popen:
-    program = [sys.executable, str(tmp_path / "units_of_test.py")]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-
-
-def stored(tmp_path) -> list[Path]:
-    return sorted(p for p in (tmp_path / "runs" / "units").iterdir() if p.name != ".locks")
+def stored(folder: Path) -> list[Path]:
+    """Folders of units; of attempts there must be none."""
+    folders = [path for path in folder.iterdir() if not path.name.startswith(".lock-")]
+    assert all((path / "DONE").exists() for path in folders)
+    return folders
 
 
 def measure(a, b=0.5, device="cpu"):
@@ -96,12 +49,21 @@ def measure(a, b=0.5, device="cpu"):
     return metrics, arrays
 
 
-def plain(a):
+def plain(a, seed=0):
     return {"a": a}
 
 
-def test_a_unit_comes_back_as_it_was(tmp_path):
-    (result,) = run(measure, [{"a": 3, "device": "cuda"}], root=tmp_path)
+def returns_an_object():
+    return {"model": object()}
+
+
+def returns_objects():
+    return {}, {"models": np.array([object()])}
+
+
+def test_a_unit_comes_back_as_it_was():
+    grid = [{"a": 3, "device": "cuda"}]
+    (result,) = run(measure, grid)
     assert math.isnan(result.metrics["nan"])
     assert result.metrics["inf"] == -math.inf
     assert result.metrics["np"] == 0.25
@@ -110,27 +72,24 @@ def test_a_unit_comes_back_as_it_was(tmp_path):
     assert predictions["truth"].tolist() == [0, 1, 2]
     assert predictions["clip"].tolist() == ["s1/c1", "s2/c2"]
     assert result.provenance["device"] == "cuda"
-    assert not result.cached
-    again = run(measure, [{"a": 3, "device": "cuda"}], root=tmp_path)[0]
-    assert again.cached
+    (again,) = run(measure, grid)
+    assert (result.cached, again.cached) == (False, True)
     assert again.provenance == result.provenance
+    assert run(plain, [{"a": 1}])[0].predictions() == {}
 
 
-def test_metrics_are_strict_json(tmp_path):
-    (result,) = run(measure, [{"a": 1}], root=tmp_path)
-
+def test_metrics_are_strict_json():
     def refuse(token):
         raise AssertionError(f"{token} is not JSON")
 
-    text = (result.folder / "metrics.json").read_text()
+    text = (run(measure, [{"a": 1}])[0].folder / "metrics.json").read_text()
     assert json.loads(text, parse_constant=refuse)["metrics"]["nan"] == {"float": "nan"}
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "nan", [1, [2]], {"float": 2.0}, {"a": {}}])
 def test_encode_and_decode_are_inverse(value):
     back = decode(json.dumps(encode(value), allow_nan=False))
-    assert back == value
-    assert type(back) is type(value)
+    assert (back, type(back)) == (value, type(value))
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {1, 2}, 1j, object()])
@@ -139,161 +98,270 @@ def test_encode_refuses_what_json_would_change(value):
         encode(value)
 
 
-def test_the_key_follows_what_decides_the_numbers(tmp_path, monkeypatch):
-    source = tmp_path / "model.py"
-    source.write_text("x = 1\n")
-    monkeypatch.setattr(experiments, "package_sources", lambda without: [source])
+def test_the_key_follows_what_decides_the_numbers():
     key = unit_key(measure, {"a": 1, "b": 2.0})
     assert unit_key(measure, {"b": 2.0, "a": 1}) == key
-    assert unit_key(measure, {"a": 1, "b": 2.5}) != key
-    assert unit_key(plain, {"a": 1, "b": 2.0}) != key
-    source.write_text("x = 2\n")
-    assert unit_key(measure, {"a": 1, "b": 2.0}) != key
+    others = [(measure, {"a": 1, "b": 2.5}), (measure, {"a": 1}), (plain, {"a": 1, "b": 2.0})]
+    assert len({key, *(unit_key(*other) for other in others)}) == 4
+    assert unit_key(measure, {"a": 1, "b": 2.0}, code="other") != key
 
 
-def test_the_hashed_sources_are_the_package_but_the_machinery():
-    hashed = {path.name for path in experiments.package_sources(experiments.NOT_HASHED)}
-    assert {"errors.py", "video.py", "experiments.py", "unit_store.py"} <= hashed
-    assert not hashed & experiments.NOT_HASHED
-    assert not any(name.endswith(".pyc") for name in hashed)
+@pytest.mark.parametrize("name", ["root", "data_root", "file", "weights_file", "weights", "path"])
+def test_the_key_follows_the_content_of_files_that_parameters_name(tmp_path, name):
+    keys = set()
+    for text in ("one", "two", "two"):
+        (tmp_path / "file").write_text(text)
+        keys.add(unit_key(plain, {"a": {name: "file"}, "profile": "file"}))
+    assert len(keys) == 2
+    assert unit_key(plain, {name: "imagenet"}) not in keys
 
 
-def test_units_keep_the_order_of_the_grid_and_are_computed_once(units, tmp_path):
+def test_a_corrected_label_is_computed_anew(folder, monkeypatch):
+    """Demonstration: the sheet's content is part of the key, by default and by the unit's list."""
+    Path("data").mkdir()
+    sheet, grid = Path("data/sheet.csv"), [{"data": {"root": "data"}, "seed": 0}]
+    for label in ("happy", "SADLY", "SADLY"):
+        sheet.write_text(label)
+        assert run(processes.label, grid)[0].metrics == {"label": label}
+    assert len(stored(folder)) == 2
+    monkeypatch.setattr(processes, "input_files", lambda params: [sheet], raising=False)
+    for label in ("happy", "angry"):
+        sheet.write_text(label)
+        assert run(processes.label, grid)[0].metrics == {"label": label}
+    Path("data/note.txt").write_text("not listed")
+    assert run(processes.label, grid)[0].cached
+
+
+PROGRAM = """
+import sys
+from micromacro import own
+from micromacro.units import run
+if sys.argv[1] == "loaded":
+    import micromacro.helper
+print("ready", flush=True)
+input()
+try:
+    print(run(own.unit, [{}], workers=int(sys.argv[2]))[0].metrics)
+except Exception as error:
+    print(error)
+"""
+
+
+def test_a_source_edited_while_a_process_runs_stores_nothing_under_the_new_key(tmp_path, folder):
+    """Demonstration: the process with the old code is told to restart; a new one computes."""
+    source, copy = Path(micromacro.__file__).parent, tmp_path / "micromacro"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "systems"))
+    (copy / "helper.py").write_text("VALUE = 1\n")
+    lines = "def unit():", "from micromacro.helper import VALUE", "return {'value': VALUE}"
+    (copy / "own.py").write_text("\n    ".join(lines))
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", PROGRAM, *arguments]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "."}, **pipes)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    old, lazy = start("loaded", "0"), start("not loaded", "0")
+    (copy / "helper.py").write_text("VALUE = 22\n")
+    fault = "helper.py: was edited after this process loaded it; restart the kernel or the program"
+    assert old.communicate("\n", timeout=60)[0].endswith(f"{fault}\n")
+    assert stored(folder) == []
+    assert lazy.communicate("\n", timeout=60)[0] == "{'value': 22}\n"
+    assert start("loaded", "1").communicate("\n", timeout=60)[0] == "{'value': 22}\n"
+    assert len(stored(folder)) == 1
+
+
+def test_the_key_is_checked_again_where_the_unit_runs(monkeypatch):
+    monkeypatch.setattr(store, "code_key", lambda code: "of the code that asks")
+    with pytest.raises(UnitFailure, match=r"on .* has other code, .*restart") as caught:
+        run(processes.slow, [{"a": 0}], workers=1)
+    assert len(str(caught.value).splitlines()) == 2
+    assert calls() == []
+
+
+def test_units_keep_the_order_of_the_grid_and_are_computed_once():
     grid = [{"a": a} for a in (2, 0, 1, 2, 0)]
-    results = run(units.slow, grid, workers=2)
+    results = run(processes.slow, grid, workers=2)
     assert [result.metrics["a"] for result in results] == [2, 0, 1, 2, 0]
-    assert sorted(calls(tmp_path)) == ["0", "1", "2"]
-    assert all(result.cached for result in run(units.slow, grid, workers=0))
-    assert len(calls(tmp_path)) == 3
+    assert all(result.cached for result in run(processes.slow, grid, workers=0))
+    assert called() == "0 1 2"
+
+
+def test_bundles_share_data_and_seed_fold_by_fold():
+    grid = [{"seed": s, "fold": f, "arm": a} for a in "xy" for s in (0, 1) for f in (0, 1)]
+    assert bundles(grid) == [[0, 4, 1, 5], [2, 6, 3, 7]]
+    assert bundles([{"data": {"n": 1}}, {"data": {"n": 2}}, {"data": {"n": 1}}]) == [[0, 2], [1]]
+    assert bundles([{"a": 1}, {"a": 1}]) == [[0], [1]]
+    assert cut([[0, 1, 2, 3], [4]], 2) == [[0, 1, 2, 3], [4]]
+    assert cut([[0, 1, 2, 3], [4]], 4) == [[0], [1], [2, 3], [4]]
+    assert cut([[0, 1]], 9) == [[0], [1]]
+    assert cut([], 9) == []
+
+
+def test_a_bundle_stays_on_one_worker():
+    Path("go").touch()
+    run(processes.slow, processes.GRID[:8], workers=2)
+    workers = dict(calls())
+    assert all(workers[str(a)] == workers[str(a + 1)] for a in range(0, 8, 2))
+    assert len(set(workers.values())) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_failing_unit_is_named_and_stops_no_other(units, tmp_path, workers):
+def test_a_failing_unit_is_named_and_stops_no_other(folder, workers):
+    grid = [{"a": a} for a in range(3)]
     with pytest.raises(UnitFailure, match=r'(?s)failing failed.*\{"a": 1\}.*one is bad') as caught:
-        run(units.failing, [{"a": a} for a in range(3)], workers=workers)
+        run(processes.failing, grid, workers=workers)
     assert [params for params, _ in caught.value.failures] == [{"a": 1}]
-    assert len(stored(tmp_path)) == 2
+    assert len(stored(folder)) == 2
     with pytest.raises(UnitFailure):
-        run(units.failing, [{"a": a} for a in range(3)], workers=0)
-    assert sorted(calls(tmp_path)) == ["0", "1", "1", "2"]
+        run(processes.failing, grid, workers=0)
+    assert called() == "0 1 1 2"
 
 
-def test_a_killed_worker_costs_its_own_unit_a_second_try_only(units, tmp_path, capsys):
-    grid = [{"a": 0, "always": False}, {"a": 1, "always": True}, {"a": 2, "always": False}]
-    with pytest.raises(UnitFailure) as caught:
-        run(units.killed, grid, workers=2)
+def test_a_killed_worker_costs_its_own_unit_a_second_try_only(folder):
+    grid = [{"a": a, "times": times} for a, times in enumerate((1, 2, 1))]
+    with pytest.raises(UnitFailure, match=r"died twice \(SIGKILL\)") as caught:
+        run(processes.killed, grid, workers=2)
     assert [params["a"] for params, _ in caught.value.failures] == [1]
-    assert "killed (SIGKILL)" in str(caught.value)
-    assert capsys.readouterr().err.count("trying once more") == 3
-    run(units.killed, [grid[0], grid[2]], workers=0)  # there; else this process would be killed
-    assert len([p for p in stored(tmp_path) if p.name[0] != "."]) == 2
+    assert called() == "0 0 1 1 2 2"
+    run(processes.killed, [grid[0], grid[2]])  # both are there; what the third left goes
+    assert len(stored(folder)) == 2
 
 
-def test_workers_have_one_thread(units, monkeypatch):
+def test_a_late_unit_is_killed_and_the_rest_goes_on():
+    grid = [{"seconds": seconds} for seconds in (60, 0.01, 0.02)]
+    with pytest.raises(UnitFailure, match=r"60\}: time limit of 3 s reached") as caught:
+        run(processes.nap, grid, workers=2, limit_s=3)
+    assert len(caught.value.failures) == 1
+    assert len(calls()) == 3
+    wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=3)
+    for wrong in ({"workers": 0}, {"workers": 2, "scheduler": "tcp://127.0.0.1:1"}):
+        with pytest.raises(BadInput, match="limit_s"):
+            run(processes.nap, grid, limit_s=1, **wrong)
+
+
+def test_workers_have_one_thread_and_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert run(units.threads, [{}], workers=1)[0].metrics == {"threads": "1"}
+    monkeypatch.setenv("MICROMACRO_WORKERS", "1")
+    assert run(processes.threads, [{}])[0].metrics == {"threads": "1"}
     assert os.environ["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("MICROMACRO_WORKERS", "many")
+    with pytest.raises(BadInput, match="MICROMACRO_WORKERS=many"):
+        run(processes.threads, [{}])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    for tasks, allowed in (("2", 2), ("8", 3)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", tasks)
+        assert cores() == allowed
 
 
-def test_two_programs_on_one_grid_share_the_work(units, tmp_path):
-    (tmp_path / "go").touch()
-    programs = [start_program(tmp_path) for _ in range(2)]
-    outputs = [program.communicate(timeout=60)[0] for program in programs]
+def test_two_programs_on_one_grid_share_the_work(folder):
+    Path("go").touch()
+    programs = [start_program() for _ in range(2)]
+    outputs = [program.communicate(timeout=60)[0].split() for program in programs]
     assert [program.returncode for program in programs] == [0, 0]
-    assert outputs[0].split() == outputs[1].split() == [str(a) for a in range(8)]
-    assert sorted(calls(tmp_path)) == [str(a) for a in range(8)]
-    assert all((folder / "DONE").exists() for folder in stored(tmp_path))
+    assert outputs == [[str(a) for a in range(8)]] * 2
+    assert called() == "0 1 2 3 4 5 6 7"
+    assert len(stored(folder)) == 8
 
 
-def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(
-    units, tmp_path, monkeypatch
-):
-    program = start_program(tmp_path)
-    wait_for(lambda: len(calls(tmp_path)) == 6)  # four are stored, two workers wait for "go"
+def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(folder):
+    program = start_program()
+    wait_for(lambda: len(calls()) == 6)  # four are stored, two workers wait for "go"
     program.kill()
-    program.wait()
-    program.stdout.close()
-    pids = {int(line.split()[1]) for line in (tmp_path / "log").read_text().splitlines()}
-    wait_for(lambda: not any(map(process_alive, pids)), seconds=3)
-    assert sum((folder / "DONE").exists() for folder in stored(tmp_path)) == 4
-    (tmp_path / "go").touch()
-    monkeypatch.chdir(tmp_path)
-    results = run(units.slow, [{"a": a} for a in range(8)], workers=2)
+    program.communicate()
+    wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=3)
+    twice = [int(a) for a, _ in calls() if int(a) >= 4]
+    Path("go").touch()
+    results = run(processes.slow, processes.GRID[:8], workers=2)
     assert [result.metrics["a"] for result in results] == list(range(8))
     assert [result.cached for result in results] == [True] * 4 + [False] * 4
-    assert sorted(calls(tmp_path)) == sorted("0123" + "4455" + "67")
-    assert all((folder / "DONE").exists() for folder in stored(tmp_path))
+    assert called().split() == [str(a) for a in sorted([*range(8), *twice])]
+    assert len(stored(folder)) == 8
 
 
-def test_a_torn_folder_is_never_taken_for_a_unit(tmp_path):
-    (first,) = run(plain, [{"a": 1}], root=tmp_path)
-    assert done(first.folder.parent, first.folder.name)
-    (first.folder / "DONE").unlink()
-    assert not done(first.folder.parent, first.folder.name)
-    (first.folder / "metrics.json").write_text('{"metrics": {"a"')
-    torn = first.folder.with_name("0123456789abcdef0123")  # of a unit that nobody asks for again
-    torn.mkdir()
-    (again,) = run(plain, [{"a": 1}], root=tmp_path)
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.npz", "DONE"])
+@pytest.mark.parametrize("fault", ["gone", "empty", "cut", "other"])
+def test_a_torn_folder_is_computed_again(folder, name, fault):
+    (first,) = run(measure, [{"a": 2}])
+    path = first.folder / name
+    content = {"gone": b"", "empty": b"", "cut": path.read_bytes()[:-9], "other": b"[1]"}[fault]
+    path.write_bytes(content)
+    if fault == "gone":
+        path.unlink()
+    (again,) = run(measure, [{"a": 2}])
     assert not again.cached
-    assert again.metrics == {"a": 1}
-    assert not torn.exists()
+    assert again.predictions()["truth"].tolist() == [0, 1]
+    assert stored(folder) == [first.folder]
 
 
-def test_attempts_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    folder = tmp_path / "runs" / "units"
-    host = os.uname().nodename
-    dead, living = (folder / f".attempt-{host}-{pid}-x_1" for pid in (gone.pid, os.getppid()))
-    elsewhere = folder / f".attempt-other-{gone.pid}-x"
-    for attempt in (dead, living, elsewhere):
-        attempt.mkdir(parents=True)
-    run(plain, [{"a": 1}], root=tmp_path)
-    assert not dead.exists()
-    assert living.exists()
-    assert elsewhere.exists()
+def test_what_is_not_ours_is_left_alone_and_what_the_dead_left_goes(folder):
+    for name in ("2025", "cafe", "0123456789abcdef0123", ".part-0123456789abcdef0123-x"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "notes.txt").write_text("mine")
+    run(plain, [{"a": 1}])
+    left = {path.parent.name for path in folder.glob("*/notes.txt")}
+    assert left == {"2025", "cafe", "0123456789abcdef0123"}
 
 
-def test_bad_units_and_parameters_are_refused(tmp_path):
+def test_bad_units_parameters_and_places_are_refused(tmp_path):
     with pytest.raises(BadInput, match="import it by name"):
-        run(lambda: {"a": 1}, [{}], root=tmp_path)
-    with pytest.raises(BadInput, match="parameter a"):
-        run(plain, [{"a": {1, 2}}], root=tmp_path)
+        run(lambda: {"a": 1}, [{}])
+    with pytest.raises(BadInput, match=r"parameters .*1, 2.* is not a JSON value"):
+        run(plain, [{"a": {1, 2}}])
     (tmp_path / "runs").write_text("in the way")
     with pytest.raises(BadInput, match="cannot write there"):
-        run(plain, [{"a": 1}], root=tmp_path)
+        run(plain, [{"a": 1}])
 
 
-def test_a_unit_must_return_what_can_be_stored(tmp_path):
-    with pytest.raises(UnitFailure, match="not a JSON value"):
-        run(returns_an_object, [{}], root=tmp_path)
-    assert stored(tmp_path) == []
+@pytest.mark.parametrize("unit", [returns_an_object, returns_objects])
+def test_a_unit_must_return_what_can_be_stored(folder, unit):
+    with pytest.raises(UnitFailure, match=r"not a JSON value|arrays of numbers"):
+        run(unit, [{}])
+    assert stored(folder) == []
 
 
-def returns_an_object():
-    return {"model": object()}
+def test_shards_fill_a_grid_together_with_bundles_whole():
+    grid = [{"a": a, "seed": a // 2} for a in range(10)]
+    parts = [shard(plain, grid, f"{i}/3") for i in (1, 2, 3)]
+    seeds = [{result.params["seed"] for result in part} for part in parts]
+    assert sorted(map(len, seeds)) == [1, 2, 2]
+    assert set.union(*seeds) == set(range(5))
+    assert all(result.cached for result in run(plain, grid))
+    assert shard(plain, grid[:1], "2/2") == []
+    for part in ("0/3", "4/3", "3", "a/b", "1/0", "-1/3"):
+        with pytest.raises(BadInput, match=f"--shard {part}: is no part"):
+            shard(plain, grid, part)
 
 
-def test_a_late_task_is_killed_and_the_rest_goes_on(units):
-    events = list(run_tasks(units.nap, [60, 0.01], workers=2, limit_s=1, tick_s=0.1))
-    ends = {e.index: (e.kind, e.value) for e in events if e.kind in ("done", "error", "died")}
-    assert ends == {0: ("died", "time limit of 1 s reached"), 1: ("done", 0.01)}
-    assert {e.index for e in events if e.kind == "note"} <= {0, 1}
-    assert not any(e.kind == "retry" for e in events)
-    assert any(e.kind == "tick" for e in events)
+def test_a_thousand_stored_units_are_read_in_two_seconds(folder):
+    grid = [{"a": a} for a in range(1000)]
+    run(plain, grid[:1])
+    (first,) = stored(folder)
+    code = store.code_key(plain)
+    for params in grid[1:]:
+        shutil.copytree(first, folder / unit_key(plain, params, code))
+    began = time.monotonic()
+    assert all(result.cached for result in run(plain, grid))
+    assert time.monotonic() - began < 2
 
 
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+def test_the_command_line_computes_a_part_of_a_notebook_s_units(monkeypatch, capsys):
+    def grid(*, profile, seeds, device, **others):
+        assert (profile, device) == ("smoke", "cpu")
+        return {"one": [{"a": a, "seed": a} for a in seeds], "two": [{"a": 1, "seed": 0}]}
 
-
-def test_a_zombie_is_not_alive():
-    assert process_alive(os.getpid())
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    assert process_alive(child.pid)
-    os.kill(child.pid, signal.SIGKILL)
-    wait_for(lambda: not process_alive(child.pid))  # a zombie until waited for
-    child.wait()
+    monkeypatch.delenv("MICROMACRO_ROOT")
+    monkeypatch.setattr(files, "checkout", lambda: Path(__file__).parents[1])
+    monkeypatch.setattr(store, "project_root", Path.cwd)
+    for arguments, fault in ((["02"], "has no grid of units"), (["00 01"], "2 notebooks")):
+        assert cli.main(["units", *arguments]) == 2
+        assert fault in capsys.readouterr().err
+    experiment = SimpleNamespace(grid=grid, unit=processes.failing)
+    monkeypatch.setattr(shards, "_experiment", lambda name: experiment)
+    command = ["units", "08", "--param", "SEEDS=[0, 2, 3]", "--shard"]
+    assert cli.main([*command, "2/3"]) == 0
+    assert capsys.readouterr().out == "1 units, 0 were there already\n"
+    assert cli.main([*command, "1/1"]) == 1
+    assert "one is bad" in capsys.readouterr().err
+    assert called() == "0 1 2 3"

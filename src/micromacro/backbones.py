@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.errors import BadInput
-from micromacro.files import existing, replacing
-from micromacro.weights import fetch_weights
+from micromacro.errors import BadInput, check_choice
+from micromacro.files import replacing
+from micromacro.weights import fetch_weights, file_sha256, fill, own_file, read_weights
 
 if TYPE_CHECKING:
     from micromacro.clip import FaceClip  # it needs pandas, which a network does not
@@ -223,9 +223,7 @@ class FrozenResNet50(nn.Module):
 
     def __init__(self, name: str, weights: str | Path | None = None, *, sha256: str | None = None):
         super().__init__()
-        if name not in PRETRAINED:
-            fault = f"known are: {', '.join(PRETRAINED)}"
-            raise BadInput(f"weights {name!r}", "unknown", fault)
+        check_choice("weights", name, PRETRAINED)
         self.about = PRETRAINED[name]
         file, digest = _file(name, weights, sha256)
         state = read_weights(file)
@@ -234,7 +232,8 @@ class FrozenResNet50(nn.Module):
         if self.about.caffe:
             state = torchvision_names(state, file)
             _as_caffe(net)
-        _fill(net, state, file)
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
+        fill(net, state, file, "give the right file of a ResNet-50").float()
         self.net = net.requires_grad_(False).eval()
         for key in ("mean", "std"):
             values = torch.tensor(getattr(self.about, key))[:, None, None]
@@ -305,8 +304,7 @@ class FrozenFeatures:
         device: str | torch.device = "cpu",
         batch: int = 32,
     ):
-        if dtype not in ("float16", "float32"):
-            raise BadInput(f"dtype {dtype!r}", "unknown", "give float16 or float32")
+        check_choice("dtype", dtype, ("float16", "float32"))
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -414,75 +412,6 @@ def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Pa
     if sha256 is None:
         print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
     return file, digest
-
-
-def own_file(path: str | Path, sha256: str | None = None) -> tuple[Path, str]:
-    """A user's file of weights, and its SHA-256.
-
-    Args:
-        path: The file.
-        sha256: What its digest must be; None for anything.
-
-    Raises:
-        BadInput: No such file, a folder, or another digest.
-    """
-    file = existing(path)
-    if file.is_dir():
-        raise BadInput(file, "a folder", "give the file itself")
-    digest = file_sha256(file)
-    if sha256 is not None and sha256.lower() != digest:
-        fault = f"SHA-256 is {digest}, expected {sha256.lower()}"
-        raise BadInput(file, fault, "correct the SHA-256 that you gave, or the file")
-    return file, digest
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def read_weights(file: Path, *, wrapped: bool = False) -> dict[str, Tensor]:
-    """The named tensors of a file that torch saved.
-
-    Args:
-        file: There.
-        wrapped: Whether they may lie under "state_dict", as training programs like to save them.
-
-    Raises:
-        BadInput: It cannot be read, or holds anything else.
-    """
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever it met
-        fault = f"cannot be read as weights ({type(error).__name__})"
-        raise BadInput(file, fault, "download it again") from error
-    if wrapped and isinstance(state, Mapping):
-        state = state.get("state_dict", state)
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise BadInput(file, "holds no state dict", "give a file of named tensors only")
-    return dict(state)
-
-
-def _fill(net: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Put the tensors into the network; all of them must be there, in the right shape."""
-    state = {name: t for name, t in state.items() if not name.startswith("fc.")}
-    counters = {  # of no use in evaluation; files of before 2018 lack them
-        name: torch.tensor(0) for name in net.state_dict() if name.endswith("num_batches_tracked")
-    }
-    wanted, state = net.state_dict(), counters | state
-    faults = [f"lacks {name}" for name in wanted if name not in state]
-    faults += [f"has a strange {name}" for name in state if name not in wanted]
-    faults += [
-        f"has {name} of shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if faults:
-        more = f" (and {len(faults) - 1} more faults)" if faults[1:] else ""
-        raise BadInput(file, f"not a ResNet-50: {faults[0]}{more}", "give the right file")
-    net.load_state_dict(state, assign=True)
-    net.float()
 
 
 def _stored(path: Path, n_frames: int) -> np.ndarray | None:

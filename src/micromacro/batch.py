@@ -1,116 +1,132 @@
-"""All notebooks, headless: ``make reproduce`` and ``make bake``."""
+"""All notebooks, headless: ``make reproduce`` and ``make bake``.
 
-import json
-import shutil
-import sys
+A run is a folder ``runs/<utc>/``::
+
+    index.html              the page to open
+    00_start_here.ipynb     executed; with .html (the same as a page) and .log beside it
+    rows/*.csv, *.npz       what the notebooks measured (results.write_rows, parameter OUT)
+    run.json                what was asked, where and when, and how each notebook went
+
+There is nothing to continue in a run that was killed: its finished units are in ``runs/units``
+(:mod:`micromacro.units`), so the same command goes on from there in a new folder.
+"""
+
+import logging
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 import nbformat
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from tqdm import tqdm
 
-from micromacro import course, headless, statistics
+from micromacro import course, report, results, statistics
 from micromacro.errors import BadInput
 from micromacro.files import replacing
-from micromacro.results import make_writable, project_root, write_atomically
-from micromacro.run_folder import RunFolder
-from micromacro.workers import Event, run_tasks
+from micromacro.headless import Session
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
-# sweeps: several times that, for slow machines. The paper profile has no limit.
-LIMIT_S = {"smoke": 600, "full": 6 * 3600, "paper": None}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a batch left.
-
-    Attributes:
-        passed: Whether every notebook passed.
-        index: The page to open; None for :func:`bake`.
-    """
-
-    passed: bool
-    index: Path | None = None
+# sweeps: several times that, for slow machines. The paper profile has none.
+LIMIT_S = {"smoke": 600.0, "full": 6 * 3600.0, "paper": 1e9}
 
 
 def reproduce(
     profile: str = "smoke",
-    notebooks: Sequence[str] | None = None,
+    notebooks: str | None = None,
     workers: int = 2,
-    params: Mapping | None = None,
+    params: Mapping | Sequence = (),
     *,
     limit_s: float | None = None,
     write_results: bool = False,
-    stream: TextIO | None = None,
-) -> Outcome:
+) -> bool:
     """Run notebooks into ``runs/<utc>/`` and make its page; a failure does not stop the others.
 
     Args:
-        profile: ``"smoke"``, ``"full"`` or ``"paper"``.
-        notebooks: Numbers or names; None means all.
-        workers: Notebooks at once.
-        params: Further parameters, by name.
-        limit_s: Time limit of one notebook in seconds; None means that of the profile.
-        write_results: Copy the rows of the notebooks that passed to ``data/results``; for the
-            profile ``full`` only.
-        stream: Where progress goes; stdout by default.
+        profile: Size of the run: smoke (the default), full or paper.
+        notebooks: Numbers or names, such as "00 04"; by default all.
+        workers: Processes that compute at once (2): notebooks first; where there are fewer of
+            them, each has several for its units.
+        params: Further parameters of the notebooks. On the command line one at a time; VALUE is a
+            Python literal, or else text.
+        limit_s: Seconds that one notebook may take; by default as the profile needs.
+        write_results: Copy the rows of the notebooks that passed to data/results and judge their
+            claims; for the profile full only.
+
+    Returns:
+        Whether every notebook passed.
 
     Raises:
         BadInput: Before anything has run.
+
+    Examples:
+      micromacro reproduce                                   all notebooks, profile smoke
+      micromacro reproduce --notebooks "00 01" --workers 1
+      micromacro reproduce --profile paper --notebooks 08 --param DATASET=casme2 --param DATA_ROOT=/data/casme2
     """
     paths = course.choose(notebooks)
-    params = dict(params or {})
-    course.injected(paths, profile, params, Path())  # refuse first, then make folders
+    params = dict(params)
+    values = course.injected(paths, profile, params)
     if write_results and profile != "full":
         raise BadInput("--write-results", f"profile {profile}", "only the profile full is recorded")
-    _positive("workers", workers)
-    wish = _plain({"profile": profile, "notebooks": [p.stem for p in paths], "params": params})
-    with RunFolder.open(project_root() / "runs", wish) as run:
-        display = _Display(stream or sys.stdout)
-        tasks = run.tasks(paths, params, display.say)
-        limit_s = LIMIT_S[profile] if limit_s is None else limit_s
-        for task, verdict in _execute(tasks, workers, limit_s, display):
-            run.record(task, verdict)
-        index = run.finish()
-        passed = [path.stem for path in paths if run.status(path.stem)["passed"]]
-        if write_results:
-            _keep_results(run.folder, passed, display)
-    display.say(f"{len(passed)} of {len(paths)} passed")
-    display.say(str(index))
-    return Outcome(len(passed) == len(paths), index)
+    at_once, unit_workers = _shared(workers, len(paths))
+    limit_s = LIMIT_S[profile] if limit_s is None else limit_s
+    folder = results.project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    results.make_writable(folder)
+    sessions = [
+        Session(p, folder / p.name, values[p] | {"OUT": str(folder)}, limit_s, unit_workers)
+        for p in paths
+    ]
+
+    def make_page(session: Session) -> None:
+        pages = tuple(path.stem for path in paths)
+        try:
+            report.notebook_page(session.target, session.target.with_suffix(".html"), pages=pages)
+        except (BadInput, OSError) as error:  # a formula, a full disk: this notebook failed
+            session.reason = session.reason or str(error)
+
+    _execute(sessions, at_once, make_page)
+    index = report.run_page(folder, _record(profile, params, sessions))
+    passed = [session.source.stem for session in sessions if not session.reason]
+    if write_results:
+        _keep_results(folder, passed)
+    print(f"{len(passed)} of {len(paths)} passed\n{index}", flush=True)
+    return len(passed) == len(paths)
 
 
-def bake(
-    notebooks: Sequence[str] | None = None, workers: int = 2, *, stream: TextIO | None = None
-) -> Outcome:
+def bake(notebooks: str | None = None, workers: int = 2) -> bool:
     """Execute the committed notebooks in place with their defaults; keep outputs, drop litter.
 
     A notebook that fails stays as it was.
 
+    Args:
+        notebooks: Numbers or names, such as "00 04"; by default all.
+        workers: Notebooks at once (2).
+
+    Returns:
+        Whether every notebook passed.
+
     Raises:
         BadInput: Before anything has run.
+
+    Examples:
+      micromacro bake
+      micromacro bake --notebooks 01
     """
     paths = course.choose(notebooks)
-    _positive("workers", workers)
-    runs = project_root() / "runs"
-    make_writable(runs)
-    display = _Display(stream or sys.stdout)
-    passed = 0
-    with tempfile.TemporaryDirectory(dir=runs, prefix=".bake-") as folder:
-        tasks = [headless.Task(path, Path(folder), None) for path in paths]
-        for task, verdict in _execute(tasks, workers, LIMIT_S["smoke"], display):
-            if verdict.passed:
-                baked = nbformat.read(task.folder / task.source.name, as_version=4)
-                write_atomically(task.source, nbformat.writes(clean(baked)) + "\n")
-                passed += 1
-            else:
-                display.say(verdict.traceback)
-    display.say(f"{passed} of {len(paths)} baked")
-    return Outcome(passed == len(paths))
+    at_once, _ = _shared(workers, len(paths))
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [Session(p, Path(folder, p.name), None, LIMIT_S["smoke"]) for p in paths]
+
+        def put_back(session: Session) -> None:
+            if not session.reason:
+                notebook = clean(nbformat.read(session.target, as_version=4))
+                results.write_atomically(session.source, nbformat.writes(notebook) + "\n")
+            tqdm.write(session.traceback, end="")
+
+        _execute(sessions, at_once, put_back)
+    return not any(session.reason for session in sessions)
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -119,138 +135,74 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     Dropped: every metadata field but tags, versions, times, widget state and widget views (their
     ids are random), and stderr. Neighbouring pieces of stdout become one.
     """
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {
-                "display_name": "Python 3 (ipykernel)",
-                "language": "python",
-                "name": "python3",
-            },
-            "language_info": {"file_extension": ".py", "name": "python"},
-        }
-    )
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    language = {"file_extension": ".py", "name": "python"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": language})
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = _clean_outputs(cell.outputs)
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
+        for output in cell.get("outputs", ()):
+            if "data" in output:
+                output.data.pop(report.WIDGET, None)
+                output.metadata = nbformat.NotebookNode()
     return notebook
 
 
-def _clean_outputs(outputs: Iterable) -> list:
-    kept = []
-    for output in outputs:
-        if output.output_type == "stream":
-            if output.name == "stderr":
-                continue
-            if kept and kept[-1].output_type == "stream":
-                kept[-1].text += output.text
-                continue
-        elif "data" in output:
-            output.data.pop("application/vnd.jupyter.widget-view+json", None)
-            output.metadata = nbformat.NotebookNode()
-        kept.append(output)
-    return kept
+def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Session], None]) -> None:
+    """Run sessions, some at once, and ``finish`` each; one that fails does not stop the others."""
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # the session says it
+    pool = ThreadPoolExecutor(at_once)
+    with tqdm(total=len(sessions), unit="notebook", disable=None) as bar:
+        # A terminal gets one line that is updated, a log a line for each cell.
+        note = bar.write if bar.disable else bar.set_postfix_str
+        try:
+            for future in as_completed([pool.submit(session.run, note) for session in sessions]):
+                session = future.result()
+                finish(session)
+                end = f"FAILED: {session.reason}" if session.reason else "passed"
+                size = f"({session.cells} cells, {session.seconds:.0f} s)"
+                bar.write(f"[{session.source.stem}] {end}  {size}")
+                bar.update()
+        finally:  # by Ctrl-C too: leave no kernel
+            pool.shutdown(wait=False, cancel_futures=True)
+            for session in sessions:
+                session.stop("the batch was stopped")
+            pool.shutdown()
 
 
-def _execute(
-    tasks: Sequence[headless.Task], workers: int, limit_s: float | None, display: "_Display"
-) -> Iterator[tuple[headless.Task, headless.Verdict]]:
-    headless.sweep_sockets()
-    for event in run_tasks(headless.execute, tasks, workers=workers, limit_s=limit_s, tick_s=1):
-        task = tasks[event.index]
-        if event.kind in ("done", "error", "died"):
-            if event.kind == "done":
-                verdict = event.value
-            else:
-                verdict = _no_verdict(event, display)
-                headless.salvage(task)
-            display.ended(event.index, task.source.stem, verdict)
-            yield task, verdict
-        else:
-            display.event(event, task.source.stem)
+def _record(profile: str, params: Mapping, sessions: Sequence[Session]) -> dict:
+    """What was asked, where and when, and how each notebook went."""
+    packages = ("micromacro", "torch", "numpy", "opencv-contrib-python-headless", "papermill")
+    fields = ("reason", "traceback", "cells", "seconds")
+    return {
+        "profile": profile,
+        "params": params,
+        **results.provenance(),
+        "machine": results.hardware(),
+        "versions": {package: results.version(package) for package in packages},
+        "notebooks": {s.source.stem: {f: getattr(s, f) for f in fields} for s in sessions},
+    }
 
 
-def _no_verdict(event: Event, display: "_Display") -> headless.Verdict:
-    number, total = display.cell(event.index)
-    story = str(event.value).strip()
-    reason = story.splitlines()[-1] + (f" in cell {number}/{total}" if total else "")
-    return headless.Verdict(False, reason, story, max(number - 1, 0), display.seconds(event.index))
-
-
-def _keep_results(folder: Path, passed: Sequence[str], display: "_Display") -> None:
+def _keep_results(folder: Path, passed: Sequence[str]) -> None:
     """Rows and predictions to data/results, verdicts to data/claims.csv."""
-    results = project_root() / "data" / "results"
-    make_writable(results)
+    kept = results.project_root() / "data" / "results"
     for name in passed:
-        for profile in ("full", "sweep"):
-            for path in sorted(folder.glob(f"rows/{name}__{profile}__*")):
-                with replacing(results / path.name) as part:
-                    shutil.copyfile(path, part)
-                display.say(f"wrote data/results/{path.name}")
+        for path in sorted(folder.glob(f"rows/{name}__*")):
+            with replacing(kept / path.name) as part:
+                part.write_bytes(path.read_bytes())
+            print(f"wrote data/results/{path.name}")
         for path in folder.glob(f"claims/{name}.json"):
             statistics.write_verdicts(path)
-            display.say(f"judged the claims of {name}: data/claims.csv")
+            print(f"judged the claims of {name}: data/claims.csv")
 
 
-def _plain(wish: dict) -> dict:
-    try:
-        return json.loads(json.dumps(wish, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        remedy = "give numbers, strings, true, false, null, or lists of them"
-        raise BadInput("parameters", str(error), remedy) from None
-
-
-def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise BadInput(name, f"{value} given", "give a whole number from 1 on")
-
-
-class _Display:
-    """Progress: one updating line on a terminal, plain lines anywhere else."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-        self._live = stream.isatty()
-        self._active: dict[int, tuple[str, float, tuple[int, int]]] = {}
-
-    def say(self, text: str) -> None:
-        self._print(f"\r\x1b[K{text}" if self._live else text)
-        self._update()
-
-    def event(self, event: Event, name: str) -> None:
-        if event.kind == "start":
-            self._active[event.index] = (name, time.monotonic(), (0, 0))
-        elif event.kind == "note":
-            self._active[event.index] = (*self._active[event.index][:2], event.value)
-            if not self._live:
-                self._print(self._line(event.index))
-        elif event.kind == "retry":
-            self.say(f"[{name}] {event.value}; trying once more")
-        self._update()
-
-    def ended(self, index: int, name: str, verdict: headless.Verdict) -> None:
-        self._active.pop(index, None)
-        how = "passed" if verdict.passed else f"FAILED: {verdict.reason}"
-        self.say(f"[{name}] {how}  ({verdict.cells} cells, {verdict.seconds:.0f} s)")
-
-    def cell(self, index: int) -> tuple[int, int]:
-        return self._active[index][2] if index in self._active else (0, 0)
-
-    def seconds(self, index: int) -> float:
-        return time.monotonic() - self._active[index][1] if index in self._active else 0.0
-
-    def _line(self, index: int) -> str:
-        name, _, (number, total) = self._active[index]
-        where = f"cell {number}/{total}" if total else "starting"
-        return f"[{name}] {where}  {self.seconds(index):.0f} s"
-
-    def _update(self) -> None:
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            line = "   ".join(map(self._line, self._active))
-            self._print(f"\r\x1b[K{line[:width]}", end="")
-
-    def _print(self, text: str, end: str = "\n") -> None:
-        self._stream.write(text + end)
-        self._stream.flush()
+def _shared(workers: int, n_notebooks: int) -> tuple[int, int]:
+    """Notebooks at once, and processes for the units of each; 0 computes them in its kernel."""
+    if workers < 1:
+        raise BadInput("workers", f"{workers} given", "give a whole number from 1 on")
+    at_once = min(workers, n_notebooks)
+    return at_once, workers // at_once if workers >= 2 * at_once else 0

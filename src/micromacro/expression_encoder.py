@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
-from micromacro.files import existing, replacing
+from micromacro.files import replacing
+from micromacro.weights import fill, own_file
 
 EXPRESSIONS = (
     *("neutral", "happiness", "sadness", "surprise"),
@@ -94,9 +95,7 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
     Raises:
         BadInput: The file is missing, torn, or not of this encoder.
     """
-    file = existing(file)
-    if file.is_dir():
-        raise BadInput(file, "a folder", "give the file itself")
+    file, _ = own_file(file)
     try:
         with safe_open(file, "pt") as opened:
             state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
@@ -104,8 +103,9 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         fault = f"cannot be read as the encoder's weights ({type(error).__name__})"
         raise BadInput(file, fault, _MAKE) from error
-    encoder = ExpressionEncoder()
-    _fill(encoder, state, file)
+    with torch.device("meta"):  # no random numbers: the file fills it
+        encoder = ExpressionEncoder()
+    fill(encoder, state, file, _MAKE)
     encoder.about, encoder.frozen = about, True
     return encoder.requires_grad_(False).eval()
 
@@ -121,7 +121,11 @@ def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: st
     Raises:
         BadInput: The file cannot be written.
     """
-    state = {name: tensor.half().contiguous() for name, tensor in _kept(encoder).items()}
+    state = {
+        name: tensor.half().contiguous()
+        for name, tensor in encoder.state_dict().items()
+        if not name.endswith("num_batches_tracked")  # of no use in evaluation
+    }
     with replacing(Path(file)) as part:
         # One entry: safetensors does not keep the order of several. Its save_file would keep the
         # file from everybody but its owner.
@@ -159,20 +163,3 @@ def _standardised(images: Tensor) -> Tensor:
         images = functional.interpolate(images, size, mode="bilinear", antialias=True)
     images = images - images.mean((2, 3), keepdim=True)
     return images / images.std((2, 3), correction=0, keepdim=True).clamp_min(_FLAT)
-
-
-def _kept(encoder: ExpressionEncoder) -> dict[str, Tensor]:
-    """The state but for batch norm's counters, of no use in evaluation."""
-    state = encoder.state_dict()
-    return {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
-
-
-def _fill(encoder: ExpressionEncoder, state: dict[str, Tensor], file: Path) -> None:
-    """Put the tensors into the encoder; all of them must be there, in the right shape."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in _kept(encoder).items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            fault = f"{name} is {found.get(name, 'not there')}, not {wanted.get(name, 'wanted')}"
-            raise BadInput(file, f"is of another network ({fault})", _MAKE)
-    encoder.load_state_dict(state, strict=False)

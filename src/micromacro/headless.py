@@ -3,220 +3,149 @@
 papermill's own metadata says "completed" for cells that never ran after a dead kernel, so a notebook
 has passed here only if nothing was raised and every code cell has an execution count.
 
-The kernel is this environment's Python, whatever kernels are registered. It talks over IPC because
-TCP ports race: of 48 kernels started eight at a time, one failed over TCP, none over IPC (measured).
-It dies with its parent.
+A thread watches over a notebook, for the work is done in its kernel: a process of its own, which
+ends within a second of this one, however this one ends (ipykernel watches its parent).
 """
 
 import contextlib
-import functools
 import os
-import re
-import shutil
+import signal
 import sys
-import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import ipykernel.kernelspec
 import nbformat
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
-
-from micromacro.pages import notebook_page
-from micromacro.unit_store import process_alive
-from micromacro.workers import kill_with_parent
-
-_SOCKETS = "micromacro-ipc-"
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+from nbconvert.filters import strip_ansi
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a worker needs to run one notebook.
+@dataclass
+class Session:
+    """One notebook: what is to be run and, after :meth:`run`, how it went.
 
     Attributes:
         source: The notebook; its folder is the kernel's working directory.
-        folder: Where ``<name>.ipynb``, ``<name>.html`` and ``<name>.log`` go.
+        target: Where the executed notebook goes; its log goes beside it, as ``.log``.
         parameters: Injected after the cell tagged ``parameters``; None injects nothing.
-        pages: Names of the notebooks whose pages will lie beside this one's.
+        limit_s: Wall-clock limit in seconds; the kernel is killed beyond it.
+        unit_workers: Processes for its units; 0 computes them in the kernel.
+        reason: One line about what went wrong; empty if it passed: nothing was raised, and every
+            code cell has an execution count.
+        traceback: Of an exception, without colour codes; else empty.
+        cells: Number of code cells begun.
+        seconds: Wall-clock time, start of the kernel included.
     """
 
     source: Path
-    folder: Path
+    target: Path
     parameters: dict | None
-    pages: tuple[str, ...] = ()
+    limit_s: float
+    unit_workers: int = 0
+    reason: str = ""
+    traceback: str = ""
+    cells: int = 0
+    seconds: float = 0.0
+    _stopped: str = ""
+    _group: int | None = None  # process group of the kernel and its children
+
+    def run(self, note: Callable[[str], None]) -> "Session":
+        """Run the notebook to its end, which may be a failure; ``note`` gets a line for each cell."""
+        began = time.monotonic()
+        timer = threading.Timer(self.limit_s, self.stop, [f"limit of {self.limit_s:g} s reached"])
+        timer.daemon = True
+        timer.start()
+        with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as self._log:
+            with contextlib.closing(ensure_event_loop()):  # jupyter_client's, one a thread
+                self._execute(note)
+            print(self.reason or "passed", self.traceback, file=self._log)
+        timer.cancel()
+        self._group = None
+        self.seconds = round(time.monotonic() - began, 3)
+        return self
+
+    def stop(self, reason: str) -> None:
+        """Kill the kernel and its children, from any thread; no effect on a session that is over."""
+        self._stopped = reason
+        if self._group is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._group, signal.SIGKILL)
+
+    def _execute(self, note: Callable[[str], None]) -> None:
+        total = len(_code_cells(nbformat.read(self.source, as_version=4))) + bool(self.parameters)
+
+        def cell_starts(**_) -> None:
+            self.cells += 1
+            note(f"[{self.source.stem}] cell {self.cells}/{total}")
+            print(f"{time.strftime('%H:%M:%S')} cell {self.cells}/{total}", file=self._log)
+
+        try:
+            notebook = papermill.execute_notebook(
+                self.source.absolute(),
+                self.target,
+                self.parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                # The kernel's folder; papermill's own `cwd` would move all threads there.
+                resources={"metadata": {"path": str(self.source.parent)}},
+                kernel_manager_class=type("Kernel", (_Kernel,), {"notebook": self}),
+                on_cell_execute=cell_starts,
+            )
+            never = sum(cell.execution_count is None for cell in _code_cells(notebook))
+            self.reason = f"{never} code cells never ran" if never else ""
+            return
+        except papermill.PapermillExecutionError as error:
+            fault, self.traceback = f"{error.ename}: {error.evalue}", "\n".join(error.traceback)
+        except DeadKernelError:
+            fault = "the kernel died"
+        except Exception as error:  # of papermill, nbclient, zmq: this notebook failed, no other
+            fault, self.traceback = f"{type(error).__name__}: {error}", traceback.format_exc()
+        self.reason = f"cell {self.cells}/{total}: {self._stopped or fault.splitlines()[0]}"
+        self.traceback = strip_ansi(self.traceback)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a notebook went.
+class _Kernel(AsyncKernelManager):
+    """Starts this environment's Python, whatever kernels a user has registered.
 
-    Attributes:
-        passed: No exception, and every code cell has an execution count.
-        reason: One line; empty if it passed.
-        traceback: The rest of the story, without colour codes; empty if it passed.
-        cells: Number of code cells run.
-        seconds: Wall-clock time, kernel start included.
+    It talks over IPC because TCP ports race: of 48 kernels started eight at a time, one failed over
+    TCP, none over IPC (measured). papermill takes a class, hence the attribute.
     """
 
-    passed: bool
-    reason: str
-    traceback: str
-    cells: int
-    seconds: float
-
-
-def execute(task: Task, note: Callable[[tuple[int, int]], None]) -> Verdict:
-    """Run one notebook; ``note`` gets (number of the code cell that starts, number of all)."""
-    began = time.monotonic()
-    name = task.source.stem
-    output = task.folder / task.source.name
-    os.environ.pop("MPLBACKEND", None)  # it would turn inline figures off
-    with _output_to(task.folder / f"{name}.log"):
-        reason, story = _papermill(task, output, note)
-        notebook = nbformat.read(output, as_version=4) if output.exists() else None
-        ran, never = _count(notebook)
-        if not reason and never:
-            reason = f"{never} code cells never ran"
-        if notebook is not None:
-            notebook_page(output, output.with_suffix(".html"), pages=task.pages)
-        seconds = time.monotonic() - began
-        print(f"{name}: {reason or 'passed'}, {seconds:.1f} s\n{story}", flush=True)
-    return Verdict(not reason, reason, story, ran, seconds)
-
-
-def salvage(task: Task) -> None:
-    """After a worker was killed: a page of the notebook as far as it was written, if it is whole."""
-    output = task.folder / task.source.name
-    try:
-        notebook_page(output, output.with_suffix(".html"), pages=task.pages)
-    except (ValueError, OSError):  # torn, or never begun
-        output.unlink(missing_ok=True)
-
-
-def _papermill(task: Task, output: Path, note: Callable) -> tuple[str, str]:
-    """(reason, traceback) of what went wrong; both empty if nothing did."""
-    progress = _Progress(task, note)
-    try:
-        papermill.execute_notebook(
-            task.source,
-            output,
-            parameters=task.parameters,
-            kernel_name=NATIVE_KERNEL_NAME,
-            cwd=task.source.parent,
-            progress_bar=False,
-            kernel_manager_class=IpcKernelManager,
-            on_cell_execute=progress.cell_starts,
-            on_cell_executed=progress.cell_ends,
-        )
-    except PapermillExecutionError as error:
-        first = str(error.evalue).strip().splitlines()[:1]
-        reason = ": ".join([f"cell {error.exec_count}", error.ename, *first])
-        return reason, _ANSI.sub("", "\n".join(error.traceback))
-    except DeadKernelError:
-        return f"the kernel died in cell {progress.number}/{progress.total}", traceback.format_exc()
-    except Exception as error:
-        first = str(error).strip().splitlines()[:1]
-        reason = ": ".join([f"cell {progress.number}", type(error).__name__, *first])
-        return reason, _ANSI.sub("", traceback.format_exc())
-    return "", ""
-
-
-def _count(notebook) -> tuple[int, int]:
-    """(code cells with an execution count, code cells without)."""
-    cells = [] if notebook is None else [c for c in notebook.cells if is_code(c)]
-    ran = sum(cell.execution_count is not None for cell in cells)
-    return ran, len(cells) - ran
-
-
-def is_code(cell) -> bool:
-    """Whether a cell runs: a code cell that is not blank."""
-    return cell.cell_type == "code" and bool(cell.source.strip())
-
-
-class _Progress:
-    """Tells the parent which cell starts, and writes it to the log with its time."""
-
-    def __init__(self, task: Task, note: Callable):
-        cells = nbformat.read(task.source, as_version=4).cells
-        self.total = sum(map(is_code, cells)) + bool(task.parameters)
-        self.number = 0
-        self._note = note
-
-    def cell_starts(self, **_) -> None:
-        self.number += 1
-        self._began = time.monotonic()
-        self._note((self.number, self.total))
-
-    def cell_ends(self, **_) -> None:
-        seconds = time.monotonic() - self._began
-        print(f"cell {self.number}/{self.total}: {seconds:.1f} s", flush=True)
-
-
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Everything that this process and its kernel write to stdout or stderr goes to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = os.dup(1), os.dup(2)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for handle, target in zip(before, (1, 2), strict=True):
-            os.dup2(handle, target)
-            os.close(handle)
-
-
-class EnvironmentKernels(KernelSpecManager):
-    """``python3`` is the Python that runs this, whatever a user's registered kernels say."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """The kernel spec of that name; without a file for ``python3``."""
-        if kernel_name == NATIVE_KERNEL_NAME:
-            return KernelSpec(
-                resource_dir=ipykernel.kernelspec.RESOURCES,
-                **ipykernel.kernelspec.get_kernel_dict(),
-            )
-        return super().get_kernel_spec(kernel_name)
-
-
-class IpcKernelManager(AsyncKernelManager):
-    """For ``papermill.execute_notebook(..., kernel_manager_class=IpcKernelManager)``."""
+    notebook: Session
+    kernel_spec = KernelSpec(**get_kernel_dict())
 
     def __init__(self, **kwargs):
-        super().__init__(kernel_spec_manager=EnvironmentKernels(), **kwargs)
-        # Short: a socket's path may have about 100 characters.
-        self._folder = tempfile.mkdtemp(prefix=f"{_SOCKETS}{os.getpid()}-")
-        self.transport, self.ip = "ipc", str(Path(self._folder) / "k")
+        # Linux has sockets without files ("@"): nothing to remove, and a long TMPDIR does no harm.
+        # Elsewhere the path must be short: a socket's has some 100 characters.
+        place = "@" if sys.platform == "linux" else "/tmp/"
+        super().__init__(transport="ipc", ip=f"{place}micromacro-{os.urandom(8).hex()}", **kwargs)
 
     async def _async_start_kernel(self, **kwargs) -> None:
-        kwargs.setdefault("preexec_fn", functools.partial(kill_with_parent, os.getpid()))
-        await super()._async_start_kernel(**kwargs)
+        kwargs["env"] = environment(self.notebook.unit_workers)
+        log = self.notebook._log  # for what it says outside its cells, such as a fault in C code
+        await super()._async_start_kernel(stdout=log, stderr=log, **kwargs)
+        self.notebook._group = self.provisioner.pgid
+        if self.notebook._stopped:  # while it was starting
+            self.notebook.stop(self.notebook._stopped)
 
     start_kernel = _async_start_kernel
 
-    async def _async_cleanup_resources(self, restart: bool = False) -> None:
-        await super()._async_cleanup_resources(restart)
-        if not restart:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
-    cleanup_resources = _async_cleanup_resources
+def environment(unit_workers: int) -> dict[str, str]:
+    """Environment of a kernel: one thread a process, for parallelism comes from processes."""
+    variables = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    variables |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    # A backend in the environment would turn inline figures off; an empty one is none.
+    return os.environ | variables | {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(unit_workers)}
 
 
-def sweep_sockets() -> None:
-    """Remove the socket folders of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
-        if not process_alive(int(folder.name.split("-")[2])):
-            shutil.rmtree(folder, ignore_errors=True)
+def _code_cells(notebook: nbformat.NotebookNode) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]

@@ -1,234 +1,218 @@
-"""Pages: a run's ``index.html``, and the committed notebooks as a static site.
+"""Pages: a notebook as one, a run's ``index.html``, and the committed notebooks as a static site.
 
-Each page is one file that works offline: style and pictures are inside it. A status is a word and a
-mark, never a colour alone.
+Each page is one file that works offline: style, pictures and formulas (MathML) are inside it. The
+templates are in ``templates/``. Widgets need a kernel; a page shows a line of text in their place.
 """
 
 import base64
 import html
 import io
 import json
-import os
-import platform
-from collections.abc import Sequence
-from itertools import zip_longest
+import re
+from functools import partial
 from pathlib import Path
 
+import jinja2
+import latex2mathml.converter
 import nbformat
 import numpy as np
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
+from pygments.formatters import HtmlFormatter
 
-from micromacro import course
-from micromacro.pages import notebook_page, notebook_title, page, sentences
-from micromacro.results import make_writable, project_root, provenance, read_rows, version
-from micromacro.results import write_atomically as write
+from micromacro import course, results
+from micromacro.errors import BadInput
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("micromacro"), autoescape=True, trim_blocks=True
+)
+_TEMPLATES.globals["CodeStyle"] = HtmlFormatter
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens
 _TABLE_ROWS = 60  # more are in the file that the table links to
-_TRACEBACK_LINES = 12
 _SHOWN = ["system", "arm", "dataset", "split", "seed", "fold", "metric", "value", "n", "seconds"]
 
 
-def machine() -> dict[str, str]:
-    """What ran it, for the head of a page: ``machine``, ``versions``."""
-    packages = ("micromacro", "torch", "numpy", "opencv-contrib-python-headless", "papermill")
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": ", ".join(f"{name.split('-')[0]} {version(name)}" for name in packages),
-    }
+def run_page(folder: Path, run: dict) -> Path:
+    """Write ``run.json`` and ``index.html`` of a run with notebooks and rows; the latter's path.
+
+    Args:
+        folder: The run's.
+        run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: by name a
+            dict with ``reason`` (empty if it passed), ``traceback, cells, seconds``.
+    """
+    results.write_atomically(folder / "run.json", json.dumps(run, indent=1))
+    cards = [_card(folder / f"{name}.ipynb") for name in run["notebooks"]]
+    return _write_page(folder / "index.html", "index.html.j2", run=run, cards=cards)
 
 
-def run_page(folder: Path) -> Path:
-    """Write ``index.html`` of a run from its status files, notebooks and rows; its path."""
-    about = json.loads((folder / "run.json").read_text())
-    wish = about["wish"]
-    states = [_status(folder, name) for name in wish["notebooks"]]
-    good = sum(state["passed"] for state in states)
-    passed = good == len(states)
-    verdict = f"{good} of {len(states)} notebooks passed"
-    facts = {
-        "Profile": wish["profile"],
-        "Parameters": json.dumps(wish["params"]) if wish["params"] else "defaults",
-        "Started": about["utc"].replace("T", " ").replace("Z", " UTC"),
-        "Machine": about["machine"],
-        "Python": about["python"],
-        "Packages": about["versions"],
-        "Source": _short(about["git_sha"]),
-    }
-    body = (
-        "<h1>Micro &amp; Macro: a run of the course</h1>"
-        f'<p class="verdict status {"passed" if passed else "failed"}">{_mark(passed)} {verdict}</p>'
-        f"{_facts(facts)}{''.join(_card(folder, state) for state in states)}"
-    )
-    index = folder / "index.html"
-    write(index, page(f"{verdict} · {folder.name}", body))
-    return index
-
-
-def site(notebooks: Sequence[str] | None = None) -> Path:
+def site(notebooks: str | None = None) -> Path:
     """Write the committed notebooks as a static site in ``runs/site``; the path of its index.
 
+    Args:
+        notebooks: Numbers or names, such as "00 04"; by default all.
+
     Raises:
-        BadInput: An unknown notebook, or a folder that cannot be written.
+        BadInput: An unknown notebook, a folder that cannot be written, or a formula that cannot be
+            drawn.
+
+    Examples:
+      micromacro report        then open runs/site/index.html
     """
     paths = course.choose(notebooks)
-    folder = project_root() / "runs" / "site"
-    make_writable(folder)
-    names = tuple(path.stem for path in paths)
+    folder = results.project_root() / "runs" / "site"
+    results.make_writable(folder)
+    pages = tuple(path.stem for path in paths)
     for path in paths:
-        notebook_page(path, folder / f"{path.stem}.html", pages=names)
-    cards = "".join(_notebook_card(path, f"{path.stem}.html") for path in paths)
-    lead = "Five papers on motion and emotion in faces, rebuilt as a course you can run."
-    here = provenance()
-    facts = {
-        "Notebooks": str(len(paths)),
-        "Source": _short(here["git_sha"]),
-        "Made": here["utc"][:10],
-    }
-    body = f'<h1>Micro &amp; Macro</h1><p class="lead">{lead}</p>{cards}{_facts(facts)}'
-    index = folder / "index.html"
-    write(index, page("Micro & Macro", body))
-    return index
+        notebook_page(path, folder / f"{path.stem}.html", pages=pages)
+    values = {"site": results.provenance(), "cards": [_card(path) for path in paths]}
+    return _write_page(folder / "index.html", "index.html.j2", **values)
 
 
-def figures(notebook) -> list[bytes]:
-    """The PNG images among a notebook's outputs, in order, the tiny ones left out."""
-    pngs = []
-    for cell in notebook.cells:
+def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) -> Path:
+    """Write a notebook, with the outputs it has, as a page; its path.
+
+    Args:
+        source: The notebook.
+        target: The HTML file; replaced in one step.
+        pages: Names (without suffix) of the notebooks that have a page beside this one: links to
+            them stay links, links to other notebooks become text.
+
+    Raises:
+        BadInput: A formula that cannot be drawn.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell, follower in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         for output in cell.get("outputs", ()):
-            data = output.get("data", {}).get("image/png")
-            if data:
-                pngs.append(base64.b64decode(data))
-    return [png for png in pngs if min(Image.open(io.BytesIO(png)).size) >= 100]  # pixels
+            data = output.get("data", {})
+            if data.pop(WIDGET, None):
+                data.clear()
+                data["text/markdown"] = "*Interactive: open the notebook in JupyterLab.*"
+            if "image/png" in data and follower is not None and follower.cell_type == "markdown":
+                sentence = next(iter(sentences(follower.source)), "")
+                output.metadata.setdefault("image/png", {}).setdefault("alt", sentence)
+    links = {*pages, "index"} if pages else {source.stem}
+    markdown = MarkdownWithMath(renderer=_Renderer(links))
+    exporter = HTMLExporter(template_name="basic", filters={"markdown2html": markdown.render})
+    body, _ = exporter.from_notebook_node(notebook)
+    title = notebook_title(notebook) or source.stem
+    return _write_page(target, "notebook.html.j2", title=title, has_index=bool(pages), body=body)
 
 
-def _status(folder: Path, name: str) -> dict:
-    path = folder / "status" / f"{name}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    reason = "it has not run"
+def formula(tex: str, display: str = "inline") -> str:
+    """A formula as MathML, with its TeX as alternative text.
+
+    Args:
+        tex: TeX without dollar signs.
+        display: ``"inline"``, or ``"block"`` for a line of its own.
+
+    Raises:
+        BadInput: It cannot be drawn.
+    """
+    try:
+        drawn = latex2mathml.converter.convert(tex, display=display)
+        # What the converter does not know it passes on as it is.
+        if unknown := re.search(r"\\[A-Za-z]*|(?<=<mi>)[&{}](?=</mi>)", drawn):
+            raise ValueError(f"{unknown[0]} is unknown")
+    except Exception as error:  # the converter's errors have no common class, and often no text
+        fault, remedy = f"{type(error).__name__} {error}", "write it as latex2mathml knows TeX"
+        raise BadInput(f"formula {tex.strip()}", fault, remedy) from None
+    return drawn.replace("<math ", f'<math alttext="{html.escape(tex.strip())}" ', 1)
+
+
+def figures(notebook: nbformat.NotebookNode) -> list[Image.Image]:
+    """The PNG images among a notebook's outputs, in order, those below 100 pixels left out."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    pngs = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", ())]
+    images = [Image.open(io.BytesIO(base64.b64decode(png))) for png in pngs]
+    return [image for image in images if min(image.size) >= 100]
+
+
+def notebook_title(notebook: nbformat.NotebookNode) -> str:
+    """Text of the first heading of level one; empty if there is none."""
+    heading = re.search(r"^# +(.+)$", _prose(notebook), re.MULTILINE)
+    return plain_text(heading[1]) if heading else ""
+
+
+def question(notebook: nbformat.NotebookNode) -> str:
+    """What the section "Question" asks first; its first sentence if it asks nothing."""
+    section = re.search(r"^## +Question *$(.*?)(?=^## |\Z)", _prose(notebook), re.M | re.S)
+    texts = sentences(section[1]) if section else []
+    return next(iter([text for text in texts if text.endswith("?")] + texts), "")
+
+
+def sentences(markdown: str) -> list[str]:
+    """Sentences of the first paragraph as plain text: headings, links, emphasis taken off."""
+    text = re.sub(r"^\s*#.*$", "", markdown, flags=re.MULTILINE).strip()
+    paragraph = " ".join(plain_text(re.split(r"\n\s*\n", text)[0]).split())
+    return re.split(r"(?<=[.?!])\s+(?=[A-Z0-9])", paragraph)
+
+
+def plain_text(markdown: str) -> str:
+    """Markdown without its marks: emphasis, code ticks, links, images, tags."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    return re.sub(r"<[^>]+>|[*`]|(?<!\w)_|_(?!\w)", "", text).strip()
+
+
+class _Renderer(IPythonRenderer):
+    """nbconvert's Markdown, with formulas drawn and links between notebooks as links of pages."""
+
+    def __init__(self, pages: set[str]):
+        super().__init__(escape=False, anchor_link_text="#")
+        self._pages = pages
+
+    inline_math = staticmethod(formula)
+    block_math = staticmethod(partial(formula, display="block"))
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        file = url.partition("#")[0]
+        if file and not re.match("[a-z]+:", file):  # of the repository, such as ../README.md
+            name = "index" if file.endswith("README.md") else Path(file).stem
+            if name not in self._pages:
+                return text
+            url = f"{name}.html{url.removeprefix(file)}"
+        return super().link(text, url, title)
+
+
+def _write_page(target: Path, template: str, **values) -> Path:
+    results.write_atomically(target, _TEMPLATES.get_template(template).render(**values))
+    return target
+
+
+def _card(path: Path) -> dict:
+    """What an index shows of a notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    images = figures(notebook)
+    picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
     return {
-        "name": name,
-        "passed": False,
-        "reason": reason,
-        "traceback": "",
-        "cells": 0,
-        "seconds": 0,
+        "name": path.stem,
+        "title": notebook_title(notebook) or path.stem,
+        "question": question(notebook),
+        "thumbnails": [(number, _shrunk(images[number - 1])) for number in picks],
+        "tables": [_table(rows) for rows in sorted(path.parent.glob(f"rows/{path.stem}__*.csv"))],
     }
 
 
-def _card(folder: Path, state: dict) -> str:
-    name, passed = state["name"], state["passed"]
-    source = folder / f"{name}.ipynb"
-    notebook = nbformat.read(source, as_version=4) if source.exists() else None
-    title, question, thumbs = _summary(notebook, name, f"{name}.html")
-    parts = [_header(title, f"{_mark(passed)} {'passed' if passed else 'failed'}"), question]
-    if not passed:
-        parts.append(f'<p class="reason">{html.escape(state["reason"])}</p>')
-    parts.append(thumbs)
-    if state["traceback"]:
-        tail = "\n".join(state["traceback"].splitlines()[-_TRACEBACK_LINES:])
-        parts.append(f'<pre class="trace">{html.escape(tail)}</pre>')
-    parts += [_rows_table(path) for path in sorted(folder.glob(f"rows/{name}__*.csv"))]
-    files = {"page": ".html", "notebook": ".ipynb", "log": ".log"}
-    links = [
-        f'<a href="{name}{suffix}">{word}</a>'
-        for word, suffix in files.items()
-        if (folder / f"{name}{suffix}").exists()
-    ]
-    facts = [f"{state['cells']} cells", f"{state['seconds']:.0f} s", *links]
-    parts.append(f'<p class="meta">{"".join(f"<span>{fact}</span>" for fact in facts)}</p>')
-    return f'<section class="card {"passed" if passed else "failed"}">{"".join(parts)}</section>'
-
-
-def _notebook_card(path: Path, link: str) -> str:
-    notebook = nbformat.read(path, as_version=4)
-    title, question, thumbs = _summary(notebook, path.stem, link)
-    return f'<section class="card">{_header(title, "")}{question}{thumbs}</section>'
-
-
-def _summary(notebook, name: str, link: str) -> tuple[str, str, str]:
-    """HTML of title, question and thumbnails."""
-    if notebook is None:
-        return html.escape(name), "", ""
-    title = html.escape(notebook_title(notebook) or name)
-    question = html.escape(_question(notebook))
-    return (
-        f'<a href="{link}">{title}</a>',
-        f'<p class="question">{question}</p>' if question else "",
-        _thumbnails(figures(notebook), title, link),
-    )
-
-
-def _question(notebook) -> str:
-    """What the section "Question" asks first, its text in the heading's cell or in the next one."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    for source, after in zip_longest(sources, sources[1:], fillvalue=""):
-        head, _, text = source.partition("\n")
-        if head.lstrip("# ").strip() == "Question":
-            said = sentences(text if text.strip() else after)
-            return next((sentence for sentence in said if sentence.endswith("?")), said[0])
-    return ""
-
-
-def _header(title: str, status: str) -> str:
-    mark = f'<span class="status">{status}</span>' if status else ""
-    return f"<header><h2>{title}</h2>{mark}</header>"
-
-
-def _mark(passed: bool) -> str:
-    return "✓" if passed else "✗"
-
-
-def _thumbnails(pngs: list[bytes], title: str, link: str) -> str:
-    """Up to four figures, evenly chosen from first to last."""
-    if not pngs:
-        return ""
-    picks = np.linspace(0, len(pngs) - 1, min(_THUMBNAILS, len(pngs))).round().astype(int)
-    images = "".join(
-        f'<a href="{link}"><img alt="Figure {i + 1} of {title}" src="{_shrink(pngs[i])}"></a>'
-        for i in picks
-    )
-    return f'<div class="thumbs">{images}</div>'
-
-
-def _shrink(png: bytes) -> str:
+def _shrunk(image: Image.Image) -> str:
     """A small copy as a data URL; WebP, half the size of PNG on a line plot (measured)."""
-    image = Image.open(io.BytesIO(png)).convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    small = Image.alpha_composite(white, image).convert("RGB")
-    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=85)
+    image.save(buffer, "WEBP", quality=85)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _short(git_sha: str) -> str:
-    sha, dash, dirty = git_sha.partition("-")
-    return sha[:10] + dash + dirty
+def _table(path: Path) -> dict:
+    rows = results.read_rows(path)
+    shown = rows[_SHOWN].dropna(axis="columns", how="all").head(_TABLE_ROWS)
+    text = shown.to_html(index=False, border=0, na_rep="—", float_format=lambda x: f"{x:.4g}")
+    return {"file": path.name, "shown": len(shown), "total": len(rows), "html": text}
 
 
-def _facts(facts: dict[str, str]) -> str:
-    items = (f"<div><dt>{k}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items())
-    return f'<dl class="facts">{"".join(items)}</dl>'
-
-
-def _rows_table(path: Path) -> str:
-    rows = read_rows(path)
-    shown = [c for c in _SHOWN if rows[c].notna().any()]
-    table = (
-        rows[shown]
-        .head(_TABLE_ROWS)
-        .to_html(
-            index=False,
-            border=0,
-            na_rep="—",
-            float_format=lambda value: f"{value:.4g}",
-            escape=True,
-        )
-    )
-    more = f"the first {_TABLE_ROWS} of " if len(rows) > _TABLE_ROWS else ""
-    link = f'<a href="rows/{path.name}">rows/{path.name}</a>'
-    summary = f"<summary>{more}{len(rows)} rows</summary>"
-    return f'<details>{summary}<p>{link}</p><div class="scroll">{table}</div></details>'
+def _prose(notebook: nbformat.NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

@@ -49,9 +49,9 @@ class Recipe:
             elements as count in its target, so that a mean loss gives the step of one big batch
             (also in the last, shorter group). A CCC is no mean, and batch norm sees small batches.
         clip_norm: Longest gradient (L2 over all parameters); None does not clip.
-        patience: Epochs without a better validation score that end the training; None never ends it.
-        period: Epochs in which "cosine" falls from `lr` to `lowest`; then it rises again as long, and
-            so on. None means all epochs.
+        patience: Epochs without a better validation score that end the training; None: none do.
+        period: Epochs in which "cosine" falls from `lr` to `lowest`; then it rises again as long,
+            and so on. None means all epochs.
         lowest: Learning rate at the bottom of "cosine".
 
     Raises:
@@ -301,7 +301,7 @@ def _save(file: Path, identity: dict, epochs: list[Epoch], best: dict, parts: di
 
 
 def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict] | None:
-    """Put all parts back as they were saved; None, and a folder for the file, if it is not there."""
+    """Put all parts back as they were saved; None, and a folder for the file, if there is none."""
     make_writable(file.parent)
     for part in file.parent.glob(f".{file.name}.*.part"):
         part.unlink()  # what a process that was killed while it wrote has left

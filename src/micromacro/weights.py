@@ -1,12 +1,16 @@
-"""Weights that are not in a wheel: fetched once, used only if their SHA-256 is the known one."""
+"""Weights of networks: fetched once, used only if their SHA-256 is the known one, read without code."""
 
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from micromacro.errors import BadInput
+import torch
+from torch import Tensor, nn
+
+from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing
 
 CACHE_VARIABLE = "MICROMACRO_CACHE"
@@ -78,28 +82,98 @@ def fetch_weights(
         BadInput: Unknown name; a file missing or with another SHA-256; download or cache failed.
             What was in the cache before is still there, and nothing else.
     """
-    if name not in WEIGHTS:
-        raise BadInput(f"weights {name!r}", "unknown", f"known are: {', '.join(sorted(WEIGHTS))}")
+    check_choice("weights", name, sorted(WEIGHTS))
     known = WEIGHTS[name]
     if path is not None:
-        return _verified(existing(path), known, sha256)
+        return own_file(path, sha256, known)[0]
     if sha256 is not None:
         raise BadInput("sha256", "given without a file of your own", "give its path as well")
     return _download(known, cache or os.environ.get(CACHE_VARIABLE))
 
 
-def _verified(file: Path, known: Weights, sha256: str | None) -> Path:
+def own_file(
+    path: str | Path, sha256: str | None = None, known: Weights | None = None
+) -> tuple[Path, str]:
+    """A user's file of weights, and its SHA-256.
+
+    Args:
+        path: The file.
+        sha256: What its digest must be; None for that of `known`, or for anything.
+        known: The registered file that it stands for.
+
+    Raises:
+        BadInput: No such file, a folder, or another digest.
+    """
+    file = existing(path)
     if file.is_dir():
         raise BadInput(file, "a folder", "give the file itself")
-    wanted = (sha256 or known.sha256).lower()
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != wanted:
-        fault = f"SHA-256 is {found} ({file.stat().st_size:,} bytes), expected {wanted}"
-        remedy = f"get the right file ({known.size:,} bytes), or pass this SHA-256 if you trust it"
-        if sha256 is not None:
-            remedy = "correct the SHA-256 that you gave, or the file"
+    digest, expected = file_sha256(file), sha256 or (known and known.sha256)
+    if expected and digest != expected.lower():
+        remedy = "correct the SHA-256 that you gave, or the file"
+        if sha256 is None:
+            size = f"{known.size:,} bytes"
+            remedy = f"get the right file ({size}), or pass this SHA-256 if you trust it"
+        fault = f"SHA-256 is {digest} ({file.stat().st_size:,} bytes), expected {expected.lower()}"
         raise BadInput(file, fault, remedy)
-    return file
+    return file, digest
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_weights(file: Path, *, wrapped: bool = False) -> dict[str, Tensor]:
+    """The named tensors of a file that torch saved.
+
+    Args:
+        file: The file, which exists.
+        wrapped: Whether they may lie under "state_dict", as training programs like to save them.
+
+    Raises:
+        BadInput: It cannot be read, or holds anything else.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever it met
+        fault = f"cannot be read as weights ({type(error).__name__})"
+        raise BadInput(file, fault, "download it again") from error
+    if wrapped and isinstance(state, Mapping):
+        state = state.get("state_dict", state)
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise BadInput(file, "holds no state dict", "give a file of named tensors only")
+    return dict(state)
+
+
+def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, remedy: str) -> nn.Module:
+    """Put tensors into a network: all that it has, in their shapes, and no other.
+
+    Args:
+        net: The network; its own tensors may be on the meta device.
+        state: Tensors by name; the counters of batch norm, of no use in evaluation, may be missing.
+        file: Where they come from, for the error.
+        remedy: What a user can do about a file of another network.
+
+    Returns:
+        `net`.
+
+    Raises:
+        BadInput: A tensor is missing, has another shape, or is not the network's.
+    """
+    own = net.state_dict()
+    counters = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
+    state = counters | dict(state)
+    for name in sorted(own.keys() | state.keys()):
+        expected, given = (
+            str(tuple(tensors[name].shape)) if name in tensors else "not there"
+            for tensors in (own, state)
+        )
+        if expected != given:
+            fault = f"is of another network: {name} is {given}, should be {expected}"
+            raise BadInput(file, fault, remedy)
+    net.load_state_dict(state, assign=True)
+    return net
 
 
 def _download(known: Weights, cache: str | Path | None) -> Path:

@@ -1,214 +1,226 @@
-"""A small pool of processes for long tasks, made for things that die.
+"""Where tasks are done: one `submit`, and behind it this process, processes, or a Dask cluster.
 
-Used by :mod:`micromacro.units` (units) and :mod:`micromacro.batch` (notebooks). Each worker
-is a spawned process with one thread. A worker that is killed takes down its own task only; the task
-is tried once more in a new worker. A worker never outlives its parent, however the parent ends.
+Tasks come in bundles. Those of one bundle share work: they are done by one worker, one after the
+other; bundles are cut only where workers would be idle.
 """
 
 import contextlib
 import ctypes
+import itertools
+import logging
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from multiprocessing.connection import wait
+from queue import SimpleQueue
 
-# Read by the libraries at load time, so they must be set before a worker imports anything.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
+from micromacro.errors import BadInput
+
+# Read by the libraries when they load, so they must be set before a process imports anything.
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "OPENCV_FOR")
+_ONE_THREAD = dict.fromkeys([f"{name}_NUM_THREADS" for name in _LIBRARIES], "1")
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded early: used after a fork
+_spawning = threading.Lock()  # the environment is changed while a process starts
+
+Outcomes = Iterator[tuple[object, str]]
 
 
-@dataclass(frozen=True)
-class Event:
-    """What happened to one task.
-
-    Attributes:
-        index: Position of the task in the sequence given to :func:`run_tasks`.
-        kind: ``"start"``, ``"note"`` (sent by the task), ``"retry"`` (its worker died), or one of
-            the three ends: ``"done"``, ``"error"``, ``"died"``; ``"tick"`` belongs to no task.
-        value: The note, the result (``"done"``), or a text that says what went wrong.
-    """
-
-    index: int
-    kind: str
-    value: object = None
+def cores() -> int:
+    """Number of processor cores that this process may use, by its affinity and by SLURM."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("SLURM_CPUS_PER_TASK", allowed)))
 
 
-def run_tasks(
-    function: Callable,
-    tasks: Sequence,
+def cut(bundles: Sequence[Sequence], at_least: int) -> list[list]:
+    """The same bundles, the longest ones halved until there are enough of them."""
+    parts = [list(bundle) for bundle in bundles]
+    while 0 < len(parts) < at_least and len(longest := max(parts, key=len)) > 1:
+        index, half = parts.index(longest), (len(longest) + 1) // 2
+        parts[index : index + 1] = [longest[:half], longest[half:]]
+    return parts
+
+
+def submit(
+    attempt: Callable,
+    bundles: Sequence[Sequence],
     *,
-    workers: int,
+    workers: int = 0,
     limit_s: float | None = None,
-    retries: int = 1,
-    tick_s: float | None = None,
-) -> Iterator[Event]:
-    """Call ``function(task, note)`` for every task, ``workers`` at once, and yield what happens.
+    scheduler: str | None = None,
+) -> Outcomes:
+    """Do tasks, and give (task, outcome) as they end.
 
     Args:
-        function: Importable by name; ``note(value)`` sends a progress note to the caller. Its
-            result travels back by pickle, so keep it small.
-        tasks: Picklable arguments.
-        workers: Number of processes, at least 1.
-        limit_s: Wall-clock limit of one task in seconds, the start of its worker not counted;
-            beyond it the worker is killed and the task ends as ``"died"`` without a second try.
-        retries: How often a task whose worker died is tried again.
-        tick_s: Yield an event ``"tick"`` (index -1) when nothing happened for so many seconds.
+        attempt: Function of a module that does one task and never raises; its outcome is a text, ""
+            if all went well. Where a task's process dies, the outcome says so instead.
+        bundles: The tasks. They and `attempt` travel by pickle.
+        workers: Number of processes of this machine; 0 does all in this one.
+        limit_s: Wall-clock seconds of one task, only for processes of this machine.
+        scheduler: Address of a Dask scheduler, ``tcp://HOST:PORT``, whose workers do the tasks.
 
-    Yields:
-        Events in the order they happen; each task ends exactly once. Leaving the loop early, by an
-        exception too, kills the workers.
+    Raises:
+        BadInput: A limit elsewhere; and as `_on_cluster`.
     """
-    waiting = deque((index, 0) for index in range(len(tasks)))
-    pool: list[_Worker] = []
-    try:
-        while waiting or any(worker.busy for worker in pool):
-            pool = [worker for worker in pool if worker.alive]
-            idle = [worker for worker in pool if not worker.busy]
-            while waiting and (idle or len(pool) < workers):
-                worker = idle.pop() if idle else _Worker(function)
-                if worker not in pool:
-                    pool.append(worker)
-                index, tries = waiting.popleft()
-                worker.give(index, tries, tasks[index], limit_s)
-            ready = _ready(pool, tick_s)
-            if not ready:
-                yield Event(-1, "tick")
-            for worker in ready:
-                event = worker.read()
-                if event.kind == "died" and worker.tries < retries and not worker.timed_out:
-                    waiting.append((event.index, worker.tries + 1))
-                    event = Event(event.index, "retry", event.value)
-                yield event
-    finally:
-        for worker in pool:
-            worker.kill()
+    if limit_s is not None and (scheduler or not workers):
+        raise BadInput("limit_s", "needs processes of this machine", "give workers, no scheduler")
+    if scheduler:
+        return _on_cluster(attempt, bundles, scheduler)
+    if workers:
+        return _in_processes(attempt, bundles, workers, limit_s)
+    return ((task, attempt(task)) for task in itertools.chain(*bundles))
 
 
-def kill_with_parent(parent_pid: int) -> None:
-    """Make the calling process end when its parent does, even by SIGKILL; at once, on Linux only.
+def _in_processes(
+    attempt: Callable, bundles: Sequence[Sequence], workers: int, limit_s: float | None
+) -> Outcomes:
+    """Spawn processes of one thread each; none outlives this one, however that ends.
 
-    Args:
-        parent_pid: The parent's process id, to notice a parent that died before this call.
+    A process that dies takes its own task down, which is tried once more. A task that takes longer
+    than its limit, the start of its process not counted, is killed without a second try.
     """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
+    waiting, ends = deque(cut(bundles, 2 * workers)), SimpleQueue()
+    crew = [_Worker(attempt, limit_s) for _ in range(min(workers, len(waiting)))]
 
+    def work(worker: _Worker) -> None:
+        with contextlib.suppress(IndexError):  # none is waiting
+            while True:
+                for task in waiting.popleft():
+                    ends.put((task, worker.outcome(task)))
+        worker.stop()
 
-def _watch_parent() -> None:
-    """The same on every system, from a thread, in a process that multiprocessing spawned."""
-    sentinel = multiprocessing.parent_process().sentinel
-    threading.Thread(target=_exit_after, args=(sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _one_thread_for_children() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
-        yield
+        for worker in crew:
+            threading.Thread(target=work, args=(worker,), daemon=True).start()
+        for _ in itertools.chain(*bundles):
+            yield ends.get()
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection, function: Callable, parent_pid: int) -> None:
-    """Body of a worker process: one task after the other until the parent goes away."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    kill_with_parent(parent_pid)
-    _watch_parent()
-    while True:
-        task = connection.recv()
-        connection.send(("start", None))
-        try:
-            reply = ("done", function(task, lambda value: connection.send(("note", value))))
-        except Exception:
-            reply = ("error", traceback.format_exc())
-        connection.send(reply)
+        waiting.clear()
+        for worker in crew:
+            worker.stop()
 
 
 class _Worker:
-    """The parent's side of one worker process."""
+    """This side of a process that attempts one task at a time; it is replaced when it dies."""
 
-    def __init__(self, function: Callable):
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, function, os.getpid()))
-        with _one_thread_for_children():
-            self._process.start()
-        theirs.close()  # so that the end of the worker reads as the end of the file
-        self.alive, self.busy, self.timed_out = True, False, False
+    def __init__(self, attempt: Callable, limit_s: float | None):
+        self._attempt, self._limit_s = attempt, limit_s
+        self._process, self._stopped = None, False
 
-    def give(self, index: int, tries: int, task, limit_s: float | None) -> None:
-        self.index, self.tries, self.busy = index, tries, True
-        self._limit_s, self.deadline = limit_s, float("inf")
-        with contextlib.suppress(BrokenPipeError):  # already dead: read() will say so
-            self._connection.send(task)
-
-    def read(self) -> Event:
-        """The next event of the current task; also where a dead or late worker is found out."""
-        if time.monotonic() >= self.deadline:
-            self.timed_out = True
-            self.kill()
-            return Event(self.index, "died", f"time limit of {self._limit_s:g} s reached")
+    def outcome(self, task: object) -> str:
         try:
-            kind, value = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            self.kill()
-            return Event(self.index, "died", _cause_of_death(self._process.exitcode))
-        if kind == "start" and self._limit_s is not None:
-            self.deadline = time.monotonic() + self._limit_s
-        self.busy = kind in ("start", "note")
-        return Event(self.index, kind, value)
+            for _ in range(2):
+                with contextlib.suppress(EOFError, ConnectionError):
+                    if self._process is None:
+                        self._start()
+                    self._pipe.send(task)
+                    self._pipe.recv()  # it has come, all is imported: the limit counts from here
+                    if self._pipe.poll(self._limit_s):
+                        return self._pipe.recv()
+                    self._bury(patience_s=0)
+                    return f"time limit of {self._limit_s:g} s reached"
+                death = self._bury(patience_s=5)
+        except Exception:  # such as a task that cannot be pickled
+            return traceback.format_exc()
+        return f"its worker process died twice ({death})"
 
-    def kill(self) -> None:
-        self.alive = self.busy = False
+    def stop(self) -> None:
+        with _spawning:
+            self._stopped = True
+            if process := self._process:
+                process.kill()
+
+    def _start(self) -> None:
+        from unittest import mock  # late: it is slow to import
+
+        context = multiprocessing.get_context("spawn")
+        with _spawning, mock.patch.dict(os.environ, _ONE_THREAD):
+            if self._stopped:
+                raise RuntimeError("stopped")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs, self._attempt))
+            self._process.start()
+            theirs.close()  # so that the end of the process reads as the end of the file
+
+    def _bury(self, *, patience_s: float) -> str:
+        self._process.join(patience_s)
         self._process.kill()
         self._process.join()
-        self._connection.close()
-
-    @property
-    def connection(self):
-        return self._connection
+        code, self._process = self._process.exitcode, None
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _ready(pool: Sequence[_Worker], tick_s: float | None) -> list[_Worker]:
-    """Wait until a busy worker has something to say or is late; those workers; none at a tick."""
-    busy = [worker for worker in pool if worker.busy]
-    left = min(worker.deadline for worker in busy) - time.monotonic()
-    left = min(left, float("inf") if tick_s is None else tick_s)
-    timeout = None if left == float("inf") else max(left, 0)
-    spoke = multiprocessing.connection.wait([worker.connection for worker in busy], timeout)
-    now = time.monotonic()
-    return [worker for worker in busy if worker.connection in spoke or now >= worker.deadline]
+def _serve(pipe, attempt: Callable) -> None:
+    """Body of a worker process: one task after the other until the parent goes away."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if sys.platform == "linux":  # at once, even while a task holds the interpreter
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        task = pipe.recv()
+        pipe.send("begun")
+        pipe.send(attempt(task))
 
 
-def _cause_of_death(exitcode: int) -> str:
-    if exitcode < 0:
-        return f"its worker process was killed ({signal.Signals(-exitcode).name})"
-    return f"its worker process ended with exit status {exitcode}"
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _on_cluster(attempt: Callable, bundles: Sequence[Sequence], address: str) -> Outcomes:
+    """Let the workers of a Dask scheduler do it, each of which must have one thread.
+
+    A lost worker's bundles are done again by another; what they had stored is there. A task with
+    ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources GPU=1``).
+
+    Raises:
+        BadInput: The package distributed is missing; the scheduler does not answer, or has died.
+    """
+    what = f"scheduler {address}"
+    try:
+        from distributed import CancelledError, Client, as_completed
+    except ImportError:
+        remedy = 'pip install "micromacro[cluster]"'
+        raise BadInput(what, "the package distributed is missing", remedy) from None
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise BadInput(what, f"does not answer ({error})", "start one: dask scheduler") from None
+    for name in ("distributed", "distributed.client"):  # what they say of a death is said below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with client:
+        ends, parts = as_completed(), {}
+        slots = sum(client.nthreads().values()) or sum(map(len, bundles))  # or none has come yet
+        waiting = cut(bundles, 2 * slots)
+        while waiting or parts:
+            for part in waiting:
+                gpu = str(part[0].params.get("device", "")).startswith("cuda")
+                kind = {"resources": {"GPU": 1} if gpu else {}, "pure": False}
+                future = client.submit(_attempt_all, attempt, part, **kind)
+                parts[future] = part
+                ends.add(future)
+            future = next(ends)
+            part, waiting = parts.pop(future), []
+            try:
+                yield from zip(part, future.result(), strict=True)
+            except CancelledError:
+                remedy = "start it again and repeat the command: what was done is stored"
+                raise BadInput(what, "has died", remedy) from None
+            except Exception as error:  # several workers died, and one of the tasks is to blame
+                waiting = [[task] for task in part if len(part) > 1]
+                yield from (
+                    (part[0], f"{type(error).__name__}: {error}") for _ in part[len(waiting) :]
+                )
+
+
+def _attempt_all(attempt: Callable, tasks: Sequence) -> list[str]:
+    from distributed import get_worker
+
+    if get_worker().state.nthreads != 1:  # units draw from the process's random stream
+        return ["this worker has several threads: start it with --nthreads 1"] * len(tasks)
+    return [attempt(task) for task in tasks]

@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from clips import face_clip
 from PIL import Image
 
-from micromacro.clip import FaceClip, load_clip
+from micromacro.clip import load_clip
 from micromacro.errors import BadInput
 from micromacro.faces.export import contact_sheet, export_faces, sheet_frames
 from micromacro.video import read_frames, write_video
@@ -102,45 +103,24 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(film, tmp_path, monkeypatch)
     assert names(tmp_path) == []
 
 
-def make_clip(T, none=(), cuts=(), channels=3):
-    status = np.full(T, "track")
-    frames = np.full((T, channels, 32, 32), 120, np.uint8)
-    score, landmarks = np.ones(T, np.float32), np.zeros((T, 5, 2), np.float32)
-    transform = np.tile(np.eye(2, 3), (T, 1, 1))
-    for t in none:
-        status[t], frames[t] = "none", 0
-        score[t], landmarks[t], transform[t] = np.nan, np.nan, np.nan
-    shot = np.array([sum(t >= c for c in cuts) for t in range(T)], np.int32)
-    faces = np.full(T, 2, np.int32)
-    return FaceClip(
-        frames,
-        np.arange(T) / 30,
-        status,
-        score,
-        landmarks,
-        transform,
-        shot,
-        faces,
-        "aligned",
-        "x",
-        {},
-    )
+def grey_clip(T, channels=3, **options):
+    return face_clip(np.full((T, channels, 32, 32), 120, np.uint8), **options)
 
 
 def test_the_sheet_shows_what_happened():
-    clip = make_clip(500, none=range(201, 240), cuts=(97,))
+    clip = grey_clip(500, none=range(201, 240), cuts=(97,))
     chosen = sheet_frames(clip)
     assert chosen == sorted(set(chosen))
     assert 30 <= len(chosen) <= 40
     assert {0, 96, 97, 200, 201, 239, 240, 499} <= set(chosen)
-    assert sheet_frames(make_clip(7)) == list(range(7))
-    assert len(sheet_frames(make_clip(300, none=range(0, 300, 2)))) <= 40
+    assert sheet_frames(grey_clip(7)) == list(range(7))
+    assert len(sheet_frames(grey_clip(300, none=range(0, 300, 2)))) <= 40
 
 
 def test_the_sheet_marks_status_and_cut_without_colour():
-    plain = np.asarray(contact_sheet(make_clip(4)))
-    cut = np.asarray(contact_sheet(make_clip(4, cuts=(2,))))
-    lost = np.asarray(contact_sheet(make_clip(4, none=(2,))))
+    plain = np.asarray(contact_sheet(grey_clip(4)))
+    cut = np.asarray(contact_sheet(grey_clip(4, cuts=(2,))))
+    lost = np.asarray(contact_sheet(grey_clip(4, none=(2,))))
     for other in (cut, lost):
         assert other.shape == plain.shape
         changed = np.flatnonzero((other != plain).any(axis=(0, 2)))
@@ -148,4 +128,4 @@ def test_the_sheet_marks_status_and_cut_without_colour():
         assert changed.max() < 480
         grey = other.mean(axis=2) - plain.mean(axis=2)
         assert np.abs(grey).max() > 100
-    assert contact_sheet(make_clip(1, channels=1), "one line of title").height > 100
+    assert contact_sheet(grey_clip(1, channels=1), "one line of title").height > 100

@@ -1,8 +1,8 @@
 import cv2
 import numpy as np
 import skimage.data
+from clips import face_clip
 
-from micromacro.clip import FaceClip
 from micromacro.faces.align import invert
 from micromacro.faces.stability import jitter_px, patch_motion_px, residual_px
 
@@ -16,32 +16,6 @@ def crops(shifts=SHIFTS):
         matrix = np.array([[2.0, 0, x - 340], [0, 2.0, y - 130]])
         views.append(cv2.warpAffine(PHOTO, matrix, (224, 224), flags=cv2.INTER_CUBIC))
     return np.stack(views)[:, None]
-
-
-def clip_of(frames, shot=None, lost=()):
-    T = len(frames)
-    frames = frames.copy()
-    status = np.full(T, "track")
-    score, landmarks = np.ones(T, np.float32), np.zeros((T, 5, 2), np.float32)
-    transform = np.tile(np.eye(2, 3), (T, 1, 1))
-    for t in lost:
-        frames[t], status[t] = 0, "none"
-        score[t], landmarks[t], transform[t] = np.nan, np.nan, np.nan
-    shot = np.zeros(T, np.int32) if shot is None else np.array(shot, np.int32)
-    faces = np.full(T, -1, np.int32)
-    return FaceClip(
-        frames,
-        np.arange(T) / 30,
-        status,
-        score,
-        landmarks,
-        transform,
-        shot,
-        faces,
-        "aligned",
-        "x",
-        {},
-    )
 
 
 def test_patch_motion_is_the_true_shift():
@@ -65,12 +39,12 @@ def test_patch_motion_is_local():
 def test_jitter_measures_steps_and_never_crosses_cuts_or_gaps():
     frames = crops()
     steps = np.linalg.norm(np.diff(SHIFTS, axis=0), axis=1)
-    np.testing.assert_allclose(jitter_px(clip_of(frames)), steps, atol=0.15)
-    cut = jitter_px(clip_of(frames, shot=[0, 0, 1, 1, 1]))
+    np.testing.assert_allclose(jitter_px(face_clip(frames)), steps, atol=0.15)
+    cut = jitter_px(face_clip(frames, cuts=[2]))
     np.testing.assert_array_equal(np.isnan(cut), [False, True, False, False])
-    gap = jitter_px(clip_of(frames, lost=[3]))
+    gap = jitter_px(face_clip(frames, none=[3]))
     np.testing.assert_array_equal(np.isnan(gap), [False, False, True, True])
-    assert jitter_px(clip_of(frames), lag=9).shape == (0,)
+    assert jitter_px(face_clip(frames), lag=9).shape == (0,)
 
 
 def test_residual_is_zero_for_the_truth_and_the_shift_otherwise():

@@ -85,6 +85,9 @@ def test_same_seed_is_the_same_person_at_every_resolution(subject):
     small = Face(person, size=64).render(pose("happiness"))
     other = Face(Identity.draw(subject + 10), size=64).render(pose("happiness"))
     shrunk = F.avg_pool2d(large, 2)
+    wide = Face(person, size=(64, 114)).render(pose("happiness"))[..., 25:89]  # more room
+    face_only = (slice(None), slice(None), slice(8, 56), slice(20, 44))
+    assert (wide[face_only] - small[face_only]).abs().mean() < 0.01
     same = (shrunk - small).square().mean().sqrt()
     assert same < 0.02
     assert same < 0.15 * (small - other).square().mean().sqrt()
@@ -126,14 +129,6 @@ def test_noise_is_of_the_clip_and_the_frame():
     assert (first[0] != first[1]).float().mean() > 0.7
     assert (first != other).float().mean() > 0.7
     assert (first - clean).std() == pytest.approx(0.02, rel=0.05)
-
-
-def test_a_wide_canvas_shows_the_same_face_in_more_room():
-    person = Identity.draw(4)
-    square = Face(person, size=64).render(pose("neutral"))
-    wide = Face(person, size=(64, 114)).render(pose("neutral"))
-    face_only = (slice(None), slice(None), slice(8, 56), slice(20, 44))
-    assert (wide[..., 25:89][face_only] - square[face_only]).abs().mean() < 0.01
 
 
 def test_light_gain_offset_and_shadow_act_on_linear_light():
@@ -194,6 +189,8 @@ def test_unit_peak_and_no_fold_over_of_each_action_unit(name):
     face = Face(person, size=96, colour=False)
     flow, valid = face.flow(move(au=au(**{f"AU{name}": 0.05})), 0, 1)
     assert flow.norm(dim=0)[valid].max() == pytest.approx(px(0.05, 96), rel=0.06)
+    if name == "12R":  # outwards and up
+        assert flow[:, valid][0].sum() > 0 > flow[:, valid][1].sum()
     play = move(au=au(**{f"AU{name}": FOLD_OVER}))
     material = face.motion.material(face._pixels, play[1:])[0][0]
     assert least_area(material, 96) > 0.02
@@ -241,14 +238,6 @@ def test_the_picture_moves_as_the_flow_says(large, name):
         )
         assert moving.sum() > (300 if name in HEADS else 20)
         assert error < 0.5 * before < 0.5 * wrong
-
-
-def test_micro_expression_shows_in_the_flow_and_hardly_in_the_picture(face):
-    play = move(au=au(AU12R=units(0.4, 64)))
-    flow, valid = face.flow(play, 0, 1)
-    assert flow.norm(dim=0)[valid].max() == pytest.approx(0.4, rel=0.1)
-    assert flow[:, valid][0].sum() > 0 > flow[:, valid][1].sum()  # outwards and up
-    assert 0 < (face.render(play)[1] - face.render(play)[0]).abs().mean() < 1.5 / 255
 
 
 def test_flow_masks_mouth_lids_and_uncovered_room(face):

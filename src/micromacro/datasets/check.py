@@ -75,7 +75,17 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
 
 
 def show(name: str, path: str | Path) -> bool:
-    """Print the report of a check; whether all is fine."""
+    """Print the report of a check; whether all is fine.
+
+    Args:
+        name: The data set: omg, affwild, affwild2, casme, casme2, smic or samm.
+        path: Its root folder, see data/README.md.
+
+    Examples:
+      micromacro data check omg /data/omg
+      micromacro data check affwild2 /data/affwild2 || echo "not complete"
+    exit status: 0 all there and sound, 1 something missing, wrong or unlisted, 2 bad input
+    """
     report = check(name, path, progress=sys.stderr.isatty())
     print("\n".join(report.lines))
     return report.fine

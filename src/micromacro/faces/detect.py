@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.faces.mtcnn import STAGES, find_faces, load_net
 from micromacro.weights import fetch_weights
 
@@ -154,8 +154,7 @@ def make_detector(backend: str = "mtcnn", weights=None, sha256: str | None = Non
     Raises:
         BadInput: The name is unknown, or weights were given to MTCNN, which carries its own.
     """
-    if backend not in BACKENDS:
-        raise BadInput(f"backend {backend!r}", "is unknown", f"use one of {', '.join(BACKENDS)}")
+    check_choice("backend", backend, BACKENDS)
     if backend == "yunet":
         return YunetDetector(weights, sha256)
     if weights is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from micromacro.clip import MODES, FaceClip
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.faces.align import compose, rescale, similarity, template_points, warp
 from micromacro.faces.detect import make_detector, single_thread
 from micromacro.faces.stabilise import WORK_PX, Stabiliser
@@ -72,10 +72,8 @@ def extract_faces(
     Raises:
         BadInput: Unusable source, option or weights; no face, if `strict`.
     """
-    if mode not in MODES:
-        raise BadInput(f"mode {mode!r}", "is unknown", f"use one of {', '.join(MODES)}")
-    if pixels not in ("rgb", "luma"):
-        raise BadInput(f"pixels {pixels!r}", "is unknown", "use rgb or luma")
+    check_choice("mode", mode, MODES)
+    check_choice("pixels", pixels, ("rgb", "luma"))
     cropper = _Cropper(mode, size, template, pixels)
     name, frames, total = _open(source, pixels, fps)
     with single_thread():
@@ -121,8 +119,9 @@ class _Cropper:
 
     def add(self, seen: Observation) -> None:
         """Crop one frame."""
-        if self.seen and self.seen[-1].shot != seen.shot:
-            self._forget()
+        if self.seen and self.seen[-1].shot != seen.shot:  # nothing crosses a cut
+            self.stabiliser.reset()
+            self.fixed = None
         if seen.status == "none":
             self.stabiliser.reset()
             matrix = np.full((2, 3), np.nan)
@@ -136,11 +135,6 @@ class _Cropper:
         self.transforms.append(matrix)
         bare = replace(seen.frame, image=None)  # only crops stay in memory
         self.seen.append(replace(seen, frame=bare))
-
-    def _forget(self) -> None:
-        """Nothing crosses a cut."""
-        self.stabiliser.reset()
-        self.fixed = None
 
     def _transform(self, seen: Observation) -> np.ndarray:
         """Source to crop pixels for one frame with a face."""

@@ -25,6 +25,11 @@ SHA256 = {
     "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
     "onet": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
 }
+NETS = {  # Zhang et al., Figure 2; with PReLU behind every layer but the outputs
+    "pnet": (((10, 3, 2), (16, 3, 0), (32, 3, 0)), 0, (2, 4)),
+    "rnet": (((28, 3, 3), (48, 3, 3), (64, 2, 0)), 128, (2, 4)),
+    "onet": (((32, 3, 3), (64, 3, 3), (64, 3, 2), (128, 2, 0)), 256, (2, 4, 10)),
+}
 # Side of the square that a network sees, pixels; probability of a face that it passes on.
 STAGES = {"pnet": (12, 0.6), "rnet": (24, 0.7), "onet": (48, 0.7)}
 STRIDE = 2  # P-Net's squares are so many pixels apart
@@ -34,27 +39,41 @@ BATCH = 512  # crops at a time
 
 
 class _Net(nn.Module):
-    """Layers in a row, then several outputs from the last of them.
+    """Convolutions, for R- and O-Net a dense layer, and several outputs; named as in the files.
 
     Args:
-        layers: By the names that the files of weights use.
-        outputs: The two logits of "no face, face"; corrections of the box; for O-Net the points.
+        convolutions: Channels, side and, behind it, side of the max-pooling (0: none) of each.
+        dense: Width of the dense layer; 0 for none, then maps come out.
+        outputs: Their lengths: two logits of "no face, face"; moves of the box; ten of the points.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], outputs: dict[str, nn.Module]):
+    def __init__(self, convolutions: tuple, dense: int, outputs: tuple[int, ...]):
         super().__init__()
-        self.layers, self.outputs = list(layers), list(outputs)
-        for name, layer in (layers | outputs).items():
+        layers, channels, last = {}, 3, len(convolutions) + 1
+        for i, (width, side, pool) in enumerate(convolutions, 1):
+            layers |= {f"conv{i}": nn.Conv2d(channels, width, side), f"prelu{i}": nn.PReLU(width)}
+            if pool:
+                layers[f"pool{i}"] = nn.MaxPool2d(pool, 2, ceil_mode=True)
+            channels = width
+        if dense:  # maps of 3 x 3 are left
+            layers |= {"flat": _Flat(), f"dense{last}": nn.Linear(9 * channels, dense)}
+            layers[f"prelu{last}"] = nn.PReLU(dense)
+        for i, n in enumerate(outputs, 1):
+            name = f"dense{last + 1}_{i}" if dense else f"conv{last}_{i}"
+            layers[name] = nn.Linear(dense, n) if dense else nn.Conv2d(channels, n, 1)
+        for name, layer in layers.items():
             self.add_module(name, layer)
+        names = list(layers)
+        self.trunk, self.heads = names[: -len(outputs)], names[-len(outputs) :]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (N, 3, H, W) in about [-1, 1] to probability of a face (N,), box (N, 4), points.
+        """Images (N, 3, H, W) in about [-1, 1] to probability of a face (N,), moves (N, 4), points.
 
-        P-Net, which has no dense layer, gives maps: (N, h, w) and (N, 4, h, w).
+        P-Net gives maps of half the size less 5: (N, h, w) and (N, 4, h, w).
         """
-        for name in self.layers:
+        for name in self.trunk:
             x = self.get_submodule(name)(x)
-        logits, *others = (self.get_submodule(name)(x) for name in self.outputs)
+        logits, *others = (self.get_submodule(name)(x) for name in self.heads)
         return [logits.softmax(1)[:, 1], *others]
 
 
@@ -63,17 +82,6 @@ class _Flat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 2, 1).flatten(1)
-
-
-def _layers(pools: tuple[int, ...], *widths: int, sides: tuple[int, ...]) -> dict[str, nn.Module]:
-    """Convolutions of these sides, each with a PReLU and, while there are pools, a max-pooling."""
-    layers, channels = {}, 3
-    for i, (width, side) in enumerate(zip(widths, sides, strict=True), 1):
-        layers |= {f"conv{i}": nn.Conv2d(channels, width, side), f"prelu{i}": nn.PReLU(width)}
-        if i <= len(pools):
-            layers[f"pool{i}"] = nn.MaxPool2d(pools[i - 1], 2, ceil_mode=True)
-        channels = width
-    return layers
 
 
 @cache
@@ -87,20 +95,9 @@ def load_net(name: str) -> _Net:
         BadInput: facenet-pytorch is not installed, or it is another release.
     """
     with torch.device("meta"):  # no memory, no random numbers: the file fills it
-        if name == "pnet":  # (3, H, W) -> (6, (H - 10) / 2, (W - 10) / 2) for H, W even
-            layers = _layers((2,), 10, 16, 32, sides=(3, 3, 3))
-            outputs = {"conv4_1": nn.Conv2d(32, 2, 1), "conv4_2": nn.Conv2d(32, 4, 1)}
-        elif name == "rnet":  # (3, 24, 24) -> (64, 3, 3) -> 128
-            layers = _layers((3, 3), 28, 48, 64, sides=(3, 3, 2))
-            layers |= {"flat": _Flat(), "dense4": nn.Linear(576, 128), "prelu4": nn.PReLU(128)}
-            outputs = {"dense5_1": nn.Linear(128, 2), "dense5_2": nn.Linear(128, 4)}
-        else:  # (3, 48, 48) -> (128, 3, 3) -> 256
-            layers = _layers((3, 3, 2), 32, 64, 64, 128, sides=(3, 3, 3, 2))
-            layers |= {"flat": _Flat(), "dense5": nn.Linear(1152, 256), "prelu5": nn.PReLU(256)}
-            outputs = {f"dense6_{i}": nn.Linear(256, n) for i, n in ((1, 2), (2, 4), (3, 10))}
-        net = _Net(layers, outputs)
+        net = _Net(*NETS[name])
     # Dense weights lie transposed in the file; so multiplied the sums have another rounding.
-    state = {name: tensor.contiguous() for name, tensor in _weights(name).items()}
+    state = {key: tensor.contiguous() for key, tensor in _weights(name).items()}
     net.load_state_dict(state, assign=True)
     # O-Net: 2.1 ms for five crops, not 8.5.
     return net.to(memory_format=torch.channels_last).requires_grad_(False).eval()

@@ -9,6 +9,7 @@ by a factor of four to ten, and cheaper by ten.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import cv2
 import numpy as np
@@ -37,17 +38,15 @@ def mark_cuts(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int]]:
     """
     changes, waiting = deque(maxlen=2 * CONTEXT + 1), deque()
     previous, shot = None, 0
-    for frame in frames:
-        thumb = _thumb(frame.image)
-        changes.append(np.nan if previous is None else np.abs(thumb - previous).mean())
-        previous = thumb
-        waiting.append(frame)
-        if len(waiting) > CONTEXT:
+    for frame in chain(frames, repeat(None, CONTEXT)):
+        if frame is not None:
+            thumb = _thumb(frame.image)
+            changes.append(np.nan if previous is None else np.abs(thumb - previous).mean())
+            previous = thumb
+            waiting.append(frame)
+        if len(waiting) > CONTEXT or (frame is None and waiting):
             shot += _is_cut(changes, len(changes) - len(waiting))
             yield waiting.popleft(), shot
-    while waiting:
-        shot += _is_cut(changes, len(changes) - len(waiting))
-        yield waiting.popleft(), shot
 
 
 def _is_cut(changes: deque, position: int) -> bool:

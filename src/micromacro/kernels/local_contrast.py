@@ -131,8 +131,8 @@ def _by_matrices(x, method, sigma, window, eps):
     taps = gaussian(window, sigma)
     rows, columns = (_banded(n, taps).to(x) for n in x.shape[-2:])
     x = x - x.mean((-2, -1), keepdim=True, dtype=torch.float64).to(x)  # float32 flat: 0
-    v = x - rows @ x @ columns.mT
-    s = (rows @ v.square() @ columns.mT).sqrt()
+    v = x - rows @ x @ columns.mT  # v = x - w * x
+    s = (rows @ v.square() @ columns.mT).sqrt()  # s = sqrt(w * v**2)
     if method == "mean_std":
         return v / (s + eps)
     return v / torch.maximum(s, s.mean((-2, -1), keepdim=True)).clamp_min(FLAT)
@@ -141,20 +141,20 @@ def _by_matrices(x, method, sigma, window, eps):
 def _banded(n: int, taps: torch.Tensor) -> torch.Tensor:
     """The filter along an axis of n pixels, its mirrored border folded in: float64 (n, n)."""
     r = len(taps) // 2
+    # The filter's answer to each single pixel is its column.
     impulses = pad(torch.eye(n, dtype=torch.float64)[:, None], (r, r), mode="reflect")
     return conv1d(impulses, taps[None, None])[:, 0].T
 
 
 def _by_opencv(images, method, taps, eps):
     """Small frames share a call: they stand on each other, with mirrored rows between."""
-    import cv2  # here, so that the kernels need torch and numpy alone
-
     frames, kernel, border = images.numpy(), taps.float().numpy(), cv2.BORDER_REFLECT_101
     N, H, W = frames.shape
     white = 255 if frames.dtype == np.uint8 else 1
     n = min(N, max(1, _CHUNK_PX // (H * W)))
     r = len(taps) // 2 if n > 1 else 0  # the border of a single frame is OpenCV's work
     out = np.empty(frames.shape, np.float32)
+    # Used again for every call: fresh pages cost more than the arithmetic.
     buffers = np.empty((2, n, H + 2 * r, W), np.float32)
     # Any constant near the pixels serves to centre them; in float64, so that flat stays flat.
     middle = frames[:, H // 2 : H // 2 + 1]
@@ -167,9 +167,10 @@ def _by_opencv(images, method, taps, eps):
         np.subtract(frames[part], centre[part], out=v_in)
         _mirror_rows(v, r)
         cv2.sepFilter2D(v_all, -1, kernel, kernel, dst=s_all, borderType=border)
+        # V = x - w * x, wrong in the rows between, which are mirrored again.
         np.subtract(v_all, s_all, out=v_all)
         _mirror_rows(v, r)
-        np.multiply(v_all, v_all, out=s_all)
+        np.multiply(v_all, v_all, out=s_all)  # v**2, to be blurred in place
         cv2.sepFilter2D(s_all, -1, kernel, kernel, dst=s_all, borderType=border)
         cv2.sqrt(s_all, dst=s_all)
         if method == "mean_std":

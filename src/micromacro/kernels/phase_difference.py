@@ -100,6 +100,7 @@ def phase_difference(
         fast = backend == "triton_tf32"
         maps = phase_triton.phase_difference_triton(clips, size, blur_sigma, center, fast)
     else:
+        # Grey levels are scaled by the matrices.
         key = levels, orientations, float(blur_sigma), 1 / 255 if clips.dtype == torch.uint8 else 1
         tables = phase_tables(tuple(clips.shape[-2:]), size, *key, device=clips.device)
         maps = _by_products(clips, tables, center, "legacy" if legacy_unwrap else mode)
@@ -157,9 +158,9 @@ def _by_products(clips: torch.Tensor, tables: PhaseTables, center: bool, mode: s
     at_once = max(4, PIXELS_AT_ONCE.get(clips.device.type, PIXELS_AT_ONCE["cpu"]) // (H * W))
     for b, t in _blocks(B, T, at_once, whole=mode == "legacy"):
         block = clips[b, t]
-        coefficients = _transform(block, tables, scratch)
+        coefficients = _transform(block, tables, scratch)  # (frames, H, W)
         for level, out in zip(tables.levels, maps, strict=True):
-            z = _bands(coefficients, level, scratch)
+            z = _bands(coefficients, level, scratch)  # (2, K, frames, h, w)
             z = z.view(*z.shape[:2], *block.shape[:2], *z.shape[-2:])  # (2, K, g, t, h, w)
             _differences(z, level, center, mode, out[b, :, t.start : t.stop - 1], scratch)
     return maps
@@ -168,7 +169,7 @@ def _by_products(clips: torch.Tensor, tables: PhaseTables, center: bool, mode: s
 def _blocks(B: int, T: int, at_once: int, whole: bool) -> Iterator[tuple[slice, slice]]:
     """Clips and frames of each block; blocks of one clip share a frame."""
     if whole or at_once >= T:
-        clips = max(1, at_once // T)
+        clips = max(1, at_once // T)  # short clips share a block
         for b in range(0, B, clips):
             yield slice(b, min(b + clips, B)), slice(0, T)
         return
@@ -192,7 +193,7 @@ def _transform(block: torch.Tensor, tables: PhaseTables, scratch: _Scratch) -> t
 def _bands(coefficients: torch.Tensor, level: LevelTables, scratch: _Scratch) -> torch.Tensor:
     """Real and imaginary parts of every band, (2, K, F, h, w)."""
     K, _, h, w = level.masks.shape
-    part = coefficients[:, :h, :w]
+    part = coefficients[:, :h, :w]  # a level keeps |k| < h, |l| < w
     F = len(part)
     z = scratch("bands", 2, K, F, h, w)
     weighted, half = scratch("weighted", F, h, w), scratch("half", F, h, w)
@@ -239,7 +240,7 @@ def _differences(z, level: LevelTables, center: bool, mode: str, out, scratch: _
         # The product with the conjugate of the frame before.
         pair = scratch("pair", 2, K, g, t - 1, h, w)
         now, before = z[..., 1:, :, :], z[..., :-1, :, :]
-        real, imaginary = pair
+        real, imaginary = pair  # z_t conj(z_t-1): angle the change, modulus the weight
         torch.mul(now[0], before[0], out=real).addcmul_(now[1], before[1])
         torch.mul(now[1], before[0], out=imaginary).addcmul_(now[0], before[1], value=-1)
         if mode == "arg_of_blur":
@@ -250,7 +251,7 @@ def _differences(z, level: LevelTables, center: bool, mode: str, out, scratch: _
             torch.atan2(imaginary, real, out=both[0])
             torch.mul(real, real, out=both[1]).addcmul_(imaginary, imaginary).sqrt_()
             both[0].mul_(both[1])
-            change, weight = _blurred(both, level, scratch)
+            change, weight = _blurred(both, level, scratch)  # w * (|z z'| phase) and w * |z z'|
             result = change.div_(weight.add_(EPS))
     result = result.transpose(0, 1)
     if center:
@@ -273,7 +274,7 @@ def _blurred(maps: torch.Tensor, level: LevelTables, scratch: _Scratch) -> torch
 def _released(z: torch.Tensor, level: LevelTables, scratch: _Scratch) -> torch.Tensor:
     """The released rule on windows (2, K, g, T, h, w), (K, g, T-1, h, w)."""
     pi = torch.pi
-    weight, phase = torch.hypot(z[0], z[1]).add_(EPS), torch.atan2(z[1], z[0])
+    weight, phase = torch.hypot(z[0], z[1]).add_(EPS), torch.atan2(z[1], z[0])  # (K, g, T, h, w)
     step = phase.diff(dim=-3)
     phase[..., 1:, :, :] -= 2 * pi * (step > pi).float().cumsum(-3)  # never + 2 pi: see the docs
     blurred, weight = _blurred(torch.stack([weight * phase, weight]), level, scratch)

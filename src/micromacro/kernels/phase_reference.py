@@ -29,8 +29,8 @@ def bands_reference(frames: torch.Tensor, level: int, orientations: int) -> torc
         cropped spectrum brings along and which every phase difference cancels.
     """
     H, W = frames.shape[-2:]
-    wide = torch.cat([frames, frames.flip(-1)], -1)
-    spectrum = torch.fft.fft2(torch.cat([wide, wide.flip(-2)], -2))
+    wide = torch.cat([frames, frames.flip(-1)], -1)  # the mirror leaves no edges
+    spectrum = torch.fft.fft2(torch.cat([wide, wide.flip(-2)], -2))  # (..., 2H, 2W)
     fy = 2 * torch.fft.fftfreq(2 * H, dtype=torch.float64, device=frames.device)[:, None]
     fx = 2 * torch.fft.fftfreq(2 * W, dtype=torch.float64, device=frames.device)[None]
     radial, step = band_pass(torch.hypot(fx, fy), level), 2 ** (level - 1)
@@ -64,7 +64,7 @@ def phase_difference_reference(
         if legacy_unwrap:
             d = _released(z, blur_sigma)
         else:
-            product = z[..., 1:, :, :] * z[..., :-1, :, :].conj()
+            product = z[..., 1:, :, :] * z[..., :-1, :, :].conj()  # its angle is the wrapped change
             d = _pairwise(product, blur_sigma, mode)
         d = d - d.mean((-2, -1), keepdim=True) if center else d
         maps.append(d.clamp(-CLIP_RAD, CLIP_RAD))
@@ -75,14 +75,14 @@ def _pairwise(product: torch.Tensor, sigma: float, mode: str) -> torch.Tensor:
     """Blurred phase of conjugate products, (..., h, w) complex to real."""
     if mode == "arg_of_blur":
         return torch.atan2(blur(product.imag, sigma), blur(product.real, sigma))
-    weight = product.abs()
+    weight = product.abs()  # |z_t| |z_t-1|
     return blur(weight * product.angle(), sigma) / (blur(weight, sigma) + EPS)
 
 
 def _released(z: torch.Tensor, sigma: float) -> torch.Tensor:
     """The released rule: unwrap over time, one-sidedly; blur each frame's phase; subtract."""
     amplitude, phase = z.abs() + EPS, z.angle()
-    step = phase.diff(dim=-3)
+    step = phase.diff(dim=-3)  # (..., T - 1, h, w), within +-2 pi
     turns = -2 * math.pi * (step > math.pi).to(step).cumsum(-3)  # never + 2 pi
     phase = torch.cat([phase[..., :1, :, :], phase[..., 1:, :, :] + turns], -3)
     return (blur(amplitude * phase, sigma) / blur(amplitude, sigma)).diff(dim=-3)

@@ -98,6 +98,7 @@ def phase_tables(
     def put(matrix: torch.Tensor) -> torch.Tensor:
         return matrix.to(device, dtype).contiguous()
 
+    # First the resize.
     into = [_cosine(n) @ lanczos(n0, n) for n0, n in zip(source, size, strict=True)]
     parts = tuple(_level(size, level, orientations, blur_sigma, put) for level in levels)
     return PhaseTables(put(into[0] * gain), put(into[1].T), parts)
@@ -120,18 +121,19 @@ def _cosine(n: int) -> torch.Tensor:
 def _places(n: int, level: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cos a and sin a, float64 (place, frequency)."""
     k = torch.arange(n >> (level - 1), dtype=torch.float64)
-    angle = math.pi / n * (k[:, None] * 2 ** (level - 1) + 0.5) * k
+    angle = math.pi / n * (k[:, None] * 2 ** (level - 1) + 0.5) * k  # pi k (s_m + 1/2) / N
     return angle.cos(), angle.sin()
 
 
 def _fold(size: tuple[int, int], level: int, band: int, orientations: int) -> torch.Tensor:
     """Wcc, Wss, Wsc, Wcs of one band, float64 (4, h, w)."""
     h, w = (n >> (level - 1) for n in size)
-    k = torch.arange(h, dtype=torch.float64)[:, None] / size[0]
+    k = torch.arange(h, dtype=torch.float64)[:, None] / size[0]  # 1 is the Nyquist frequency
     el = torch.arange(w, dtype=torch.float64)[None] / size[1]
     radial = band_pass(torch.hypot(k, el), level) / (4 * h * w)
     radial[0] /= 2  # zero has no mirror image: it must not count twice
     radial[:, 0] /= 2
+    # The four quadrants of signs (l, k); their sums and differences are Wcc, Wss, Wsc, Wcs.
     a, b, c, d = (radial * lobe(x, y, band, orientations) for x in (el, -el) for y in (k, -k))
     return torch.stack([a + b + c + d, -a + b + c - d, a - b + c - d, a + b - c - d])
 
@@ -143,7 +145,7 @@ def lanczos(n_from: int, n_to: int) -> torch.Tensor:
     """
     if n_from == n_to:
         return torch.eye(n_from, dtype=torch.float64)
-    scale = n_from / n_to
+    scale = n_from / n_to  # source pixels per pixel of the result
     centre = (torch.arange(n_to, dtype=torch.float64) + 0.5) * scale
     x = (torch.arange(n_from, dtype=torch.float64) + 0.5 - centre[:, None]) / max(scale, 1.0)
     weight = torch.sinc(x) * torch.sinc(x / 3) * (x.abs() < 3)
@@ -166,5 +168,5 @@ def blur_matrix(n: int, sigma: float) -> torch.Tensor:
     taps = blur_taps(sigma)
     reach = len(taps) // 2
     place = torch.arange(n)
-    offset = place[:, None] - place
+    offset = place[:, None] - place  # (n, n), output pixel less input pixel
     return taps[(offset + reach).clamp(0, 2 * reach)] * (offset.abs() <= reach)

@@ -39,17 +39,18 @@ def lbp_top(clip: torch.Tensor, *, grid: tuple[int, int] = (8, 8), radius: int =
     volume = _checked(clip, radius, grid)
     bins = uniform_bins().to(volume.device)
     rows, columns = grid
-    T, H, W = (side - 2 * radius for side in volume.shape)
+    T, H, W = (side - 2 * radius for side in volume.shape)  # the voxels that have all neighbours
     down = torch.arange(H, device=volume.device) * rows // H
     across = torch.arange(W, device=volume.device) * columns // W
-    block = (down[:, None] * columns + across).expand(T, H, W)
+    block = (down[:, None] * columns + across).expand(T, H, W)  # number of each voxel's block
     histograms = []
     for plane in PLANES:
+        # A bin for each block and pattern.
         index = block * N_BINS + bins[lbp_codes(volume, plane, radius)]
         counts = torch.bincount(index.flatten(), minlength=rows * columns * N_BINS)
         counts = counts.view(rows * columns, N_BINS).double()
-        histograms.append(counts / counts.sum(1, keepdim=True))
-    return torch.stack(histograms, 1).flatten().float()
+        histograms.append(counts / counts.sum(1, keepdim=True))  # (blocks, 59), shares
+    return torch.stack(histograms, 1).flatten().float()  # (blocks, 3, 59), flat
 
 
 def lbp_codes(volume: torch.Tensor, plane: str, radius: int = 3) -> torch.Tensor:
@@ -71,11 +72,12 @@ def lbp_codes(volume: torch.Tensor, plane: str, radius: int = 3) -> torch.Tensor
     codes = torch.zeros_like(centre, dtype=torch.int64)
     for p in range(N_NEIGHBOURS):
         angle = 2 * math.pi * p / N_NEIGHBOURS
+        # Rounded, so that a neighbour on the grid is not interpolated: sin(pi) is not 0.
         places = (round(-radius * math.sin(angle), 5), round(radius * math.cos(angle), 5))
         difference = torch.zeros_like(centre)
         for weight, offset in _corners(places, PLANES[plane]):
             difference += weight * (_shifted(volume, offset, radius) - centre)
-        codes += (difference >= 0).long() << p
+        codes += (difference >= 0).long() << p  # a tie counts as brighter
     return codes
 
 
@@ -86,8 +88,8 @@ def uniform_bins() -> torch.Tensor:
     order; all others share bin 58.
     """
     codes = torch.arange(256)
-    bits = codes[:, None] >> torch.arange(N_NEIGHBOURS) & 1
-    uniform = (bits != bits.roll(1, 1)).sum(1) <= 2
+    bits = codes[:, None] >> torch.arange(N_NEIGHBOURS) & 1  # (256, 8)
+    uniform = (bits != bits.roll(1, 1)).sum(1) <= 2  # changes around the circle
     bins = torch.full((256,), N_BINS - 1)
     bins[uniform] = torch.arange(int(uniform.sum()))
     return bins
@@ -97,6 +99,7 @@ def _corners(place: tuple[float, float], axes: tuple[int, int]) -> Iterator[tupl
     """The voxels around a point of the plane: bilinear weights and offsets [t, y, x]."""
     base = [math.floor(p) for p in place]
     for i, j in product((0, 1), repeat=2):
+        # Bilinear; a corner without weight may lie outside the volume.
         weight = (1 - abs(place[0] - base[0] - i)) * (1 - abs(place[1] - base[1] - j))
         if weight > 0:
             offset = [0, 0, 0]

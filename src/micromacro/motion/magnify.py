@@ -68,14 +68,15 @@ def magnify(
     if not (math.isfinite(alpha) and blur_px >= 0):
         raise BadInput(f"alpha={alpha}, blur_px={blur_px}", "is out of range", "see magnify")
     levels = max_levels(*clip.shape[-2:]) if levels is None else levels
-    pyramid = analyse(clip, levels=levels, orientations=orientations)
+    pyramid = analyse(clip, levels=levels, orientations=orientations)  # bands (T, ..., K, h, w)
     bands = []
     for band in pyramid.bands:
-        change = _phase_change(band, reference)
+        change = _phase_change(band, reference)  # delta_t in rad, shaped as the band
         if band_hz is not None:
             change = band_pass_in_time(change, band_hz, fps)
         if blur_px > 0:
             change = _weighted_blur(change, band.abs(), blur_px)
+        # Band_t exp(i alpha delta_t).
         bands.append(band * torch.polar(torch.ones_like(change), alpha * change))
     return synthesise(Pyramid(pyramid.high, bands, pyramid.low))
 
@@ -93,6 +94,7 @@ def band_pass_in_time(
     Returns:
         float (T, ...).
     """
+    # Mirrored, the sequence repeats without a jump that would ring.
     spectrum = torch.fft.rfft(torch.cat([values, values.flip(0)]), dim=0)
     spectrum[~_in_band(len(values), band_hz, fps)] = 0
     return torch.fft.irfft(spectrum, n=2 * len(values), dim=0)[: len(values)]
@@ -101,19 +103,19 @@ def band_pass_in_time(
 def _in_band(T: int, band_hz: tuple[float, float], fps: float) -> torch.Tensor:
     """Which multiples 0 ... T of fps / 2 T, those of the mirrored sequence, are in the band."""
     waves = torch.arange(T + 1, dtype=torch.float64)
-    low, high = (2 * T * hz / fps for hz in band_hz)
+    low, high = (2 * T * hz / fps for hz in band_hz)  # in waves per mirrored sequence
     return (waves >= low - 1e-9) & (waves <= high + 1e-9)
 
 
 def _phase_change(band: torch.Tensor, reference: int) -> torch.Tensor:
     """Change since the reference, rad, unwrapped in time: below half a turn from frame to frame."""
-    steps = torch.angle(band[1:] * band[:-1].conj())
+    steps = torch.angle(band[1:] * band[:-1].conj())  # from frame to frame, within +-pi
     phase = torch.cat([torch.zeros_like(band[:1].real), steps.cumsum(0)])
     return phase - phase[reference]
 
 
 def _weighted_blur(values: torch.Tensor, weights: torch.Tensor, sigma: float) -> torch.Tensor:
-    total = _blur(weights, sigma)
+    total = _blur(weights, sigma)  # where the amplitude is 0 there is no phase, and no change
     return _blur(values * weights, sigma) / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
@@ -121,7 +123,7 @@ def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Sum over a Gaussian around each pixel of (..., h, w); the border's pixels are repeated."""
     reach = math.ceil(3 * sigma)
     x = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-x.square() / (2 * sigma**2))
+    kernel = torch.exp(-x.square() / (2 * sigma**2))  # its sum cancels in the weighted mean
     rows = images.reshape(-1, 1, *images.shape[-2:])
     rows = functional.pad(rows, (reach, reach, reach, reach), mode="replicate")
     rows = functional.conv2d(rows, kernel.view(1, 1, -1, 1))

@@ -141,7 +141,7 @@ def synthesise(pyramid: Pyramid) -> torch.Tensor:
 
 def _spectrum(image: torch.Tensor) -> torch.Tensor:
     """Amplitudes of the waves, complex128; an inverse of any size keeps them as they are."""
-    double = torch.complex128 if image.is_complex() else torch.float64
+    double = torch.complex128 if image.is_complex() else torch.float64  # FFTs in float32 cost 1e-6
     if image.numel() == 0:  # torch 2.11 refuses to transform an empty batch
         return image.to(torch.complex128)
     return torch.fft.fft2(image.to(double), norm="forward")
@@ -181,7 +181,7 @@ def _band_masks(size, waves: list[torch.Tensor], level: int, orientations: int) 
     """The masks of one level, float64 (K, h, w)."""
     frequency = _frequency(size, waves)
     lobes = torch.stack([lobe(*frequency, band, orientations) for band in range(orientations)])
-    return lobes * band_pass(torch.hypot(*frequency), level)
+    return lobes * band_pass(torch.hypot(*frequency), level)  # (K, h, w) times (h, w)
 
 
 def _check_shapes(pyramid: Pyramid) -> None:

@@ -65,13 +65,13 @@ def tim_weights(T: int, n_frames: int) -> torch.Tensor:
     k = torch.arange(1, T, dtype=torch.float64)[:, None]
     times = torch.arange(T, dtype=torch.float64), _times(T, n_frames)
     at_frames, at_new = (torch.cos(math.pi * k * (t + 0.5) / T) for t in times)  # (T - 1, times)
-    return 1 / T + 2 / T * at_new.T @ at_frames
+    return 1 / T + 2 / T * at_new.T @ at_frames  # the first term is the mean, wave 0
 
 
 def linear_weights(T: int, n_frames: int) -> torch.Tensor:
     """As `tim_weights`, for `linear_interpolation`."""
     gaps = _times(T, n_frames)[:, None] - torch.arange(T, dtype=torch.float64)
-    return (1 - gaps.abs()).clamp(min=0)
+    return (1 - gaps.abs()).clamp(min=0)  # a hat around each old frame
 
 
 def _times(T: int, n_frames: int) -> torch.Tensor:
@@ -85,5 +85,5 @@ def _resample(clip: torch.Tensor, n_frames: int, weights) -> torch.Tensor:
     check_tensor("clip", clip, "(T, ...)", FLOATS)
     if len(clip) < 1 or n_frames < 1:
         raise BadInput(f"{len(clip)} to {n_frames} frames", "is out of range", "give at least 1")
-    w = weights(len(clip), n_frames).to(clip.device)
+    w = weights(len(clip), n_frames).to(clip.device)  # float64 (n_frames, T)
     return torch.tensordot(w, clip.double(), 1).to(clip.dtype)

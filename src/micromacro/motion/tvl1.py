@@ -75,18 +75,18 @@ def tvl1_flow(first: torch.Tensor, second: torch.Tensor, settings: TVL1) -> torc
 
 
 def _coarse_to_fine(first: torch.Tensor, second: torch.Tensor, s: TVL1) -> torch.Tensor:
-    pyramid = [torch.stack((first, second), 1)]
+    pyramid = [torch.stack((first, second), 1)]  # (N, 2, H, W), finest first
     for _ in range(s.scales - 1):
         size = [round(side * s.scale_step) for side in pyramid[-1].shape[-2:]]
         if min(size) < COARSEST_PX:
             break
         pyramid.append(_resize(pyramid[-1], size, (1 / s.scale_step, 1 / s.scale_step)))
-    flow = torch.zeros_like(pyramid[-1])
-    for level in reversed(pyramid):
+    flow = torch.zeros_like(pyramid[-1])  # (N, 2, h, w), x then y
+    for level in reversed(pyramid):  # from coarse to fine, each starting where the one before ended
         size = level.shape[-2:]
         if size != flow.shape[-2:]:
             steps = (flow.shape[-2] / size[0], flow.shape[-1] / size[1])
-            flow = _resize(flow, size, steps) / s.scale_step
+            flow = _resize(flow, size, steps) / s.scale_step  # pixels of this level are smaller
         flow = _one_scale(level[:, 0], level[:, 1], flow, s)
     return flow
 
@@ -96,13 +96,15 @@ def _one_scale(
 ) -> torch.Tensor:
     """Warp the second image by the flow so far, find the flow around it, and again."""
     y, x = (torch.arange(n, dtype=torch.float64, device=flow.device) for n in flow.shape[-2:])
-    planes = torch.stack((second, *_central_differences(second)), 1)
+    planes = torch.stack((second, *_central_differences(second)), 1)  # I1 and dI1, (N, 3, H, W)
     px, py = torch.zeros_like(flow), torch.zeros_like(flow)
     for _ in range(s.warps):
+        # I1(x + u0) and dI1(x + u0).
         warped = _sample(planes, x + flow[:, 0], y[:, None] + flow[:, 1], "bicubic", "zeros")
         gradient = warped[:, 1:]
-        steepness = (gradient * gradient).sum(1, keepdim=True).clamp_min_(FLAT)
+        steepness = (gradient * gradient).sum(1, keepdim=True).clamp_min_(FLAT)  # |dI1|^2
         along = gradient / steepness
+        # What of -rho(u) / |dI1|^2 = rest - along . u stays the same while u changes.
         rest = (first - warped[:, 0]).unsqueeze(1) / steepness + _dot(along, flow)
         flow, px, py = _minimise(flow, px, py, gradient, along, rest, s)
     return flow
@@ -125,12 +127,12 @@ def _minimise(flow, px, py, gradient, along, rest, s: TVL1) -> list[torch.Tensor
     state = [flow, px, py, gradient, along, rest]
     results = [torch.empty_like(flow) for _ in range(3)]
     working = torch.arange(len(flow), device=flow.device)
-    enough = s.epsilon**2 * flow.shape[-2] * flow.shape[-1]
+    enough = s.epsilon**2 * flow.shape[-2] * flow.shape[-1]  # of a squared change, summed
     for n in range(s.outer_iterations * s.inner_iterations):
         if n % s.inner_iterations == 0:
-            state[0] = _median(state[0], s.median_filtering)
+            state[0] = _median(state[0], s.median_filtering)  # removes what single pixels claim
         state[:3], moved = _iterate(*state, s)
-        going = moved > enough
+        going = moved > enough  # pairs that have converged leave the batch
         if not going.all():
             for result, now in zip(results, state[:3], strict=True):
                 result[working[~going]] = now[~going]
@@ -149,8 +151,8 @@ def _iterate(flow, px, py, gradient, along, rest, s: TVL1):
     backward differences, du forward ones, zero across the edge.
     """
     reach = s.lambda_ * s.theta
-    push = (rest - _dot(along, flow)).clamp_(-reach, reach)
-    new = gradient * push
+    push = (rest - _dot(along, flow)).clamp_(-reach, reach)  # thresholding: (v - u) / dI1
+    new = gradient * push  # v - u; then + div q, and at the end + u
     new += px
     new += py
     new[..., 1:] -= px[..., :-1]
@@ -158,12 +160,12 @@ def _iterate(flow, px, py, gradient, along, rest, s: TVL1):
     moved = (new * new).sum((1, 2, 3), dtype=torch.float64)
     new += flow
 
-    dx, dy = new.diff(dim=-1), new.diff(dim=-2)
+    dx, dy = new.diff(dim=-1), new.diff(dim=-2)  # du by forward differences
     px[..., :-1].add_(dx, alpha=s.tau)
     py[..., :-1, :].add_(dy, alpha=s.tau)
     length = pad(dx.square_(), (0, 1))
     length[..., :-1, :] += dy.square_()
-    damping = length.sqrt_().mul_(s.tau / s.theta).add_(1)
+    damping = length.sqrt_().mul_(s.tau / s.theta).add_(1)  # 1 + tau/theta |du|
     return [new, px.div_(damping), py.div_(damping)], moved
 
 
@@ -200,6 +202,7 @@ def _sample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, mode: str, o
     error grows to 0.5 px even between two equal images.
     """
     height, width = images.shape[-2:]
+    # Pixel centres of the corners are -1 and 1.
     grid = torch.stack((2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1), -1)
     options = {"mode": mode, "padding_mode": outside, "align_corners": True}
     return grid_sample(images.double(), grid, **options).to(images.dtype)
@@ -210,7 +213,7 @@ def _median(flow: torch.Tensor, side: int) -> torch.Tensor:
     height, width = flow.shape[-2:]
     padded = pad(flow, (side // 2,) * 4, mode="replicate")
     near = [padded[..., i : i + height, j : j + width] for i in range(side) for j in range(side)]
-    *values, spare = torch.stack([*near, flow])
+    *values, spare = torch.stack([*near, flow])  # one spare plane: exchanges need no copy
     for i, j in _median_network(side * side):
         low = torch.minimum(values[i], values[j], out=spare)
         torch.maximum(values[i], values[j], out=values[j])
@@ -235,7 +238,7 @@ def _median_network(n: int) -> tuple[tuple[int, int], ...]:
                 break
             d, q, r = q - p, q // 2, p
         p //= 2
-    needed, kept = {n // 2}, []
+    needed, kept = {n // 2}, []  # from the last exchange backwards, what the middle depends on
     for i, j in reversed(exchanges):
         if i in needed or j in needed:
             needed |= {i, j}

@@ -64,7 +64,7 @@ def _exposure(face: Face, seed: int) -> dict[str, float]:
     play = _moving(0.4)
     frames = _frames(face, play).double()
     draws = torch.Generator().manual_seed(seed)
-    gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)
+    gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)  # never saturates
     offset = 0.1 * torch.rand(FRAMES, 1, 1, generator=draws)
     changed = gain * frames + offset
     levels = zip(*map(reference, (frames, changed)), strict=True)
@@ -128,7 +128,7 @@ def _cosine(estimate: torch.Tensor, flow: torch.Tensor, skin: torch.Tensor) -> f
 
 def _gap(face: Face, seed: int) -> dict[str, float]:
     frames = _frames(face, perform(2 * FRAMES + GAP, 30.0, nuisance="easy", seed=seed))
-    seen = torch.cat([frames[:FRAMES], frames[FRAMES + GAP :]])
+    seen = torch.cat([frames[:FRAMES], frames[FRAMES + GAP :]])  # as if nothing were missing
     response = _level_1(seen).abs().mean((0, 2, 3))
     across = torch.arange(len(response)) == FRAMES - 1
     return {"gap_rad": float(response[across]), "usual_rad": float(response[~across].median())}
@@ -150,5 +150,5 @@ def _response(face: Face, shift_px: torch.Tensor, level: int) -> torch.Tensor:
     """Median response along x to a shift of the whole head, over the middle of the face."""
     frames = _frames(face, _shifted(torch.stack([torch.zeros(()), shift_px])))
     maps = phase_difference(frames, levels=(level,), center=False)[0][0, 0]
-    rim = len(maps) // 3
+    rim = len(maps) // 3  # the middle third: away from the mirrored border
     return maps[rim:-rim, rim:-rim].median()

@@ -74,6 +74,7 @@ class Canvas:
         total, power = torch.zeros(self.size), 0.0
         for octave in range(octaves):
             spacing = coarse / 2**octave
+            # Octaves that the sheet cannot carry count too: the rest keeps its strength.
             power += gain ** (2 * octave)
             weight = gain**octave * self.fade(2 * spacing)
             if weight > 0:
@@ -102,6 +103,7 @@ class Canvas:
             spacing = width / 2**octave
             weight = 0.7**octave * self.fade(2.5 * spacing)
             if weight > 0:
+                # Cells 7 times as long as wide.
                 sheet = self.lattice(name, octave, (64, 512))[None, None]
                 grid = torch.stack([across / (256 * spacing), along / (32 * 7 * spacing)], -1)
                 sample = torch.nn.functional.grid_sample(
@@ -118,6 +120,7 @@ class Canvas:
 
 def _spline(x: torch.Tensor, spacing: float) -> torch.Tensor:
     """Cubic B-spline weights (len(x), nodes) of the nodes spaced over the whole noise domain."""
+    # The same for every sheet: noise nests.
     nodes = torch.arange(round(2 * NOISE_HALF / spacing) + 1)
     t = (((x + NOISE_HALF) / spacing)[:, None] - nodes).abs()
     inner = 2 / 3 - t**2 + t**3 / 2

@@ -90,16 +90,16 @@ class Face:
         play = performance[start:stop]
         H, W = self.size
         out = torch.empty(len(play), self.channels, H, W, device=self.device)
-        step = max(1, min(64, _CHUNK_PX // (H * W)))
+        step = max(1, min(64, _CHUNK_PX // (H * W)))  # frames at once
         for i in range(0, len(play), step):
             self._render(play[i : i + step], out[i : i + step])
         return out
 
     def _render(self, play: Performance, out: torch.Tensor) -> None:
         """Render one chunk into ``out``."""
-        posed = self.motion.unpose(self._pixels, play)
-        moved = self.motion.smooth(posed, self.motion.drift(play))
-        inside = self._open_mouth_box(play, moved)
+        posed = self.motion.unpose(self._pixels, play)  # (F, 2, H, W), the pose undone
+        moved = self.motion.smooth(posed, self.motion.drift(play))  # and the action units
+        inside = self._open_mouth_box(play, moved)  # and, in place, the opening of the mouth
         person = _look_up(self.sheets.person, moved, self.sheets.half)
         C = self.channels
         picture, cover = person[:, :C], person[:, C:]
@@ -108,14 +108,14 @@ class Face:
             rows, columns, mask, colour = inside
             box = picture[:, :, rows, columns]
             box += mask * (colour - box)
-        picture *= _look_up(self._shade(play), moved, self.sheets.half)
-        torch.addcmul(picture, 1 - cover, self.sheets.backdrop, out=out)
+        picture *= _look_up(self._shade(play), moved, self.sheets.half)  # light goes with the skin
+        torch.addcmul(picture, 1 - cover, self.sheets.backdrop, out=out)  # albedo is premultiplied
         out *= self.shadow_map(play) * play.gain.to(self.device)[:, None, None, None]
         out += play.offset.to(self.device)[:, None, None, None]
-        out.clamp_(1e-6, 1).pow_(1 / GAMMA)
+        out.clamp_(1e-6, 1).pow_(1 / GAMMA)  # linear light becomes display values
         if play.noise_sd.any():
             out += self._noise(play)
-        out.mul_(255).round_().clamp_(0, 255).div_(255)
+        out.mul_(255).round_().clamp_(0, 255).div_(255)  # the camera has 8 bit
 
     def _shade(self, play: Performance) -> torch.Tensor:
         """Light on the resting face with its wrinkles, (F, 1, h2, w2)."""
@@ -243,9 +243,10 @@ class Face:
         person, room = cover > 0.99, cover < 0.01
         shut = (one.part + one.jaw == 0).to(self.device)[:, None, None]
         limit = torch.tensor(self.size[::-1], device=self.device)[:, None, None] / self.short
-        exact = residual * self.short / 2 < 0.02
+        exact = residual * self.short / 2 < 0.02  # Newton has met the point, to 0.02 px
         valid = person & exact & (end.abs() <= limit).all(1) & ((depth < 0) | shut)
         valid &= ~self._between_lids(material, one) & ~self._between_lids(material, two)
+        # Room that stays uncovered.
         valid |= room & (self._cover(self.motion.material(start, two)[0]) < 0.01)
         return torch.where(room[:, None], 0.0, (end - start) * self.short / 2), valid
 
@@ -278,6 +279,7 @@ class Face:
         places, _ = self.motion.locate(material, performance, lower[None, :, None])
         eyes = [LANDMARKS.index(f"pupil_{side}") for side in ("left", "right")]
         places[:, :, eyes] = self.motion.put_in_pose(material[:, :, eyes], performance)
+        # From the middle of the picture to its corner.
         corner = torch.tensor(self.size[::-1], device=self.device) / self.short
         return (places[..., 0].permute(0, 2, 1) + corner) * self.short / 2 - 0.5
 

@@ -16,7 +16,7 @@ def hair_cover(person: Identity, sheet: Canvas) -> torch.Tensor:
     p, u, v = person, sheet.u, sheet.v
     outer = sheet.distance(_hair_outline(p, sheet))
     opening = sheet.distance(_face_opening(p, sheet))
-    across, along = _flow(p, sheet)
+    across, along = _flow(p, sheet)  # hair is combed along, and ragged across
     ragged = sheet.strands("hairline", across, along, 0.030)
     style = p.hair_style
     if style == "curly":  # no strands: the rim is as round as the curls
@@ -24,7 +24,7 @@ def hair_cover(person: Identity, sheet: Canvas) -> torch.Tensor:
     cover = sheet.soft(outer + 0.010 * ragged, 0.03) * sheet.soft(-opening + 0.010 * ragged, 0.045)
     cropped = style == "curly" and p.femininity < 0.5
     end = _SIDEBURN if cropped else _SIDES.get(style, _SIDEBURN)
-    soft_end = 0.22 if style == "curly" else 0.10 if end < 0.3 else 0.05
+    soft_end = 0.22 if style == "curly" else 0.10 if end < 0.3 else 0.05  # curls end softly
     cover = cover * sheet.soft(end + 0.02 * ragged - v, soft_end)
     if style == "buzz":
         cover = 0.62 * cover
@@ -49,7 +49,7 @@ def _hair_outline(p: Identity, sheet: Canvas) -> torch.Tensor:
     wide = p.hair_volume * {**extra, "curly": 0.11}.get(p.hair_style, 0.06)
     u, v = sheet.u, sheet.v
     top, middle = -0.90 - 1.1 * wide, p.eye_y
-    half = p.head_w * 0.985 + wide
+    half = p.head_w * 0.985 + wide  # the outline at the height of the eyes
     r = ((middle - v) / (middle - top)).clamp_min(0)
     if p.hair_style == "quiff":
         r = r * (1 - 0.05 * torch.sin(3 * (u - p.part_x)).clamp_min(0))
@@ -86,7 +86,7 @@ def _flow(p: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = sheet.u - p.part_x * (p.hair_style != "tied"), sheet.v + 0.95
     radius = torch.hypot(x, 1.3 * y) + 0.05
     angle = torch.atan2(x, y + 0.12)
-    hang = smoothstep(sheet.v, -0.35, 0.15)
+    hang = smoothstep(sheet.v, -0.35, 0.15)  # from the temples on it hangs straight
     return angle * 0.55 * (1 - hang) + sheet.u * hang, radius
 
 
@@ -117,7 +117,7 @@ def beard(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     lip = wide.clamp_min(0)
     free = torch.maximum(line - 1.05 * p.lip_up * lip - v, v - line - 1.05 * p.lip_low * lip)
     free = sheet.soft(torch.maximum(free, -0.1 * wide), 0.02)
-    cheek_line = p.mouth_y - 0.06 - 0.55 * (side / p.head_w) ** 2.2
+    cheek_line = p.mouth_y - 0.06 - 0.55 * (side / p.head_w) ** 2.2  # rises to the ears
     jaw = smoothstep(v - cheek_line, -0.03, 0.12) * smoothstep(side, 0.05, 0.16 + p.mouth_w * 0.2)
     chin = smoothstep(v, p.mouth_y + p.lip_low + 0.01, p.mouth_y + p.lip_low + 0.07)
     soul = 1 - 0.6 * bump(side, v, (0.10, p.mouth_y + p.lip_low + 0.03), (0.035, 0.03))
@@ -135,7 +135,7 @@ def beard(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     hairs = hairs.clamp(-1.6, 1.6)
     cover = grow * area * free * (1 + (0.42 - 0.34 * grow) * hairs).clamp(0, 1.1)
     head = sheet.distance(head_shape(p, u, v))
-    cover = (cover * sheet.soft(head + 0.06, 0.05)).clamp(0, 0.95)
+    cover = (cover * sheet.soft(head + 0.06, 0.05)).clamp(0, 0.95)  # none beyond the outline
     dark = torch.minimum(linear(p.hair), 0.6 * linear(p.skin))  # stubble is never paler than skin
     return over(below, dark * (0.60 + 0.18 * hairs), cover)
 
@@ -148,7 +148,7 @@ def ears(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     r = torch.hypot((x + 0.10 * y) / 0.062, y / (0.150 - 0.02 * p.femininity))
     cover = sheet.soft((1 - r) * 0.06, 0.015)
     rim = torch.exp(-0.5 * ((r - 0.62) / 0.16) ** 2)
-    hollow = bump(x, y, (-0.012, 0.0), (0.020, 0.06))
+    hollow = bump(x, y, (-0.012, 0.0), (0.020, 0.06))  # the ear's inside
     colour = linear(p.skin) * torch.tensor([0.86, 0.72, 0.68])[:, None, None]
     return colour * (1 - 0.30 * rim) * (1 - 0.45 * hollow), cover
 
@@ -159,7 +159,7 @@ def neck(person: Identity, sheet: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     half = p.neck_w + 0.5 * (v - 0.82).clamp_min(0) ** 1.5
     half = half - 0.02 * bump(0 * v, v, (0.0, 0.72), (1, 0.1))
     cover = sheet.soft(half - u.abs(), 0.02) * sheet.soft(v - 0.25, 0.05)
-    away = -sheet.distance(head_shape(p, u, v))
+    away = -sheet.distance(head_shape(p, u, v))  # from the jaw, which throws a shadow
     shadow = 0.30 + 0.70 * smoothstep(away, -0.01, 0.26)
     round_off = 0.55 + 0.45 * (1 - (u / half).clamp(-1, 1) ** 2).clamp_min(0).sqrt()
     sinew = 1 - 0.12 * torch.exp(-0.5 * ((u.abs() - 0.13 - 0.25 * (1 - v)) / 0.03) ** 2)

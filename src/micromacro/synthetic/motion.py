@@ -74,7 +74,7 @@ class Motion:
         x = points[:, 0]
         d = points[:, 1] - anatomy.mouth_line(self.identity, x)
         arch = (1 - (x / self.identity.mouth_w) ** 2).clamp_min_(0)
-        arch = arch * (1.6 - 0.6 * arch)
+        arch = arch * (1.6 - 0.6 * arch)  # an opening is rounder than a parabola
         part, jaw = play.part.to(self.device), play.jaw.to(self.device)
         low = (_LOWER_SHARE * part + _JAW_SHARE * jaw)[:, None, None] * arch
         return d, low, (_UPPER_SHARE * part)[:, None, None] * arch
@@ -127,7 +127,7 @@ class Motion:
             xx, yx, xy, yy = _sample(slope, posed / MOTION_HALF).unbind(1)
             xx, yy = xx + 1, yy + 1
             dx, dy = miss.unbind(1)
-            det = (xx * yy - xy * yx).clamp_min(0.1)
+            det = (xx * yy - xy * yx).clamp_min(0.1)  # kept away from 0: there skin folds over
             posed = posed - torch.stack([yy * dx - xy * dy, xx * dy - yx * dx], 1) / det[:, None]
         return self.put_in_pose(posed, play), residual
 
@@ -136,8 +136,8 @@ class Motion:
         if not (play.part.any() or play.jaw.any()):
             return material
         d, low, up = self.lip_gap(material, play)
-        opening = torch.where(lower, low, -up)
-        near = opening != 0
+        opening = torch.where(lower, low, -up)  # how far the lip has gone, downwards
+        near = opening != 0  # elsewhere nothing moves, and Newton would divide by 0
         reach = torch.where(lower, _LIP_FALL, _LIP_RISE).expand_as(d)[near]
         opening, d = opening[near], d[near]
         e = d

@@ -91,12 +91,12 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
     T, fps = len(play), play.fps
     names = ("head", "blink", "light", "gain", "shadow")
     rng = {name: stream("performance", name, seed) for name in names}
-    head = [_wander(rng["head"], T, fps) for _ in range(5)]
+    head = [_wander(rng["head"], T, fps) for _ in range(5)]  # x, y, yaw, pitch, roll
     sway, turn = rng["head"].uniform(*noise.sway), rng["head"].uniform(*noise.turn)
     blink, blinks = _blinks(rng["blink"], T, fps, noise.blink_rate)
     light = torch.stack([sd * _wander(rng["light"], T, fps, slow=1.5) for sd in noise.light], 1)
     exposure = rng["gain"].uniform(*noise.gain) * _wander(rng["gain"], T, fps, slow=1.5)
-    alias = (100 + fps / 2) % fps - fps / 2
+    alias = (100 + fps / 2) % fps - fps / 2  # 100 Hz as the camera sees it, Hz
     mains = torch.sin(2 * math.pi * alias * play.t_s + rng["gain"].uniform(0, 2 * math.pi))
     return replace(
         play,
@@ -107,6 +107,7 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
         blink=blink,
         blinks=blinks,
         light=light,
+        # Both multiply the linear light.
         gain=torch.exp(exposure) * (1 + noise.flicker * mains).float(),
         shadow=_shadow(rng["shadow"], T, fps, noise),
         noise_sd=torch.full((T,), noise.noise_sd),
@@ -115,10 +116,12 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
 
 def _wander(rng: np.random.Generator, T: int, fps: float, slow: float = 1.0) -> torch.Tensor:
     """A smooth stationary random walk (white noise, filtered twice), (T,), variance 1, within 2.5."""
-    tau = slow * rng.uniform(0.4, 0.8) * fps
+    tau = slow * rng.uniform(0.4, 0.8) * fps  # time constant, frames
     lag = np.arange(math.ceil(8 * tau))
+    # Two equal low-passes in a row: no kinks, no jumps.
     kernel = (lag + 1) * np.exp(-(lag + 1) / tau)
-    kernel /= np.linalg.norm(kernel)
+    kernel /= np.linalg.norm(kernel)  # variance 1
+    # A run-in as long as the kernel makes the path stationary.
     white = rng.standard_normal(T + len(kernel) - 1)
     n = len(white) + len(kernel)
     smooth = np.fft.irfft(np.fft.rfft(white, n) * np.fft.rfft(kernel, n), n)
@@ -130,11 +133,12 @@ def _blinks(rng: np.random.Generator, T: int, fps: float, rate: float):
     """Blinks at random times: closure (T,) in 0..1 and the events."""
     closure, events, frame = torch.zeros(T), [], 0.0
     while rate > 0:
-        frame += (0.4 + rng.exponential(1 / rate)) * fps
+        frame += (0.4 + rng.exponential(1 / rate)) * fps  # never two within 0.4 s
         length = max(3, round(rng.uniform(0.23, 0.30) * fps))
         onset = math.floor(frame)
         if onset + length > T:
             break
+        # Lids fall faster than they rise.
         apex, offset = onset + round(0.35 * length), onset + length - 1
         event = Event(onset, apex, offset, (("blink", 1.0),), 1.0, "blink")
         closure = torch.maximum(closure, envelope(event, T))
@@ -147,7 +151,7 @@ def _shadow(rng: np.random.Generator, T: int, fps: float, noise: Nuisance) -> to
     """Depth, direction, place and sharpness of the shadow, (T, 4)."""
     depth, sharp = rng.uniform(*noise.shadow), rng.uniform(*noise.shadow_sharp)
     angle, place = rng.uniform(0, 2 * math.pi), rng.uniform(-0.2, 0.4)
-    path = place + 0.35 * _wander(rng, T, fps, slow=1.5)
+    path = place + 0.35 * _wander(rng, T, fps, slow=1.5)  # the edge wanders, its direction stays
     fixed = torch.tensor([depth, angle, sharp], dtype=torch.float32).repeat(T, 1)
     return torch.stack([fixed[:, 0], fixed[:, 1], path, fixed[:, 2]], 1)
 
@@ -158,9 +162,10 @@ def drift_head(play: Performance, drift: HeadDrift, seed: int) -> Performance:
     paths = []
     for limit in (drift.shift, drift.shift, drift.roll_rad, drift.log_scale):
         phase = rng.uniform(0, 2 * math.pi, 3)[:, None]
-        rate = np.array([1, 1.7, 2.9])[:, None] * rng.uniform(0.8, 1.2)
+        rate = np.array([1, 1.7, 2.9])[:, None] * rng.uniform(0.8, 1.2)  # no common period
         angle = 2 * np.pi * rate * play.t_s.numpy() / drift.period_s + phase  # (3, T)
         wave = np.array([1, 0.5, 0.25]) @ np.sin(angle)
+        # A clip shorter than a swing must not be stretched to the full range.
         paths.append(torch.from_numpy(limit * wave / max(np.abs(wave).max(), 0.5)).float())
     return replace(
         play,

@@ -144,11 +144,12 @@ class Performance:
 
         events, blinks = inside(self.events), inside(self.blinks)
         cut = {name: getattr(self, name)[start:stop] for name in _CHANNELS}
-        cut["envelope"] = cut["envelope"][:, list(events)]
+        cut["envelope"] = cut["envelope"][:, list(events)]  # one column an event
         return replace(self, **cut, events=tuple(events.values()), blinks=tuple(blinks.values()))
 
     def take(self, frames: Sequence[int]) -> "Performance":
         """The given frames in the given order, without events: they need not follow each other."""
+        # Negative numbers would count from the end.
         wrong = [k for k in frames if not 0 <= k < len(self)]
         if wrong:
             raise BadInput(f"frame {wrong[0]}", "is not there", f"give 0 to {len(self) - 1}")
@@ -170,12 +171,14 @@ class Performance:
 
         plain = [name for name in _CHANNELS if name != "envelope"]
         joined = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in plain}
+        # A frame later than our last.
         joined["t_s"][n:] += self.t_s[-1] + 1 / self.fps - other.t_s[0]
         joined["envelope"] = torch.block_diag(self.envelope, other.envelope)
         joined["events"] = (*self.events, *map(later, other.events))
         return replace(self, **joined, blinks=(*self.blinks, *map(later, other.blinks)))
 
 
+# (AUs, zones).
 _IN_ZONE = torch.tensor([[float(au in names) for names in ZONES.values()] for au in AUS])
 _CHANNELS = tuple(f.name for f in fields(Performance) if f.type is torch.Tensor)
 
@@ -196,8 +199,8 @@ def envelope(event: Event, n_frames: int) -> torch.Tensor:
     t = torch.arange(n_frames, dtype=torch.float64)
     rise = (t - event.onset + 1) / (event.apex - event.onset + 1)
     fall = (event.offset + 1 - t) / (event.offset + 1 - event.apex - event.hold)
-    s = torch.minimum(rise, fall).clamp(0, 1)
-    return (s**3 * (10 - 15 * s + 6 * s**2)).float()
+    s = torch.minimum(rise, fall).clamp(0, 1)  # in float64, so that 1 is reached exactly
+    return (s**3 * (10 - 15 * s + 6 * s**2)).float()  # starts and stops without a jerk
 
 
 def check_fold_over(au: torch.Tensor) -> None:
@@ -209,6 +212,7 @@ def check_fold_over(au: torch.Tensor) -> None:
     Raises:
         BadInput: The displacements of one zone add up to more than ``FOLD_OVER``.
     """
+    # (zones,): the worst frame of each.
     totals = (au.abs() @ _IN_ZONE.to(au.device)).amax(0).tolist() if len(au) else []
     for zone, total in zip(ZONES, totals, strict=False):
         if total > FOLD_OVER + 1e-6:

@@ -91,8 +91,8 @@ def _event(kind, onset, expression, fps, duration_s, peak, apex, hold) -> Event:
         check_choice("expression", expression, EXPRESSIONS)
         label, aus = expression, EXPRESSIONS[expression]
     length = max(1, round(duration_s * fps))
-    top = min(length - 1, round(apex * (length - 1)))
-    stay = min(length - 1 - top, round(hold * length))
+    top = min(length - 1, round(apex * (length - 1)))  # frames from onset to apex
+    stay = min(length - 1 - top, round(hold * length))  # frames at the peak
     return Event(onset, onset + top, onset + length - 1, tuple(aus), peak, kind, label, stay)
 
 
@@ -152,7 +152,7 @@ def _act(play: Performance, events: Sequence[Event]) -> Performance:
         for name, weight in event.aus:
             check_choice("channel", name, (*AUS, *other))
             channel = other[name] if name in other else au[:, AUS.index(name)]
-            share = weight * event.peak
+            share = weight * event.peak  # of this channel, face units
             channel += (share / FULL if name == "lid" else share) * active
     check_fold_over(au)
     shape = torch.stack(columns, 1) if columns else play.envelope

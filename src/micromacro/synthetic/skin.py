@@ -33,8 +33,8 @@ def skin(person: Identity, sheet: Canvas) -> torch.Tensor:
     redness = redness + 0.7 * bump(u, v, (0.0, p.nose_y - 0.06), (0.10, 0.07))
     redness = redness + 0.4 * bump(u, v, (0.0, p.chin_y - 0.10), (0.14, 0.06))
     base = base * (1 - p.blush * redness * torch.tensor([0.02, 0.17, 0.17])[:, None, None])
-    shade = _occlusion(p, sheet) * _folds(p, sheet)
-    spots = smoothstep(sheet.noise("freckles", 0.022, 2), 1.1, 2.0)
+    shade = _occlusion(p, sheet) * _folds(p, sheet)  # what little light reaches
+    spots = smoothstep(sheet.noise("freckles", 0.022, 2), 1.1, 2.0)  # the peaks of a fine noise
     middle = bump(u, v, (0.0, p.eye_y + 0.20), (0.36, 0.17))
     base = base * (1 - p.freckles * spots * middle * torch.tensor([0.30, 0.42, 0.5])[:, None, None])
     for x, y, radius, dark in p.moles:
@@ -62,7 +62,7 @@ def _occlusion(p: Identity, sheet: Canvas) -> torch.Tensor:
 def _folds(p: Identity, sheet: Canvas) -> torch.Tensor:
     """Static lines of age: nasolabial, forehead, crow's feet, bags; multiplies the skin."""
     v, side = sheet.v, sheet.u.abs()
-    old = min(1.0, max(0.0, (p.age - 24) / 42))
+    old = min(1.0, max(0.0, (p.age - 24) / 42))  # no lines at 24, all of them at 66
     maps = wrinkles(p, sheet)
     dark = 0.05 + 0.30 * old
     lines = dark * maps[2].clamp_max(0) + 0.24 * old * (maps[0] + maps[1]).clamp_max(0)
@@ -79,7 +79,7 @@ def wrinkles(person: Identity, sheet: Canvas) -> torch.Tensor:
         crow's feet (6, 9, 10, 12), nose root (9), chin (17). Negative is a groove.
     """
     p, u, v, side = person, sheet.u, sheet.v, sheet.u.abs()
-    wave = 0.008 * torch.cos(9 * u + p.asymmetry * 300)
+    wave = 0.008 * torch.cos(9 * u + p.asymmetry * 300)  # no two foreheads fold alike
     forehead = torch.zeros(sheet.size)
     for k in range(3):
         line = v - (p.brow_y - 0.115 - 0.062 * k) - wave - 0.05 * u**2
@@ -119,7 +119,7 @@ def lips(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     t = (u / p.mouth_w).clamp(-1, 1)
     line = mouth_line(p, u)
     arch = (1 - t**2).clamp_min(0)
-    bow = 1 - 0.22 * torch.exp(-0.5 * (t / 0.10) ** 2) - 0.30 * t.abs() ** 1.2
+    bow = 1 - 0.22 * torch.exp(-0.5 * (t / 0.10) ** 2) - 0.30 * t.abs() ** 1.2  # Cupid's bow
     top = line - 1.18 * p.lip_up * arch**0.75 * bow
     bottom = line + p.lip_low * arch**0.85
     cover = sheet.soft(torch.minimum(v - top, bottom - v), 0.016)
@@ -143,16 +143,16 @@ def brows(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     half = p.brow_thick * (0.66 + 0.34 * torch.sin(torch.pi * k**0.7)) * (1 - 0.80 * k**2.6)
     ragged = 0.13 * sheet.strands("brows", 0.85 * u.abs() + 0.7 * v, v - 0.5 * u.abs(), 0.016)
     inside = half * (1 + ragged) - (v - centre).abs()
-    ends = smoothstep(s, -0.05, 0.13) * smoothstep(s, 1.04, 0.93)
+    ends = smoothstep(s, -0.05, 0.13) * smoothstep(s, 1.04, 0.93)  # fade in and out along the brow
     cover = sheet.soft(inside, 0.020) * ends * (0.80 + 0.12 * ragged).clamp(0, 1)
-    dark = linear(p.hair) * 0.55 + 0.10 * linear(p.skin)
+    dark = linear(p.hair) * 0.55 + 0.10 * linear(p.skin)  # brows are darker than the hair
     return over(below, dark, cover * (0.60 + 6 * p.brow_thick))
 
 
 def nostrils(person: Identity, sheet: Canvas, below: torch.Tensor) -> torch.Tensor:
     """Two dark openings and the crease around the wings."""
     p, v, side = person, sheet.v, sheet.u.abs()
-    lift = 0.10 * (side - 0.45 * p.nose_w)
+    lift = 0.10 * (side - 0.45 * p.nose_w)  # the openings slant upwards to the sides
     hole = bump(side, v + lift, (0.46 * p.nose_w, p.nose_y - 0.006), (0.20 * p.nose_w, 0.0085))
     wing = torch.hypot((side - 0.74 * p.nose_w) / 0.050, (v - p.nose_y + 0.036) / 0.044) - 1
     crease = torch.exp(-0.5 * (wing / 0.16) ** 2)
@@ -189,6 +189,7 @@ def eyeballs(person: Identity, sheet: Canvas) -> torch.Tensor:
     ball = over(ball, iris, sheet.soft((1 - r) * radius, 0.010))
     ball = over(ball, linear((0.03, 0.03, 0.03)), sheet.soft((0.42 - r) * radius, 0.006))
     lean = 0.012 if p.light[1] > 0 else -0.012
+    # The lamp, mirrored by the cornea on the side from which it shines.
     spark = bump(u - torch.sign(u) * p.eye_x, v, (lean, p.eye_y - 0.024), (0.0075, 0.0075))
     glow = 0.25 * bump(u - torch.sign(u) * p.eye_x, v, (-lean, p.eye_y + 0.012), (0.012, 0.008))
     return over(ball, torch.ones(3, 1, 1), (1.25 * spark + glow).clamp(0, 1))
@@ -203,7 +204,7 @@ def mouth_inside(person: Identity, sheet: Canvas) -> torch.Tensor:
     tongue = bump(u, depth, (0.0, 0.135), (0.13, 0.045))
     picture = over(dark, linear((0.62, 0.30, 0.29)), 0.85 * tongue)
     widths = 0.044 - 0.010 * t.abs().clamp_max(1)  # the incisors are the widest
-    gap = torch.cos(torch.pi * u / widths).abs()
+    gap = torch.cos(torch.pi * u / widths).abs()  # 0 between two teeth
     edge = 0.034 - 0.010 * t**2 - 0.004 * (1 - gap)
     ivory = linear((0.93, 0.90, 0.84)) * (1 - 0.45 * t.abs().clamp_max(1) ** 2)
     ivory = ivory * (1 - 0.22 * smoothstep(gap, 0.25, 0.0))
@@ -214,5 +215,5 @@ def mouth_inside(person: Identity, sheet: Canvas) -> torch.Tensor:
 def normals(person: Identity, sheet: Canvas) -> torch.Tensor:
     """Surface normals of the face, (3, h, w), unit length, z towards the camera."""
     z = relief(person, sheet.u, sheet.v)
-    zy, zx = torch.gradient(z, spacing=sheet.texel)
+    zy, zx = torch.gradient(z, spacing=sheet.texel)  # slope of the relief, per face unit
     return torch.nn.functional.normalize(torch.stack([-zx, -zy, torch.ones_like(z)]), dim=0)

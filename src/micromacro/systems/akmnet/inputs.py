@@ -33,15 +33,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from micromacro.backbones import file_sha256, own_file, read_weights
+from micromacro.cache import digest, kept
 from micromacro.datasets import micro
-from micromacro.datasets.frames import clip_files, digest, kept, load_frames, resized
+from micromacro.datasets.frames import clip_files, load_frames, resized
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.model import AkmNet
 from micromacro.training import Recipe, isolated_rng
-from micromacro.weights import fetch_weights
+from micromacro.weights import fetch_weights, file_sha256, own_file, read_weights
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}
 BY_MINING = ("random", "random window", "middle window", "apex window", "max-key")

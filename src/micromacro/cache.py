@@ -1,0 +1,259 @@
+"""What is expensive is computed once and kept under a key that names what decides it.
+
+A key is a hash of the *content* of what went in and of the *code* that ran. Code is the import
+closure of a module: the file itself and, in turn, every local file that it imports, each without
+comments and docstrings; the data files beside them; and the versions of the libraries that compute.
+So work on one system does not throw away another's results. Imports are read from the source
+(those of functions too, those for type checkers not); a module that is only named in a string, as
+for ``importlib.import_module``, is not seen.
+
+The code hashed must be the code that is loaded. Python never reloads a module, so a file that was
+edited after its module was loaded is refused: under a key of the new text the old code would run.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+from micromacro import SOURCES
+from micromacro.errors import BadInput
+from micromacro.files import make_writable
+
+_PACKAGE = Path(__file__).resolve().parent
+# What stores or schedules a computation and so cannot change its numbers: the closure ends there.
+_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units", "workers")}
+# What computes, by the name of its import; OpenCV comes in four distributions.
+_LIBRARIES = {name: [name] for name in ("av", "librosa", "numpy", "scipy", "torch", "triton")}
+_LIBRARIES |= {"PIL": ["pillow"], "skimage": ["scikit-image"], "sklearn": ["scikit-learn"]}
+_OPENCV = ("contrib-python-headless", "python-headless", "contrib-python", "python")
+_LIBRARIES["cv2"] = [f"opencv-{name}" for name in _OPENCV]
+_NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
+
+_loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.items()}
+_parsed: dict[Path, tuple[tuple, str, set[str]]] = {}
+_contents: dict[Path, tuple[tuple, str]] = {}
+
+
+def code_key(code: ModuleType | Callable) -> str:
+    """Hash of all that decides what some code computes: its import closure and its libraries.
+
+    Args:
+        code: A module, or a function of one.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        BadInput: The code is not in a file; a file of the closure was edited after this process
+            loaded it.
+    """
+    code = getattr(code, "func", code)  # of functools.partial
+    module = code if isinstance(code, ModuleType) else sys.modules[code.__module__]
+    if not getattr(module, "__file__", None):
+        raise BadInput(f"the code of {module.__name__}", "is in no file", "move it to a module")
+    files, libraries = _closure(module)
+    what = {name: _parse(path, name)[0] for name, path in files.items()}
+    what |= {name: _version(name) for name in libraries}
+    for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
+        data = filter(_is_data, folder.iterdir())
+        what |= {f"{folder.name}/{path.name}": content_key(path) for path in data}
+    return digest(what)
+
+
+def content_key(path: str | os.PathLike) -> str:
+    """Hash of the content of a file, or of the names and contents of all files in a folder.
+
+    A file is read again only if its size, time or inode has changed since this process read it.
+
+    Raises:
+        BadInput: It is not there, or cannot be read.
+    """
+    path = Path(path).resolve()
+    try:
+        if path.is_dir():  # with folders that are links, as data sets on a cluster have them
+            walk = os.walk(path, followlinks=True)
+            files = sorted(Path(top, name) for top, _, names in walk for name in names)
+            return digest([(str(p.relative_to(path)), content_key(p)) for p in files])
+        stamp = _stamp(path)
+        if _contents.get(path, (None,))[0] != stamp:
+            with path.open("rb") as file:
+                _contents[path] = stamp, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(path, f"cannot be read ({error.strerror})", "check the path") from None
+    return _contents[path][1]
+
+
+def kept(
+    root: str | os.PathLike,
+    name: str,
+    inputs: object,
+    make: Callable[[Path], None],
+    *,
+    files: Sequence[str | os.PathLike] = (),
+    code: ModuleType | Callable | None = None,
+) -> Path:
+    """A folder of what was made of some inputs: made now if it is not there.
+
+    Args:
+        root: Folder of the cache; made if missing.
+        name: What the folder is of, for people; its key follows.
+        inputs: JSON values that decide the content: sizes, options, names.
+        make: Writes the content into the empty folder that it is given. Several processes may ask
+            for the same folder: one makes it, the others wait.
+        files: Files or folders that decide the content by theirs.
+        code: What decides the content by its import closure; by default, `make`.
+
+    Returns:
+        ``<root>/<name>-<key>``, whole: it appears when all is written.
+
+    Raises:
+        BadInput: As :func:`code_key` and :func:`content_key`; the cache cannot be written.
+    """
+    key = digest([inputs, [content_key(file) for file in files], code_key(code or make)])[:20]
+    folder = Path(root) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{key}"
+    if not folder.exists():
+        make_writable(folder.parent)
+        with claimed(folder):
+            if not folder.exists():
+                write_whole(folder, make)
+    return folder
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a folder that is to appear; it is freed when the process ends, however.
+
+    Yields:
+        Whether it is held: False if another process has it and `wait` is false.
+
+    Raises:
+        BadInput: The file system has no locks.
+    """
+    import fcntl  # not on every system, and only needed where something is made
+
+    with folder.with_name(f".lock-{folder.name}").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError as error:
+            fault = f"its file system has no locks ({error.strerror})"
+            remedy = "use a folder on another one; for units, set MICROMACRO_ROOT"
+            raise BadInput(folder.parent, fault, remedy) from None
+        for part in folder.parent.glob(f".part-{folder.name}-*"):
+            shutil.rmtree(part, ignore_errors=True)  # left by the dead: the lock is ours
+        yield True
+
+
+def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
+    """Make a folder, under its lock, such that it appears at once and stays after a power cut."""
+    part = folder.with_name(f".part-{folder.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        part.mkdir()
+        make(part)
+        for path in (*part.rglob("*"), part):
+            _to_disk(path)
+        if folder.exists():  # torn
+            shutil.rmtree(folder)
+        part.replace(folder)
+        _to_disk(folder.parent)
+        # Who waits for the lock finds the folder whole; who comes later finds no lock and the same.
+        folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def digest(what: object) -> str:
+    """SHA-256 of a JSON value, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _closure(module: ModuleType) -> tuple[dict[str, Path], set[str]]:
+    """(name -> file of a module and of all local ones that it imports, names of libraries)."""
+    file, own = Path(module.__file__).resolve(), module.__name__.partition(".")[0]
+    root = file.parents[module.__name__.count(".") + (file.name == "__init__.py")]
+    files, todo, libraries = {module.__name__: file}, [module.__name__], set()
+    while todo:
+        name = todo.pop()
+        for target in _parse(files[name], name)[1] - files.keys() - _AROUND:
+            first = target.partition(".")[0]
+            path = (_PACKAGE.parent if first == _PACKAGE.name else root).joinpath(
+                *target.split(".")
+            )
+            found = [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.is_file()]
+            if first in _LIBRARIES:
+                libraries.add(first)
+            # What is installed beside the module is not local.
+            elif found and (first in (own, _PACKAGE.name) or "site-packages" not in path.parts):
+                files[target] = found[0]
+                todo.append(target)
+    return files, libraries
+
+
+def _parse(path: Path, module: str) -> tuple[str, set[str]]:
+    """(hash of a source without comments and docstrings, names that it imports)."""
+    stamp = _stamp(path)
+    if stamp != _loaded.setdefault(path, stamp) and module in sys.modules:
+        fault = "was edited after this process loaded it"
+        raise BadInput(path, fault, "restart the kernel or the program")
+    _loaded[path] = stamp
+    if _parsed.get(path, (None,))[0] != stamp:
+        tree = ast.parse(path.read_bytes(), str(path))
+        for node in list(ast.walk(tree)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                node.body = []
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        text = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        _parsed[path] = stamp, text, set(_imports(tree, package))
+    return _parsed[path][1:]
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Full names of all modules that may be imported, and of the packages that hold them."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")]
+        if isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{base}.{name}" for name in names]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))
+
+
+def _version(library: str) -> str:
+    """Version of a library, whichever distribution brings it; without importing it."""
+    for name in _LIBRARIES[library]:
+        with contextlib.suppress(PackageNotFoundError):
+            return f"{name} {version(name)}"
+    return "none"
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and path.suffix not in _NO_DATA and path.name[0] != "."
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

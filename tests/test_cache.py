@@ -1,0 +1,215 @@
+"""Keys name what decides a result: code as loaded, libraries, content; what is kept is whole."""
+
+import errno
+import fcntl
+import functools
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from micromacro import cache
+from micromacro.cache import claimed, code_key, content_key, kept, write_whole
+from micromacro.errors import BadInput
+
+FILES = {
+    "pkg_a/__init__.py": "",
+    "pkg_a/top.py": """from typing import TYPE_CHECKING
+import numpy as np
+from pkg_a.deep import f
+if TYPE_CHECKING:
+    import pkg_a.typed
+
+def unit():
+    'Old words.'
+    from . import lazy  # not yet
+    return f(), lazy
+""",
+    "pkg_a/deep/__init__.py": "from .inner import f\n",
+    "pkg_a/deep/inner.py": "def f():\n    return 1\n",
+    "pkg_a/deep/weights.csv": "1,2\n",
+    "pkg_a/deep/page.css": "p {}\n",
+    "pkg_a/lazy.py": "x = 1\n",
+    "pkg_a/typed.py": "x = 1\n",
+    "pkg_a/other.py": "x = 1\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder with a small package; of the keys of its `top` in processes of their own."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pkg_a"]:
+        del sys.modules[name]
+
+
+def fresh_key(folder: Path) -> str:
+    """The key of `top` as a process that starts now has it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pkg_a"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    for path in [path for path in cache._loaded if path.is_relative_to(folder)]:
+        del cache._loaded[path]
+    return code_key(importlib.import_module("pkg_a.top").unit)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "moves"),
+    [
+        ("top.py", "f(), lazy", "lazy, f()", True),
+        ("top.py", "Old words", "New words", False),
+        ("top.py", "  # not yet", "", False),
+        ("deep/inner.py", "return 1", "return 2", True),
+        ("deep/__init__.py", "from .inner", "\n\nfrom .inner", False),
+        ("deep/weights.csv", "1,2", "1,3", True),
+        ("deep/page.css", "p {}", "a {}", False),
+        ("lazy.py", "1", "2", True),
+        ("other.py", "1", "2", False),
+        ("typed.py", "1", "2", False),
+    ],
+)
+def test_the_key_follows_the_import_closure_without_words(package, file, old, new, moves):
+    before = fresh_key(package)
+    path = package / "pkg_a" / file
+    path.write_text(path.read_text().replace(old, new))
+    assert (fresh_key(package) != before) == moves
+    assert len(before) == 64
+
+
+def test_the_key_follows_the_libraries_that_the_closure_imports(package, monkeypatch):
+    before = fresh_key(package)
+    versions = {"numpy": "0", "torch": "0"}
+    monkeypatch.setattr(cache, "version", versions.__getitem__)
+    moved = fresh_key(package)
+    versions["torch"] = "1"
+    assert before != moved == fresh_key(package)
+    versions["numpy"] = "1"
+    assert fresh_key(package) != moved
+    monkeypatch.undo()
+    assert cache._version("cv2").startswith("opencv-")
+
+
+def test_a_unit_s_closure_is_its_own_system_s():
+    experiment = importlib.import_module("micromacro.systems.akmnet.experiment")
+    names, libraries = cache._closure(experiment)
+    assert {"micromacro", "micromacro.systems.akmnet.model", "micromacro.metrics"} & names.keys()
+    assert not any("mimamo" in name for name in names)
+    assert not names.keys() & cache._AROUND
+    assert {"numpy", "torch", "cv2"} <= libraries
+    assert all(importlib.util.find_spec(name) for name in cache._AROUND)
+
+
+def test_a_source_edited_after_it_was_loaded_is_refused(package):
+    key = fresh_key(package)
+    path = package / "pkg_a/deep/inner.py"
+    path.write_text(path.read_text() + "\n# a comment\n")
+    with pytest.raises(BadInput, match=r"inner\.py: was edited after .*; restart the kernel"):
+        code_key(sys.modules["pkg_a.top"])
+    assert fresh_key(package) == key
+    (package / "pkg_a/lazy.py").write_text("x = 2\n")  # not loaded yet: the edit is what will run
+    assert code_key(sys.modules["pkg_a.top"]) != key
+
+
+def test_code_outside_files_is_refused():
+    module = type(sys)("typed_in_a_notebook")
+    with pytest.raises(BadInput, match="typed_in_a_notebook: is in no file"):
+        code_key(module)
+
+
+def test_content_is_what_counts_not_time_or_place(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "sheet.csv").write_text("happy")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "sub").symlink_to(tmp_path / "one" / "sub")
+    key = content_key(tmp_path / "one")
+    assert key == content_key(tmp_path / "two") == content_key(tmp_path / "linked")
+    (tmp_path / "two/sub/sheet.csv").write_text("HAPPY")
+    assert content_key(tmp_path / "two") != key
+    (tmp_path / "one/sub/sheet.csv").rename(tmp_path / "one/sub/labels.csv")
+    assert content_key(tmp_path / "one") != key
+    with pytest.raises(BadInput, match=r"nowhere\.csv: cannot be read"):
+        content_key(tmp_path / "nowhere.csv")
+
+
+def test_what_is_kept_is_made_once_for_equal_inputs_files_and_code(tmp_path, package):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "clip.npy").write_text("x")
+
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("a")
+    fresh_key(package)
+    top, keep = sys.modules["pkg_a.top"], functools.partial(kept, tmp_path / "c", "sub 1/clip")
+    first = keep({"size": 3}, make, files=[sheet], code=top)
+    assert first.parent == tmp_path / "c"
+    assert first.name.startswith("sub_1_clip-")
+    assert [path.name for path in first.iterdir()] == ["clip.npy"]
+    assert keep({"size": 3}, make, files=[sheet], code=top) == first
+    others = {keep({"size": 4}, make, files=[sheet], code=top), keep({"size": 3}, make, code=top)}
+    sheet.write_text("b")
+    others |= {keep({"size": 3}, make, files=[sheet], code=top), keep({"size": 3}, make)}
+    assert len({first, *others}) == len(made) == 5
+
+
+def test_a_changed_function_makes_its_folder_again(package):
+    """Demonstration: clips magnified by other code are not answered from the cache."""
+    program = """
+import sys
+from pathlib import Path
+from micromacro.cache import kept
+from pkg_a import other
+make = lambda folder: (folder / "clip").write_text(str(other.x))
+print((kept(Path("cache"), "clip", {}, make, code=other) / "clip").read_text())
+"""
+
+    def run() -> str:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(
+            command, cwd=package, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert run() == run() == "1\n"
+    (package / "pkg_a/other.py").write_text("x = 22\n")
+    assert run() == "22\n"
+
+
+def test_what_fails_leaves_nothing_and_the_dead_are_swept(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("x")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        kept(tmp_path, "clip", {}, fail)
+    assert [path.name[:6] for path in tmp_path.iterdir()] == [".lock-"]
+    target = tmp_path / "x"
+    (tmp_path / ".part-x-0").mkdir()
+    with claimed(target) as ours, claimed(target, wait=False) as theirs:
+        assert (ours, theirs) == (True, False)
+        write_whole(target, lambda folder: (folder / "a").write_text("1"))
+    assert target.is_dir()
+    assert not list(tmp_path.glob("*x-0"))
+
+
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, fault):
+    def flock(*_):
+        raise OSError(fault, "no")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(BadInput, match=r"no locks .*another"):
+        kept(tmp_path, "clip", {}, lambda folder: None)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot write there"):
+        kept(tmp_path / "file", "clip", {}, lambda folder: None)

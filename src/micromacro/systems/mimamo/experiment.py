@@ -186,6 +186,8 @@ def unit(
     for role in tables:
         sd = fold_sd if role == "validation" else label_sd
         values = scores(table, role, sd, LABELS[arm.columns])
+        if role == "train":  # how well it was learnt by heart
+            values = {k: v for k, v in values.items() if k.startswith("ccc_")}
         metrics |= {k if role == "test" else f"{role}_{k}": v for k, v in values.items()}
     parts = [Snippets.of(clip, arm) for clip in clips]
     skipped = [p.clip.name for p in parts if not any(p.valid[s].any() for s in _spans(arm, p))]

@@ -259,11 +259,14 @@ def test_files_that_are_absent_or_wrong(tmp_path, ferplus, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.pop("conv1_7x7_s2.weight"), ("conv1.weight is not there", "(64, 3, 7, 7)")),
-        (lambda s: s.clear(), ("is not there",)),
+        (
+            lambda s: s.pop("conv1_7x7_s2.weight"),
+            ("conv1.weight has shape none, expected (64, 3, 7, 7)"),
+        ),
+        (lambda s: s.clear(), ("has shape none",)),
         (
             lambda s: s.update({"conv2_1_3x3.weight": torch.zeros(64, 64, 1, 1)}),
-            ("layer1.0.conv2.weight", "(64, 64, 1, 1), should be (64, 64, 3, 3)"),
+            ("layer1.0.conv2.weight", "(64, 64, 1, 1), expected (64, 64, 3, 3)"),
         ),
         (lambda s: s.update({"conv5_4_3x3.weight": torch.zeros(1)}), ("layer4.3.conv2.weight",)),
         (lambda s: s.update({"layer1.0.conv1.weight": torch.zeros(1)}), ("not a name",)),

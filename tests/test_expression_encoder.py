@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from refusals import refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -13,7 +14,6 @@ from torch.nn import functional
 import encoder_training
 from encoder_training import Plan, make_encoder, scores, stills
 from micromacro import synthetic
-from micromacro.errors import BadInput
 from micromacro.expression_encoder import (
     EXPRESSIONS,
     N_FEATURES,
@@ -134,22 +134,13 @@ def test_a_picture_does_not_depend_on_its_batch(encoder, images):
     torch.testing.assert_close(encoder.features(others)[0], together[0], rtol=1e-4, atol=1e-5)
 
 
-def test_grey_is_colour_of_equal_channels(encoder, images):
-    torch.testing.assert_close(
-        encoder.features(images.expand(-1, 3, -1, -1)),
-        encoder.features(images),
-        rtol=1e-3,
-        atol=1e-4,
-    )
-
-
 def test_colours_weigh_as_luma(encoder, images):
     generator = torch.Generator().manual_seed(0)
     colour = (images * torch.rand(16, 3, 1, 1, generator=generator)).contiguous()
     grey = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
-    tint = torch.rand(16, 3, 48, 48, generator=generator)
+    tint, same = torch.rand(16, 3, 48, 48, generator=generator), images.expand(-1, 3, -1, -1)
     mixed = 0.299 * tint[:, :1] + 0.587 * tint[:, 1:2] + 0.114 * tint[:, 2:]
-    for rgb, one in ((colour, grey), (tint, mixed)):
+    for rgb, one in ((colour, grey), (tint, mixed), (same, images)):
         torch.testing.assert_close(
             encoder.features(rgb), encoder.features(one), rtol=1e-3, atol=1e-4
         )
@@ -178,9 +169,7 @@ def test_a_flat_picture_gives_finite_features(encoder):
 )
 def test_bad_images_are_refused(encoder, wrong, words):
     for call in (encoder, encoder.features):
-        with pytest.raises(BadInput, match=words) as caught:
-            call(wrong)
-        assert "\n" not in str(caught.value)
+        refused(lambda call=call: call(wrong), words)
 
 
 # ---- loading -------------------------------------------------------------------------------------
@@ -216,36 +205,34 @@ def test_a_saved_encoder_comes_back_rounded_to_float16(tmp_path):
 
 
 def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
-    def refused(words):
-        with pytest.raises(BadInput, match=words) as caught:
-            load_expression_encoder(file)
-        assert str(file) in str(caught.value)
+    def told(*words):
+        refused(lambda: load_expression_encoder(file), file, *words)
 
     file = tmp_path / "encoder.safetensors"
-    refused("cannot be opened")
+    told("cannot be opened")
     file.touch()
-    refused("empty")
+    told("empty")
     file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000])
-    refused("cannot be read .*make encoder")
+    told("cannot be read", "make encoder")
     file.write_bytes(b"x" * 1000)
-    refused("cannot be read")
+    told("cannot be read")
     state = load_file(WEIGHTS_FILE)
     save_file(state, file)
-    refused("cannot be read")  # no metadata
+    told("cannot be read")  # no metadata
     with safe_open(WEIGHTS_FILE, "pt") as opened:
         metadata = opened.metadata()
     save_file(state, file, metadata)
     assert load_expression_encoder(file).about
     save_file({**state, "head.bias": torch.zeros(7)}, file, metadata)
-    refused(r"head.bias is \(7,\), should be \(8,\)")
+    told("head.bias has shape (7,), expected (8,)")
     save_file({**state, "extra": torch.zeros(7)}, file, metadata)
-    refused("extra is .* not there")
+    told("extra has shape (7,), expected none")
     del state["body.2.1.running_var"]
     save_file(state, file, metadata)
-    refused("running_var is not there")
+    told("running_var has shape none")
     file.unlink()
     file.mkdir()
-    refused("a folder")
+    told("a folder")
 
 
 # ---- the recipe ----------------------------------------------------------------------------------
@@ -308,15 +295,8 @@ def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
     assert about["seed"] == TINY.seed == tables[0].seed[0]
     assert about["n"] == 16 == tables[0].n[0]
     assert about["score"]["accuracy"] == tables[0].value[0]
-
-
-def test_the_score_is_of_the_weights_on_disk(tmp_path):
-    make_encoder(TINY, tmp_path / "weights", tmp_path)
-    encoder = load_expression_encoder(tmp_path / "weights")
-    table = pd.read_csv(tmp_path / RESULTS.name)
-    assert [row["value"] for row in scores(encoder, TINY)] == pytest.approx(
-        table.value.tolist(), nan_ok=True
-    )
+    again = [row["value"] for row in scores(load_expression_encoder(one), TINY)]
+    assert again == pytest.approx(tables[0].value.tolist(), nan_ok=True)  # of the weights on disk
 
 
 def test_another_seed_gives_other_weights(tmp_path):
@@ -333,7 +313,5 @@ def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, monkey
     monkeypatch.delattr(encoder_training, "train_encoder")
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(BadInput, match="cannot write there"):
-        make_encoder(TINY, tmp_path / "weights", file)
-    with pytest.raises(BadInput, match="cannot write there"):
-        make_encoder(TINY, file / "weights", tmp_path)
+    for weights, results in ((tmp_path / "weights", file), (file / "weights", tmp_path)):
+        refused(lambda w=weights, r=results: make_encoder(TINY, w, r), "cannot write there")

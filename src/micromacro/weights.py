@@ -166,11 +166,11 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, remedy: str) -
     state = counters | dict(state)
     for name in sorted(own.keys() | state.keys()):
         expected, given = (
-            str(tuple(tensors[name].shape)) if name in tensors else "not there"
+            str(tuple(tensors[name].shape)) if name in tensors else "none"
             for tensors in (own, state)
         )
         if expected != given:
-            fault = f"is of another network: {name} is {given}, should be {expected}"
+            fault = f"is of another network: {name} has shape {given}, expected {expected}"
             raise BadInput(file, fault, remedy)
     net.load_state_dict(state, assign=True)
     return net

@@ -2,16 +2,13 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-import torch
 
 from micromacro.errors import BadInput
 from micromacro.faces.detect import (
-    Faces,
     MtcnnDetector,
     YunetDetector,
     make_detector,
     search,
-    single_thread,
     turn_back,
 )
 
@@ -25,13 +22,6 @@ def test_turn_back_finds_the_pixel(turn):
     image[2, 9] = 1
     y, x = np.argwhere(np.rot90(image, turn))[0]
     np.testing.assert_array_equal(turn_back(np.array([x, y]), turn, image.shape), (9, 2))
-
-
-def test_scaled_keeps_places():
-    faces = Faces(
-        np.float32([[0, 0, 3, 3]]), np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32)
-    )
-    np.testing.assert_allclose(faces.scaled(4).boxes, [[1.5, 1.5, 13.5, 13.5]])
 
 
 def test_mtcnn_finds_the_portrait():
@@ -100,22 +90,3 @@ def test_backends_by_name(tmp_path):
         make_detector("mtcnn", tmp_path / "x.onnx")
     with pytest.raises(BadInput, match=r"x\.onnx"):
         make_detector("yunet", tmp_path / "x.onnx")
-
-
-def test_single_thread_gives_the_settings_back():
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    inside = []
-
-    def fail():
-        with single_thread():
-            inside.append((torch.get_num_threads(), cv2.getNumThreads()))
-            raise KeyError
-
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(KeyError):
-            fail()
-        assert inside == [(1, 1)]
-        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, before[1])
-    finally:
-        torch.set_num_threads(before[0])

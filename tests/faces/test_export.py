@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from clips import face_clip
 from PIL import Image
+from refusals import refused
 
 from micromacro.clip import load_clip
-from micromacro.errors import BadInput
 from micromacro.faces.export import contact_sheet, export_faces, sheet_frames
 from micromacro.video import read_frames, write_video
 
@@ -28,12 +28,8 @@ def test_four_files_and_a_line(film, tmp_path):
     assert "8 frames" in line
     assert "frames/s" in line
     stem = "actor one"
-    assert names(out) == [
-        f"{stem}.csv",
-        f"{stem}.npz",
-        f"{stem}_sheet.png",
-        f"{stem}_stabilised.mp4",
-    ]
+    endings = (".csv", ".npz", "_sheet.png", "_stabilised.mp4")
+    assert names(out) == [f"{stem}{ending}" for ending in endings]
     clip = load_clip(out / f"{stem}.npz")
     assert clip.size == 96
     table = pd.read_csv(out / f"{stem}.csv")
@@ -50,57 +46,39 @@ def test_a_name_and_a_second_run(film, tmp_path):
     for mode in ("aligned", "first_frame"):
         export_faces(film, tmp_path / "x.npz", mode=mode, size=32)
         assert load_clip(tmp_path / "x.npz").mode == mode
-    assert names(tmp_path) == [
-        "x.csv",
-        "x.npz",
-        "x_aligned.mp4",
-        "x_first_frame.mp4",
-        "x_sheet.png",
-    ]
+    endings = (".csv", ".npz", "_aligned.mp4", "_first_frame.mp4", "_sheet.png")
+    assert names(tmp_path) == [f"x{ending}" for ending in endings]
 
 
-def test_nothing_is_written_without_a_face(scenery, tmp_path):
+@pytest.mark.parametrize("step", ["contact_sheet", "save_clip"])
+def test_nothing_is_half_written(film, scenery, tmp_path, monkeypatch, step):
     write_video(tmp_path / "empty.mp4", scenery)
-    with pytest.raises(BadInput, match="no face found in 12 frames"):
-        export_faces(tmp_path / "empty.mp4", tmp_path / "out" / "deep")
+    out = tmp_path / "out" / "deep"
+    refused(lambda: export_faces(tmp_path / "empty.mp4", out), "no face found in 12 frames")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"micromacro.faces.export.{step}", full)
+    refused(lambda: export_faces(film, out, size=32), out, "No space left")
     assert names(tmp_path) == ["empty.mp4"]
-
-
-def test_nothing_is_half_written(film, tmp_path, monkeypatch):
-    def fail(*arguments, **options):
-        raise BadInput("sheet", "cannot be drawn", "test")
-
-    monkeypatch.setattr("micromacro.faces.export.contact_sheet", fail)
-    with pytest.raises(BadInput, match="cannot be drawn"):
-        export_faces(film, tmp_path / "out", size=32)
-    assert names(tmp_path) == []
 
 
 def test_other_peoples_files_are_kept(film, tmp_path):
     np.savez(tmp_path / "x.npz", a=1)
-    with pytest.raises(BadInput, match="not ours"):
-        export_faces(film, tmp_path / "x.npz")
     (tmp_path / "y_aligned.mp4").write_bytes(film.read_bytes())
-    with pytest.raises(BadInput, match="film itself"):
-        export_faces(tmp_path / "y_aligned.mp4", tmp_path / "y.npz", mode="aligned")
     (tmp_path / "w.csv").write_text("my own notes")
-    with pytest.raises(BadInput, match="not ours"):
-        export_faces(film, tmp_path / "w.npz")
-    assert (tmp_path / "w.csv").read_text() == "my own notes"
     (tmp_path / "z").write_text("a file, not a folder")
-    with pytest.raises(BadInput, match="cannot be written"):
-        export_faces(film, tmp_path / "z" / "deep", size=32)
+    own = tmp_path / "y_aligned.mp4"
+    for source, out, options, words in (
+        (film, "x.npz", {}, "not ours"),
+        (own, "y.npz", {"mode": "aligned"}, "film itself"),
+        (film, "w.npz", {}, "not ours"),
+        (film, "z/deep", {"size": 32}, "cannot be written"),
+    ):
+        refused(lambda s=source, o=out, k=options: export_faces(s, tmp_path / o, **k), words)
+    assert (tmp_path / "w.csv").read_text() == "my own notes"
     assert names(tmp_path) == ["w.csv", "x.npz", "y_aligned.mp4", "z"]
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(film, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("micromacro.faces.export.save_clip", full)
-    with pytest.raises(BadInput, match="No space left"):
-        export_faces(film, tmp_path / "out", size=32)
-    assert names(tmp_path) == []
 
 
 def grey_clip(T, channels=3, **options):

@@ -21,7 +21,7 @@ TEMPLATES = {
             (41.5493, 92.3655),
             (70.7299, 92.2041),
         ]
-    ),
+    )
 }
 TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory

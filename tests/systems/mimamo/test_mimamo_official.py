@@ -15,7 +15,7 @@ from affect_miniatures import CLIPS
 from PIL import Image
 from torchvision.models import resnet50
 
-from micromacro import metrics, units
+from micromacro import cli, metrics, units
 from micromacro.backbones import FrozenResNet50
 from micromacro.datasets.affect import read_affwild, read_affwild2
 from micromacro.datasets.frames import Film, aligned_faces
@@ -23,6 +23,7 @@ from micromacro.errors import BadInput
 from micromacro.folds import grouped_folds
 from micromacro.images import load_image
 from micromacro.kernels.phase_difference import phase_difference
+from micromacro.results import read_rows
 from micromacro.systems.mimamo import experiment
 from micromacro.systems.mimamo.arms import DATASETS, PROTOCOLS, Arm
 from micromacro.systems.mimamo.inputs import Sequences, Snippets, _official_inputs, load_clips
@@ -236,6 +237,24 @@ def test_a_killed_fold_goes_on(where, monkeypatch):
     monkeypatch.undo()
     other = experiment.unit(**params | {"seed": 6, "epochs": 1})[1]["prediction"]
     assert (other != whole[1]["prediction"])[np.isfinite(other)].all()
+
+
+@pytest.mark.slow
+def test_notebook_04_runs_the_official_path_from_start_to_end(where, tmp_path, monkeypatch):
+    for name in ("notebooks", "data"):
+        (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    params = {"DATASET": "omg", "DATA_ROOT": where["omg"]["root"], "TRIAL": True}
+    words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
+    assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "04", *words]) == 0
+    (run,) = tmp_path.glob("runs/*/rows")
+    rows = read_rows(run / "04_mimamo_net__trial__cpu.csv")
+    assert set(rows["arm"]) == {"ours", "as released"}
+    assert set(rows["dataset"]) == {"omg"}
+    ccc = rows[(rows["metric"] == "ccc_valence") & (rows["split"] == "test")]
+    assert sorted(ccc["n"].astype(int)) == [1, 1, 2, 2, 3, 3, 3, 3]  # seen and all, plain, rescaled
+    written = run.parent.glob("submissions/*/*/predictions.csv")
+    assert [len(file.read_text().splitlines()) for file in written] == [5] * 4
 
 
 def test_folds_share_no_video(clips):

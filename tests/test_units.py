@@ -141,7 +141,7 @@ if sys.argv[1] == "loaded":
 print("ready", flush=True)
 input()
 try:
-    print(run(own.unit, [{}], workers=int(sys.argv[2]))[0].metrics)
+    print(run(getattr(own, sys.argv[3]), [{}], workers=int(sys.argv[2]))[0].metrics)
 except Exception as error:
     print(error)
 """
@@ -153,10 +153,12 @@ def test_a_source_edited_while_a_process_runs_stores_nothing_under_the_new_key(t
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "systems"))
     (copy / "helper.py").write_text("VALUE = 1\n")
     lines = "def unit():", "from micromacro.helper import VALUE", "return {'value': VALUE}"
-    (copy / "own.py").write_text("\n    ".join(lines))
+    edit = "def edit():", "from pathlib import Path", "helper = 'micromacro/helper.py'"
+    edit += "Path(helper).write_text('VALUE = 4444')", "return unit()"
+    (copy / "own.py").write_text("\n    ".join(lines) + "\n" + "\n    ".join(edit))
 
-    def start(*arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", PROGRAM, *arguments]
+    def start(*arguments: str, unit: str = "unit") -> subprocess.Popen:
+        command = [sys.executable, "-c", PROGRAM, *arguments, unit]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": "."}, **pipes)
         assert process.stdout.readline() == "ready\n"
@@ -169,6 +171,8 @@ def test_a_source_edited_while_a_process_runs_stores_nothing_under_the_new_key(t
     assert stored(folder) == []
     assert lazy.communicate("\n", timeout=60)[0] == "{'value': 22}\n"
     assert start("loaded", "1").communicate("\n", timeout=60)[0] == "{'value': 22}\n"
+    late = start("not loaded", "0", unit="edit")  # between the key and the unit's own import
+    assert late.communicate("\n", timeout=60)[0].endswith(f"{fault}\n")
     assert len(stored(folder)) == 1
 
 

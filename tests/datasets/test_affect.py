@@ -441,7 +441,7 @@ def test_a_lost_film_or_cache_is_named(omg, films, tmp_path):
     place(films / "actor.mp4", omg / "b/utterance_1.mp4")
     row = read_omg(omg).table.iloc[3]
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInput, match="cannot be made a folder"):
+    with pytest.raises(BadInput, match="cannot write there"):
         face_clip(row, tmp_path / "file", size=16)
     Path(row["path"]).unlink()
     with pytest.raises(BadInput, match=r"utterance_1\.mp4: cannot be opened"):

@@ -7,11 +7,9 @@ not end in a number, is passed over.
 """
 
 import functools
-import hashlib
-import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from micromacro.cache import kept
 from micromacro.clip import FaceClip, load_clip, save_clip
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
@@ -360,41 +359,3 @@ def _faces(files: Mapping[int, Path], shape: tuple[int, ...]) -> Iterator:
             raise BadInput(file, fault, f"give aligned faces {wanted}")
         if image.any():
             yield Frame(number, number / FACES_FPS, image)
-
-
-# A stand-in for `micromacro.cache.kept` until that is here.
-def kept(
-    root: Path,
-    name: str,
-    inputs: object,
-    make: Callable[[Path], None],
-    *,
-    files: Sequence[Path] = (),
-    code: Callable | None = None,
-) -> Path:
-    """The folder of what `make` makes of these inputs, made if it is not there."""
-    digest = hashlib.sha256(json.dumps([inputs, repr(code and code.__name__)]).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    folder = root / f"{name}-{digest.hexdigest()[:16]}"
-    if not folder.exists():
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir(parents=True)
-        except OSError as error:
-            fault = f"cannot be made a folder ({error.strerror})"
-            raise BadInput(part, fault, "choose another cache") from error
-        make(part)
-        part.rename(folder)
-    return folder
-
-
-def digest(what: object) -> str:
-    """SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def code_key(code: Callable) -> str:
-    """Hash of the code."""
-    return ""

@@ -10,11 +10,12 @@ from micro_miniatures import BEFORE, SUBJECTS, clips_of, write_dataset
 from PIL import Image
 from torchvision.models import resnet18
 
-from micromacro import training, units
+from micromacro import cli, training, units
 from micromacro.datasets import micro
 from micromacro.datasets.frames import load_frames
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
+from micromacro.results import read_rows
 from micromacro.systems.akmnet import FrameNet, StillNet, experiment, inputs, scores
 from micromacro.systems.akmnet.experiment import OFFICIAL, PROTOCOLS, TRIAL, Arm, Run
 from micromacro.training import learning_rate
@@ -117,14 +118,13 @@ def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm)
 
 
 @pytest.mark.parametrize(
-    ("arm", "step"), [("s123", "_one_epoch"), ("s123", "save"), ("random", "_one_epoch")]
+    ("arm", "step"), [("s123", "_one_epoch"), ("s123", "_save"), ("random", "_one_epoch")]
 )
 def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
     data = where("smic", cache=str(tmp_path))
     params = {"arm": arm, "protocol": "as_released", "epochs": 3}
     whole = unit(data, **params)
-    owner = training._Checkpoint if step == "save" else training
-    real, calls = getattr(owner, step), []
+    real, calls = getattr(training, step), []
     last = 5 if arm == "random" else 2  # of "random": in its second training
 
     def dies(*args):
@@ -134,7 +134,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
         return real(*args)
 
     experiment.trained.cache_clear()
-    monkeypatch.setattr(owner, step, dies)
+    monkeypatch.setattr(training, step, dies)
     with pytest.raises(KeyboardInterrupt):
         unit(data, **params)
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
@@ -142,7 +142,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch, arm, step):
         {"s123"} if arm == "random" else set()
     )
     del calls[:]
-    monkeypatch.setattr(owner, step, lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(training, step, lambda *args: calls.append(1) or real(*args))
     again = unit(data, **params)
     assert len(calls) == 2  # two of three epochs
     assert again[0] == whole[0]
@@ -166,6 +166,23 @@ def test_checkpoints_are_for_one_training_only(where, tmp_path):
     (root / "Cropped/sub02").rename(root / "Cropped/sub11/away")
     names.append(inputs.official(**data, strict=False).checkpoint.name)
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.slow
+def test_notebook_08_runs_the_official_path_from_start_to_end(roots, tmp_path, monkeypatch):
+    for name in ("notebooks", "data"):
+        (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": True}
+    words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
+    assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "08", *words]) == 0
+    (file,) = tmp_path.glob("runs/*/rows/08_akmnet__trial__cpu.csv")
+    rows = read_rows(file)
+    assert set(rows["arm"]) == {f"{p}: {arm}" for p in PROTOCOLS for arm in ("s123", "all")}
+    assert set(rows["dataset"]) == {"casme2"}
+    accuracy = rows[rows["metric"] == "accuracy"]
+    assert accuracy["n"].tolist() == [12] * 4
+    assert accuracy["value"].between(0, 1).all()
 
 
 # ---- folds and arms ------------------------------------------------------------------------------

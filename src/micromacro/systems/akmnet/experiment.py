@@ -48,8 +48,8 @@ import torch
 from sklearn.svm import SVC
 from torch import nn
 
+from micromacro.cache import code_key, digest
 from micromacro.datasets import micro
-from micromacro.datasets.frames import code_key, digest
 from micromacro.errors import BadInput, check_choice
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.motion.lbp_top import lbp_top

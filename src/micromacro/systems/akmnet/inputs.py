@@ -33,8 +33,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from micromacro.cache import code_key, digest, kept
 from micromacro.datasets import micro
-from micromacro.datasets.frames import clip_files, digest, kept, load_frames, resized
+from micromacro.datasets.frames import clip_files, load_frames, resized
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
@@ -221,10 +222,9 @@ def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]
         for px in sides:
             np.save(folder / f"{px}.npy", resized(frames, px, px))
 
-    name = re.sub(r"[^\w-]", "_", f"{row['subject']}__{row['clip']}")
-    inputs = [alpha, WORKING_PX, sides]
-    root = cache / "akmnet" / row["dataset"]
-    return kept(root, name, inputs, make, files=clip_files(row), code=magnify)
+    name, place = f"{row['subject']}__{row['clip']}", cache / "akmnet" / row["dataset"]
+    inputs = [alpha, WORKING_PX, sides, code_key(load_frames)]
+    return kept(place, name, inputs, make, files=clip_files(row), code=magnify)
 
 
 # ---- what the frame network starts from --------------------------------------------------------------

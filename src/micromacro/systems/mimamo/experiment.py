@@ -17,7 +17,6 @@ released code takes OpenFace's faces: give its folders if you have them. Films a
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from micromacro.cache import code_key, digest
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds
@@ -186,6 +186,8 @@ def unit(
     for role in tables:
         sd = fold_sd if role == "validation" else label_sd
         values = scores(table, role, sd, LABELS[arm.columns])
+        if role == "train":  # how well it was learnt by heart
+            values = {k: v for k, v in values.items() if k.startswith("ccc_")}
         metrics |= {k if role == "test" else f"{role}_{k}": v for k, v in values.items()}
     parts = [Snippets.of(clip, arm) for clip in clips]
     skipped = [p.clip.name for p in parts if not any(p.valid[s].any() for s in _spans(arm, p))]
@@ -349,8 +351,6 @@ def merge_windows(
 
 
 def _fingerprint(identity: object, clips: Sequence[Clip]) -> str:
-    """Hash of all that decides a training: parameters, clips, labels."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=list).encode())
-    for clip in clips:
-        digest.update(f"{clip.name} {clip.version}".encode() + clip.labels.tobytes())
-    return digest.hexdigest()[:20]
+    """Hash of all that decides a training: parameters, code, clips, labels."""
+    labels = [hashlib.sha256(clip.labels.tobytes()).hexdigest() for clip in clips]
+    return digest([identity, code_key(unit), [(c.name, c.version) for c in clips], labels])

@@ -116,6 +116,15 @@ def rows(units: Sequence["UnitResult"]) -> list[dict]:
     return [row | {"dataset": units[0].params["data"]["dataset"]} for row in fields]
 
 
+def test_arrays(units: Sequence["UnitResult"]) -> Table:
+    """Prediction and truth of the benchmark's test, (clips, snippets, labels), and its persons."""
+    table = of_split(units[0].predictions(), "test")
+    person = [int(subject.removeprefix("test-")) for subject in table["subjects"]]
+    shape = (len(person), -1, table["truth"].shape[1])
+    arrays = {name: table[name].reshape(shape) for name in ("prediction", "truth")}
+    return arrays | {"person": np.array(person)}
+
+
 def combine(results: Sequence["UnitResult"], folder: str | Path | None = None) -> pd.DataFrame:
     """Merge the folds of one arm and seed on official data: mean over folds, std rescale, scores.
 

@@ -191,7 +191,9 @@ def pooled(folds) -> dict:
 
 def test_units_become_rows_of_an_arm_and_a_seed():
     def rows(**common) -> list[Row]:
-        scores = lambda folds: [{"metric": "m", "value": pooled(folds)["answer"].mean(), "n": 2}]  # noqa: E731
+        def scores(folds):
+            return [{"metric": "m", "value": pooled(folds)["answer"].mean(), "n": 2}]
+
         common |= {"notebook": "08_x", "system": "akmnet", "split": "people left out"}
         return unit_rows(groups_of(GRID), scores, sweep={"b": {"k": 1}}, **common)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pooch
 import pytest
+from refusals import refused
 
-from micromacro.errors import BadInput
 from micromacro.weights import CACHE_VARIABLE, WEIGHTS, Weights, fetch_weights
 
 YUNET = Path(__file__).parents[2] / "shared/data/models/face_detection_yunet_2023mar.onnx"
@@ -50,32 +50,23 @@ def server(monkeypatch):
         thread.join()
 
 
-def refused(*words: str, **arguments) -> None:
-    with pytest.raises(BadInput) as caught:
-        fetch_weights("net", **arguments)
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
+def fetch(**arguments):
+    return lambda: fetch_weights("net", **arguments)
 
 
-def test_fetched_once_then_from_the_cache(server, tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(pooch.get_logger().handlers[0], "emit", said.append)
-    file = fetch_weights("net", cache=tmp_path / "new" / "cache")
-    assert file == tmp_path / "new" / "cache" / "net.onnx"
-    assert file.read_bytes() == CONTENT
-    assert fetch_weights("net", cache=tmp_path / "new" / "cache") == file
-    assert server.requests == 1
-    assert [entry.name for entry in file.parent.iterdir()] == ["net.onnx"]
-    assert not said
+def test_fetched_once_then_from_the_cache_and_again_where_that_is_torn(
+    server, tmp_path, monkeypatch
+):
+    messages, cache = [], tmp_path / "new" / "cache"
+    monkeypatch.setattr(pooch.get_logger().handlers[0], "emit", messages.append)
+    for requests, torn in ((1, None), (1, None), (2, CONTENT[:-1]), (3, b""), (4, CONTENT + b"x")):
+        if torn is not None:
+            (cache / "net.onnx").write_bytes(torn)
+        file = fetch_weights("net", cache=cache)
+        assert (file, file.read_bytes(), server.requests) == (cache / "net.onnx", CONTENT, requests)
+        assert [entry.name for entry in cache.iterdir()] == ["net.onnx"]
+    assert not messages
     assert pooch.get_logger().level == 0
-
-
-@pytest.mark.parametrize("torn", [CONTENT[:-1], b"", CONTENT + b"x"])
-def test_a_torn_cache_file_is_fetched_again(server, tmp_path, torn):
-    (tmp_path / "net.onnx").write_bytes(torn)
-    assert fetch_weights("net", cache=tmp_path).read_bytes() == CONTENT
-    assert server.requests == 1
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see gc.collect
@@ -90,23 +81,19 @@ def test_a_torn_cache_file_is_fetched_again(server, tmp_path, torn):
 )
 def test_what_comes_wrong_is_not_kept(server, tmp_path, content, promised, status, cause):
     server.content, server.promised, server.status = content, promised, status
-    words = (cause, str(tmp_path), server_url(), f"{len(CONTENT):,} bytes", "by hand")
-    refused(*words, cache=tmp_path)
+    words = (cause, tmp_path, WEIGHTS["net"].url, f"{len(CONTENT):,} bytes", "by hand")
+    refused(fetch(cache=tmp_path), *words)
     assert not list(tmp_path.iterdir())
     (tmp_path / "net.onnx").write_bytes(b"old and wrong")
-    refused(*words, cache=tmp_path)
+    refused(fetch(cache=tmp_path), *words)
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
     gc.collect()  # pooch leaves the socket of a refused answer to the collector, which warns
-
-
-def server_url() -> str:
-    return WEIGHTS["net"].url
 
 
 def test_no_network(server, tmp_path, capfd):
     server.shutdown()
     server.server_close()
-    refused("net.onnx", str(tmp_path), "by hand", server_url(), cache=tmp_path)
+    refused(fetch(cache=tmp_path), "net.onnx", tmp_path, "by hand", WEIGHTS["net"].url)
     assert not list(tmp_path.iterdir())
     (tmp_path / "net.onnx").write_bytes(CONTENT)  # what the message told the user to do
     assert fetch_weights("net", cache=tmp_path).read_bytes() == CONTENT
@@ -121,31 +108,23 @@ def test_where_the_cache_is(server, tmp_path, monkeypatch):
     assert fetch_weights("net", cache=tmp_path / "given") == tmp_path / "given" / "net.onnx"
 
 
-def test_a_cache_that_cannot_be_made(server, tmp_path):
-    (tmp_path / "file").write_bytes(b"x")
-    refused("net.onnx", cache=tmp_path / "file" / "cache")
-
-
-def test_a_copy_of_ones_own(server, tmp_path):
+def test_a_copy_of_ones_own_and_what_is_refused(server, tmp_path):
     mine = tmp_path / "mine.onnx"
     mine.write_bytes(CONTENT)
     assert fetch_weights("net", path=mine) == mine
+    refused(fetch(cache=mine / "cache"), "net.onnx")  # a cache that cannot be made
     other = hashlib.sha256(b"trained at home").hexdigest()
     mine.write_bytes(b"trained at home")
-    refused("mine.onnx", other, WEIGHTS["net"].sha256, "15 bytes", path=mine)
+    refused(fetch(path=mine), "mine.onnx", other, WEIGHTS["net"].sha256, "15 bytes")
     assert fetch_weights("net", path=str(mine), sha256=other.upper()) == mine
-    refused("mine.onnx", "correct the SHA-256", path=mine, sha256="0" * 64)
-    refused("missing.onnx", "No such file", path=tmp_path / "missing.onnx")
-    refused("folder", path=tmp_path)
+    refused(fetch(path=mine, sha256="0" * 64), "mine.onnx", "correct the SHA-256")
+    refused(fetch(path=tmp_path / "missing.onnx"), "missing.onnx", "No such file")
+    refused(fetch(path=tmp_path), tmp_path.name, "folder")
     mine.write_bytes(b"")
-    refused("mine.onnx", "empty", path=mine)
-    refused("sha256", "path", sha256=other)
+    refused(fetch(path=mine), "mine.onnx", "empty")
+    refused(fetch(sha256=other), "sha256", "path")
+    refused(lambda: fetch_weights("nest"), "'nest'", "yunet")
     assert server.requests == 0
-
-
-def test_unknown_name():
-    with pytest.raises(BadInput, match=r"'nest'.*yunet"):
-        fetch_weights("nest")
 
 
 def test_the_register():

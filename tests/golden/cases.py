@@ -33,9 +33,7 @@ import affect_miniatures  # noqa: E402
 import micro_miniatures  # noqa: E402
 
 from micromacro.backbones import FrozenResNet50  # noqa: E402
-from micromacro.metrics import ccc, mse, pcc  # noqa: E402
 from micromacro.systems.akmnet import experiment as akmnet  # noqa: E402
-from micromacro.systems.akmnet import scores as akmnet_scores  # noqa: E402
 from micromacro.systems.akmnet import task as akmnet_task  # noqa: E402
 from micromacro.systems.mimamo import experiment as mimamo  # noqa: E402
 from micromacro.systems.mimamo import scores as mimamo_scores  # noqa: E402
@@ -95,12 +93,7 @@ def akmnet_official(dataset: str, protocol: str, arm: str) -> tuple[Mapping, Arr
     data |= {"cache": str(folder() / "akmnet")}
     options = {"protocol": protocol, **akmnet.OFFICIAL[arm]}
     metrics, arrays = akmnet.unit(data=data, arm=options, seed=3, fold=1, folds=None, epochs=2)
-    said, truth = arrays["epochs"], arrays["truth"]
-    best = akmnet_scores.best_epoch(said == truth[:, None])
-    arrays |= {"prediction": said[:, -1], "best_subject": said[:, best]}
-    for name, column in (("accuracy", "prediction"), ("accuracy_best_subject", "best_subject")):
-        metrics[name] = float((arrays[column] == truth).mean())
-    metrics |= {"best_epoch": best, "clips": metrics["trained_on"], "subjects": metrics["people"]}
+    metrics |= {"clips": metrics["trained_on"], "subjects": metrics["people"]}
     return metrics, arrays
 
 
@@ -114,36 +107,15 @@ def mimamo_official(dataset: str, protocol: str, label: str) -> tuple[Mapping, A
         epochs = 2 if dataset == "omg" else 1
         run = {"data": data, "arm": arm, "seed": 3, "fold": 0, "folds": 2, "epochs": epochs}
         metrics, predictions = mimamo.unit(**run)
-    epoch_scores = predictions["epoch_score"]
     arrays = {name: predictions[name] for name in ("fold_sd", "label_sd", "sequences", "skipped")}
     arrays |= {"missing": np.array(len(predictions["missing"]))}
-    arrays |= {"epochs": len(epoch_scores), "best_epoch": epoch_scores.argmax()}
-    arrays |= {"best_score": epoch_scores.max()}
+    arrays |= {"best_score": predictions["epoch_score"].max()}
     for split in ("validation", "test"):
         table = mimamo_scores.of_split(predictions, split)
         arrays |= {f"{split}_{name}": table[name] for name in ("lengths", "prediction", "truth")}
         arrays[f"{split}_videos"] = table["subjects"]
         arrays[f"{split}_clips"] = np.array([c.rsplit("/", 1)[-1] for c in table["clips"]])
-    metrics |= _validation_scores(
-        predictions, ["valence", "arousal"] if label == "both" else [label]
-    )
     return metrics, arrays
-
-
-def _validation_scores(predictions: Arrays, labels: list[str]) -> dict[str, float]:
-    """What a unit does not score itself: the mean over videos, and all scores after rescaling."""
-    table, scored = mimamo_scores.of_split(predictions, "validation"), {}
-    ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
-    plain, truth = table["prediction"][ok], table["truth"][ok]
-    videos = np.repeat(table["subjects"], table["lengths"])[ok]
-    rescaled = mimamo_scores.rescale(plain, predictions["fold_sd"])
-    for kind, values in (("", plain), ("rescaled_", rescaled)):
-        for k, label in enumerate(labels):
-            p, t = values[:, k], truth[:, k]
-            scores = {"ccc": ccc(p, t), "pcc": pcc(p, t), "mse": mse(p, t)}
-            scores["ccc_per_video"] = ccc(p, t, groups=videos)
-            scored |= {f"validation_{kind}{name}_{label}": v for name, v in scores.items()}
-    return scored
 
 
 def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -37,8 +37,7 @@ The benchmark's trained arms are not compared there: their optimiser divides a g
 size, which makes whole steps of rounding errors, up to 1.4 of a logit and 0.24 of a correlation. Who
 has no machine of the recorded kind records there first, on the commit that is trusted; see `record`.
 """
-CHOSEN = ("epochs", "best_subject", "prediction", "correct", "kept", "apex_kept", "max_key")
-CHOSEN += ("accuracy", "accuracy_best_subject", "best_epoch", "sha256")
+CHOSEN = ("epochs", "correct", "kept", "apex_kept", "max_key", "sha256")
 """Arrays that small differences of floats can change wholly; not compared on another machine."""
 
 

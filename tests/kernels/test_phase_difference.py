@@ -228,14 +228,6 @@ def test_the_released_rule_clips_at_five_pi():
     assert max(((a - b).abs() > 1e-3).float().mean() for a, b in pairs) < 0.01
 
 
-def test_the_released_rule_depends_on_the_window_and_ours_does_not(drifting):
-    frames = drifting(14, 24, 24, (0.9, 0.8)).float()
-    for released in (False, True):
-        long, short = (phase_difference(f, legacy_unwrap=released) for f in (frames, frames[4:]))
-        apart = worst([m[:, 4:] for m in long], short)
-        assert (apart > 1e-6) == released
-
-
 # ---- snippets -----------------------------------------------------------------------------------
 
 
@@ -266,5 +258,4 @@ def test_the_default_dtype_does_not_matter(drifting):
         again = phase_difference(frames)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert again[0].dtype == torch.float32
-    assert worst(again, maps) == 0
+    assert all(torch.equal(a, b) for a, b in zip(again, maps, strict=True))

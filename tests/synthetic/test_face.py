@@ -274,22 +274,6 @@ def test_landmarks_follow_the_flow():
     assert drop[at("lid_upper_left")] < -0.5
 
 
-def test_landmarks_sit_on_what_they_name():
-    face = grey_face(4, 128)
-    image = face.render(Performance.still(1))[0, 0]
-    names = [LANDMARKS[k] for k in FIVE_POINTS]
-    assert names == ["pupil_left", "pupil_right", "nose_tip", "mouth_left", "mouth_right"]
-    left, right, nose, mouth_left, mouth_right = face.landmarks(Performance.still(1))[0][
-        list(FIVE_POINTS)
-    ]
-    assert left[0] < nose[0] < right[0]
-    assert left[1] < nose[1] < mouth_left[1]
-    assert mouth_left[0] < nose[0] < mouth_right[0]
-    for x, y in (left.round().int(), right.round().int()):  # pupils are dark against their surround
-        around = image[y - 5 : y + 6, x - 9 : x + 10]
-        assert image[y - 1 : y + 2, x - 1 : x + 2].min() < around.median() - 0.2
-
-
 def test_five_points_of_a_drifting_head_move_as_a_similarity():
     play = move(shift=[0.04, 0.02], roll=0.05, log_scale=-0.03)
     a, b = Face(Identity.draw(1), size=(90, 160)).landmarks(play)[:, list(FIVE_POINTS)].double()

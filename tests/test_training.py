@@ -471,7 +471,8 @@ def test_cuda(tmp_path):
     assert history.epochs[-1].loss < history.epochs[0].loss
     cpu = train(network(), data, recipe, seed=4)  # dropout draws other numbers there
     assert history.epochs[-1].loss == pytest.approx(cpu.epochs[-1].loss, rel=0.3)
-    assert train(network(), data, recipe, seed=4, **options) == history
+    again = train(network(), data, recipe, seed=4, **options)  # reads the finished checkpoint
+    assert repr(again) == repr(history)  # a score that is NaN is not equal to itself
     assert predict(model, data, "cuda").shape == (64, 2)
 
 

@@ -346,7 +346,7 @@ def unit(
         table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
     # npz without pickle holds no arrays of objects, which pandas' texts are.
     predictions = {name: np.array(table[name].tolist()) for name in table}
-    predictions |= {"logits": result.logits, "epochs": result.classes}
+    predictions |= {"logits": result.logits, "epochs": result.epochs}
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
     metrics |= {"people": sorted(set(source.table["person"])), "classes": list(source.classes)}
@@ -395,7 +395,7 @@ class Trained(NamedTuple):
 
     Attributes:
         logits: float32 (test clips, classes) after the last epoch.
-        classes: int64 (test clips, E), the class predicted after each epoch.
+        epochs: int64 (test clips, E), the class after each epoch.
         takes: int64 (C,), how many frames of a clip reach the GRU.
         kept: Which, bool (T,) a clip, mined after the last epoch or chosen beforehand; None of
             resampled clips, whose frames are mixtures.
@@ -404,7 +404,7 @@ class Trained(NamedTuple):
     """
 
     logits: np.ndarray
-    classes: np.ndarray
+    epochs: np.ndarray
     takes: np.ndarray
     kept: Sequence[np.ndarray] | None
     max_key: np.ndarray
@@ -485,10 +485,9 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         kept = [np.isin(np.arange(t), some) for t, some in zip(T.tolist(), frames, strict=True)]
     scored = minings[0].score is not None
     max_key = np.concatenate([m.max_key() if scored else [-1] * len(m.lengths) for m in minings])
+    logits, kept = model.logits.cpu().numpy(), None if method else kept
     metrics = {"loss": history.epochs[-1].loss, **start}
-    logits = model.logits.cpu().numpy()  # (E, test clips, classes)
-    classes, kept = logits.argmax(-1).T, None if method else kept
-    return Trained(logits[-1], classes, takes, kept, max_key, metrics)
+    return Trained(logits[-1], logits.argmax(-1).T, takes, kept, max_key, metrics)
 
 
 def network(source: Source, arm: Arm, seed: int) -> AkmNet:
@@ -521,8 +520,8 @@ def classic(
             seeds 1 costs 0.13 of accuracy, 1,000 changes nothing.
 
     Returns:
-        Logits are margins of one class against the rest, -inf for a class that no training clip
-        shows; the class is libsvm's own vote, which is not always the one with the largest margin.
+        One epoch. Logits are one class against the rest, -inf for a class that no training clip shows;
+        the class is that of the votes of all pairs, which need not have the largest.
 
     Raises:
         BadInput: As `lbp_top` for clips too short for the radius.
@@ -539,6 +538,5 @@ def classic(
         margins = np.stack([-margins, margins], 1)
     logits = np.full((int(test.sum()), len(source.classes)), -np.inf, np.float32)
     logits[:, machine.classes_] = margins
-    classes = machine.predict(features[test])[:, None]  # by vote of pairs: not always the argmax
-    T = source.table["T"].to_numpy()
-    return Trained(logits, classes, T, [np.ones(t, bool) for t in T], np.full(len(T), -1), {})
+    epochs, T = machine.predict(features[test])[:, None], source.table["T"].to_numpy()
+    return Trained(logits, epochs, T, [np.ones(t, bool) for t in T], np.full(len(T), -1), {})

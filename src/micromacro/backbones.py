@@ -1,4 +1,4 @@
-"""Residual networks, ResNet-50 as a frozen extractor of face features, and what it gave, kept.
+"""Residual networks, and ResNet-50 as a frozen extractor of face features.
 
 The blocks have the names of torchvision's tensors, so its files of weights fit; torchvision itself
 is not imported, for it costs every process four seconds (it loads torch's compiler).
@@ -10,12 +10,8 @@ the stride of a stage is in its first 1x1 convolution, not in the 3x3 one; and t
 no padding but a last window that may hang over the edge.
 """
 
-import hashlib
-import json
 import re
 import sys
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import replacing
 from micromacro.weights import fetch_weights, file_sha256, fill, own_file, read_weights
 
 if TYPE_CHECKING:
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
 
 N_FEATURES = 2048
 INPUT_PX = 224
-VERSION = 1  # of the extraction; part of the key of every cached feature
 
 
 class BasicBlock(nn.Module):
@@ -287,83 +281,34 @@ class Thumbnail(nn.Module):
 
 
 class FrozenFeatures:
-    """Features of clips, each computed once and kept in ``<folder>/<key>.npz``.
-
-    The key is a hash of the weights' file, the preprocessing and the clip's pixels: other weights
-    or another alignment of the same video never meet the wrong file, and equal clips share one. A
-    file appears whole or not at all, so a run that was killed goes on with the first clip missing.
-
-    ``numpy.load(path, allow_pickle=False)`` gives ``features`` and ``about``, a string with JSON:
-    the backbone's settings, the clip's source, torch's version.
+    """Features of clips by a frozen network, a batch of faces at a time.
 
     Args:
-        backbone: It is moved to `device`.
-        folder: Of the cache; made if missing.
-        dtype: On disk: "float16" (4 kB a frame; relative error 2^-11) or "float32".
-        device: Of the arithmetic.
+        backbone: Takes images (B, 3, H, W), returns features (B, 2048); it is moved to `device`.
+        device: Device of the arithmetic.
         batch: Frames computed at a time.
-
-    Raises:
-        BadInput: The folder cannot be made.
     """
 
-    def __init__(
-        self,
-        backbone: FrozenResNet50,
-        folder: str | Path,
-        *,
-        dtype: str = "float16",
-        device: str | torch.device = "cpu",
-        batch: int = 32,
-    ):
-        check_choice("dtype", dtype, ("float16", "float32"))
-        self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fault = f"cannot be made a folder ({error.strerror})"
-            raise BadInput(self.folder, fault, "choose another folder") from error
-        self.backbone, self.dtype, self.batch = backbone.to(device), dtype, batch
-        self.device = torch.device(device)
+    def __init__(self, backbone: nn.Module, *, device: str | torch.device = "cpu", batch: int = 32):
+        self.backbone, self.device, self.batch = backbone.to(device), device, batch
 
     def __call__(self, clip: "FaceClip") -> np.ndarray:
-        """Features of a clip, from the cache or computed and stored.
+        """Features of a clip.
 
         Returns:
-            float32 (T, 2048), rounded as on disk; zero where ``clip.status`` is "none".
+            float16 (T, 2048), 4 kB a frame, relative error 2^-11; zero where there is no face.
 
         Raises:
-            BadInput: A feature is too large for float16; the file cannot be written.
+            BadInput: A feature is too large for float16.
         """
-        path = self.path(clip)
-        features = _stored(path, len(clip))
-        if features is None:
-            with np.errstate(over="ignore"):  # caught in the next line
-                features = self._compute(clip).astype(self.dtype)
-            if not np.isfinite(features).all():
-                raise BadInput(clip.source, "features beyond float16", 'use dtype="float32"')
-            about = {**self.backbone.settings, "source": clip.source, "torch": torch.__version__}
-            with replacing(path) as part, part.open("wb") as file:
-                np.savez_compressed(file, features=features, about=json.dumps(about))
-        return features.astype(np.float32)
-
-    def path(self, clip: "FaceClip") -> Path:
-        """Where the features of a clip are, or will be."""
-        # The file's name is a matter of taste, its content is not.
-        what = {k: v for k, v in self.backbone.settings.items() if k != "file"}
-        what.update(version=VERSION, dtype=self.dtype, shape=clip.frames.shape)
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
-        digest.update((clip.status == "none").tobytes())
-        digest.update(np.ascontiguousarray(clip.frames).data)
-        return self.folder / f"{digest.hexdigest()[:32]}.npz"
-
-    def _compute(self, clip: "FaceClip") -> np.ndarray:
-        features = np.zeros((len(clip), N_FEATURES), np.float32)
+        features = np.zeros((len(clip), N_FEATURES), np.float16)
         seen = np.flatnonzero(clip.status != "none")
         for start in range(0, len(seen), self.batch):
             rows = seen[start : start + self.batch]
             images = torch.from_numpy(clip.frames[rows]).to(self.device).float() / 255
-            features[rows] = self.backbone(images).cpu().numpy()
+            features[rows] = self.backbone(images).half().cpu().numpy()
+        if not np.isfinite(features).all():
+            raise BadInput(clip.source, "features beyond float16", "give weights made for faces")
         return features
 
 
@@ -424,13 +369,3 @@ def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Pa
     if sha256 is None:
         print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
     return file, digest
-
-
-def _stored(path: Path, n_frames: int) -> np.ndarray | None:
-    """Features of a cache file; None if there is none, or none that can be read."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            features = arrays["features"]
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    return features if features.shape == (n_frames, N_FEATURES) else None

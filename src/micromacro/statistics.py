@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -291,3 +292,44 @@ def _claims_csv() -> Path:
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")
+
+
+# ---- printed shares: an accuracy is a whole number of clips over another -----------------------------
+
+
+def counts(printed: str, n: int) -> list[int]:
+    """Whole numbers whose share of n prints so.
+
+    Args:
+        printed: Such as "0.6618"; its digits matter.
+        n: Clips.
+
+    Returns:
+        None, one, or more if n is large for so few digits. A tie may have been rounded either way.
+
+    Raises:
+        BadInput: No number from 0 to 1, or no clips.
+    """
+    value, half = _parsed(printed)
+    if n < 1:
+        raise BadInput(f"n={n}", "is no number of clips", "give 1 or more")
+    near = range(int((value - half) * n), int((value + half) * n) + 2)
+    return [k for k in near if 0 <= k <= n and abs(Fraction(k, n) - value) <= half]
+
+
+def denominators(printed: Iterable[str], among: Iterable[int]) -> list[int]:
+    """Those numbers of clips that could have given every one of the printed shares.
+
+    Raises:
+        BadInput: As `counts`.
+    """
+    printed = list(printed)
+    return [n for n in among if all(counts(share, n) for share in printed)]
+
+
+def _parsed(printed: str) -> tuple[Fraction, Fraction]:
+    """The value, and half a unit of its last digit."""
+    whole, point, digits = printed.partition(".")
+    if not (whole.isdigit() and (digits.isdigit() or not point)) or not 0 <= Fraction(printed) <= 1:
+        raise BadInput(f"share {printed!r}", "is not from 0 to 1", 'give a text such as "0.6618"')
+    return Fraction(printed), Fraction(1, 2 * 10 ** len(digits))

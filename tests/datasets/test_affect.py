@@ -52,7 +52,7 @@ class Features:
 
     def __call__(self, clip):
         self.calls += 1
-        return clip.frames.mean((2, 3))
+        return clip.frames.mean((2, 3)).astype(np.float16)
 
 
 def place(film: Path, target: Path):

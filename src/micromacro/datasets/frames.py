@@ -213,7 +213,7 @@ def film_on_disk(
         np.savez(folder / "about.npz", fps=fps, **about)
 
     def make_features(folder: Path) -> None:
-        np.save(folder / "features.npy", extract(faces()).astype(np.float16))
+        np.save(folder / "features.npy", extract(faces()))
 
     path = existing(row["path"])
     files = [path] if path.is_file() else list(face_files(path).values())

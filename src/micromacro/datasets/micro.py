@@ -87,6 +87,7 @@ class Release:
     header_row: int = 1
 
 
+_EMOTION = ("Action Units", "Estimated Emotion")
 RELEASES = {
     "casme": Release(
         fps=60.0,
@@ -101,10 +102,7 @@ RELEASES = {
         cropped="Cropped",
         raw="CASME2_RAW_selected",
         sheets=("CASME2-coding-20140508.xlsx", "CASME2-coding-20190701.xlsx"),
-        titles=(
-            *("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame"),
-            *("Action Units", "Estimated Emotion"),
-        ),
+        titles=("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", *_EMOTION),
         missing="/",
     ),
     "samm": Release(
@@ -114,10 +112,7 @@ RELEASES = {
         folder="{subject}/{clip}",
         subject="{:0>3}",
         sheets=("SAMM_Micro_FACS_Codes_v2.xlsx",),
-        titles=(
-            *("Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame"),
-            *("Action Units", "Estimated Emotion"),
-        ),
+        titles=("Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", *_EMOTION),
         tab="MICRO_ONLY",
         header_row=14,
     ),

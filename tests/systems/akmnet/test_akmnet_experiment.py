@@ -139,7 +139,9 @@ def test_the_last_epoch_counts_and_pretrained_parts_stay(monkeypatch):
 
 def test_arms_start_from_the_same_weights():
     def net(**options):
-        return source().network(1990, **Arm(**options).options())[0].state_dict()
+        net = experiment.network(source(), Arm(**options), 1990)
+        source().start(net.frame_net)
+        return net.state_dict()
 
     ours = net()
     for name, weights in task.pretrained(1990, 4).frame_net.state_dict().items():

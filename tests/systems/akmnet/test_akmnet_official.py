@@ -173,7 +173,7 @@ def test_notebook_08_runs_the_official_path_from_start_to_end(roots, tmp_path, m
     for name in ("notebooks", "data"):
         (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": True}
+    params = {"DATASET": "casme2", "DATA_ROOT": roots["casme2"], "TRIAL": 1}
     words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
     assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "08", *words]) == 0
     (file,) = tmp_path.glob("runs/*/rows/08_akmnet__trial__cpu.csv")
@@ -309,7 +309,7 @@ def test_what_the_training_is_given(where, monkeypatch):
 def test_switches_and_first_weights(where, arm):
     source = inputs.official(**where("smic"))
     nets = [
-        source.network(7, **Arm(protocol=protocol, **OFFICIAL[arm]).options())[0]
+        experiment.network(source, Arm(protocol=protocol, **OFFICIAL[arm]), 7)
         for protocol in PROTOCOLS
     ]
     for net, legacy in zip(nets, (False, True), strict=True):
@@ -322,14 +322,14 @@ def test_switches_and_first_weights(where, arm):
     theirs = nets[1].state_dict()
     for name, tensor in nets[0].state_dict().items():
         assert name.startswith("gru.") or torch.equal(theirs[name], tensor), name
-    again, _ = source.network(8, **Arm(protocol="as_released").options())
+    again = experiment.network(source, Arm(protocol="as_released"), 8)
     assert not torch.equal(again.classifier.weight, nets[1].classifier.weight)
 
 
 def test_published_sizes(where):
     source = inputs.official(**where("smic", sizes=None, magnification=0.0))
     assert source.pixels(0).shape[1:] == (1, 128, 128)
-    net, _ = source.network(0, **Arm(protocol="as_released").options())
+    net = experiment.network(source, Arm(protocol="as_released"), 0)
     count = sum(p.numel() for p in net.parameters())
     assert count == 11_296_965 - 64 * 16 - 1  # of SMIC, one class less
     assert net.image_px == (128, 128)
@@ -490,15 +490,16 @@ def test_imagenet_fits_all_but_the_first_convolution(where, tmp_path, monkeypatc
     file = Path(saved(tmp_path / "resnet18.pth", theirs))
     monkeypatch.setattr(inputs, "fetch_weights", lambda name, sha256: file)
     how = {"sizes": None, "magnification": 0.0}
-    net, start = inputs.official(**where("smic", weights="imagenet", **how)).network(0)
-    assert start == {
+    source = inputs.official(**where("smic", weights="imagenet", **how))
+    net = experiment.network(source, Arm(), 0)
+    plain = {name: tensor.clone() for name, tensor in net.frame_net.state_dict().items()}
+    assert source.start(net.frame_net) == {
         "start": "resnet18.pth",
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "tensors_loaded": 99,
         "tensors_left": ["stem.0.weight"],
     }
     loaded = net.frame_net.state_dict()
-    plain = inputs.official(**where("smic", **how)).network(0)[0].frame_net.state_dict()
     for name, tensor in theirs.items():
         if name.startswith("layer"):
             torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)

@@ -5,11 +5,10 @@ with other clips than the table says. Tables III to VII have four digits, or thr
 """
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 
 import numpy as np
 
-from micromacro.errors import BadInput
+from micromacro.statistics import counts, denominators
 
 CLIPS = {"CASME": 189, "CASME II": 255, "SMIC": 164, "SAMM": 159}  # Table I
 CORRECT = {"CASME": 143, "CASME II": 171, "SMIC": 119, "SAMM": 114}  # AKMNet's, Table III
@@ -23,36 +22,6 @@ CONFUSION: dict[str, np.ndarray] = {
 """AKMNet's clips by true class (rows) and predicted class, both in the order of Figure 4: positive,
 negative, surprise, others (not in SMIC). Figure 4 prints per cent; these are the whole numbers that
 give them and the accuracy. CASME II's last row may as well be 3, 7, 0, 116."""
-
-
-def counts(printed: str, n: int) -> list[int]:
-    """Whole numbers whose share of n prints so.
-
-    Args:
-        printed: Such as "0.6618"; its digits matter.
-        n: Clips.
-
-    Returns:
-        None, one, or more if n is large for so few digits. A tie may have been rounded either way.
-
-    Raises:
-        BadInput: No number from 0 to 1, or no clips.
-    """
-    value, half = _parsed(printed)
-    if n < 1:
-        raise BadInput(f"n={n}", "is no number of clips", "give 1 or more")
-    near = range(int((value - half) * n), int((value + half) * n) + 2)
-    return [k for k in near if 0 <= k <= n and abs(Fraction(k, n) - value) <= half]
-
-
-def denominators(printed: Iterable[str], among: Iterable[int]) -> list[int]:
-    """Those numbers of clips that could have given every one of the printed shares.
-
-    Raises:
-        BadInput: As `counts`.
-    """
-    printed = list(printed)
-    return [n for n in among if all(counts(share, n) for share in printed)]
 
 
 def misfits(table: Mapping[str, str], n: int) -> dict[str, str]:
@@ -101,11 +70,3 @@ def labels(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     truth, prediction = np.indices(confusion.shape).reshape(2, -1)
     times = confusion.ravel()
     return prediction.repeat(times), truth.repeat(times)
-
-
-def _parsed(printed: str) -> tuple[Fraction, Fraction]:
-    """The value, and half a unit of its last digit."""
-    whole, point, digits = printed.partition(".")
-    if not (whole.isdigit() and (digits.isdigit() or not point)) or not 0 <= Fraction(printed) <= 1:
-        raise BadInput(f"share {printed!r}", "is not from 0 to 1", 'give a text such as "0.6618"')
-    return Fraction(printed), Fraction(1, 2 * 10 ** len(digits))

@@ -36,6 +36,7 @@ What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips
 II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
 """
 
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
 from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, akm_loss
 from micromacro.systems.akmnet.task import benchmark
-from micromacro.training import moved, train
+from micromacro.training import isolated_rng, moved, train
 
 PROTOCOLS = ("ours", "as_released")
 
@@ -139,13 +140,10 @@ says that it averages five draws: take five seeds."""
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
 ARMS |= {name: options for group in SWEEP.values() for name, options in group.items()}
 
-_SMOKE_ARMS = ("s123", "all", "midpoint window", "LBP-TOP")
-PROFILES = {
-    "smoke": {"arms": _SMOKE_ARMS, "seeds": (1000,), "folds": 2, "epochs": 2},
-    "full": {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 4, "epochs": None},
-    "paper": {"arms": ("s123", "all"), "seeds": (0,), "folds": None, "epochs": None},
-}
-SMOKE = {"subjects": 8, "clips": 6, "people": 24}
+_SMOKE = {"arms": ("s123", "all", "midpoint window", "LBP-TOP"), "seeds": (1000,), "folds": 2}
+_SMOKE |= {"epochs": 2, "data": {"subjects": 8, "clips": 6, "people": 24}}
+_FULL = {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 4}
+PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": {"arms": ("s123", "all"), "seeds": (0,)}}
 TRIAL = {"widths": (4, 6), "blocks": 1, "image_px": 32, "gru_hidden": 4}
 """Sizes of a network that tries the official path: an epoch of CASME II in a minute."""
 
@@ -221,7 +219,8 @@ def grid(
     sweep: int = 0,
     device: str = "cpu",
     weights: str | None = None,
-    trial: bool = False,
+    trial: bool | int = False,
+    **reading: object,
 ) -> dict[str, list[dict]]:
     """Parameters of all units of a profile; arguments are a notebook's parameters.
 
@@ -237,6 +236,7 @@ def grid(
         device: Where to compute.
         weights: What official networks start from; see `inputs.official`.
         trial: Try the official path with a tiny network, no magnification and two epochs.
+        reading: Of official data: `pictures` and `strict` of `inputs.official`.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold. Units of one seed and fold share
@@ -249,21 +249,19 @@ def grid(
     if (profile == "paper") == (dataset == "synthetic"):
         remedy = f'"paper" is for {", ".join(micro.DATASETS)}, the others for "synthetic"'
         raise BadInput(f"profile {profile!r}, dataset {dataset!r}", "do not go together", remedy)
-    default, every, data = PROFILES[profile], ARMS, {}
-    common = {"folds": folds or default["folds"], "epochs": default["epochs"], "device": device}
-    names, n_people = list(variants or default["arms"]), 16
+    default, every = PROFILES[profile], ARMS
+    data, names = default.get("data", {}), list(variants or default["arms"])
+    common = {"folds": folds or default.get("folds"), "epochs": default.get("epochs")}
+    common["device"], n_people = device, data.get("subjects", 16)
     if profile == "paper":
-        listing, _ = micro.read_classes(dataset, data_root)
-        n_people = listing.table["person"].nunique()
-        cache = project_root() / "runs" / "official"
-        data = {"dataset": dataset, "root": str(data_root), "cache": str(cache), "weights": weights}
+        n_people = micro.read_classes(dataset, data_root, **reading)[0].table["person"].nunique()
+        where = {"root": str(data_root), "cache": str(project_root() / "runs" / "official")}
+        data = {"dataset": dataset, **where, "weights": weights, **reading}
         every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in OFFICIAL.items()}
         names = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in names]
         if trial:
             data, common["epochs"] = {**data, "sizes": TRIAL, "magnification": 0.0}, 2
-    elif profile == "smoke":
-        data, n_people = SMOKE, SMOKE["subjects"]
-    elif sweep:
+    elif sweep and profile == "full":
         groups = list(SWEEP.values())
         names += [name for group in groups[: len(groups) - (sweep < 2)] for name in group]
     units = {}
@@ -273,12 +271,8 @@ def grid(
         for option, value in every[name].items():
             own = params["arm" if hasattr(Arm, option) else "data"]
             (params if option in common else own)[option] = value
-        places = range(params["folds"] or n_people)
-        units[name] = [
-            {"seed": seed, "fold": fold, **params}
-            for seed in seeds or default["seeds"]
-            for fold in places
-        ]
+        pairs = itertools.product(seeds or default["seeds"], range(params["folds"] or n_people))
+        units[name] = [{"seed": seed, "fold": fold, **params} for seed, fold in pairs]
     return units
 
 
@@ -328,8 +322,7 @@ def unit(
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
     arm, run = Arm(**_hashable(arm)), Run(seed, fold, folds, epochs, device)
-    official = "dataset" in data
-    source = inputs.official(**data) if official else benchmark(seed, **_hashable(data))
+    source = inputs.official(**data) if "dataset" in data else benchmark(seed, **_hashable(data))
     test = fold_of(source, folds, seed) == fold
     if not test.any():
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
@@ -351,7 +344,8 @@ def unit(
     if result.kept is not None:
         hits = zip(rows, table["apex"], strict=True)
         table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
-    predictions = {name: np.array(table[name].tolist()) for name in table}  # no array of objects
+    # npz without pickle holds no arrays of objects, which pandas' texts are.
+    predictions = {name: np.array(table[name].tolist()) for name in table}
     predictions |= {"logits": result.logits[-1], "epochs": result.logits.argmax(-1).T}
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
@@ -468,19 +462,20 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
             s123 = trained(source, replace(arm, steps="s123", frames="all"), run, first)
             mined = {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}
         frames = inputs.choose(arm.frames, source, run.seed, **mined)
+    # Test clips are neither cropped nor drawn: the same batches serve each epoch's record.
     whole = ClipBatches(clip, label, rows, source.test_size, source.after, frames)
     unseen, seen = replace(whole, rows=rows[test]), rows[~test]
     seen = inputs.balanced(label, seen) if protocol.balance else seen
+    epochs, net = run.epochs or protocol.recipe.epochs, network(source, arm, run.seed)
+    start, period = source.start(net.frame_net), epochs / (protocol.turns or 1)
     loss = partial(akm_loss, count_weight=arm.count_weight, margin_weight=arm.margin_weight)
-    recipe = replace(protocol.recipe, loss=loss, epochs=run.epochs or protocol.recipe.epochs)
-    if recipe.period is not None:  # a part of the training, however long
-        period = recipe.period * recipe.epochs / protocol.recipe.epochs
-        recipe = replace(recipe, period=period)
-    net, start = source.network(run.seed, **arm.options())
+    recipe = replace(protocol.recipe, loss=loss, epochs=epochs, period=period)
+    # The order of clips and dropout come from the seed too, whatever the arm has drawn before.
     model = Recorded(net, recipe.epochs, len(unseen.rows), len(source.classes))
     how = {"seed": run.seed, "device": run.device, "checkpoint": checkpoint}
     how |= {"validate": lambda model: model.note(unseen, run.device), "progress": bool(checkpoint)}
     history = train(model, replace(whole, rows=seen, size=protocol.size), recipe, **how)
+    # Of the training's clips too: a control takes as many frames of them as were kept here.
     minings = [out.mining for out in outputs(model.eval(), whole, run.device)]
     kept = [mask.cpu().numpy() for mining in minings for mask in mining.split(mining.kept)]
     takes = np.array([mask.sum() for mask in kept])
@@ -490,6 +485,12 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     max_key = np.concatenate([m.max_key() if scored else [-1] * len(m.lengths) for m in minings])
     metrics = {"loss": history.epochs[-1].loss, **start}
     return Trained(model.logits.cpu().numpy(), takes, None if method else kept, max_key, metrics)
+
+
+def network(source: Source, arm: Arm, seed: int) -> AkmNet:
+    """The network with first weights drawn from the seed, and nothing loaded."""
+    with isolated_rng(seed):
+        return AkmNet(len(source.classes), **source.sizes, **arm.options())
 
 
 def outputs(model: nn.Module, batches: ClipBatches, device: str) -> Iterator[AkmOutput]:
@@ -523,8 +524,8 @@ def classic(
     """
     label = torch.tensor(source.table["label"].to_numpy())
     clips = [torch.from_numpy(source.pixels(i)).float() for i in range(len(label))]
-    how = {"grid": (grid, grid), "radius": radius}
-    features = torch.stack([lbp_top(clip, **how) for clip in clips]).numpy()
+    each = [lbp_top(clip, grid=(grid, grid), radius=radius) for clip in clips]
+    features = torch.stack(each).numpy()
     rows = inputs.balanced(label, torch.from_numpy(np.flatnonzero(~test)))
     machine = SVC(kernel="linear", C=penalty, decision_function_shape="ovr")
     machine.fit(features[rows], label[rows])

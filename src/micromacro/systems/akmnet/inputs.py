@@ -39,8 +39,8 @@ from micromacro.datasets.frames import clip_files, load_frames, resized
 from micromacro.errors import BadInput
 from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
-from micromacro.systems.akmnet.model import AkmNet
-from micromacro.training import Recipe, isolated_rng
+from micromacro.systems.akmnet.model import FrameNet
+from micromacro.training import Recipe
 from micromacro.weights import fetch_weights, file_sha256, own_file, read_weights
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}
@@ -61,12 +61,14 @@ class Protocol(NamedTuple):
         size: Clips in a batch.
         balance: Resample the clips of each class up to the largest class, as the paper says.
         crop: Probability of a random crop in training, drawn for each clip; else it is plainly resized.
+        turns: Times that the rate goes down or up; 0 for once down.
     """
 
     recipe: Recipe
     size: int = 8
     balance: bool = True
     crop: float = 0.0
+    turns: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +83,8 @@ class Source:
         clips: Makes, of a protocol's `crop` and the `method`, `length` and `alpha` of an arm, the
             function of (i, generator) that gives the network's input, float32 (T, ...); without a
             generator that of the test.
-        network: Makes, of the seed and of `AkmNet`'s options, the network before training, and a
-            report of what it started from.
+        sizes: Options of `AkmNet`, the same for all arms.
+        start: Gives a frame network its first weights; returns what to report of them.
         protocols: "ours" and "as_released".
         test_size: Clips in a batch of the test.
         after: Parts of the frame network that the inputs have passed already.
@@ -96,7 +98,8 @@ class Source:
     classes: tuple[str, ...]
     pixels: Callable[[int], np.ndarray]
     clips: Callable[..., Callable[[int, torch.Generator | None], Tensor]]
-    network: Callable[..., tuple[AkmNet, dict]]
+    sizes: Mapping[str, object]
+    start: Callable[[FrameNet], dict]
     protocols: Mapping[str, Protocol]
     test_size: int
     after: int = 0
@@ -112,7 +115,7 @@ SGD = Recipe(schedule="cosine", lowest=1e-8, epochs=40, **_SGD)
 OFFICIAL = {
     "ours": Protocol(SGD, crop=1.0),
     # One clip at a time, eight to a step; the rate goes down and up, a fifth of the epochs each way.
-    "as_released": Protocol(replace(SGD, period=8.0, accumulate=8), 1, balance=False, crop=0.5),
+    "as_released": Protocol(replace(SGD, accumulate=8), 1, balance=False, crop=0.5, turns=5),
 }
 
 
@@ -149,19 +152,18 @@ def official(
             that is none; pictures or weights that cannot be read; a cache that cannot be written.
     """
     if not (math.isfinite(magnification) and magnification >= 0):
-        remedy = "give 15 as the paper, or 0 for none"
-        raise BadInput(f"magnification={magnification}", "is out of range", remedy)
-    start, tensors = read_start(weights, sha256)
+        raise BadInput(f"magnification={magnification}", "is out of range", "give 0 or more")
+    file, tensors = read_start(weights, sha256)
     listing, classes = micro.read_classes(dataset, root, pictures=pictures, strict=strict)
     table = listing.table
-    for number, name in enumerate(classes):
-        people = table.loc[table["label"] == number, "person"].nunique()
-        if people < 2:
-            fault = f"{people} of the subjects show {name}"
-            raise BadInput(root, fault, "get more of the data: one is left out, the others train")
+    shown = [table.loc[table["label"] == k, "person"].nunique() for k in range(len(classes))]
+    if min(shown) < 2:
+        fault = f"{min(shown)} of the subjects show {classes[np.argmin(shown)]}"
+        raise BadInput(root, fault, "get more of the data: one is left out, the others train")
     sizes = {"image_px": SMALL_PX, **(sizes or {})}
     small = sizes["image_px"]
     large = small * LARGE_PX // SMALL_PX
+    # Several workers make different clips at once: who asks for one under way waits for it.
     rows = tqdm(list(table.iterrows()), desc="clips", unit="clip", disable=None)
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
@@ -170,10 +172,10 @@ def official(
 
     def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
         if alpha:
-            remedy = "set the data's magnification"
-            raise BadInput(f"alpha={alpha}", "is for the benchmark's clips", remedy)
+            raise BadInput(f"alpha={alpha}", "is for the benchmark", "set the data's magnification")
 
         def clip(i: int, generator: torch.Generator | None) -> Tensor:
+            # Three numbers a clip whatever comes of them, so that both protocols draw alike.
             draws = torch.rand(3, generator=generator).tolist() if generator else [1.0]
             if draws[0] >= crop:
                 frames = pixels(i)
@@ -185,15 +187,13 @@ def official(
 
         return clip
 
-    def network(seed: int, **options) -> tuple[AkmNet, dict]:
-        with isolated_rng(seed):
-            net = AkmNet(len(classes), **sizes, **options)
-        loaded, left = fitting(tensors, net.frame_net)
+    def start(frame_net: FrameNet) -> dict:
+        loaded, left = fitting(tensors, frame_net)
         if weights is not None and not loaded:
             fault = f"none of its {len(tensors)} tensors fits the frame network"
             raise BadInput(weights, fault, "give a FrameNet's, a StillNet's or a ResNet-18's")
-        net.frame_net.load_state_dict(loaded, strict=False)
-        return net, start | {"tensors_loaded": len(loaded), "tensors_left": left if loaded else []}
+        frame_net.load_state_dict(loaded, strict=False)
+        return file | {"tensors_loaded": len(loaded), "tensors_left": left if loaded else []}
 
     table = table[["dataset", "subject", "clip", "person", "label", *micro.FRAMES]].copy()
     table["T"] = table["offset"] - table["onset"] + 1
@@ -202,9 +202,9 @@ def official(
     table[["T", *micro.FRAMES]] = table[["T", *micro.FRAMES]].fillna(-1).astype(np.int64)
     about = {"missing": listing.missing, "faults": tuple(map(str, listing.faults))}
     content = [[folder.name for folder in folders], table.astype(str).to_numpy().tolist()]
-    checkpoint = Path(cache) / "checkpoints" / digest([sizes, start, content])[:16]
+    checkpoint = Path(cache) / "checkpoints" / digest([sizes, file, content])[:16]
     how = {"test_size": 1, "about": about, "checkpoint": checkpoint}
-    return Source(table, classes, pixels, clips, network, OFFICIAL, **how)
+    return Source(table, classes, pixels, clips, sizes, start, OFFICIAL, **how)
 
 
 def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]) -> Path:
@@ -261,9 +261,7 @@ def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, di
     return {"start": file.name, "sha256": digest}, tensors
 
 
-def fitting(
-    tensors: Mapping[str, Tensor], frame_net: nn.Module
-) -> tuple[dict[str, Tensor], list[str]]:
+def fitting(tensors: Mapping[str, Tensor], frame_net: nn.Module) -> tuple[dict, list[str]]:
     """The tensors that fit a network by name and shape, and the names of its own that none fits.
 
     The released program too takes what fits of a file and skips the rest. ImageNet's first
@@ -384,8 +382,7 @@ class ClipBatches:
         for some in rows.split(self.size):
             clips = [self.clip(row, generator) for row in some.tolist()]
             if self.frames is not None:
-                pairs = zip(clips, some.tolist(), strict=True)
-                clips = [clip[self.frames[row]] for clip, row in pairs]
+                clips = [c[self.frames[i]] for c, i in zip(clips, some.tolist(), strict=True)]
             lengths = torch.tensor([len(clip) for clip in clips])
             inputs = {"frames": torch.cat(clips), "lengths": lengths, "after": self.after}
             yield inputs, self.target[some]

@@ -73,9 +73,8 @@ class FrameNet(nn.Sequential):
     def train(self, mode: bool = True) -> "FrameNet":
         """Switch the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
-        for i, part in enumerate(self):
-            if i < self.frozen:
-                part.eval()
+        for part in list(self)[: self.frozen]:
+            part.eval()
         if self.bn == "frozen":
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -214,8 +213,7 @@ class Mining:
             BadInput: Without mining there is none.
         """
         if self.score is None:
-            remedy = 'use a network whose steps are not "none"'
-            raise BadInput("max_key", "nothing was mined", remedy)
+            raise BadInput("max_key", "nothing was mined", "use a network that mines")
         return [int(clip.argmax()) for clip in self.split(self.score)]
 
 
@@ -257,7 +255,6 @@ class Miner(nn.Module):
         self,
         channels: int,
         steps: str = "s123",
-        *,
         legacy_straight_through: bool = False,
         legacy_selection: bool = False,
     ):
@@ -289,14 +286,15 @@ class Miner(nn.Module):
             return weighted, Mining(lengths, kept, alpha, beta)
         score, kind = (alpha, "alpha") if beta is None else (beta, "beta")
         kept = select(score, lengths, tie=_ROUNDING[kind], keep_ties=self.legacy_selection)
-        passes = _between_0_and_1(score, lengths) if self.legacy_straight_through else kept
+        passes = kept
+        if self.legacy_straight_through:
+            means = [clip.mean().expand_as(clip) for clip in score.detach().split(lengths)]
+            passes = torch.cat([(mean > 0) & (mean < 1) for mean in means])
         binary = straight_through(score, kept, passes).to(maps.dtype)  # (N,)
         key = maps[kept] * binary[kept][:, None, None, None]  # (M, C, h, w), eq. 9
         return key, Mining(lengths, kept, alpha, beta, binary)
 
-    def _scores(
-        self, means: Tensor, lengths: tuple[int, ...]
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _scores(self, means: Tensor, lengths: Sequence[int]) -> tuple[Tensor | None, ...]:
         """Alpha float32 (N,) and beta float64 (N,) of p (N, C); None for a step that is dropped."""
         alpha = None
         if self.attention is not None:
@@ -348,11 +346,6 @@ def straight_through(score: Tensor, kept: Tensor, passes: Tensor) -> Tensor:
     return kept.to(score.dtype) + passes * (score - score.detach())  # eqs 14 to 17
 
 
-def _between_0_and_1(score: Tensor, lengths: Sequence[int]) -> Tensor:
-    means = [clip.mean().expand_as(clip) for clip in score.detach().split(tuple(lengths))]
-    return torch.cat([(mean > 0) & (mean < 1) for mean in means])
-
-
 # ---- over time, and the whole network ----------------------------------------------------------------
 
 
@@ -371,15 +364,10 @@ class PixelGru(nn.Module):
     def __init__(self, inputs: int, hidden: int, *, legacy_init: bool = False):
         super().__init__()
         self.gru = nn.GRU(inputs, hidden, num_layers=2, bidirectional=True)
+        bias = nn.init.uniform_ if legacy_init else nn.init.zeros_
         for name, parameter in self.gru.named_parameters():
-            if legacy_init and name.endswith("_reverse"):
-                continue
-            if name.startswith("weight"):
-                nn.init.orthogonal_(parameter)
-            elif legacy_init:
-                nn.init.uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+            if not (legacy_init and name.endswith("_reverse")):
+                (nn.init.orthogonal_ if name.startswith("weight") else bias)(parameter)
 
     def forward(self, maps: Tensor, takes: Sequence[int]) -> Tensor:
         """Run over clips.
@@ -465,12 +453,7 @@ class AkmNet(nn.Module):
         if min(rows, columns) < 2:  # batch norm needs two values, were it one frame of one clip
             least = 2 ** (len(widths) + 1) + 1
             raise BadInput("image_px", f"is {self.image_px}", f"give at least {least} a side")
-        self.miner = Miner(
-            widths[-1],
-            steps,
-            legacy_straight_through=legacy_straight_through,
-            legacy_selection=legacy_selection,
-        )
+        self.miner = Miner(widths[-1], steps, legacy_straight_through, legacy_selection)
         classifier = make_linear(2 * gru_hidden * rows * columns, n_classes)
         self.gru = PixelGru(widths[-1], gru_hidden, legacy_init=legacy_gru_init)  # the last to draw
         self.dropout = nn.Dropout(0.5)
@@ -519,8 +502,7 @@ def _packed(
     """All frames in one tensor, and the length of each clip."""
     if not isinstance(frames, Tensor) or frames.ndim == 5:
         if lengths is not None:
-            remedy = "give one tensor (N, ...) of frames"
-            raise BadInput("lengths", "are given with a list of clips", remedy)
+            raise BadInput("lengths", "are given with a list of clips", "give one tensor of frames")
         lengths = [len(clip) for clip in frames]
         if not lengths or {clip.shape[1:] for clip in frames} != {frames[0].shape[1:]}:
             fault = f"have shapes {[tuple(clip.shape) for clip in frames]}"

@@ -49,6 +49,7 @@ def pooled(folds: Sequence[Table], people: Sequence[str] = ()) -> dict[str, np.n
         raise BadInput("folds", fault, "give each fold once, all of one run")
     if missing := sorted({*people} - {*table["person"]}):
         raise BadInput(f"people {', '.join(missing)}", "are missing", "give all folds of a run")
+    # By clip, not by fold: tables of different seeds then stack row by row.
     order = sorted(range(len(keys)), key=keys.__getitem__)
     table = {name: values[order] for name, values in table.items()}
     classes, truth = table["epochs"], table["truth"]

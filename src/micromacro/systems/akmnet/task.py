@@ -42,7 +42,7 @@ from micromacro.synthetic.identity import stream
 from micromacro.synthetic.nuisance import NUISANCES
 from micromacro.synthetic.script import FULL
 from micromacro.systems.akmnet.inputs import RESAMPLED, Protocol, Source
-from micromacro.systems.akmnet.model import AkmNet, FrameNet, StillNet
+from micromacro.systems.akmnet.model import FrameNet, StillNet
 from micromacro.training import Batches, Recipe, isolated_rng, train
 
 CLASSES = ("positive", "negative", "surprise", "others")
@@ -75,6 +75,7 @@ REAL_APEX = ((0.51, 0.165), (0.46, 0.164))  # mean and sd of its place, share of
 MAX_MAGNIFICATION = 4.0  # skin would fold over soon after
 
 WIDTHS = (16, 24, 40)  # of the frame network's stages
+SIZES = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
 FROZEN = len(WIDTHS)  # parts that no clip trains: stem and all stages but the last
 STILL_PEAK_PX = (0.8, 2.8)
 EACH = 12  # stills of each person
@@ -121,10 +122,8 @@ class Dials:
                 raise BadInput(f"{name}={getattr(self, name)}", "is off the dial", remedy)
 
 
-TASKS = {
-    "headline": Dials(),
-    "loose": Dials(length=(20, 40), share=(0.3, 0.6), centrality=0.0),
-}
+_LOOSE = Dials(length=(20, 40), share=(0.3, 0.6), centrality=0.0)
+TASKS = {"headline": Dials(), "loose": _LOOSE}
 
 
 # ---- clips -------------------------------------------------------------------------------------------
@@ -312,17 +311,14 @@ def benchmark(
         maps = frozen_maps(shown, seed, people, method, length, alpha)
         return lambda i, generator: maps[i]
 
-    def network(seed: int, **options) -> tuple[AkmNet, dict]:
-        sizes = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
-        with isolated_rng(seed):
-            net = AkmNet(len(CLASSES), **sizes, **options)
-        net.frame_net.load_state_dict(pretrained(seed, people).frame_net.state_dict())
-        net.frame_net.freeze(FROZEN)
-        return net, {}
+    def start(frame_net: FrameNet) -> dict:
+        frame_net.load_state_dict(pretrained(seed, people).frame_net.state_dict())
+        frame_net.freeze(FROZEN)
+        return {}
 
     protocols = dict.fromkeys(("ours", "as_released"), Protocol(RECIPE))
     how = {"test_size": 32, "after": FROZEN, "envelope": shown.split(shown.envelope)}
-    return Source(table, CLASSES, pixels.__getitem__, inputs, network, protocols, **how)
+    return Source(table, CLASSES, pixels.__getitem__, inputs, SIZES, start, protocols, **how)
 
 
 @lru_cache(maxsize=16)  # 12 MB each

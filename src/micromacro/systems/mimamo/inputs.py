@@ -360,7 +360,7 @@ def official_clips(
         raise BadInput("clips", fault, "get the films or aligned faces; data/README.md says where")
     trial = weights == "thumbnail"
     backbone = Thumbnail() if trial else FrozenResNet50(weights, weights_file, sha256=sha256)
-    extract = FrozenFeatures(backbone, Path(cache) / "features", device=device)
+    extract = FrozenFeatures(backbone, device=device)
     for i in tqdm(range(len(listing)), desc="faces and features", unit="clip", disable=None):
         film = on_disk.film_on_disk(listing, i, Path(cache), extract, faces)
         split, subject, clip = (film.row[name] for name in ("split", "subject", "clip"))

@@ -618,7 +618,7 @@ def test_unknown_names_and_folds(where):
         ),
         ({"arm": {"protocol": "theirs"}}, "protocol 'theirs': is unknown.*ours, as_released"),
         ({"arm": {"label": "joy"}}, "label 'joy': is unknown.*valence, arousal, both"),
-        ({"arm": {"kind": "farneback"}}, "kind='farneback': does nothing here, on affwild"),
+        ({"arm": {"kind": "farneback"}}, "kind: does nothing here, on affwild"),
         ({"arm": {"scale": True}}, "scale: does nothing here, on affwild"),
         ({"arm": {"legacy": ["second"]}}, "legacy 'second': is unknown"),
         ({"fold": 2}, "fold 2: there is no such fold; use 0 to 1"),

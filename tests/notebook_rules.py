@@ -1,8 +1,9 @@
-"""What every committed notebook must be; each rule returns its complaints, one line each."""
+"""What every committed notebook must be; each rule yields what may be broken, and the complaint."""
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -29,8 +30,11 @@ BANNED = {
     "another notebook": r"\b(nbformat|papermill|nbconvert|nbclient|import_ipynb)\b",
     "an absolute path": r"""(?<![\w./:<])(/(work|tmp|home|root|Users|mnt|opt|usr|var)/|[A-Z]:\\)""",
 }
+IN_PROSE = ("a registry's host", "an absolute path")  # banned in prose as well
+ESCAPES = {"raises-exception", "nbval-skip", "skip-execution"}
 CELL_METADATA, NOTEBOOK_METADATA = {"tags"}, {"kernelspec", "language_info"}
 LANGUAGE_INFO = {"name", "file_extension"}
+Faults = Iterator[tuple[object, str]]
 
 
 def complaints(path: Path) -> list[str]:
@@ -39,150 +43,134 @@ def complaints(path: Path) -> list[str]:
     notebook = nbformat.from_dict(raw)
     for cell in notebook.cells:
         cell.source = "".join(cell.source)
-    return [f"{path.stem}: {text}" for rule in RULES for text in rule(notebook, path)]
+    found = [fault for rule in RULES for fault in rule(notebook, path)]
+    return [f"{path.stem}: {text}" for broken, text in found if broken]
 
 
-def _name(notebook, path: Path) -> Iterator[str]:
-    if not NAME.fullmatch(path.stem):
-        yield "name is not NN_lower_case"
-    if path.stat().st_size > MAX_BYTES:
-        yield f"{path.stat().st_size} bytes, more than {MAX_BYTES}"
-    if notebook.get("nbformat") != 4 or notebook.get("nbformat_minor", 0) < 5:
-        yield "not of format 4.5"
+def _name(notebook, path: Path) -> Faults:
+    size, version = path.stat().st_size, (notebook.get("nbformat"), notebook.get("nbformat_minor"))
+    yield not NAME.fullmatch(path.stem), "name is not NN_lower_case"
+    yield size > MAX_BYTES, f"{size} bytes, more than {MAX_BYTES}"
+    yield version[0] != 4 or (version[1] or 0) < 5, "not of format 4.5"
 
 
-def _anatomy(notebook, path: Path) -> Iterator[str]:
-    number = path.stem[:2]
-    found = headings(notebook)
-    wanted = [*BEFORE, *AFTER]
-    if "01" <= number <= "08":
-        wanted[len(BEFORE) : len(BEFORE)] = TEACHING
+def _anatomy(notebook, path: Path) -> Faults:
+    number, found = path.stem[:2], headings(notebook)
+    wanted = [*BEFORE, *(TEACHING if "01" <= number <= "08" else []), *AFTER]
     there = [heading for heading in found if heading in wanted]
     for heading in wanted:
-        if there.count(heading) != 1:
-            yield f"{there.count(heading)} headings '{heading}' instead of one"
-    if sorted(there, key=wanted.index) != there:
-        yield f"headings out of order: {', '.join(there)}"
-    if found[-len(AFTER) :] != AFTER or found[: len(BEFORE)] != BEFORE:
-        yield "the sections do not begin with Question, You will, Setup, or end with References"
-    if "04" <= number <= "08" and [text for text in found if text in SYSTEM] != SYSTEM:
-        yield "no headings 'Ablation', then 'What differed'"
+        count = there.count(heading)
+        yield count != 1, f"{count} headings '{heading}' instead of one"
+    yield sorted(there, key=wanted.index) != there, f"headings out of order: {', '.join(there)}"
+    framed = found[: len(BEFORE)] == BEFORE and found[-len(AFTER) :] == AFTER
+    yield not framed, f"the sections do not begin with {', '.join(BEFORE)}, or end with References"
+    system = [text for text in found if text in SYSTEM]
+    yield (
+        "04" <= number <= "08" and system != SYSTEM,
+        "no headings 'Ablation', then 'What differed'",
+    )
 
 
-def _title(notebook, path: Path) -> Iterator[str]:
+def _title(notebook, path: Path) -> Faults:
     first = notebook.cells[0] if notebook.cells else None
     source = first.source if first is not None and first.cell_type == "markdown" else ""
-    if not re.match(rf"# {path.stem[:2]} · \S", source):
-        yield f"the first cell is not a title '# {path.stem[:2]} · …'"
-    if not re.search(r"\bcost\b", source, re.IGNORECASE):
-        yield "no line about the cost in the title's cell"
+    title = f"# {path.stem[:2]} · "
+    yield not re.match(title + r"\S", source), f"the first cell is not a title '{title}…'"
+    yield not re.search(r"(?i)\bcost\b", source), "no line about the cost in the title's cell"
     names = sorted(p.stem for p in path.parent.glob("[0-9][0-9]_*.ipynb"))
     at = names.index(path.stem) if path.stem in names else 0
     neighbours = names[max(at - 1, 0) : at] + names[at + 1 : at + 2]
     linked = [Path(link).stem for link in links(source) if link.endswith(".ipynb")]
-    if linked != neighbours:
-        yield f"the title links to {linked}, its neighbours are {neighbours}"
+    yield linked != neighbours, f"the title links to {linked}, its neighbours are {neighbours}"
 
 
-def _links(notebook, path: Path) -> Iterator[str]:
+def _links(notebook, path: Path) -> Faults:
     for cell in _cells(notebook, "markdown"):
         for link in links(cell.source):
-            if re.match(r"[a-z]+:", link):
-                continue
-            if not (path.parent / link).exists():
-                yield f"a link to {link}, which is not there"
+            there = re.match(r"[a-z]+:", link) or (path.parent / link).exists()
+            yield not there, f"a link to {link}, which is not there"
 
 
-def _parameters(notebook, path: Path) -> Iterator[str]:
-    if "parameters" not in _cells(notebook, "code")[0].metadata.get("tags", []):
-        yield "the parameters are not the first code cell"
+def _parameters(notebook, path: Path) -> Faults:
+    tags = _cells(notebook, "code")[0].metadata.get("tags", [])
+    yield "parameters" not in tags, "the parameters are not the first code cell"
     try:
         values = declared(path)
     except BadInput as error:
-        yield str(error)
+        yield True, str(error)
         return
     for name in PARAMETERS:
-        if name not in values:
-            yield f"no parameter {name}"
-        elif values[name] != DEFAULTS.get(name):
-            yield f"parameter {name} is {values[name]!r}, not {DEFAULTS.get(name)!r}"
+        value, default = values.get(name, ...), DEFAULTS.get(name)
+        yield value is ..., f"no parameter {name}"
+        yield value not in (..., default), f"parameter {name} is {value!r}, not {default!r}"
 
 
-def _size(notebook, path: Path) -> Iterator[str]:
+def _size(notebook, path: Path) -> Faults:
     code = _cells(notebook, "code")
-    if len(code) > MAX_CELLS:
-        yield f"{len(code)} code cells, more than {MAX_CELLS}"
+    yield len(code) > MAX_CELLS, f"{len(code)} code cells, more than {MAX_CELLS}"
     for number, cell in enumerate(code, 1):
-        if not cell.source.strip():
-            yield f"code cell {number} is blank"
-        if (lines := len(cell.source.splitlines())) > MAX_LINES:
-            yield f"code cell {number} has {lines} lines, more than {MAX_LINES}"
+        lines = len(cell.source.splitlines())
+        yield not cell.source.strip(), f"code cell {number} is blank"
+        yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
     words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
-    if words > MAX_WORDS or (words < MIN_WORDS and path.stem[:2] not in SHORT):
-        yield f"{words} words, not {MIN_WORDS} to {MAX_WORDS}"
+    few = words < MIN_WORDS and path.stem[:2] not in SHORT
+    yield few or words > MAX_WORDS, f"{words} words, not {MIN_WORDS} to {MAX_WORDS}"
 
 
-def _outputs(notebook, path: Path) -> Iterator[str]:
+def _outputs(notebook, path: Path) -> Faults:
     code = _cells(notebook, "code")
     counts = [cell.get("execution_count") for cell in code]
-    if counts != list(range(1, len(code) + 1)):
-        yield f"execution counts are {counts}, not 1 to {len(code)}: make bake"
+    expected = list(range(1, len(code) + 1))
+    yield counts != expected, f"execution counts are {counts}, not 1 to {len(code)}: make bake"
     for number, cell in enumerate(code, 1):
+        name, tags = f"code cell {number}", cell.metadata.get("tags", [])
         kinds = {output.output_type for output in cell.outputs}
-        if "error" in kinds:
-            yield f"code cell {number} has an error output"
-        tags = cell.metadata.get("tags", [])
-        if "nbval-check-output" in tags and not kinds:
-            yield f"code cell {number} is checked but has no stored output"
-        if any(tag in tags for tag in ("raises-exception", "nbval-skip", "skip-execution")):
-            yield f"code cell {number} escapes the test: {', '.join(tags)}"
+        checked = "nbval-check-output" in tags
+        yield "error" in kinds, f"{name} has an error output"
+        yield checked and not kinds, f"{name} is checked but has no stored output"
+        yield not ESCAPES.isdisjoint(tags), f"{name} escapes the test: {', '.join(tags)}"
 
 
-def _figures(notebook, path: Path) -> Iterator[str]:
-    after = [*notebook.cells[1:], None]
-    for cell, follower in zip(notebook.cells, after, strict=True):
-        if not any(kind.startswith("image/") for kind in _kinds(cell)):
-            continue
+def _figures(notebook, path: Path) -> Faults:
+    for cell, follower in itertools.pairwise([*notebook.cells, None]):
+        pictured = any(kind.startswith("image/") for kind in _kinds(cell))
         text = follower.source if follower is not None and follower.cell_type == "markdown" else ""
-        prose = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-        if not re.search(r"\w.*[.?!:]", " ".join(prose)):
-            yield f"no sentence after the figure of cell {cell.get('id')}"
+        prose = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        said = re.search(r"\w.*[.?!:]", prose)
+        yield pictured and not said, f"no sentence after the figure of cell {cell.get('id')}"
 
 
-def _litter(notebook, path: Path) -> Iterator[str]:
-    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
-        yield "the kernel is not python3"
-    if extra := set(notebook.metadata) - NOTEBOOK_METADATA:
-        yield f"metadata {sorted(extra)}: make bake"
-    if extra := set(notebook.metadata.get("language_info", {})) - LANGUAGE_INFO:
-        yield f"language_info {sorted(extra)}: make bake"
+def _litter(notebook, path: Path) -> Faults:
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    yield kernel != "python3", "the kernel is not python3"
+    extra = set(notebook.metadata) - NOTEBOOK_METADATA
+    yield extra, f"metadata {sorted(extra)}: make bake"
+    extra = set(notebook.metadata.get("language_info", {})) - LANGUAGE_INFO
+    yield extra, f"language_info {sorted(extra)}: make bake"
     ids = [cell.get("id") for cell in notebook.cells]
-    if None in ids or len(set(ids)) != len(ids):
-        yield "cells without an id, or with the same"
+    yield None in ids or len(set(ids)) != len(ids), "cells without an id, or with the same"
     for cell in notebook.cells:
-        if extra := set(cell.metadata) - CELL_METADATA:
-            yield f"cell {cell.get('id')} has metadata {sorted(extra)}: make bake"
-        if any("widget" in kind for kind in _kinds(cell)):
-            yield f"cell {cell.get('id')} stores a widget view: make bake"
+        extra, views = (
+            set(cell.metadata) - CELL_METADATA,
+            [k for k in _kinds(cell) if "widget" in k],
+        )
+        yield extra, f"cell {cell.get('id')} has metadata {sorted(extra)}: make bake"
+        yield views, f"cell {cell.get('id')} stores a widget view: make bake"
 
 
-def _banned(notebook, path: Path) -> Iterator[str]:
+def _banned(notebook, path: Path) -> Faults:
     for cell in notebook.cells:
-        prose = cell.cell_type == "markdown"
+        patterns = BANNED if cell.cell_type == "code" else {name: BANNED[name] for name in IN_PROSE}
         texts = [cell.source, *map(_text, cell.get("outputs", []))]
-        for what, pattern in BANNED.items():
-            if prose and what not in ("a registry's host", "an absolute path"):
-                continue
-            if any(re.search(pattern, text, re.MULTILINE) for text in texts):
-                yield f"cell {cell.get('id')} has {what}"
+        for what, pattern in patterns.items():
+            found = any(re.search(pattern, text, re.MULTILINE) for text in texts)
+            yield found, f"cell {cell.get('id')} has {what}"
 
 
 def headings(notebook) -> list[str]:
     """Texts of all headings of level two, in order."""
-    found = []
-    for cell in _cells(notebook, "markdown"):
-        found += re.findall(r"^## +(.*?)\s*$", cell.source, re.MULTILINE)
-    return found
+    prose = "\n".join(cell.source for cell in _cells(notebook, "markdown"))
+    return re.findall(r"^## +(.*?)\s*$", prose, re.MULTILINE)
 
 
 def links(markdown: str) -> list[str]:
@@ -205,15 +193,4 @@ def _text(output) -> str:
     return "\n".join("".join(piece) for piece in pieces)
 
 
-RULES: list[Callable[..., Iterator[str]]] = [
-    _name,
-    _anatomy,
-    _title,
-    _links,
-    _parameters,
-    _size,
-    _outputs,
-    _figures,
-    _litter,
-    _banned,
-]
+RULES = [_name, _anatomy, _title, _links, _parameters, _size, _outputs, _figures, _litter, _banned]

@@ -15,33 +15,35 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 SR_HZ, N, PITCH_HZ = 44_100, 2 * 44_100 + 123, 440.0
 
 
-def sine(channels: int = 1, gain: float = 0.5, sr_hz: int = SR_HZ, n: int = N) -> np.ndarray:
+def sine(channels: int = 1, gain: float = 0.5, n: int = N) -> np.ndarray:
     """float32 (channels, n)."""
-    one = gain * np.sin(2 * np.pi * PITCH_HZ * np.arange(n) / sr_hz)
+    one = gain * np.sin(2 * np.pi * PITCH_HZ * np.arange(n) / SR_HZ)
     return np.tile(one, (channels, 1)).astype(np.float32)
 
 
-def write_wav(path: Path, sound: np.ndarray, sr_hz: int = SR_HZ) -> None:
+def write_wav(path: Path, sound: np.ndarray) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(sound))
         file.setsampwidth(2)
-        file.setframerate(sr_hz)
+        file.setframerate(SR_HZ)
         file.writeframes(np.rint(sound.T * 32767).astype("<i2").tobytes())
 
 
-def write_aac(path: Path, sound: np.ndarray, sr_hz: int = SR_HZ, *, picture: bool = False) -> None:
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("aac", rate=sr_hz)
+def encode(path: Path, sound: np.ndarray, codec="aac", picture=False, container=None, **options):
+    """Sound (channels, n) by PyAV, beside ten black pictures if asked for."""
+    with av.open(str(path), "w", options=container or {}) as out:
+        stream = out.add_stream(codec, rate=SR_HZ, options=options)
+        stream.codec_context.qscale = "q" in options
         stream.layout = layout = "mono" if len(sound) == 1 else "stereo"
         if picture:
             video = out.add_stream("libx264", rate=25)
             video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+            black = np.zeros((32, 48, 3), np.uint8)
             for _ in range(10):
-                image = np.zeros((32, 48, 3), np.uint8)
-                out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                out.mux(video.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
             out.mux(video.encode(None))
         frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = sr_hz, 0
+        frame.sample_rate, frame.pts = SR_HZ, 0
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
@@ -65,10 +67,9 @@ def test_pitch_length_phase_and_level(tmp_path, name, sr_hz):
     if name == "a.wav":
         write_wav(tmp_path / name, sine())
     else:
-        write_aac(tmp_path / name, sine(), picture=name == "film.mp4")
+        encode(tmp_path / name, sine(), picture=name == "film.mp4")
     sound = read_audio(tmp_path / name, sr_hz=sr_hz)
-    assert sound.dtype == np.float32
-    assert sound.ndim == 1
+    assert (sound.dtype, sound.ndim) == (np.float32, 1)
     # wav: to the sample; mp4 rounds the length to 1 ms in its edit list
     assert abs(len(sound) - N * sr_hz / SR_HZ) <= (1 if name == "a.wav" else 1e-3 * sr_hz + 1)
     assert pitch_hz(sound, sr_hz) == pytest.approx(PITCH_HZ, abs=0.2)
@@ -83,49 +84,35 @@ def test_wav_at_its_own_rate_is_exact(tmp_path):
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav", sr_hz=SR_HZ), expected, atol=1e-7)
 
 
-def test_mono_is_the_mean_of_the_channels(tmp_path):
-    same = sine(2, gain=0.9)
-    write_wav(tmp_path / "same.wav", same)
-    loudest = np.abs(read_audio(tmp_path / "same.wav", sr_hz=SR_HZ)).max()
-    assert loudest == pytest.approx(0.9, abs=1e-3)
-    write_wav(tmp_path / "opposite.wav", same * [[1], [-1]])
-    assert np.abs(read_audio(tmp_path / "opposite.wav")).max() < 1e-4
-    write_wav(tmp_path / "left.wav", same * [[1], [0]])
-    half = read_audio(tmp_path / "left.wav", sr_hz=SR_HZ)
-    np.testing.assert_allclose(half, same[0] / 2, atol=1e-4)
+@pytest.mark.parametrize("gains", [(1, 1), (1, -1), (1, 0)])
+def test_mono_is_the_mean_of_the_channels(tmp_path, gains):
+    sound = sine(2, gain=0.9) * np.array(gains)[:, None]
+    write_wav(tmp_path / "a.wav", sound)
+    mono = read_audio(tmp_path / "a.wav", sr_hz=SR_HZ)
+    np.testing.assert_allclose(mono, sound.mean(0), atol=1e-4)
 
 
 def test_loud_sound_stays_within_one(tmp_path):
-    square = np.sign(sine(1, n=8_000)) * np.float32(0.999)
-    write_aac(tmp_path / "loud.mp4", square)
-    sound = read_audio(tmp_path / "loud.mp4", sr_hz=SR_HZ)
-    assert np.abs(sound).max() == 1.0
+    encode(tmp_path / "loud.mp4", np.sign(sine(1, n=8_000)) * np.float32(0.999))
+    assert np.abs(read_audio(tmp_path / "loud.mp4", sr_hz=SR_HZ)).max() == 1.0
 
 
 def test_a_wrong_declared_duration_does_not_cost_sound(tmp_path):
     """MP3 without a length header: FFmpeg guesses the duration from the first bit rate."""
-    with av.open(str(tmp_path / "a.mp3"), "w", options={"write_xing": "0"}) as out:
-        stream = out.add_stream("libmp3lame", rate=SR_HZ, options={"q": "0"})
-        stream.codec_context.qscale = True
-        stream.layout = "mono"
-        rng = np.random.default_rng(0)
-        quiet, noisy = np.zeros(SR_HZ), rng.uniform(-0.5, 0.5, 3 * SR_HZ)
-        sound = np.concatenate([noisy, *[quiet] * 7]).astype(np.float32)[None]
-        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = SR_HZ, 0
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    with av.open(str(tmp_path / "a.mp3")) as container:
-        guess_s = float(container.streams.audio[0].duration * container.streams.audio[0].time_base)
-    assert guess_s < 9
-    assert len(read_audio(tmp_path / "a.mp3")) == pytest.approx(10 * 16_000, rel=0.02)
+    file, sound = tmp_path / "a.mp3", np.zeros((1, 10 * SR_HZ), np.float32)
+    sound[:, : 3 * SR_HZ] = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * SR_HZ)
+    encode(file, sound, "libmp3lame", container={"write_xing": "0"}, q="0")
+    with av.open(str(file)) as container:
+        stream = container.streams.audio[0]
+        assert stream.duration * stream.time_base < 9
+    assert len(read_audio(file)) == pytest.approx(10 * 16_000, rel=0.02)
 
 
 def test_refusals(tmp_path, capfd):
     write_video(tmp_path / "silent film.mp4", [np.zeros((32, 32, 3), np.uint8)] * 3)
-    write_aac(tmp_path / "cut.m4a", sine())
-    content = (tmp_path / "cut.m4a").read_bytes()
-    (tmp_path / "cut.m4a").write_bytes(content[: len(content) // 2])
+    cut = tmp_path / "cut.m4a"
+    encode(cut, sine())
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     (tmp_path / "words.txt").write_text("no sound here\n" * 20)
     (tmp_path / "empty.wav").write_bytes(b"")
     for name, fault in (
@@ -138,7 +125,7 @@ def test_refusals(tmp_path, capfd):
     ):
         refused(lambda name=name: read_audio(tmp_path / name), name, fault)
     for sr_hz in (0, -16_000, 16_000.5):
-        refused(lambda rate=sr_hz: read_audio(tmp_path / "cut.m4a", sr_hz=rate), "sr_hz")
+        refused(lambda rate=sr_hz: read_audio(cut, sr_hz=rate), "sr_hz")
     assert capfd.readouterr() == ("", "")
 
 

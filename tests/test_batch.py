@@ -7,11 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from processes import alive, wait_for
+from refusals import refused
 
 from micromacro import batch, course, headless, statistics
 from micromacro.batch import bake, clean, reproduce
@@ -23,6 +24,7 @@ ROWS = """from micromacro.results import Row, write_rows
 write_rows([Row("00_good", "mimamo", "phase", "ccc", 0.5, 12, profile=PROFILE)], OUT);"""
 ENVIRONMENT = """import os
 [os.environ.get(name) for name in ("MICROMACRO_WORKERS", "OMP_NUM_THREADS")]"""
+REPRODUCE = [sys.executable, "-m", "micromacro.cli", "reproduce"]
 PICTURE = "from IPython.display import Image\nImage(data=b'\\x89PNG', format='png')"
 # Says that it and a child of its own run, then waits for a file.
 SLOW = """import os, pathlib, subprocess, sys, time
@@ -57,22 +59,6 @@ def reasons(folder: Path) -> dict[str, str]:
     return {name: outcome["reason"] for name, outcome in run["notebooks"].items()}
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not (in a container the dead may never be reaped)."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def wait_for(condition, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
@@ -93,30 +79,30 @@ def run(tmp_path_factory):
     (kernels / "kernel.json").write_text(json.dumps(kernel))
     long = root / ("t" * 90)  # a socket's path may have about 100 characters
     long.mkdir()
-    environment = {
-        **os.environ,
-        "MICROMACRO_ROOT": str(root),
-        "JUPYTER_PATH": str(root / "jupyter"),
-        "MPLBACKEND": "Agg",  # must not turn figures off
-        "TMPDIR": str(long),
-    }
-    command = [sys.executable, "-m", "micromacro.cli", "reproduce", "--param", "N=4"]
-    answer = subprocess.run(
-        [*command, "--workers", "9"], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert answer.returncode == 1
-    assert answer.stderr == ""
+    # A backend of the environment must not turn figures off.
+    variables = {"MICROMACRO_ROOT": root, "JUPYTER_PATH": root / "jupyter", "TMPDIR": long}
+    variables = os.environ | {"MPLBACKEND": "Agg"} | {k: str(v) for k, v in variables.items()}
+    command = [*REPRODUCE, "--param", "N=4", "--workers", "9"]
+    answer = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert (answer.returncode, answer.stderr) == (1, "")
     assert not list(long.iterdir())  # no socket, no temporary file is left
     return only_run(root), answer.stdout
 
 
 def test_a_failing_notebook_stops_no_other(run):
-    assert reasons(run[0]) == {
+    folder, text = run
+    assert reasons(folder) == {
         "00_good": "",
         "01_raises": "cell 4/5: ValueError: not 42",
         "02_dies": "cell 3/4: the kernel died",
         "03_leaves_early": "1 code cells never ran",
     }
+    assert not {"\r", "\x1b"} & set(text)  # progress in a log is plain lines
+    lines = text.splitlines()
+    assert "[00_good] cell 3/6" in lines
+    assert any(line.startswith("[00_good] passed  (6 cells, ") for line in lines)
+    assert any("FAILED: cell 4/5: ValueError: not 42" in line for line in lines)
+    assert lines[-2:] == ["1 of 4 passed", str(folder / "index.html")]
 
 
 def test_a_run_leaves_notebooks_pages_logs_rows_and_an_index(run):
@@ -128,64 +114,43 @@ def test_a_run_leaves_notebooks_pages_logs_rows_and_an_index(run):
     assert "\x1b[" not in log
     assert (folder / "rows" / "00_good__smoke__cpu.csv").exists()
     assert json.loads((folder / "run.json").read_text())["params"] == {"N": 4}
-
-
-def test_parameters_figures_and_workers_arrive(run):
-    executed = nbformat.read(run[0] / "00_good.ipynb", as_version=4)
+    executed = nbformat.read(folder / "00_good.ipynb", as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
-    notebooks = run[0].parents[1] / "notebooks"
-    assert outputs[-1].text == f"N 4 {run[0]} {notebooks}\n"
+    assert outputs[-1].text == f"N 4 {folder} {folder.parents[1] / 'notebooks'}\n"
     assert outputs[-2].data["text/plain"] == "['2', '1']"  # nine workers, four notebooks
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_progress_in_a_log_is_plain_lines(run):
-    folder, text = run
-    assert "\r" not in text
-    assert "\x1b" not in text
-    lines = text.splitlines()
-    assert "[00_good] cell 3/6" in lines
-    assert any(line.startswith("[00_good] passed  (6 cells, ") for line in lines)
-    assert any("FAILED: cell 4/5: ValueError: not 42" in line for line in lines)
-    assert lines[-2:] == ["1 of 4 passed", str(folder / "index.html")]
+@contextlib.contextmanager
+def slow_run(root: Path, command: list):
+    """A program that runs SLOW: the program, its kernel and the kernel's child, ended at last."""
+    write_notebook(root, "01_slow", SLOW)
+    log = root / "log"
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        try:
+            wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+            yield program, *map(int, log.read_text().split())
+        finally:
+            program.kill()
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(log.read_text().split()[1]), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_leaves_no_process(root, number):
-    write_notebook(root, "01_slow", SLOW)
-    program = subprocess.Popen(
-        [sys.executable, "-m", "micromacro.cli", "reproduce"], stdout=subprocess.PIPE
-    )
-    log = root / "log"
-    with program:
-        try:
-            wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
-        finally:
-            program.send_signal(number)
-    kernel, child = map(int, log.read_text().split())
-    try:
+    with slow_run(root, REPRODUCE) as (program, kernel, child):
+        program.send_signal(number)
+        assert program.wait(40) == {15: 143, 2: 130}.get(number, -9)
         wait_for(lambda: not alive(kernel), seconds=4)
-        assert program.returncode == {15: 143, 2: 130}.get(number, -9)
         assert not (only_run(root) / "index.html").exists()
-        if (
-            number != signal.SIGKILL
-        ):  # the kernel's group is killed; after SIGKILL nobody is left to
-            assert not alive(child)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        # The kernel's group is killed; after SIGKILL nobody is left to do so.
+        assert number == signal.SIGKILL or not alive(child)
 
 
 def test_a_run_ends_with_the_make_that_started_it(root):
-    write_notebook(root, "01_slow", SLOW)
-    (root / "Makefile").write_text(f"run:\n\t@{sys.executable} -m micromacro.cli reproduce\n")
-    log = root / "log"
-    with subprocess.Popen(["make", "-s", "-C", str(root)], stdout=subprocess.PIPE) as make:
-        try:
-            wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
-        finally:
-            make.kill()
-        kernel, child = map(int, log.read_text().split())
+    (root / "Makefile").write_text(f"run:\n\t@{' '.join(REPRODUCE)}\n")
+    with slow_run(root, ["make", "-s", "-C", str(root)]) as (make, kernel, child):
+        make.kill()
         wait_for(lambda: not alive(kernel) and not alive(child), seconds=6)
 
 
@@ -226,61 +191,49 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
 )
 def test_bad_input_is_refused_before_anything_runs(root, arguments, message):
     write_notebook(root, "00_good")
-    with pytest.raises(BadInput) as caught:
-        reproduce(**arguments)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    refused(lambda: reproduce(**arguments), message)
     assert not (root / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ("OUT = None\nN = len('x')", "not NAME = literal: N = len('x')"),
-        ("PROFILE = OUT = None", "not NAME = literal: PROFILE = OUT = None"),
-        ("import os", "not NAME = literal: import os"),
-        ("PROFILE =", "write only NAME = literal"),
-    ],
-)
-def test_a_bad_parameters_cell_is_named(root, parameters, message):
-    write_notebook(root, "00_good", parameters=parameters)
-    with pytest.raises(BadInput, match=r"00_good\.ipynb") as caught:
-        reproduce()
-    assert message in str(caught.value)
+def test_places_and_parameters_cells_that_are_refused(root):
+    for cell, message in {
+        "OUT = None\nN = len('x')": "not NAME = literal: N = len('x')",
+        "PROFILE = OUT = None": "not NAME = literal: PROFILE = OUT = None",
+        "import os": "not NAME = literal: import os",
+        "PROFILE =": "write only NAME = literal",
+    }.items():
+        write_notebook(root, "00_good", parameters=cell)
+        refused(reproduce, "00_good.ipynb", message)
+    write_notebook(root, "00_good")
+    (root / "runs").write_text("in the way")
+    refused(reproduce, "runs/", ": cannot write there ", "; make it writable")
 
 
-@pytest.mark.parametrize(
-    "params", [{"N": 5}, {"RATE": 2}, {"RATE": 0.5}, {"SEEDS": [1]}, {"SEEDS": "all"}]
-)
-def test_values_of_the_right_type_fit(root, params):
-    path = write_notebook(root, "00_good")
-    assert course.injected([path], "full", params) == {path: {"PROFILE": "full", **params}}
+def test_parameters_go_where_they_are_declared_if_their_type_fits(root):
+    one = write_notebook(root, "00_good")
+    for params in ({"N": 5}, {"RATE": 2}, {"RATE": 0.5}, {"SEEDS": [1]}, {"SEEDS": "all"}):
+        assert course.injected([one], "full", params) == {one: {"PROFILE": "full", **params}}
+    two = write_notebook(root, "01_video", parameters=f"{PARAMETERS}\nVIDEO: str = 'x.mp4'")
+    values = course.injected([one, two], "smoke", {"VIDEO": "y.mp4"})
+    assert "VIDEO" not in values[one]
+    assert values[two]["VIDEO"] == "y.mp4"
 
 
 def test_a_data_set_goes_with_its_adapter_its_folder_and_the_profile_paper(root, monkeypatch):
     path = write_notebook(root, "00_good", parameters=f"{PARAMETERS}\nDATA_ROOT = None")
     real = {"DATASET": "casme2", "DATA_ROOT": str(root)}
-    with pytest.raises(BadInput, match="no adapter"):
-        course.injected([path], "paper", real)
+    refused(lambda: course.injected([path], "paper", real), "no adapter")
     monkeypatch.setattr(course, "ADAPTERS", {"00_good": ("casme2",)})
     monkeypatch.chdir(root.parent)
     near = {**real, "DATA_ROOT": root.name}  # a relative path is the caller's
     assert course.injected([path], "paper", near) == {path: {"PROFILE": "paper", **real}}
-    with pytest.raises(BadInput, match="choose the profile paper"):
-        course.injected([path], "full", real)
+    refused(lambda: course.injected([path], "full", real), "choose the profile paper")
     for missing in (None, "", str(root / "nowhere")):
-        with pytest.raises(BadInput, match=r"DATA_ROOT .*no such folder; give the folder"):
-            course.injected([path], "paper", {**real, "DATA_ROOT": missing})
-    with pytest.raises(BadInput, match="no adapter"):
-        course.injected([path, write_notebook(root, "01_other")], "paper", real)
-
-
-def test_a_parameter_goes_where_it_is_declared(root):
-    one = write_notebook(root, "00_good")
-    two = write_notebook(root, "01_video", parameters=f"{PARAMETERS}\nVIDEO: str = 'x.mp4'")
-    values = course.injected([one, two], "smoke", {"VIDEO": "y.mp4"})
-    assert "VIDEO" not in values[one]
-    assert values[two]["VIDEO"] == "y.mp4"
+        values = {**real, "DATA_ROOT": missing}
+        words = "DATA_ROOT", "no such folder; give the folder"
+        refused(lambda values=values: course.injected([path], "paper", values), *words)
+    both = [path, write_notebook(root, "01_other")]
+    refused(lambda: course.injected(both, "paper", real), "no adapter")
 
 
 def test_notebooks_are_chosen_by_number_or_name(root):
@@ -290,47 +243,31 @@ def test_notebooks_are_chosen_by_number_or_name(root):
     assert course.choose() == paths
     assert course.choose("10, 4") == [paths[1], paths[3]]
     assert course.choose("04b 04_next.ipynb 04") == paths[1:3]
-    with pytest.raises(BadInput, match="notebook 1: there is none; choose among 00, 04, 04b, 10"):
-        course.choose("1")
+    refused(lambda: course.choose("1"), "notebook 1: there is none; choose among 00, 04, 04b, 10")
     shutil.rmtree(root / "notebooks")
-    with pytest.raises(BadInput, match="no numbered notebook there"):
-        course.choose()
-
-
-def test_runs_that_cannot_be_written_are_refused(root):
-    write_notebook(root, "00_good")
-    (root / "runs").write_text("in the way")
-    with pytest.raises(BadInput, match=r"runs/.*: cannot write there .*; make it writable"):
-        reproduce()
+    refused(course.choose, "no numbered notebook there")
 
 
 def test_results_are_copied_for_notebooks_that_passed(root):
-    folder, kept = root / "runs" / "x", root / "data" / "results"
+    folder, kept, claims = root / "x", root / "data" / "results", root / "data" / "claims.csv"
     (folder / "rows").mkdir(parents=True)
     kept.mkdir(parents=True)
-    for name in ("01_bad__full__cpu", "00_good__full__cpu", "00_good__sweep__cpu"):
-        (folder / "rows" / f"{name}.csv").write_text(name)
-    (folder / "rows" / "00_good__full__cpu__predictions.npz").write_bytes(b"\xff\x00")
-    claims = root / "data" / "claims.csv"
-    claims.write_text(
-        "claim,source,contrast,margin,verdict,effect,low,high,n\nx,p. 1,a - b,0.1,,,,,\n"
-    )
+    good = ["full__cpu.csv", "sweep__cpu.csv", "full__cpu__predictions.npz"]
+    good = {f"00_good__{name}": b"\xff\x00" + name.encode() for name in good}
+    for name, content in (good | {"01_bad__full__cpu.csv": b""}).items():
+        (folder / "rows" / name).write_bytes(content)
+    claims.write_text("claim,source,contrast,margin,verdict,effect,low,high,n\nx,,a - b,0.1,,,,,\n")
     for name, effect in (("00_good", 0.4), ("01_bad", -0.4)):
         interval = statistics.Interval(effect, effect - 0.1, effect + 0.1, 8)
         statistics.hand_over(name, {"x": interval}, folder)
     batch._keep_results(folder, ["00_good"])
-    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
-        "00_good__full__cpu.csv": b"00_good__full__cpu",
-        "00_good__full__cpu__predictions.npz": b"\xff\x00",
-        "00_good__sweep__cpu.csv": b"00_good__sweep__cpu",
-    }
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == good
     assert "a - b,0.1,holds,0.4,0.3,0.5,8" in claims.read_text()
 
 
 def test_baking_keeps_outputs_and_drops_litter(root, capsys):
-    good = write_notebook(
-        root, "00_good", PICTURE, "import sys\nprint(1, file=sys.stderr)", "6 * 7"
-    )
+    warns = "import sys\nprint(1, file=sys.stderr)"
+    good = write_notebook(root, "00_good", PICTURE, warns, "6 * 7")
     bad = write_notebook(root, "01_raises", "1 / 0")
     untouched = bad.read_bytes()
     assert not bake()

@@ -59,40 +59,22 @@ def test_help_and_version_import_nothing_heavy():
     assert time.monotonic() - began < 5  # 0.1 s; loose for a busy machine
 
 
-def test_reproduce_passes_its_options_on(calls):
+def test_commands_call_their_function_with_its_own_defaults(calls, capsys):
     words = ["--profile", "full", "--workers", "3", "--write-results", "--limit-s", "60"]
     words += ["--notebooks", "00 01", "--param", "N=3", "--param", "DATA_ROOT=/data/x"]
     assert cli.main(["reproduce", *words, "--param", "FOLD=01"]) == 0
-    assert {**calls["reproduce"], "params": dict(calls["reproduce"]["params"])} == {
-        "profile": "full",
-        "notebooks": "00 01",
-        "workers": 3,
-        "params": {"N": 3, "DATA_ROOT": "/data/x", "FOLD": "01"},
-        "limit_s": 60.0,
-        "write_results": True,
-    }
-
-
-def test_the_defaults_are_those_of_the_function(calls):
+    options = {"profile": "full", "notebooks": "00 01", "workers": 3, "limit_s": 60.0}
+    options |= {"params": {"N": 3, "DATA_ROOT": "/data/x", "FOLD": "01"}, "write_results": True}
+    assert calls["reproduce"] | {"params": dict(calls["reproduce"]["params"])} == options
     assert cli.main(["reproduce"]) == 0
-    assert {**calls["reproduce"], "params": ()} == batch.reproduce.__wrapped__.__kwdefaults__ | {
-        "profile": "smoke",
-        "notebooks": None,
-        "workers": 2,
-        "params": (),
-    }
-
-
-def test_a_failure_is_status_1(calls):
-    assert cli.main(["bake", "--notebooks", "00,01"]) == 1
+    options = {"profile": "smoke", "notebooks": None, "workers": 2, "params": ()}
+    defaults = batch.reproduce.__wrapped__.__kwdefaults__ | options
+    assert calls["reproduce"] | {"params": ()} == defaults
+    assert cli.main(["bake", "--notebooks", "00,01"]) == 1  # a failure
     assert calls["bake"] == {"notebooks": "00,01", "workers": 2}
-
-
-def test_faces_and_report_print_one_line(calls, capsys):
     assert cli.main(["faces", "a.mp4", "out", "--size", "112", "--fps", "200"]) == 0
-    defaults = export.export_faces.__wrapped__.__kwdefaults__
-    expected = {"source": "a.mp4", "out": "out", "size": 112, "fps": 200.0, "progress": False}
-    assert calls["export_faces"] == {**defaults, **expected}
+    options = {"source": "a.mp4", "out": "out", "size": 112, "fps": 200.0, "progress": False}
+    assert calls["export_faces"] == export.export_faces.__wrapped__.__kwdefaults__ | options
     assert cli.main(["report"]) == 0
     assert capsys.readouterr().out == "90 frames, one face\nruns/site/index.html\n"
 
@@ -129,19 +111,17 @@ def test_a_wrong_call_is_one_line_and_status_2(words, part, capsys):
     assert part in message
 
 
-def test_a_missing_extra_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "papermill", None)
-    for module in ("batch", "headless"):
-        monkeypatch.delitem(sys.modules, f"micromacro.{module}")
-    assert cli.main(["bake"]) == 2
-    assert "micromacro[course]" in capsys.readouterr().err
-
-
-def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
+def test_a_missing_extra_and_an_interrupt_are_one_line(monkeypatch, capsys):
     def interrupt():
         """Stop."""
         raise KeyboardInterrupt
 
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    for module in ("batch", "headless"):
+        monkeypatch.delitem(sys.modules, f"micromacro.{module}")
     monkeypatch.setattr(report, "site", interrupt)
-    assert cli.main(["report"]) == 130
-    assert capsys.readouterr().err.count("\n") == 1
+    for command, status, word in (("bake", 2, "micromacro[course]"), ("report", 130, "")):
+        assert cli.main([command]) == status
+        message = capsys.readouterr().err
+        assert word in message
+        assert message.count("\n") == 1

@@ -7,21 +7,20 @@ from micromacro import cli
 from micromacro.video import write_video
 
 
+def film(path, n_frames=13):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, [np.zeros((16, 16, 3), np.uint8)] * n_frames)
+
+
 @pytest.fixture
 def omg(tmp_path):
     """OMG-Emotion in miniature: three sheets, three films, nothing missing."""
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
     root = tmp_path / "omg"
-    for split, sheet in [
-        ("Train", "omg_TrainVideos.csv"),
-        ("Validation", "omg_ValidationVideos.csv"),
-        ("Test", "omg_TestVideos_WithLabels.csv"),
-    ]:
-        folder = root / split / f"video_{split}"
-        folder.mkdir(parents=True)
-        write_video(folder / "utterance_4.mp4", [np.zeros((16, 16, 3), np.uint8)] * 13)
-        row = f"x,0,1,{folder.name},utterance_4.mp4,0.5,-0.5,4"
-        (root / sheet).write_text(f"{header}\n{row}\n")
+    for split, labels in (("Train", ""), ("Validation", ""), ("Test", "_WithLabels")):
+        film(root / split / f"video_{split}" / "utterance_4.mp4")
+        row = f"x,0,1,video_{split},utterance_4.mp4,0.5,-0.5,4"
+        (root / f"omg_{split}Videos{labels}.csv").write_text(f"{header}\n{row}\n")
     return root
 
 
@@ -30,36 +29,23 @@ def checked(capsys, *words):
     return status, capsys.readouterr().out.splitlines()
 
 
-def test_data_check_of_a_whole_set(omg, capsys):
-    assert checked(capsys, "omg", omg) == (
-        0,
-        [
-            f"omg in {omg}",
-            "  Train: 1 clips listed, 1 there, 0 missing",
-            "  Validation: 1 clips listed, 1 there, 0 missing",
-            "  Test: 1 clips listed, 1 there, 0 missing",
-            "  3 films, 0 folders of aligned faces",
-            "  0 wrong, 0 missing, 0 unlisted",
-        ],
-    )
-
-
 def test_data_check_names_what_is_not_right(omg, capsys):
-    films = [omg / split / f"video_{split}" / "utterance_4.mp4" for split in ("Train", "Test")]
-    films[0].rename(films[0].with_name("utterance_40.mp4"))
-    films[1].write_bytes(b"no film")
-    write_video(
-        omg / "Validation/video_Validation/utterance_4.mp4", [np.zeros((16, 16), np.uint8)] * 12
-    )
+    kinds = ("Train", "Validation", "Test")
+    whole = [f"  {split}: 1 clips listed, 1 there, 0 missing" for split in kinds]
+    whole += ["  3 films, 0 folders of aligned faces", "  0 wrong, 0 missing, 0 unlisted"]
+    assert checked(capsys, "omg", omg) == (0, [f"omg in {omg}", *whole])
+    train, validation, test = (omg / s / f"video_{s}" / "utterance_4.mp4" for s in kinds)
+    train.rename(train.with_name("utterance_40.mp4"))
+    test.write_bytes(b"no film")
+    film(validation, 12)
     with (omg / "omg_TestVideos_WithLabels.csv").open("a") as sheet:
         sheet.write("x,0,1,video_Test,utterance_5.mp4,0.5,-1.5,4\n")
     status, lines = checked(capsys, "omg", omg)
-    assert status == 1
+    assert (status, len(lines)) == (1, 7 + 4)
     assert "  1 clips below 13 frames: too short for a snippet" in lines
     assert "  2 wrong, 1 missing, 1 unlisted" in lines
-    assert len(lines) == 7 + 4
     assert "line 3: valence -1.5 is outside [-1, 1]; restore the official file" in lines[7]
-    assert lines[8].startswith(f"wrong     {films[1]}: not a video")
+    assert lines[8].startswith(f"wrong     {test}: not a video")
     assert lines[9] == "missing   Train/video_Train/utterance_4.mp4"
     assert lines[10] == "unlisted  Train/video_Train/utterance_40.mp4"
 
@@ -69,32 +55,28 @@ def test_data_check_counts_what_is_too_much_to_list(omg, capsys):
         for video in range(30):
             sheet.writelines(f"x,0,1,v{video},utterance_{n}.mp4,0,0,4\n" for n in (1, 2, 5))
     status, lines = checked(capsys, "omg", omg)
-    assert status == 1
+    assert (status, len(lines)) == (1, 6 + 20 + 1)
     assert lines[1] == "  Train: 91 clips listed, 1 there, 90 missing"
     assert lines[6] == "missing   Train/v0/utterance_1.mp4 and 2 more there"
-    assert len(lines) == 6 + 20 + 1
     assert lines[-1] == "and 10 more"
 
 
 def test_data_check_of_labels_a_frame(tmp_path, capsys):
-    for name in ("valence", "arousal"):
-        folder = tmp_path / "annotations/train" / name
-        folder.mkdir(parents=True)
-        for video, n_labels in (("long", 14), ("equal", 13), ("short", 12)):
-            (folder / f"{video}.txt").write_text("0.5\n" * n_labels)
-    (tmp_path / "videos/train").mkdir(parents=True)
-    for video in ("long", "equal", "short"):
-        film = tmp_path / f"videos/train/{video}.mp4"
-        write_video(film, [np.zeros((16, 16, 3), np.uint8)] * 13)
+    def label(video, n_labels):
+        for name in ("valence", "arousal"):
+            file = tmp_path / "annotations/train" / name / f"{video}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("0.5\n" * n_labels)
+
+    for video, n_labels in (("long", 14), ("equal", 13), ("short", 12)):
+        label(video, n_labels)
+        film(tmp_path / f"videos/train/{video}.mp4")
     status, lines = checked(capsys, "affwild", tmp_path)
     assert status == 1
     assert "  1 films go on after their last label: the rest counts as unlabelled" in lines
-    assert lines[-1].startswith(
-        f"wrong     {tmp_path / 'videos/train/long.mp4'}: 13 frames, but 14"
-    )
+    assert lines[-1].startswith(f"wrong     {tmp_path}/videos/train/long.mp4: 13 frames, but 14")
     assert "  1 wrong, 0 missing, 0 unlisted" in lines
-    for name in ("valence", "arousal"):
-        (tmp_path / f"annotations/train/{name}/long.txt").write_text("0.5\n" * 13)
+    label("long", 13)
     assert checked(capsys, "affwild", tmp_path)[0] == 0
 
 

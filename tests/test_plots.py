@@ -14,80 +14,56 @@ from micromacro import plots
 
 
 @pytest.fixture(autouse=True)
-def canvas():
+def ax():
     with mpl.rc_context():
         plt.switch_backend("agg")
         plots.use_style()
-        yield
+        yield plt.subplots()[1]
         plt.close("all")
 
 
-@pytest.mark.parametrize(
-    ("image", "shape"),
-    [
-        (np.zeros((5, 7), np.uint8), (5, 7)),
-        (np.zeros((5, 7, 3), np.uint8), (5, 7, 3)),
-        (torch.zeros(1, 5, 7), (5, 7)),
-        (torch.zeros(3, 5, 7), (5, 7, 3)),
-        (np.zeros((3, 5, 3), np.uint8), (3, 5, 3)),
-    ],
-)
-def test_to_picture_finds_the_channels(image, shape):
-    picture = plots.to_picture(image)
-    assert picture.shape == shape
-    assert picture.dtype == np.uint8
-
-
-def test_to_picture_rounds_and_clips():
+def test_to_picture_finds_the_channels_rounds_and_clips():
+    flat, colours = np.zeros((5, 7), np.uint8), np.zeros((5, 7, 3), np.uint8)
+    sources = [flat, colours, torch.zeros(1, 5, 7), torch.zeros(3, 5, 7), np.zeros((3, 5, 3))]
+    pictures = [plots.to_picture(image) for image in sources]
+    assert [p.shape for p in pictures] == [(5, 7), (5, 7, 3), (5, 7), (5, 7, 3), (3, 5, 3)]
+    assert {p.dtype for p in pictures} == {np.dtype(np.uint8)}
     picture = plots.to_picture(np.array([[-0.5, 0.0, 0.5, 1.0, 2.0]]))
     assert picture.tolist() == [[0, 0, 128, 255, 255]]
 
 
 def test_difference_image_is_mid_grey_where_nothing_changed():
-    a = np.full((4, 4), 100, np.uint8)
-    b = a.copy()
-    b[0, 0] += 5
-    picture = plots.difference_image(b, a, gain=8)
-    assert picture[0, 0] == 128 + 40
-    assert (picture.ravel()[1:] == 128).all()
+    change = np.uint8([[5, 0], [0, 0]])
+    picture = plots.difference_image(np.uint8(100) + change, np.full((2, 2), 100, np.uint8), gain=8)
+    assert picture.tolist() == [[128 + 40, 128], [128, 128]]
 
 
-def test_arrows_follow_the_flow():
-    _, ax = plt.subplots()
+def test_arrows_follow_the_flow(ax):
     flow = np.zeros((2, 16, 16))
     flow[0, 8:, 8:] = 2.0
     plots.arrows(ax, flow, step=8)
     (quiver,) = ax.collections
-    assert quiver.U.tolist() == [2.0]
-    assert quiver.X.tolist() == [12]
+    assert (quiver.U.tolist(), quiver.X.tolist()) == ([2.0], [12])
 
 
-def test_timeline_has_a_bar_per_run_and_a_line_per_cut():
-    clip = SimpleNamespace(
-        status=np.array(["detect", "track", "track", "interp", "track", "none"]),
-        shot=np.array([0, 0, 0, 0, 1, 1]),
-    )
-    _, ax = plt.subplots()
-    plots.status_timeline(ax, clip)
+def test_timeline_has_a_bar_per_run_and_a_line_per_cut(ax):
+    status = np.array(["detect", "track", "track", "interp", "track", "none"])
+    plots.status_timeline(ax, SimpleNamespace(status=status, shot=np.array([0, 0, 0, 0, 1, 1])))
     assert [bar.get_width() for bar in ax.patches] == [1, 2, 1, 1, 1]
     assert [line.get_xdata()[0] for line in ax.lines] == [4]
 
 
-def test_curves_differ_in_line_style_as_well_as_colour():
-    _, ax = plt.subplots()
+def test_curves_differ_in_line_style_as_well_as_colour(ax):
     t = np.arange(3)
     plots.traces(ax, t, {str(i): t for i in range(4)}, truth=t)
-    styles = [line.get_linestyle() for line in ax.lines[1:]]
-    assert len(set(styles)) == 4
+    assert len({line.get_linestyle() for line in ax.lines[1:]}) == 4
     assert ax.get_xlabel() == "time (s)"
 
 
 def test_moving_picture_is_an_animated_png():
     frames = [np.full((4, 6), level, np.uint8) for level in (0, 100, 200)]
-    image = plots.moving_picture(frames, fps=10, scale=2)
-    film = Image.open(io.BytesIO(image.data))
-    assert film.n_frames == 3
-    assert film.size == (12, 8)
+    film = Image.open(io.BytesIO(plots.moving_picture(frames, fps=10, scale=2).data))
+    assert (film.n_frames, film.size) == (3, (12, 8))
 
 
 def test_film_strip_refuses_ragged_rows():

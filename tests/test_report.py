@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from refusals import refused
 
 from micromacro import report
-from micromacro.errors import BadInput
 from micromacro.results import Row, write_rows
 
 v4 = nbformat.v4
@@ -73,22 +73,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_run_page_says_how_each_notebook_went_in_words(folder):
+def test_a_run_page_says_how_each_notebook_went_what_ran_and_where(folder):
     page = soup(folder / "index.html")
-    cards = page.find_all("section")
-    assert [card.find(class_="status").text for card in cards] == ["✓ passed", "✗ failed"]
+    assert_offline(page, folder)
+    good, bad = page.find_all("section")
+    assert [card.find(class_="status").text for card in (good, bad)] == ["✓ passed", "✗ failed"]
     assert page.find(class_="verdict").text == "✗ 1 of 2 notebooks passed"
-    assert cards[0].find("h2").text == "00_start_here & more"
-    assert cards[0].find(class_="question").text == "Can it see this?"
-    assert "7 cells" in cards[0].text
-    assert "12 s" in cards[0].text
-    assert cards[1].find(class_="reason").text == "cell 2: <b>"
-    trace = cards[1].find("pre").text.splitlines()
-    assert trace == [f"line {i} <b>" for i in range(28, 40)]
-
-
-def test_a_run_page_says_what_ran_and_where(folder):
-    page = soup(folder / "index.html")
+    assert good.find("h2").text == "00_start_here & more"
+    assert good.find(class_="question").text == "Can it see this?"
+    assert "7 cells" in good.text
+    assert "12 s" in good.text
+    assert bad.find(class_="reason").text == "cell 2: <b>"
+    assert bad.find("pre").text.splitlines() == [f"line {i} <b>" for i in range(28, 40)]
     names, values = ([tag.text for tag in page.find_all(t)] for t in ("dt", "dd"))
     assert dict(zip(names, values, strict=True)) == {
         "Profile": "smoke",
@@ -99,12 +95,11 @@ def test_a_run_page_says_what_ran_and_where(folder):
         "Packages": "torch 2.15",
         "Source": "aaaaaaaaaa-dirty",
     }
-
-
-def test_a_run_page_stands_alone(folder):
-    assert_offline(soup(folder / "index.html"), folder)
-    for name in NAMES:
-        assert soup(folder / f"{name}.html").find("nav").a["href"] == "index.html"
+    details = page.find("details")  # rows become a table that says what it leaves out
+    assert details.summary.text == "the first 60 of 70 rows"
+    assert len(details.find_all("tr")) == 61
+    assert "<arm>" in details.table.text
+    assert "fold" not in details.table.thead.text  # no row has one
 
 
 def test_thumbnails_are_four_small_figures_from_first_to_last(folder):
@@ -114,26 +109,15 @@ def test_thumbnails_are_four_small_figures_from_first_to_last(folder):
     for image, colour in zip(images, expected, strict=True):
         small = Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))
         assert max(small.size) <= 480
-        pixel = small.convert("RGB").getpixel((50, 50))
-        assert max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) < 12
-
-
-def test_rows_become_a_table_that_says_what_it_leaves_out(folder):
-    details = soup(folder / "index.html").find("details")
-    assert details.summary.text == "the first 60 of 70 rows"
-    assert len(details.find_all("tr")) == 61
-    assert "<arm>" in details.table.text
-    assert "fold" not in details.table.thead.text  # no row has one
-
-
-def test_tiny_images_are_no_figures():
+        assert small.convert("RGB").getpixel((50, 50)) == pytest.approx(colour, abs=11)
     cells = [figure("red", size) for size in ((99, 500), (500, 99), (100, 100))]
-    assert len(report.figures(v4.new_notebook(cells=cells))) == 1
+    assert len(report.figures(v4.new_notebook(cells=cells))) == 1, "tiny images are no figures"
 
 
 def test_a_page_has_formulas_figures_and_no_widgets(folder):
     page = soup(folder / "00_start_here.html")
     assert_offline(page, folder)
+    assert page.find("nav").a["href"] == "index.html"
     assert page.title.text == "00_start_here & more"
     formulas = [(math["alttext"], math["display"]) for math in page.find_all("math")]
     assert formulas == [(r"x_t \le \tfrac12", "inline"), (r"\frac{a}{b}", "block")]
@@ -158,74 +142,59 @@ def test_a_page_alone_has_no_way_home_and_no_dead_links(tmp_path):
     assert_offline(page, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "tex",
-    [
-        r"\lVert x \rVert_2",
-        r"a \le b",
-        r"\boldsymbol{x}",
-        r"\bigl(x\bigr)",
+def test_common_formulas_are_drawn():
+    for tex in (
+        r"\lVert x \rVert_2 \le \boldsymbol{x} + \bigl(x\bigr)",
         r"\begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}",
         r"\begin{cases} a & x < 1 \\ b & \text{else} \end{cases}",
         r"\underbrace{a + b}_{\rho}",
-    ],
-)
-def test_common_formulas_are_drawn(tex):
-    drawn = BeautifulSoup(report.formula(tex, "block"), "html.parser").math
-    assert drawn["alttext"] == tex
-    assert drawn["display"] == "block"
-    assert "\\" not in drawn.text
+    ):
+        drawn = BeautifulSoup(report.formula(tex, "block"), "html.parser").math
+        assert (drawn["alttext"], drawn["display"]) == (tex, "block")
+        assert "\\" not in drawn.text
 
 
-@pytest.mark.parametrize(
-    "tex", [r"\foo{x}", r"\left( x", "x_", "x^2^3", "a}", r"\begin{aligned} a &= b \end{aligned}"]
-)
-def test_a_formula_that_cannot_be_drawn_fails_the_build(tmp_path, monkeypatch, tex):
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """The folder of the site's notebooks."""
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     (tmp_path / "notebooks").mkdir()
-    cells = [v4.new_markdown_cell(f"Here ${tex}$.")]
-    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_x.ipynb")
-    with pytest.raises(BadInput, match=re.escape(f"formula {tex}: ")):
-        report.site()
+    return tmp_path / "notebooks"
 
 
-@pytest.mark.parametrize(
-    ("markdown", "sentence"),
-    [
-        ("# A\nOne. Two.", "One."),
-        ("How small is 0.5 px, e.g. here? Very.", "How small is 0.5 px, e.g. here?"),
-        ("*No* end\nhere\n\nNext.", "No end here"),
-        ("See [the book](a_b.html) of `x_y`!", "See the book of x_y!"),
-        ("", ""),
-    ],
-)
-def test_sentences(markdown, sentence):
-    assert report.sentences(markdown)[0] == sentence
+def test_a_formula_that_cannot_be_drawn_fails_the_build(notebooks):
+    aligned = r"\begin{aligned} a &= b \end{aligned}"
+    for tex in (r"\foo{x}", r"\left( x", "x_", "x^2^3", "a}", aligned):
+        cells = [v4.new_markdown_cell(f"Here ${tex}$.")]
+        nbformat.write(v4.new_notebook(cells=cells), notebooks / "00_x.ipynb")
+        refused(report.site, f"formula {tex}: ")
 
 
-@pytest.mark.parametrize(
-    ("sources", "question"),
-    [
-        (["## Question", "Why? So."], "Why?"),
-        (["# T", "## Question\nFaces move. How far? Guess.", "## Next\nAnd?"], "How far?"),
-        (["## Question\nNone. Really."], "None."),
-        ([], ""),
-    ],
-)
-def test_the_question_may_stand_in_the_next_cell(sources, question):
-    cells = [v4.new_markdown_cell(source) for source in sources]
-    assert report.question(v4.new_notebook(cells=cells)) == question
+def test_sentences_and_the_question_which_may_stand_in_the_next_cell():
+    for markdown, sentence in {
+        "# A\nOne. Two.": "One.",
+        "How small is 0.5 px, e.g. here? Very.": "How small is 0.5 px, e.g. here?",
+        "*No* end\nhere\n\nNext.": "No end here",
+        "See [the book](a_b.html) of `x_y`!": "See the book of x_y!",
+        "": "",
+    }.items():
+        assert report.sentences(markdown)[0] == sentence
+    for question, *sources in (
+        ("Why?", "## Question", "Why? So."),
+        ("How far?", "# T", "## Question\nFaces move. How far? Guess.", "## Next\nAnd?"),
+        ("None.", "## Question\nNone. Really."),
+        ("",),
+    ):
+        cells = [v4.new_markdown_cell(source) for source in sources]
+        assert report.question(v4.new_notebook(cells=cells)) == question
 
 
-def test_the_site_has_every_committed_notebook(tmp_path, monkeypatch):
-    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    with pytest.raises(BadInput):
-        report.site()
-    (tmp_path / "notebooks").mkdir()
+def test_the_site_has_every_committed_notebook(notebooks):
+    refused(report.site)
     for name in NAMES:
-        nbformat.write(notebook(name), tmp_path / "notebooks" / f"{name}.ipynb")
+        nbformat.write(notebook(name), notebooks / f"{name}.ipynb")
     index = report.site()
-    assert index == tmp_path / "runs" / "site" / "index.html"
+    assert index == notebooks.parent / "runs" / "site" / "index.html"
     page = soup(index)
     links = [card.h2.a["href"] for card in page.find_all("section")]
     assert links == [f"{name}.html" for name in NAMES]

@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from refusals import refused
 from scipy import stats
 
 from micromacro import statistics
-from micromacro.errors import BadInput
 from micromacro.statistics import (
     Interval,
     cluster_bootstrap,
@@ -37,14 +37,19 @@ def claims_csv(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "level"), [(2, 0.95), (8, 0.95), (8, 0.5), (31, 0.99)])
-def test_paired_interval_is_that_of_scipy(n, level):
-    rng = np.random.default_rng(n)
-    a, b = rng.normal(0.3, 1, n), rng.normal(0, 2, n)
-    ours, theirs = paired_interval(a, b, level=level), stats.ttest_rel(a, b)
-    low, high = theirs.confidence_interval(level)
-    assert ours.effect == pytest.approx((a - b).mean(), rel=1e-12)
-    assert (ours.low, ours.high) == pytest.approx((low, high), rel=1e-9)
+@pytest.mark.parametrize("ratio", [False, True])
+def test_paired_interval_is_that_of_scipy_and_swapping_mirrors_it(n, level, ratio):
+    """Of numbers, or of their logarithms: a ratio of geometric means."""
+    a, b = np.random.default_rng(n).normal([[0.3], [0]], [[1], [2]], (2, n))
+    seen = np.exp if ratio else np.asarray
+    ours = paired_interval(seen(a), seen(b), level=level, ratio=ratio)
+    ends = stats.ttest_rel(a, b).confidence_interval(level)
+    assert ours.effect == pytest.approx(seen((a - b).mean()), rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx(seen(ends), rel=1e-9)
     assert ours.n == n
+    swapped = paired_interval(seen(b), seen(a), level=level, ratio=ratio)
+    mirrored = (swapped.effect, swapped.high, swapped.low)
+    assert ours[:3] == pytest.approx([1 / v if ratio else -v for v in mirrored])
 
 
 def test_paired_intervals_by_hand():
@@ -61,29 +66,6 @@ def test_paired_interval_holds_the_truth_as_often_as_it_says():
     inside = np.mean([i.low <= 0.4 <= i.high for i in found])
     assert inside == pytest.approx(0.95, abs=0.015)  # three standard errors of 2000 trials
     assert np.mean([i.high - i.low for i in found]) < 2  # 1.6 paired; about 10 unpaired
-
-
-@pytest.mark.parametrize("ratio", [False, True])
-def test_swapping_mirrors_the_interval_and_a_ratio_is_that_of_logarithms(ratio):
-    a, b = np.random.default_rng(1).lognormal(size=(2, 8))
-    one, two = paired_interval(a, b, ratio=ratio), paired_interval(b, a, ratio=ratio)
-    mirrored = (two.effect, two.high, two.low)
-    assert one[:3] == pytest.approx([1 / v if ratio else -v for v in mirrored])
-    if ratio:
-        ends = stats.ttest_rel(np.log(a), np.log(b)).confidence_interval()
-        assert one[:3] == pytest.approx((stats.gmean(a) / stats.gmean(b), *np.exp(ends)))
-
-
-def test_paired_interval_refuses():
-    nan, inf = float("nan"), float("inf")
-    pairs = [([1], [1]), ([], []), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])]
-    for a, b in [*pairs, ([1, nan], [1, 2]), ([1, 2], [1, inf])]:
-        with pytest.raises(BadInput, match="a and b"):
-            paired_interval(a, b)
-    with pytest.raises(BadInput, match="not above 0"):
-        paired_interval([1, 2], [1, 0], ratio=True)
-    with pytest.raises(BadInput, match="level"):
-        paired_interval([1, 2], [1, 3], level=1.0)
 
 
 CASES = [
@@ -116,79 +98,78 @@ def test_a_verdict_on_the_sign_alone():
     assert {word for *_, word in CASES} | {"untestable here"} == set(statistics.VERDICTS)
 
 
-def test_verdict_refuses():
-    nan, interval = float("nan"), Interval(1, 0.9, 1.1, 8)
-    for margin, ratio in ((-0.1, False), (nan, False), (0.5, True)):
-        with pytest.raises(BadInput, match="margin"):
-            verdict(interval, margin, ratio=ratio)
-    for low, high in ((1, -1), (nan, 1)):
-        with pytest.raises(BadInput, match="interval"):
-            verdict(Interval(0, low, high, 8), 0.1)
+NAN, INF, SURE = float("nan"), float("inf"), Interval(1, 0.9, 1.1, 8)
+
+
+@pytest.mark.parametrize(
+    ("word", "function", "calls"),
+    [
+        ("a and b", paired_interval, [([1], [1]), ([], []), ([1, 2], [1, 2, 3])]),
+        (
+            "a and b",
+            paired_interval,
+            [([[1, 2]], [[1, 2]]), ([1, NAN], [1, 2]), ([1, 2], [1, INF])],
+        ),
+        ("not above 0", partial(paired_interval, ratio=True), [([1, 2], [1, 0])]),
+        ("level", partial(paired_interval, level=1.0), [([1, 2], [1, 3])]),
+        ("margin", verdict, [(SURE, -0.1), (SURE, NAN)]),
+        ("margin", partial(verdict, ratio=True), [(SURE, 0.5)]),
+        ("interval", verdict, [(Interval(0, 1, -1, 8), 0.1), (Interval(0, NAN, 1, 8), 0.1)]),
+        ("clusters", partial(cluster_bootstrap, statistic=np.mean), [(np.arange(3.0), "ab")]),
+        ("clusters", partial(cluster_bootstrap, statistic=np.mean), [(np.arange(3.0), "aaa")]),
+    ],
+)
+def test_what_is_refused(word, function, calls):
+    for a, b in calls:
+        b = list(b) if isinstance(b, str) else b
+        refused(partial(function, a, b), word)
 
 
 def test_bootstrap_draws_persons_and_not_clips():
     rng = np.random.default_rng(3)
     person = np.repeat(np.arange(30), 20)
     values = rng.normal(size=30)[person] + 0.1 * rng.normal(size=600)
-    found = cluster_bootstrap(values, person, statistic=np.mean, seed=1)
+    interval = cluster_bootstrap(values, person, statistic=np.mean, seed=1)
     by_person = np.array([values[person == k].mean() for k in range(30)])
     half = 1.96 * by_person.std() / np.sqrt(30)  # of a mean of 30; of 600 clips it were 4.5 x less
-    assert (found.effect, found.n) == (pytest.approx(values.mean()), 30)
+    assert (interval.effect, interval.n) == (pytest.approx(values.mean()), 30)
     # 2000 draws know each end to about 4 % of the half width, three standard errors 12 %
-    assert found.high - found.effect == pytest.approx(half, rel=0.12)
-    assert found.effect - found.low == pytest.approx(half, rel=0.12)
-    assert found == cluster_bootstrap(values, person, statistic=np.mean, seed=1)
+    halves = (interval.high - interval.effect, interval.effect - interval.low)
+    assert halves == pytest.approx((half, half), rel=0.12)
+    assert interval == cluster_bootstrap(values, person, statistic=np.mean, seed=1)
 
-
-def test_bootstrap_keeps_rows_of_a_person_together():
-    values = np.array([[1.0, 1], [2, 2], [5, 5]])
-    seen = []
-    cluster_bootstrap(
-        values, ["a", "a", "b"], statistic=lambda rows: seen.append(rows) or 0.0, n=200
-    )
-    sums = {rows[:, 0].sum() for rows in seen[1:]}
-    assert sums == {6.0, 8.0, 10.0}  # aa, ab, bb
-
-
-def test_bootstrap_refuses():
-    for clusters in (["a", "b"], ["a", "a", "a"]):
-        with pytest.raises(BadInput, match="clusters"):
-            cluster_bootstrap(np.arange(3.0), clusters, statistic=np.mean)
+    values, seen = np.array([[1.0, 1], [2, 2], [5, 5]]), []
+    keep = lambda rows: seen.append(rows[:, 0].sum()) or 0.0  # noqa: E731
+    cluster_bootstrap(values, ["a", "a", "b"], statistic=keep, n=200)
+    assert set(seen[1:]) == {6.0, 8.0, 10.0}  # aa, ab, bb: rows of a person stay together
 
 
 def test_claims_are_judged_by_their_own_margins(claims_csv):
-    table = judge_claims(
-        {"far": Interval(0.08, 0.06, 0.1, 8), "cheaper": Interval(3, 2, 4, 20), "better": None}
-    )
+    far, cheaper = Interval(0.08, 0.06, 0.1, 8), Interval(3, 2, 4, 20)
+    table = judge_claims({"far": far, "cheaper": cheaper, "better": None})
     assert list(table["verdict"]) == ["equal within δ", "holds", "untestable here"]
     assert list(table.loc["cheaper", ["effect", "low", "high", "n"]]) == ["3", "2", "4", "20"]
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS, "judging writes nothing"
 
 
-def judge(folder, intervals: dict) -> None:
-    """From a notebook to the table."""
-    hand_over("03", intervals, folder)
-    write_verdicts(folder / "claims" / "03.json")
-
-
 def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
-    judge(tmp_path, {"better": Interval(0.123456, 0.06, 0.18, 8)})
-    judge(tmp_path, {"far": None})
-    lines = claims_csv.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == CLAIMS.splitlines()[0]
-    assert lines[1] == 'better,"abstract, p. 1",a - b,0.05,holds,0.1235,0.06,0.18,8'
-    assert lines[2] == CLAIMS.splitlines()[2]
-    assert lines[3] == "far,table 2,c - d,0.1,untestable here,,,,"
-    assert read_claims().loc["better", "verdict"] == "holds"
+    def judge(**intervals) -> None:
+        hand_over("03", intervals, tmp_path)
+        write_verdicts(tmp_path / "claims" / "03.json")
 
-
-def test_what_writes_nothing(claims_csv, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     hand_over("03", {"better": None}, None)  # a notebook that is run by hand
     assert sorted(tmp_path.rglob("*")) == before
-    with pytest.raises(BadInput, match="better still"):  # not committed first
-        judge(tmp_path, {"better still": Interval(1, 0.5, 2, 8)})
+    refused(lambda: judge(still=Interval(1, 0.5, 2, 8)), "still")  # not committed first
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS
+    judge(better=Interval(0.123456, 0.06, 0.18, 8))
+    judge(far=None)
+    lines, before = claims_csv.read_text(encoding="utf-8").splitlines(), CLAIMS.splitlines()
+    assert lines[0] == before[0]
+    assert lines[1] == 'better,"abstract, p. 1",a - b,0.05,holds,0.1235,0.06,0.18,8'
+    assert lines[2] == before[2]
+    assert lines[3] == "far,table 2,c - d,0.1,untestable here,,,,"
+    assert read_claims().loc["better", "verdict"] == "holds"
 
 
 def test_the_committed_claims_can_be_judged(monkeypatch):

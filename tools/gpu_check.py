@@ -15,7 +15,6 @@ Exit code 0 if every check passed, else 1.
 import argparse
 import importlib
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -92,19 +91,13 @@ def check_unit(system: str, device: str, tiny: bool) -> Iterator[dict]:
 def _unit(system: str, device: str, tiny: bool) -> tuple[dict, dict]:
     """Call a system's unit: the only place that knows its arguments."""
     experiment = importlib.import_module(f"micromacro.systems.{system}.experiment")
-    if "data" in inspect.signature(experiment.unit).parameters:  # the first arm's first unit
-        arms = experiment.grid("smoke" if tiny else "full", device=device)
-        options = dict(next(iter(arms.values()))[0])
-        if tiny:
-            small = {"people": 4, "subjects": 4, "clips": 3}
-            data = options["data"].items()
-            options |= {"data": {name: small.get(name, v) for name, v in data}, "epochs": 1}
-        return experiment.unit(**options)
-    small = {"people": 4, "epochs": 1}
-    if system == "akmnet":
-        small |= {"fold": 0, "folds": 2, "subjects": 2, "clips": 4}
-        return experiment.unit(seed=1000, device=device, **(small if tiny else {"fold": 0}))
-    return experiment.unit(seed=1000, device=device, **(small if tiny else {}))
+    arms = experiment.grid("smoke" if tiny else "full", device=device)
+    options = dict(next(iter(arms.values()))[0])  # the first arm's first unit
+    if tiny:
+        small = {"people": 4, "subjects": 4, "clips": 3}
+        data = {name: small.get(name, value) for name, value in options["data"].items()}
+        options |= {"data": data, "epochs": 1}
+    return experiment.unit(**options)
 
 
 def _timed(work: Callable) -> tuple[float, object]:
@@ -185,10 +178,9 @@ def _run(command: list[str], limit: float, log: Path, environment: dict) -> tupl
         return "not run: no time left", 0.0
     began = time.perf_counter()
     with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        own = {"cwd": ROOT, "env": environment, "start_new_session": True}
+        process = subprocess.Popen(command, **streams, **own)
         try:
             code = process.wait(limit)
             note = "passed" if code == 0 else f"FAILED with exit code {code}, see {log.name}"

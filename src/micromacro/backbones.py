@@ -245,6 +245,18 @@ class FrozenResNet50(nn.Module):
         return self.net((self.about.top * images - self.mean) / self.std)
 
 
+class Thumbnail(nn.Module):
+    """Stands in for `FrozenResNet50` where a long program is only tried: 27 x 27 thumbnails, cut to as many features."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = {"weights": "thumbnail"}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, 2048)."""
+        return functional.adaptive_avg_pool2d(images, 27).flatten(1)[:, :N_FEATURES]
+
+
 class FrozenFeatures:
     """Features of clips by a frozen network, a batch of faces at a time.
 

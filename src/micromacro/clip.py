@@ -16,6 +16,7 @@ import csv
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,3 +238,43 @@ def _write_csv(path: Path, clip: FaceClip) -> None:
         writer.writerow(CSV_COLUMNS)
         for index, values in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             writer.writerow([index, *values, *points[index], *matrices[index]])
+
+
+# ---- windows of long clips --------------------------------------------------------------------
+
+
+def windows(n: int, length: int, stride: int) -> list[tuple[int, int]]:
+    """Cut n steps of a long clip into windows; the last one is aligned right, so that each is in one.
+
+    Args:
+        n: Number of steps: frames, or snippets.
+        length: Steps of a window; a shorter clip is one shorter window.
+        stride: Steps from one window to the next.
+
+    Returns:
+        Starts and stops, half-open.
+    """
+    last = max(0, n - length)
+    return [(start, min(start + length, n)) for start in (*range(0, last, stride), last) if n]
+
+
+def merge_windows(
+    windows: Sequence[tuple[range, np.ndarray]], n: int, *, overwrite: bool = False
+) -> np.ndarray:
+    """Put the predictions of windows together, float64 (n, n_outputs); nan in no window.
+
+    Args:
+        windows: For each the numbers of its steps, and its predictions, (steps or more,
+            n_outputs): what lies behind the steps is padding.
+        n: Number of steps in all.
+        overwrite: Where windows overlap, the later one counts, as some released code does; else their
+            mean.
+    """
+    total, count = np.zeros((n, windows[0][1].shape[1])), np.zeros((n, 1))
+    for span, prediction in windows:
+        rows = slice(span.start, span.stop, span.step)
+        if overwrite:
+            total[rows] = count[rows] = 0
+        total[rows] += prediction[: len(span)]
+        count[rows] += 1
+    return total / np.where(count, count, np.nan)

@@ -15,8 +15,9 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -95,20 +96,18 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     one_cycle (Smith 2018, as torch's OneCycleLR without its momentum): half a cosine from lr/25 up
     to lr in the first 30 % of the steps, then one down to lr/250,000.
     """
-    epoch, last = step // steps_per_epoch, recipe.epochs * steps_per_epoch - 1
+    epoch, n = step // steps_per_epoch, recipe.epochs * steps_per_epoch
+    start, end, progress = recipe.lr, recipe.lr, 0.0
     if recipe.schedule == "steps":
-        return recipe.lr * 0.1 ** sum(epoch >= start for start in recipe.milestones)
+        return start * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
     if recipe.schedule == "cosine":
-        return _half_cosine(recipe.lr, recipe.lowest, epoch / (recipe.period or recipe.epochs))
+        end, progress = recipe.lowest, epoch / (recipe.period or recipe.epochs)
     if recipe.schedule == "one_cycle":
-        top = 0.3 * (last + 1) - 1
+        top = 0.3 * n - 1
         if step <= top:
-            return _half_cosine(recipe.lr / 25, recipe.lr, step / top)
-        return _half_cosine(recipe.lr, recipe.lr / 250_000, (step - top) / (last - top))
-    return recipe.lr
-
-
-def _half_cosine(start: float, end: float, progress: float) -> float:
+            start, progress = start / 25, step / top
+        else:
+            end, progress = end / 250_000, (step - top) / (n - 1 - top)
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -153,8 +152,7 @@ class Batches:
             yield tree_map_only(Tensor, lambda t, rows=rows: t[rows], (self.inputs, self.target))
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """What one epoch gave.
 
     Attributes:
@@ -172,8 +170,7 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """What `train` did.
 
     Attributes:
@@ -232,16 +229,18 @@ def train(
         options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
         options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
         optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
-        shuffle = torch.Generator().manual_seed(seed)
-        parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle, **generators}
+        generators["shuffle"] = shuffle = torch.Generator().manual_seed(seed)
+        parts = {"model": model, "optimiser": optimiser}
+        parts = {name: (part.state_dict, part.load_state_dict) for name, part in parts.items()}
+        parts |= {name: (rng.get_state, rng.set_state) for name, rng in generators.items()}
         if checkpoint is not None:
             loss = re.sub(" at 0x[0-9a-f]+", "", repr(recipe.loss))  # without where it lies today
             identity = vars(recipe) | {"loss": loss, "seed": seed, "batches": len(batches)}
             identity["weights"] = {name: list(t.shape) for name, t in model.state_dict().items()}
             epochs, best = _resume(checkpoint, identity, parts) or (epochs, best)
-        bar = {"initial": len(epochs), "total": recipe.epochs, "unit": "epoch"}
-        bar = tqdm(range(len(epochs), recipe.epochs), disable=None if progress else True, **bar)
-        for number in bar:
+        options = {"initial": len(epochs), "total": recipe.epochs, "unit": "epoch"}
+        options |= {"disable": None if progress else True}
+        for number in (bar := tqdm(range(len(epochs), recipe.epochs), **options)):
             if recipe.patience is not None and number - best["epoch"] > recipe.patience:
                 break
             began, score = time.perf_counter(), math.nan
@@ -254,8 +253,7 @@ def train(
             epochs.append(Epoch(number, loss, score, lr, time.perf_counter() - began))
             worth = -math.inf if math.isnan(score) else score
             if number == 0 or validate is None or worth > best["score"]:
-                weights = model.state_dict().items()
-                weights = {name: t.detach().to("cpu", copy=True) for name, t in weights}
+                weights = {k: t.to("cpu", copy=True) for k, t in model.state_dict().items()}
                 best = {"epoch": number, "score": worth, "weights": weights}
             if checkpoint is not None:
                 _save(checkpoint, identity, epochs, best, parts)
@@ -269,7 +267,7 @@ def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tu
     """Train for one epoch; its mean loss and last learning rate."""
     model.train()
     steps = math.ceil(len(batches) / recipe.accumulate)
-    numbered, losses, counts = enumerate(batches(shuffle)), [], []
+    numbered, total, count = enumerate(batches(shuffle)), 0, 0
     for step in range(number * steps, (number + 1) * steps):
         optimiser.param_groups[0]["lr"] = lr = learning_rate(recipe, step, steps)
         optimiser.zero_grad()
@@ -278,24 +276,21 @@ def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tu
         for (place, batch), weight in zip(group, weights, strict=True):
             inputs, *rest = moved(batch, device)
             loss = recipe.loss(forward(model, inputs), *rest)
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                fault = f"epoch {number}, batch {place}: the loss is {losses[-1]}; look at its data"
+            if not math.isfinite(value := loss.item()):
+                fault = f"epoch {number}, batch {place}: the loss is {value}; look at its data"
                 raise FloatingPointError(f"{fault}, lower the learning rate or clip the gradients")
             (loss * (weight / sum(weights))).backward()
-        counts += weights
+            total, count = total + value * weight, count + weight
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimiser.step()
-    return sum(x * n for x, n in zip(losses, counts, strict=True)) / sum(counts), lr
+    return total / count, lr
 
 
 def _save(file: Path, identity: dict, epochs: list[Epoch], best: dict, parts: dict) -> None:
     """Replace the checkpoint; killed on the way, it still holds the epoch before."""
-    state = {"identity": identity, "epochs": [astuple(epoch) for epoch in epochs], "best": best}
-    for name, part in parts.items():
-        is_rng = isinstance(part, torch.Generator)
-        state[name] = part.get_state() if is_rng else part.state_dict()
+    state = {"identity": identity, "epochs": list(map(tuple, epochs)), "best": best}
+    state |= {name: get() for name, (get, _) in parts.items()}
     with replacing(file) as part:
         torch.save(state, part)
 
@@ -309,12 +304,10 @@ def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict]
         return None
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        saved = state["identity"]
-        other = [name for name, value in identity.items() if saved.get(name) != value]
+        other = [k for k, value in identity.items() if state["identity"].get(k) != value]
         if not other:
-            for name, part in parts.items():
-                is_rng = isinstance(part, torch.Generator)
-                (part.set_state if is_rng else part.load_state_dict)(state[name])
+            for name, (_, put) in parts.items():
+                put(state[name])
             return [Epoch(*epoch) for epoch in state["epochs"]], state["best"]
     except Exception as error:  # torch raises a dozen types, by where the file is damaged
         fault = f"no checkpoint that can be continued ({type(error).__name__})"
@@ -361,10 +354,9 @@ def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict
     CPU and, if given, one CUDA device; yields their `torch.Generator`s, named "cpu" and "cuda".
     """
     device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         generators = {"cpu": torch.default_generator}  # torch.manual_seed would seed all devices
-        if devices:
+        if device.type == "cuda":
             number = torch.cuda.current_device() if device.index is None else device.index
             generators["cuda"] = torch.cuda.default_generators[number]
         for generator in generators.values():

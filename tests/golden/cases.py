@@ -1,4 +1,4 @@
-"""What the golden arrays are arrays of: a name for each case, and how today's package makes it.
+"""How today's package makes the golden arrays, by the name of a case.
 
 Names of cases and of arrays are in the data's words and stay. Whoever changes the package's API
 changes the adapter below and nothing else. Arrays are compared by value, so a dtype may change where
@@ -7,14 +7,12 @@ another name in the package keeps its old one here, by a line in the adapter. Ar
 adds are ignored.
 """
 
-import atexit
 import hashlib
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +20,20 @@ import pytest
 import torch
 
 Arrays = dict[str, np.ndarray]
-HERE = Path(__file__).parent
 
 # ---- the adapter: all that knows the API -----------------------------------------------------------
 # From here to "end of the adapter" is what a refactoring rewrites. Each function takes names in the
 # data's words and returns metrics and arrays, as dicts.
+SEED = 1007  # of AKMNet: its few test clips get several classes, and other ones in other arms
+MIMAMO_OFFICIAL = ("omg", "affwild", "affwild2")
 
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import affect_miniatures  # noqa: E402
 import micro_miniatures  # noqa: E402
 
 from micromacro.backbones import FrozenResNet50  # noqa: E402
-from micromacro.metrics import ccc, mse, pcc  # noqa: E402
 from micromacro.systems.akmnet import experiment as akmnet  # noqa: E402
-from micromacro.systems.akmnet import scores as akmnet_scores  # noqa: E402
 from micromacro.systems.akmnet import task as akmnet_task  # noqa: E402
 from micromacro.systems.mimamo import experiment as mimamo  # noqa: E402
 from micromacro.systems.mimamo import scores as mimamo_scores  # noqa: E402
@@ -96,12 +93,7 @@ def akmnet_official(dataset: str, protocol: str, arm: str) -> tuple[Mapping, Arr
     data |= {"cache": str(folder() / "akmnet")}
     options = {"protocol": protocol, **akmnet.OFFICIAL[arm]}
     metrics, arrays = akmnet.unit(data=data, arm=options, seed=3, fold=1, folds=None, epochs=2)
-    said, truth = arrays["epochs"], arrays["truth"]
-    best = akmnet_scores.best_epoch(said == truth[:, None])
-    arrays |= {"prediction": said[:, -1], "best_subject": said[:, best]}
-    for name, column in (("accuracy", "prediction"), ("accuracy_best_subject", "best_subject")):
-        metrics[name] = float((arrays[column] == truth).mean())
-    metrics |= {"best_epoch": best, "clips": metrics["trained_on"], "subjects": metrics["people"]}
+    metrics |= {"clips": metrics["trained_on"], "subjects": metrics["people"]}
     return metrics, arrays
 
 
@@ -115,36 +107,15 @@ def mimamo_official(dataset: str, protocol: str, label: str) -> tuple[Mapping, A
         epochs = 2 if dataset == "omg" else 1
         run = {"data": data, "arm": arm, "seed": 3, "fold": 0, "folds": 2, "epochs": epochs}
         metrics, predictions = mimamo.unit(**run)
-    epoch_scores = predictions["epoch_score"]
     arrays = {name: predictions[name] for name in ("fold_sd", "label_sd", "sequences", "skipped")}
     arrays |= {"missing": np.array(len(predictions["missing"]))}
-    arrays |= {"epochs": len(epoch_scores), "best_epoch": epoch_scores.argmax()}
-    arrays |= {"best_score": epoch_scores.max()}
+    arrays |= {"best_score": predictions["epoch_score"].max()}
     for split in ("validation", "test"):
         table = mimamo_scores.of_split(predictions, split)
         arrays |= {f"{split}_{name}": table[name] for name in ("lengths", "prediction", "truth")}
         arrays[f"{split}_videos"] = table["subjects"]
         arrays[f"{split}_clips"] = np.array([c.rsplit("/", 1)[-1] for c in table["clips"]])
-    metrics |= _validation_scores(
-        predictions, ["valence", "arousal"] if label == "both" else [label]
-    )
     return metrics, arrays
-
-
-def _validation_scores(predictions: Arrays, labels: list[str]) -> dict[str, float]:
-    """What a unit does not score itself: the mean over videos, and all scores after rescaling."""
-    table, scored = mimamo_scores.of_split(predictions, "validation"), {}
-    ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
-    plain, truth = table["prediction"][ok], table["truth"][ok]
-    videos = np.repeat(table["subjects"], table["lengths"])[ok]
-    rescaled = mimamo_scores.rescale(plain, predictions["fold_sd"])
-    for kind, values in (("", plain), ("rescaled_", rescaled)):
-        for k, label in enumerate(labels):
-            p, t = values[:, k], truth[:, k]
-            scores = {"ccc": ccc(p, t), "pcc": pcc(p, t), "mse": mse(p, t)}
-            scores["ccc_per_video"] = ccc(p, t, groups=videos)
-            scored |= {f"validation_{kind}{name}_{label}": v for name, v in scores.items()}
-    return scored
 
 
 def thumbnail(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -184,98 +155,45 @@ def mimamo_weights() -> dict[str, str]:
 
 # ---- end of the adapter ------------------------------------------------------------------------------
 
-SEED = 1007  # of AKMNet: its few test clips get several classes, and other ones in other arms
-MIMAMO_OFFICIAL = ("omg", "affwild", "affwild2")
-MIMAMO_ARMS = (  # in the order that shares most frames
-    *("ours", "spatial", "temporal, phase", "temporal, flow", "no GRU", "released GRU axis"),
-    *("as released", "MSE loss", "L 4", "L 24", "S 1", "S 4", "S 32"),
-    *("level 1 alone", "level 2 alone", "scaled", "level 1 scaled", "raw", "difference"),
-    *("released loss", "released unwrap", "released crop", "phase, light 1", "farneback, light 1"),
-    *("phase, light 0", "farneback, light 0", "phase, light 0 to 1", "farneback, light 0 to 1"),
-)
-AKMNET_ARMS = (
-    *("s123", "all", "random window", "midpoint window", "resampled", "s12", "s13", "s23"),
-    *("true apex", "as released", "random", "apex window", "apex", "max-key"),
-    *("resampled 12", "resampled 48", "linear 24", "count 0", "count 10", "margin 0"),
-    *("released gradient", "released GRU start", "released batch norm", "frozen batch norm"),
-    *("12 epochs", "all, 12 epochs", "s123, LOSO", "all, LOSO", "phase-based", "not magnified"),
-    *("exact 2", "s123, no distractors", "all, no distractors"),
-    *("s123, loose", "s23, loose", "all, loose", "midpoint window, loose", "true apex, loose"),
-    *("s123, share 0.35, anywhere", "all, share 0.35, anywhere"),
-    *("s123, share 0.35, central", "all, share 0.35, central"),
-    *("s123, share 0.7, anywhere", "all, share 0.7, anywhere"),
-)
-DROPPED: dict[str, str] = {}
-"""Recorded case -> why the package does not have it any more."""
-
 
 @lru_cache(maxsize=1)
-def folder() -> Path:
+def _temporary() -> tempfile.TemporaryDirectory:
     """For miniatures and caches; gone when the process ends."""
-    path = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return Path(path)
+    return tempfile.TemporaryDirectory()
 
 
-def sampled(columns: Arrays, frames: slice, pixels: slice) -> Arrays:
-    """Frames as a digest and every few pixels of every few frames; other columns as they are."""
-    whole = np.ascontiguousarray(columns["frames"])
-    digest = hashlib.sha256(whole.tobytes()).hexdigest()
-    some = whole[..., frames, pixels, pixels]
-    return {name: values for name, values in columns.items() if name != "frames"} | {
+def folder() -> Path:
+    """Path of the temporary folder."""
+    return Path(_temporary().name)
+
+
+def sampled(columns: Arrays, first: int, step: int) -> Arrays:
+    """Frames as a digest and every few pixels of every fifth frame; other columns as they are."""
+    whole = np.ascontiguousarray(columns.pop("frames"))
+    digest, few = hashlib.sha256(whole.tobytes()).hexdigest(), slice(first, None, step)
+    return columns | {
         "sha256": np.array(digest),
         "shape": np.array(whole.shape),
-        "grey": some,
+        "grey": whole[..., ::5, few, few],
     }
 
 
-def flat(unit: Callable, *names: str) -> Arrays:
-    """Metrics and arrays of a unit as one dict; a metric that is None has no array."""
-    metrics, arrays = unit(*names)
-    found = {name: as_array(value) for name, value in metrics.items() if value is not None}
-    if both := found.keys() & arrays.keys():
+def arrays_of(case: str) -> Arrays:
+    """All arrays and metrics of a case; a metric that is None has no array."""
+    kind, *words = case.split(", ")
+    if kind.endswith("frames"):
+        seed, split, dial = (word.split()[-1] for word in words)
+        clips, *pixels = {"mimamo": (mimamo_clips, 2, 4), "akmnet": (akmnet_clips, 1, 3)}[kind[:6]]
+        return sampled(clips(int(seed), split, float(dial)), *pixels)
+    if kind in ("mimamo", "akmnet"):
+        arm = case.partition(", ")[2]  # some have a comma
+        unit = {"mimamo": mimamo_unit, "akmnet": akmnet_unit}[kind]
+        metrics, arrays = lbp_top_unit(words[1]) if words[0] == "LBP-TOP" else unit(arm)
+    else:
+        official = mimamo_official if kind in MIMAMO_OFFICIAL else akmnet_official
+        metrics, arrays = official(kind, *words)
+    if both := metrics.keys() & arrays.keys():
         raise ValueError(f"{sorted(both)} are metrics and arrays")
-    return found | dict(arrays)
-
-
-def as_array(value: object) -> np.ndarray:
-    """An array of a number, a text or a list of such; an empty list is one of no texts."""
-    return np.array(value, str) if value == [] else np.array(value)
-
-
-def _cases() -> dict[str, Callable[[], Arrays]]:
-    cases: dict[str, Callable[[], Arrays]] = {}
-    mimamo_seeds = [(1000, "train", 0.5), (1000, "test", 0.5), (7, "train", 1.0), (8, "test", 0.0)]
-    for seed, split, light in mimamo_seeds:
-        name = f"mimamo frames, seed {seed}, {split}, light {light:g}"
-        columns = partial(mimamo_clips, seed, split, light)
-        cases[name] = lambda columns=columns: sampled(
-            columns(), slice(None, None, 5), slice(2, None, 4)
-        )
-    akmnet_seeds = [(1000, "headline", 1.0), (7, "headline", 0.0), (8, "loose", 3.0)]
-    for seed, task, distractors in akmnet_seeds:
-        name = f"akmnet frames, seed {seed}, {task}, distractors {distractors:g}"
-        columns = partial(akmnet_clips, seed, task, distractors)
-        cases[name] = lambda columns=columns: sampled(
-            columns(), slice(None, None, 5), slice(1, None, 3)
-        )
-    cases |= {f"mimamo, {arm}": partial(flat, mimamo_unit, arm) for arm in MIMAMO_ARMS}
-    cases |= {f"akmnet, {arm}": partial(flat, akmnet_unit, arm) for arm in AKMNET_ARMS}
-    for task in ("headline", "loose"):
-        cases[f"akmnet, LBP-TOP, {task}"] = partial(flat, lbp_top_unit, task)
-    for dataset in ("casme", "casme2", "smic", "samm", "megc2019"):
-        for protocol in ("ours", "as_released"):
-            for arm in ("s123", "all", "norm16", "random"):
-                if arm == "s123" or dataset == "casme2":
-                    name = f"{dataset}, {protocol}, {arm}"
-                    cases[name] = partial(flat, akmnet_official, dataset, protocol, arm)
-    for dataset in MIMAMO_OFFICIAL:
-        for protocol in ("ours", "as_released"):
-            name = f"{dataset}, {protocol}, both"
-            cases[name] = partial(flat, mimamo_official, dataset, protocol, "both")
-    cases["omg, ours, valence"] = partial(flat, mimamo_official, "omg", "ours", "valence")
-    return cases
-
-
-CASES = _cases()
-"""Name -> what makes its arrays; in the order that shares most work."""
+    # An empty list is one of no texts.
+    scores = {k: np.array(v, str if v == [] else None) for k, v in metrics.items() if v is not None}
+    return scores | dict(arrays)

@@ -1,12 +1,11 @@
-"""Record the golden arrays: `python tests/golden/record.py [PART OF A CASE'S NAME ...]`.
+"""Record the golden arrays: `python tests/golden/record.py [CASE ...]`.
 
-Without an argument all cases are recorded, else those whose names contain one of the arguments; the
-others stay. Record on a clean checkout of a commit that is trusted, never to make a test pass. On
-another kind of machine check out the commit that brought this folder, record there, and carry
-`golden.npz` over to what is to be tested.
+Without an argument all recorded cases are recorded anew, else those that are named, known ones or
+new ones; the others stay. Record on a clean checkout of a commit that is trusted, never to make a
+test pass. On another kind of machine check out that commit, record there, and carry `golden.npz`
+over to what is to be tested.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -43,22 +42,11 @@ def _processor() -> str:
         return platform.processor()
     lines = cpus.read_text().split("\n\n")[0].splitlines()
     fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-    names = ("model name", "cpu family", "model")
-    return ", ".join(fields[name] for name in names if name in fields)
+    return ", ".join(fields[k] for k in ("model name", "cpu family", "model") if k in fields)
 
 
-def _commit() -> str:
-    """The last commit of the package's source."""
-
-    def git(*words: str) -> str:
-        where = FILE.parents[2]
-        said = subprocess.run(
-            ["git", *words], cwd=where, check=True, capture_output=True, text=True
-        )
-        return said.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "src")
-    return git("log", "-1", "--format=%h", "--", "src") + ("-dirty" if changed else "")
+def _git(*words: str) -> str:
+    return subprocess.check_output(["git", *words], cwd=FILE.parents[2], text=True).strip()
 
 
 def write(golden: Mapping[str, Mapping[str, np.ndarray]], about: Mapping[str, str]) -> None:
@@ -89,23 +77,20 @@ def read() -> tuple[Golden, dict[str, str]]:
     return golden, about
 
 
-def main(parts: list[str]) -> None:
+def main(cases: list[str]) -> None:
     """Record the cases that are asked for."""
-    from cases import CASES
+    from cases import arrays_of
 
-    about = identity() | {"commit": _commit()}
-    chosen = [case for case in CASES if not parts or any(part in case for part in parts)]
-    golden: Golden = {}
-    if parts:
-        golden, before = read()
-        if any(before[key] != value for key, value in identity().items()):
-            raise SystemExit("The other cases are of another machine: record all of them.")
-    for case in chosen:
-        golden[case] = CASES[case]()
+    golden, about = read()
+    if cases and any(about[key] != value for key, value in identity().items()):
+        raise SystemExit("The other cases are of another machine: record all of them.")
+    for case in cases or list(golden):
+        golden[case] = arrays_of(case)
         print(case, flush=True)
-    write({case: golden[case] for case in CASES if case in golden}, about)
-    digest = hashlib.sha256(FILE.read_bytes()).hexdigest()[:12]
-    print(f"{FILE}: {len(chosen)} cases, {FILE.stat().st_size / 1000:.0f} kB, {digest}")
+    changed = _git("status", "--porcelain", "--", "src")
+    commit = _git("log", "-1", "--format=%h", "--", "src") + ("-dirty" if changed else "")
+    write(golden, identity() | {"commit": commit})
+    print(f"{FILE}: {FILE.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

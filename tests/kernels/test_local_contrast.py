@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from refusals import refused
 from scipy.ndimage import correlate1d
 
-from micromacro.errors import BadInput
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
 
 module = importlib.import_module("micromacro.kernels.local_contrast")  # not the function
@@ -51,6 +51,7 @@ def test_reference_is_what_scipy_computes(method, window, sigma):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("faint", [1, 1024])
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
@@ -59,9 +60,10 @@ def test_reference_is_what_scipy_computes(method, window, sigma):
         ((2, 17, 40), {"window": 17, "sigma": 4.0, "eps": 0.3}),
     ],
 )
-def test_backends_agree_with_the_reference(method, backend, shape, options):
+def test_backends_agree_with_the_reference(method, backend, shape, options, faint):
     x, options = noise(*shape), {"method": method, **options}
     x[..., 4:, 5:] *= 0.2  # an edge that is not symmetric
+    x[:1] /= faint
     ours = local_contrast(x, backend=backend, **options)
     assert ours.shape == shape
     assert error(ours, local_contrast_reference(x, **options)) < 2e-6  # |y| < 5
@@ -116,49 +118,14 @@ def test_frames_that_share_a_call_of_opencv_stay_apart(monkeypatch, method, toge
     assert error(ours, local_contrast_reference(x, method=method)) < 2e-6
 
 
-def test_low_contrast_far_from_zero_keeps_its_digits():
-    x = 0.9 + 0.02 * noise(48, 48)
-
-    def difference_of_squares(image):
-        return np.sqrt(scipy_blur(image**2, 9, 2.0) - scipy_blur(image, 9, 2.0) ** 2)
-
-    # The trap: in float32 the squares of the textbook's form cancel, unless centred first.
-    truth = difference_of_squares(x.double().numpy())
-    forms = (difference_of_squares(image.numpy()) for image in (x, x - x.mean()))
-    raw, centred = (np.abs(form / truth - 1).max() for form in forms)
-    assert centred < 1e-5 < 1e-3 < raw
-    for method in METHODS:
-        reference = local_contrast_reference(x, method=method, eps=1e-4)
-        for backend in BACKENDS:
-            ours = local_contrast(x, method=method, eps=1e-4, backend=backend)
-            # Not centred, float32 rounds w * x at 3e-8, which is 5e-6 of this contrast.
-            assert error(ours, reference) < 1.5e-6
-
-
-def test_the_deviation_form_resembles_the_textbook_one():
-    """On a face, against sqrt(w * x**2 - (w * x)**2) in float64."""
-    image = skimage.data.astronaut()[:224, 112:336].mean(-1) / 255
-    mean = scipy_blur(image, 9, 2.0)
-    variance = np.maximum(scipy_blur(image**2, 9, 2.0) - mean**2, 0)
-    textbook = (image - mean) / (np.sqrt(variance) + 0.02)
-    ours = local_contrast(torch.from_numpy(image).float(), method="mean_std").numpy()
-    assert np.corrcoef(ours.ravel(), textbook.ravel())[0, 1] > 0.95
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_gain_and_offset(backend, method):
-    x, options = noise(2, 24, 31) / 2, {"method": method, "backend": backend}
-    y = local_contrast(x, **options)
-    # The input itself is rounded at 3e-8 of 1: 1e-6 of its contrast, 0.09.
-    assert error(local_contrast(x + 0.5, **options), y) < 1e-5
-    assert not torch.allclose(local_contrast(-x, **options), y, atol=0.1)
-    faint = local_contrast(x / 1024, **options)
-    if method == "jarrett":
-        assert torch.equal(faint, y)  # a power of 2 rounds nothing
-        assert error(local_contrast(0.6 * x + 0.6, **options), y) < 1e-5
-    else:
-        assert faint.abs().max() < 0.03 < 1 < y.abs().max()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_low_contrast_far_from_zero_keeps_its_digits(backend, method):
+    """The trap is the textbook's difference of squares, which cancel in float32."""
+    x = 0.9 + 0.02 * noise(48, 48)
+    truth = local_contrast_reference(x, method=method, eps=1e-4)
+    # Not centred, float32 rounds w * x at 3e-8, which is 5e-6 of this contrast.
+    assert error(local_contrast(x, method=method, eps=1e-4, backend=backend), truth) < 1.5e-6
 
 
 def test_check_can_be_left_out():
@@ -171,8 +138,7 @@ def test_check_can_be_left_out():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_an_empty_batch_is_empty(backend, dtype):
     y = local_contrast(torch.zeros((0, 3, 16, 12), dtype=dtype), backend=backend)
-    assert y.shape == (0, 3, 16, 12)
-    assert y.dtype == torch.float32
+    assert (y.shape, y.dtype) == ((0, 3, 16, 12), torch.float32)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,8 +154,7 @@ def test_plain_operations_can_be_differentiated(method):
     x = noise(9, 10).requires_grad_()
     local_contrast(x, method=method, backend="torch").square().sum().backward()
     assert x.grad.isfinite().all()
-    with pytest.raises(BadInput, match="no gradient"):
-        local_contrast(x, method=method)
+    refused(lambda: local_contrast(x, method=method), "no gradient")
     with torch.no_grad():
         assert not local_contrast(x, method=method).requires_grad
 
@@ -224,12 +189,11 @@ def test_on_cuda_flat_is_zero_and_opencv_is_refused():
     for method in METHODS:
         for backend in ("torch", "triton"):
             assert torch.all(local_contrast(flat, method=method, backend=backend) == 0)
-    with pytest.raises(BadInput, match="OpenCV cannot read cuda"):
-        local_contrast(flat, backend="opencv")
+    refused(lambda: local_contrast(flat, backend="opencv"), "OpenCV cannot read cuda")
 
 
 def test_autocast_does_not_round_it():
-    image = torch.rand(2, 24, 24, generator=torch.Generator().manual_seed(0))
+    image = noise(2, 24, 24)
     plain = local_contrast(image, backend="torch")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(local_contrast(image, backend="torch"), plain)
@@ -240,5 +204,6 @@ def test_without_opencv(monkeypatch):
     expected = local_contrast(images, backend="torch")
     monkeypatch.setattr(module, "cv2", None)
     assert torch.equal(local_contrast(images), expected)
-    with pytest.raises(BadInput, match="OpenCV is not installed; choose torch"):
-        local_contrast(images, backend="opencv")
+    refused(
+        lambda: local_contrast(images, backend="opencv"), "OpenCV is not installed; choose torch"
+    )

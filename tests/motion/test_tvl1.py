@@ -70,25 +70,26 @@ def test_a_larger_epsilon_stops_earlier_and_each_pair_by_itself(monkeypatch):
     counted = []
     iterate = tvl1._iterate
     monkeypatch.setattr(tvl1, "_iterate", lambda *a: counted.append(len(a[0])) or iterate(*a))
+
+    def work(*pair, **options):
+        counted[:] = []
+        return optical_flow(*pair, warps=1, scales=1, **options), sum(counted)
+
     pairs = [moved_photo(40, 40, length) for length in (0.0, 0.2, 1.0)]
-    first, second = (torch.stack(images) for images in zip(*pairs, strict=True))
-    flow = optical_flow(first, second, warps=1, scales=1)
-    together, counted[:] = sum(counted), []
-    for i in range(3):
-        alone = optical_flow(first[i], second[i], warps=1, scales=1)
-        torch.testing.assert_close(flow[i], alone, atol=1e-5, rtol=0)
-    assert together == sum(counted)  # a frozen pair costs nothing
-    counted[:] = []
-    optical_flow(first, second, warps=1, scales=1, epsilon=0.1)
-    assert 0 < sum(counted) < together
+    stacks = [torch.stack(images) for images in zip(*pairs, strict=True)]
+    flow, together = work(*stacks)
+    flows, alone = zip(*(work(*pair) for pair in pairs), strict=True)
+    torch.testing.assert_close(flow, torch.stack(flows), atol=1e-5, rtol=0)
+    assert together == sum(alone)  # a frozen pair costs nothing
+    assert 0 < work(*stacks, epsilon=0.1)[1] < together
 
 
 def test_lots_do_not_show(monkeypatch):
     pairs = [moved_photo(24, 30, 0.2 * i) for i in range(5)]
-    first, second = (torch.stack(images) for images in zip(*pairs, strict=True))
-    whole = optical_flow(first, second)
+    stacks = [torch.stack(images) for images in zip(*pairs, strict=True)]
+    whole = optical_flow(*stacks)
     monkeypatch.setattr(tvl1, "PIXELS_AT_ONCE", 2 * 24 * 30)
-    torch.testing.assert_close(optical_flow(first, second), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(optical_flow(*stacks), whole, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("side", [1, 3, 5])

@@ -352,6 +352,63 @@ def _aligned(root: Path, name: str) -> Path | None:
 # ---- predictions as the organisers score them ----------------------------------------------------
 
 
+def rescale(prediction: np.ndarray, train_sd: float | np.ndarray) -> np.ndarray:
+    """Give predictions the spread of the training labels: y' = m + (y - m) s_train / s.
+
+    m and s are mean and population standard deviation of each column over the *whole* set, so the
+    result for one frame depends on all others (transductive). Constant predictions stay.
+
+    Args:
+        prediction: float (N,) or (N, n_outputs).
+        train_sd: Standard deviation of the training labels, one or (n_outputs,).
+
+    Returns:
+        float64, the shape of `prediction`.
+
+    Raises:
+        BadInput: A value that is not finite, or a spread that is not positive.
+    """
+    y, train_sd = np.asarray(prediction, np.float64), np.asarray(train_sd, np.float64)
+    if not (len(y) and np.isfinite(y).all()):
+        raise BadInput("prediction", "empty or not finite", "leave such frames out, or hold_last")
+    if not (np.isfinite(train_sd).all() and (train_sd > 0).all()):
+        raise BadInput(f"train_sd {train_sd}", "is not positive", "use np.nanstd of the labels")
+    mean, varies = y.mean(axis=0), np.ptp(y, axis=0) > 0  # of equal numbers std is not exactly 0
+    return mean + (y - mean) * np.where(varies, train_sd / np.where(varies, y.std(axis=0), 1), 1)
+
+
+def filled(values: np.ndarray, lengths: np.ndarray, dataset: str) -> np.ndarray:
+    """A number for every row, as the organisers want it: nobody may leave frames out.
+
+    Args:
+        values: float (rows, labels) of all clips, one after the other; nan for none.
+        lengths: int (clips,), rows of each.
+        dataset: "omg" fills with the mean of the others; else frames hold the last value before
+            them, 0 before the first, as the released code does.
+    """
+    ok = np.isfinite(values).all(1)
+    if dataset == "omg":
+        return np.where(ok[:, None], values, values[ok].mean(0) if ok.any() else 0.0)
+    parts = np.split(np.arange(len(values)), np.cumsum(lengths)[:-1])
+    return np.concatenate([*(hold_last(values[rows], ok[rows]) for rows in parts), values[:0]])
+
+
+def hold_last(prediction: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Replace predictions that are not valid by the last valid one, 0 before the first.
+
+    What the released code hands in for frames without a face.
+
+    Args:
+        prediction: float (T, n_outputs).
+        valid: bool (T,), where there is a prediction.
+
+    Returns:
+        float (T, n_outputs).
+    """
+    last = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+    return np.where((last >= 0)[:, None], prediction[last], 0)
+
+
 def write_predictions(
     dataset: str, root: str | Path, values: Mapping[tuple[str, str], np.ndarray], folder: Path
 ) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from micromacro.cache import kept
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ANY_PICTURE = r"([0-9]+)$"
 ALIGNED_FACE = r"^(?:frame_det_00_)?([0-9]+)$"  # OpenFace's first face; Aff-Wild2
 FACES_PX = 112  # side of the faces cut from films, as OpenFace's for the released code of MIMAMO
+GREY_PX, CROP = 48, 0.85  # side of small grey faces; of their random crop, as a part of the face
 FACES_FPS = 30.0  # what the released code of MIMAMO takes every film for
 RESTORE = "restore the official pictures"
 
@@ -237,6 +239,41 @@ def grey(frames: np.ndarray) -> np.ndarray:
         return frames
     pictures = (Image.fromarray(np.ascontiguousarray(f.transpose(1, 2, 0))) for f in frames)
     return np.stack([np.asarray(picture.convert("L")) for picture in pictures])[:, None]
+
+
+def grey_faces(
+    frames: np.ndarray, *, generator: torch.Generator | None = None, legacy_crop: bool = False
+) -> torch.Tensor:
+    """Small grey faces, as phase differences are taken from: 48 px, Lanczos.
+
+    In training all frames of a sequence share one random flip and one random square crop of 0.85 of
+    the face's side. The released Aff-Wild code takes 0.85 of the *final* side instead: 40 pixels of
+    the full-size face, 13 % of the area of a 112-px one, where testing sees all of it.
+
+    Args:
+        frames: uint8 (T, C, S, S), C = 3 RGB or 1 grey, as in `FaceClip.frames`.
+        generator: Draws flip and crop: training. None takes the whole face: testing.
+        legacy_crop: Crop 40 pixels as released; without effect on testing.
+
+    Returns:
+        float32 (T, 1, 48, 48) in [0, 1], 0.299 R + 0.587 G + 0.114 B.
+
+    Raises:
+        BadInput: `legacy_crop` of faces below 40 px.
+    """
+    side = frames.shape[-1]
+    left, top, crop, flip = 0, 0, side, False
+    if generator is not None:
+        crop = int(CROP * (GREY_PX if legacy_crop else side))
+        if crop > side:
+            raise BadInput("legacy_crop", f"faces of {side} px hold no {crop} px", "use 112 px")
+        left, top = torch.randint(side - crop + 1, (2,), generator=generator).tolist()
+        flip = bool(torch.rand((), generator=generator) < 0.5)
+    box, size = (left, top, left + crop, top + crop), (GREY_PX, GREY_PX)
+    pictures = (Image.fromarray(face[0]).crop(box) for face in grey(frames))
+    small = [np.asarray(p.resize(size, Image.Resampling.LANCZOS), np.float32) for p in pictures]
+    shown = np.stack(small)[:, None]
+    return torch.from_numpy(shown[..., ::-1].copy() if flip else shown).div_(255)
 
 
 def check_label_count(path: str | Path, n_labels: int, n_frames: int) -> None:

@@ -59,7 +59,8 @@ def test_every_arm_trains_and_scores(arm, arms):
         assert np.array_equal(table[name], ours[name])  # the same people, clips and folds
     assert table["epochs"].shape == (16, 1 if arm == "LBP-TOP" else 2)
     assert np.array_equal(table["prediction"], table["epochs"][:, -1])
-    assert np.array_equal(table["logits"].argmax(1), table["prediction"])
+    if arm != "LBP-TOP":
+        assert np.array_equal(table["logits"].argmax(1), table["prediction"])
     assert metrics["accuracy"] == np.mean(table["prediction"] == table["truth"])
     mines = arm in (*SELECTING, "s12")
     assert ("distance" in metrics) == mines == (table["max_key"] >= 0).all()
@@ -376,10 +377,9 @@ def test_the_classic_baseline_is_a_balanced_machine_on_lbp_top():
     machine.fit(features[~test], label[~test], sample_weight=times[~test])
     assert 0 < test.sum() < 24
     expected = machine.decision_function(features[test])
-    np.testing.assert_allclose(
-        result.logits[0], expected, rtol=0, atol=1e-3
-    )  # the solver's tolerance
-    assert np.array_equal(result.logits[0].argmax(1), machine.predict(features[test]))
+    np.testing.assert_allclose(result.logits, expected, rtol=0, atol=1e-3)  # the solver's tolerance
+    # Votes of all pairs decide, not the largest margin: they differ on some clips of most seeds.
+    assert np.array_equal(result.epochs[:, 0], machine.predict(features[test]))
 
 
 def test_the_classic_baseline_with_classes_that_no_training_clip_shows(monkeypatch):
@@ -388,4 +388,4 @@ def test_the_classic_baseline_with_classes_that_no_training_clip_shows(monkeypat
     _, table = experiment.unit(**TINY | {"arm": ARMS["LBP-TOP"]}, fold=0)
     assert np.isfinite(table["logits"][:, :2]).all()
     assert np.isneginf(table["logits"][:, 2:]).all()
-    assert np.array_equal(table["logits"].argmax(1), table["epochs"][:, 0])
+    assert set(table["epochs"][:, 0]) <= {0, 1}

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from micromacro.clip import merge_windows, windows
+from micromacro.datasets.affect import hold_last, rescale
 from micromacro.errors import BadInput
 from micromacro.studies import signals
 from micromacro.systems.mimamo import MimamoNet, experiment
-from micromacro.systems.mimamo.arms import LIGHT, Arm
+from micromacro.systems.mimamo.experiment import LIGHT, Arm
 from micromacro.systems.mimamo.inputs import synthetic_clips
-from micromacro.systems.mimamo.scores import hold_last, of_split, rescale, scores
+from micromacro.systems.mimamo.scores import of_split, scores
 
 TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
 
@@ -89,7 +91,7 @@ def test_every_dial_of_the_sweep_turns_something(change, ours):
 def sequences(**options):
     """All training sequences of two people as one batch of inputs."""
     arm = Arm.on("synthetic", options)
-    clips = [c for c in synthetic_clips(arm, 1990, people=2) if c.split == "train"]
+    clips = [c for c in synthetic_clips(arm, seed=1990, people=2)[0] if c.split == "train"]
     batches = experiment._training_batches(arm, clips, "cpu")
     inputs = [inputs for inputs, *_ in batches]
     return {name: torch.cat([each[name] for each in inputs]) for name in inputs[0]}
@@ -104,7 +106,7 @@ def test_one_level_is_blind_to_the_other():
 
 def test_levels_are_scaled_by_the_training_set_alone():
     one, other = Arm.on("synthetic", {}), Arm.on("synthetic", {"scale": True})
-    plain, scaled = (synthetic_clips(arm, 1990, people=2) for arm in (one, other))
+    plain, scaled = (synthetic_clips(arm, seed=1990, people=2)[0] for arm in (one, other))
     frames = np.arange(125)[:, None] + np.arange(13)  # 0 ... 12, 1 ... 13, and so on
     for clips, arm in ((plain, one), (scaled, other)):
         clips[:] = [clip.load(frames[::4], arm=arm) for clip in clips]
@@ -121,7 +123,7 @@ def test_sequences_are_cut_and_put_together_again():
 
     for steps in (4, 16, 32):
         arm = Arm.on("synthetic", {"steps": steps})
-        clips = synthetic_clips(arm, 1990, people=2)
+        clips, _ = synthetic_clips(arm, seed=1990, people=2)
         table = experiment._predicted(arm, clips, Echo(), "cpu")
         frames = np.arange(0, 125, 4)[:, None] + np.arange(13)
         features = torch.cat([clip.load(frames, arm=arm)["features"][:, :2] for clip in clips])
@@ -142,20 +144,20 @@ def test_sequences_are_cut_and_put_together_again():
     ],
 )
 def test_windows(n, stride, spans):
-    assert experiment.windows(n, 64, stride) == spans
+    assert windows(n, 64, stride) == spans
 
 
 def test_merge_windows_averages_or_overwrites():
     parts = [(range(4), np.full((4, 2), 1.0)), (range(3, 7), np.full((6, 2), 2.0))]  # padded
-    merged = experiment.merge_windows(parts, 8)
+    merged = merge_windows(parts, 8)
     assert merged[:7, 0].tolist() == [1, 1, 1, 1.5, 2, 2, 2]
     assert np.isnan(merged[7]).all()
-    merged = experiment.merge_windows(parts, 7, overwrite=True)
+    merged = merge_windows(parts, 7, overwrite=True)
     assert merged[:, 1].tolist() == [1, 1, 1, 2, 2, 2, 2]
     truth = np.random.default_rng(0).normal(size=(150, 2))
-    parts = [(range(a, b), truth[a:b]) for a, b in experiment.windows(150, 64, 32)]
-    np.testing.assert_allclose(experiment.merge_windows(parts, 150), truth, rtol=1e-12)
-    np.testing.assert_array_equal(experiment.merge_windows(parts, 150, overwrite=True), truth)
+    parts = [(range(a, b), truth[a:b]) for a, b in windows(150, 64, 32)]
+    np.testing.assert_allclose(merge_windows(parts, 150), truth, rtol=1e-12)
+    np.testing.assert_array_equal(merge_windows(parts, 150, overwrite=True), truth)
 
 
 def test_hold_last():
@@ -185,10 +187,10 @@ def test_rescale_is_the_formula():
         ({"kind": "flow"}, "motion 'flow': is unknown"),
         ({"streams": "flow"}, "streams='flow': is unknown"),
         ({"blocks": "figure"}, "option of an arm 'blocks': is unknown"),
-        ({"levels": []}, "none of 1 and 2"),
-        ({"levels": [3]}, "none of 1 and 2"),
-        ({"steps": 12}, "does not divide"),
-        ({"steps": 0}, "does not divide"),
+        ({"levels": []}, r"levels \(\): is unknown"),
+        ({"levels": [3]}, r"levels \(3,\): is unknown"),
+        ({"steps": 12}, "steps 12: is unknown"),
+        ({"steps": 0}, "steps 0: is unknown"),
         ({"length": 5}, "no even number"),
         ({"legacy": ["loss"], "loss": "mse"}, "does nothing"),
         ({"legacy": ["unwrap"], "kind": "raw"}, "does nothing"),

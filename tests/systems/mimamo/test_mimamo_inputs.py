@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from micromacro.datasets.frames import grey_faces
 from micromacro.errors import BadInput
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import optical_flow
@@ -11,8 +12,8 @@ from micromacro.motion.maps import channels, motion_maps
 from micromacro.motion.prepare import prepare
 from micromacro.synthetic import Face, Identity, perform
 from micromacro.systems.mimamo import MimamoNet, OmgNet, experiment, inputs, task
-from micromacro.systems.mimamo.arms import Arm
-from micromacro.systems.mimamo.inputs import Clip, Snippets
+from micromacro.systems.mimamo.experiment import Arm
+from micromacro.systems.mimamo.inputs import Clip, cut
 
 
 def half(maps: torch.Tensor) -> torch.Tensor:
@@ -124,15 +125,13 @@ def ramp(size, T=2):
 def test_grey_faces_without_augmentation():
     colours = np.array([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255], np.uint8).reshape(4, 3)
     frames = np.broadcast_to(colours[..., None, None], (4, 3, 48, 48)).copy()
-    grey = inputs.grey_faces(frames)
+    grey = grey_faces(frames)
     assert grey.shape == (4, 1, 48, 48)
     assert grey.dtype == torch.float32
     expected = torch.tensor([0.299, 0.587, 0.114, 1])
     torch.testing.assert_close(grey[:, 0, 20, 20], expected, atol=0.5 / 255 + 1e-6, rtol=0)
-    torch.testing.assert_close(
-        inputs.grey_faces(frames[:, :1])[:, 0, 0, 0], torch.tensor([1.0, 0, 0, 1])
-    )
-    whole = inputs.grey_faces(ramp(112)) * 255
+    torch.testing.assert_close(grey_faces(frames[:, :1])[:, 0, 0, 0], torch.tensor([1.0, 0, 0, 1]))
+    whole = grey_faces(ramp(112)) * 255
     # pixel k of 48 stands for columns 112/48 k ... 112/48 (k + 1); the border keeps Lanczos inside
     wanted = (torch.arange(48) + 0.5) * 112 / 48 - 0.5
     torch.testing.assert_close(whole[0, 0, 7, 4:-4], wanted[4:-4], atol=1.0, rtol=0)
@@ -143,7 +142,7 @@ def test_grey_faces_crop_and_flip_are_shared(legacy, side):
     lefts, flips = set(), 0
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
-        grey = inputs.grey_faces(ramp(112), generator=generator, legacy_crop=legacy) * 255
+        grey = grey_faces(ramp(112), generator=generator, legacy_crop=legacy) * 255
         assert torch.equal(grey[0], grey[1])  # one draw for the sequence
         row = grey[0, 0, 10]
         flips += bool(row[0] > row[-1])
@@ -156,36 +155,34 @@ def test_grey_faces_crop_and_flip_are_shared(legacy, side):
 
 
 def test_legacy_crop_is_no_issue_at_48_px_and_impossible_below_40():
-    one = inputs.grey_faces(ramp(48), generator=torch.Generator().manual_seed(1))
-    two = inputs.grey_faces(ramp(48), generator=torch.Generator().manual_seed(1), legacy_crop=True)
+    one = grey_faces(ramp(48), generator=torch.Generator().manual_seed(1))
+    two = grey_faces(ramp(48), generator=torch.Generator().manual_seed(1), legacy_crop=True)
     torch.testing.assert_close(one, two)
     with pytest.raises(BadInput, match="hold no 40 px"):
-        inputs.grey_faces(ramp(39), generator=torch.Generator(), legacy_crop=True)
-    assert inputs.grey_faces(ramp(39), legacy_crop=True).shape == (2, 1, 48, 48)
+        grey_faces(ramp(39), generator=torch.Generator(), legacy_crop=True)
+    assert grey_faces(ramp(39), legacy_crop=True).shape == (2, 1, 48, 48)
 
 
-def make_clip(T, none=(), cuts=(), fps=30.0, labels=None):
-    seen = np.ones(T, bool)
+def snippets(T, none=(), cuts=(), labels=None, fps=30.0, dataset="affwild", **options):
+    """A clip of T frames, of which some show no face and some begin a shot, cut by an arm."""
+    arm, seen = Arm.on(dataset, options), np.ones(T, bool)
     seen[list(none)] = False
     shot = np.searchsorted(cuts, np.arange(T), side="right")
     labels = np.zeros((T, 2)) if labels is None else labels
-    return Clip("a", "a", "train", labels, seen, shot, fps, load=None)
-
-
-def snippets(clip, dataset="affwild", **options):
-    return Snippets.of(clip, Arm.on(dataset, options))
+    about = {"load": None, "half": arm.length // 2, "fps": fps, **cut(seen, shot, arm)}
+    return Clip("a", "a", "train", labels, **about)
 
 
 def test_snippets_repeat_the_ends():
-    whole = snippets(make_clip(40))
+    whole = snippets(40)
     assert whole.around(range(40)).shape == (40, 13)
     assert whole.around(range(1))[0].tolist() == [0] * 7 + [1, 2, 3, 4, 5, 6]
     assert whole.around(range(20, 21))[0].tolist() == list(range(14, 27))
     assert whole.around(range(39, 40))[0].tolist() == [33, 34, 35, 36, 37, 38] + [39] * 7
     assert whole.valid.all()
-    short = snippets(make_clip(5))  # shorter than 13: works all the same
+    short = snippets(5)  # shorter than 13: works all the same
     assert short.around(range(2, 3))[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 4, 4]
-    assert snippets(make_clip(9), length=4).around(range(4, 5)).tolist() == [[2, 3, 4, 5, 6]]
+    assert snippets(9, length=4).around(range(4, 5)).tolist() == [[2, 3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -195,15 +192,14 @@ def test_validity_against_frame_by_frame_truth(seed):
     none, cuts = rng.choice(T, 3, replace=False), np.sort(rng.choice(np.arange(1, T), 2, False))
     labels = np.zeros((T, 2))
     labels[rng.choice(T, 2), rng.integers(0, 2, 2)] = np.nan
-    clip = make_clip(T, none, cuts, labels=labels)
-    part = snippets(clip)
+    part = snippets(T, none, cuts, labels)
     for t in range(T):
         touched = {min(max(f, 0), T - 1) for f in range(t - 6, t + 7)}
-        cut = any(c in touched and c - 1 in touched for c in cuts.tolist())
-        whole = not touched & set(none.tolist()) and not cut
+        is_cut = any(c in touched and c - 1 in touched for c in cuts.tolist())
+        whole = not touched & set(none.tolist()) and not is_cut
         assert part.valid[t] == whole, t
         assert part.count(range(t, t + 1)) == (whole and np.isfinite(labels[t]).all()), t
-    released = snippets(clip, legacy=["gaps"])  # as if nothing lay between
+    released = snippets(T, none, cuts, labels, legacy=["gaps"])  # as if nothing lay between
     kept = np.setdiff1d(np.arange(T), none)
     assert released.frames.tolist() == kept.tolist()
     assert released.valid.all()
@@ -211,17 +207,17 @@ def test_validity_against_frame_by_frame_truth(seed):
 
 
 def test_one_lost_frame_and_one_cut_cost_what_they_touch():
-    lost = snippets(make_clip(60, none=[30]))
+    lost = snippets(60, none=[30])
     assert np.flatnonzero(~lost.valid).tolist() == list(range(24, 37))
-    cut = snippets(make_clip(60, cuts=[30]))  # between frames 29 and 30
-    assert np.flatnonzero(~cut.valid).tolist() == list(range(24, 36))
+    part = snippets(60, cuts=[30])  # between frames 29 and 30
+    assert np.flatnonzero(~part.valid).tolist() == list(range(24, 36))
 
 
 def test_omg_takes_a_snippet_every_second():
-    def starts(T, fps=30.0, **options):
-        arm = Arm.on("omg", options)
-        clip = make_clip(T, fps=fps, labels=np.zeros((1, 2)))
-        spans = experiment._spans(arm, Snippets.of(clip, arm))
+    def starts(T, **options):
+        clip = snippets(T, labels=np.zeros((1, 2)), dataset="omg", **options)
+        options.pop("fps", None)
+        spans = experiment._spans(Arm.on("omg", options), clip)
         return [[centre - 6 for centre in span] for span in spans]
 
     assert starts(103) == [[0, 30, 60, 90]]  # the last 13 just fit
@@ -255,5 +251,3 @@ def test_a_video_is_what_both_networks_take():
     for wrong in (video[0], video[:, :, :2]):
         with pytest.raises(BadInput, match="videos: have shape"):
             inputs.video_inputs(wrong, lambda images: images)
-    with pytest.raises(BadInput, match="even"):
-        inputs.video_inputs(video, lambda images: images.mean((2, 3)), length=3)

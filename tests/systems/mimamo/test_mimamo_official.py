@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,8 +26,8 @@ from micromacro.images import load_image
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.results import read_rows
 from micromacro.systems.mimamo import experiment
-from micromacro.systems.mimamo.arms import DATASETS, PROTOCOLS, Arm
-from micromacro.systems.mimamo.inputs import Sequences, Snippets, _official_inputs, load_clips
+from micromacro.systems.mimamo.experiment import DATASETS, PROTOCOLS, Arm
+from micromacro.systems.mimamo.inputs import Sequences, _official_inputs, cut, official_clips
 from micromacro.systems.mimamo.scores import combine, of_split
 from micromacro.training import predict
 
@@ -68,20 +69,21 @@ def where(folder) -> dict[str, dict]:
     return data
 
 
-@pytest.fixture(scope="module")
-def clips(where) -> dict[str, dict]:
-    """Clips of each data set by what of their names is needed to be unique."""
-
-    def loaded(name):
-        options = {k: v for k, v in where[name].items() if k != "dataset"}
-        found, _ = load_clips(Arm.on(name, {}), **options)
-        return {c.name if name == "omg" else c.name.split("/")[-1]: c for c in found}
-
-    return {name: loaded(name) for name in where}
-
-
 def arm(dataset, protocol="ours", **options):
     return Arm.on(dataset, {"protocol": protocol, **options})
+
+
+@pytest.fixture(scope="module")
+def clips(where):
+    """Clips of a data set as an arm cuts them, by what of their names is needed to be unique."""
+
+    def loaded(chosen):
+        options = {k: v for k, v in where[chosen.dataset].items() if k not in ("dataset", "sizes")}
+        found, _ = official_clips(chosen, **options)
+        short = chosen.dataset != "omg"
+        return {clip.name.split("/")[-1] if short else clip.name: clip for clip in found}
+
+    return loaded
 
 
 def run_folds(data, tmp_path, protocol, labels=("both",)):
@@ -260,7 +262,8 @@ def test_notebook_04_runs_the_official_path_from_start_to_end(where, tmp_path, m
 def test_folds_share_no_video(clips):
     videos = []
     for fold in range(3):
-        parts = experiment._split(arm("omg", "as_released"), list(clips["omg"].values()), fold, 3)
+        chosen = arm("omg", "as_released")
+        parts = experiment._split(chosen, list(clips(chosen).values()), fold, 3)
         others, held_out, test = ({clip.subject for clip in part} for part in parts)
         assert others | held_out == {"a", "b", "c", "d"}
         assert not others & held_out
@@ -270,7 +273,7 @@ def test_folds_share_no_video(clips):
 
 
 def test_a_checkpoint_is_for_one_training_only(clips):
-    one, *rest = clips["omg"].values()
+    one, *rest = clips(arm("omg")).values()
     relabelled = dataclasses.replace(one, labels=one.labels + 0.1)
     remade = dataclasses.replace(one, version="another folder")
     prints = [experiment._fingerprint({"label": "arousal"}, [one, *rest])]
@@ -284,12 +287,8 @@ def test_a_checkpoint_is_for_one_training_only(clips):
 
 @BOTH
 def test_sequences_against_each_snippet_by_hand(clips, where, protocol):
-    released, chosen, clip = (
-        protocol == "as_released",
-        arm("affwild", protocol),
-        clips["affwild"]["gap"],
-    )
-    part = Snippets.of(clip, chosen)
+    released, chosen = protocol == "as_released", arm("affwild", protocol)
+    part = clips(chosen)["gap"]
     kept = np.setdiff1d(np.arange(27), [8, 9]) if released else np.arange(27)
     assert len(part.valid) == len(kept)
     (inputs, target, mask), *rest = Sequences([part], [(0, range(2, len(kept)))], 1, chosen)
@@ -319,34 +318,26 @@ def test_sequences_against_each_snippet_by_hand(clips, where, protocol):
 
 
 def test_omg_sequences_start_every_second(clips):
-    clip = clips["omg"]["Validation/d/utterance_1"]  # 70 frames, 40 lost: 30 ... 42 is not whole
+    name = "Validation/d/utterance_1"  # 70 frames, 40 lost: 30 ... 42 is not whole
     chosen, released = arm("omg"), arm("omg", "as_released")
-    part = Snippets.of(clip, chosen)
+    part, joined = clips(chosen)[name], clips(released)[name]
     (span,) = experiment._spans(chosen, part)
     assert list(span) == [6, 36]
     assert part.around(span)[1].tolist() == list(range(30, 43))
     assert part.valid[span].tolist() == [True, False]
-    starts = [
-        span.start - 6 for _, span in experiment._training_batches(chosen, [clip], "cpu").spans
-    ]
-    assert starts == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]
-    joined = Snippets.of(clip, released)
+    spans = experiment._training_batches(chosen, [part], "cpu").spans
+    assert [span.start - 6 for _, span in spans] == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]
     assert joined.around(range(36, 37))[0, [9, 10]].tolist() == [39, 41]
-    slow = dataclasses.replace(clip, fps=10.0)
-    assert [c - 6 for c in experiment._spans(chosen, Snippets.of(slow, chosen))[0]][:3] == [
-        0,
-        10,
-        20,
-    ]
-    assert list(experiment._spans(released, Snippets.of(slow, released))[0]) == [6, 36]
-    spans = experiment._training_batches(released, [clip, slow], "cpu").spans
+    slow, also_slow = (dataclasses.replace(each, fps=10.0) for each in (part, joined))
+    assert [c - 6 for c in experiment._spans(chosen, slow)[0]][:3] == [0, 10, 20]
+    assert list(experiment._spans(released, also_slow)[0]) == [6, 36]
+    spans = experiment._training_batches(released, [joined, also_slow], "cpu").spans
     assert [len(s) for _, s in spans] == sorted(len(s) for _, s in spans)
 
 
 def test_augmentation_is_one_draw_a_sequence(clips):
-    plain = Sequences(
-        [Snippets.of(clips["affwild"]["one"], arm("affwild"))], [(0, range(8))], 2, arm("affwild")
-    )
+    ours = arm("affwild")
+    plain = Sequences([clips(ours)["one"]], [(0, range(8))], 2, ours)
     (still, *_), = plain  # fmt: skip
     seen = []
     for legacy in ([], [], ["crop"]):
@@ -363,7 +354,7 @@ def test_augmentation_is_one_draw_a_sequence(clips):
 
 
 def test_batches_cover_each_sequence_once_and_none_is_alone(clips):
-    part = Snippets.of(clips["affwild"]["short"], arm("affwild"))
+    part = clips(arm("affwild"))["short"]
     for n, size, sizes in [(7, 3, [3, 4]), (6, 3, [3, 3]), (1, 3, [1]), (5, 3, [3, 2]), (0, 3, [])]:
         sequences = Sequences(
             [part], [(0, range(k, k + 1)) for k in range(n)], size, arm("affwild")
@@ -375,7 +366,7 @@ def test_batches_cover_each_sequence_once_and_none_is_alone(clips):
             chosen.crop, chosen.about = "ours", sequences.arm.about
             drawn = dataclasses.replace(sequences, arm=chosen)
             batches = [t[:, 0, 0].tolist() for _, t, _ in drawn(torch.Generator().manual_seed(1))]
-            labels = part.clip.labels[:n, 0].astype(np.float32).tolist()
+            labels = part.labels[:n, 0].astype(np.float32).tolist()
             assert sorted(label for batch in batches for label in batch) == sorted(labels)
             if legacy:
                 fixed = [sorted(t[:, 0, 0].tolist()) for _, t, _ in sequences]
@@ -388,22 +379,16 @@ def test_a_long_film_is_never_read_whole(clips, tmp_path):
     np.lib.format.open_memmap(tmp_path / "features.npy", "w+", np.float16, (T, 2048))
     files = {name: tmp_path / f"{name}.npy" for name in ("grey", "features")}
     film = Film({}, np.zeros((T, 2)), np.ones(T, bool), np.zeros(T, int), 30.0, files)
-    about = {"labels": film.labels, "seen": film.seen, "shot": film.shot}
-
-    def load(frames, **options):
-        return _official_inputs(film, frames, **options)
-
-    clip = dataclasses.replace(clips["affwild"]["one"], load=load, **about)
+    about = {"labels": film.labels, "load": partial(_official_inputs, film)}
+    about |= cut(film.seen, film.shot, arm("affwild"))
+    clip = dataclasses.replace(clips(arm("affwild"))["one"], **about)
     half = [*range(0, T - 64, 32), T - 64]
     for protocol, tested in (("ours", half), ("as_released", [*range(0, T - 64, 64), T - 64])):
         chosen = arm("affwild", protocol)
-        part = Snippets.of(clip, chosen)
-        assert [span.start for span in experiment._spans(chosen, part)] == tested
+        assert [span.start for span in experiment._spans(chosen, clip)] == tested
         trained = experiment._training_batches(chosen, [clip], "cpu").spans
         assert [span for _, span in trained] == [range(k, k + 64) for k in half]
-    sequences = Sequences(
-        [Snippets.of(clip, arm("affwild"))], [(0, range(9600, 9664))], 1, arm("affwild")
-    )
+    sequences = Sequences([clip], [(0, range(9600, 9664))], 1, arm("affwild"))
     tracemalloc.start()
     next(iter(sequences))
     peak = tracemalloc.get_traced_memory()[1]
@@ -417,7 +402,7 @@ def test_a_long_film_is_never_read_whole(clips, tmp_path):
 @BOTH
 def test_batch_mates_matter_as_released_only(clips, protocol):
     chosen = arm("affwild", protocol)
-    parts = [Snippets.of(clips["affwild"][name], chosen) for name in ("one", "two")]
+    parts = [clips(chosen)[name] for name in ("one", "two")]
     spans = [(i, range(k, k + 5)) for i in (0, 1) for k in (0, 5, 10)]
     torch.manual_seed(0)
     model = experiment._network(chosen, {})
@@ -429,31 +414,32 @@ def test_batch_mates_matter_as_released_only(clips, protocol):
         assert (change > 1e-4).all()
 
 
-def test_what_lies_in_a_gap_has_no_influence(clips):
-    clip, chosen = clips["affwild"]["gap"], arm("affwild")
+def test_what_lies_in_a_gap_has_no_influence(clips, tmp_path):
+    chosen = arm("affwild")
+    clip = clips(chosen)["gap"]
+    (film,), files = clip.load.args, {}
+    for name, file in film.files.items():
+        array = np.load(file)
+        array[[8, 9]] = 77
+        files[name] = tmp_path / file.name
+        np.save(files[name], array)
+    spoilt = partial(_official_inputs, dataclasses.replace(film, files=files))
     torch.manual_seed(0)
     model = experiment._network(chosen, {})
-
-    def predicted(clip):
-        return experiment._predicted(chosen, [clip], model, "cpu")["prediction"]
-
-    def spoilt(frames, **options):
-        inputs = clip.load(frames, **options)
-        for values in inputs.values():
-            values[np.isin(frames, (8, 9)).any(1)] = 77
-        return inputs
-
-    before = predicted(clip)
+    before, after = (
+        experiment._predicted(chosen, [each], model, "cpu")["prediction"]
+        for each in (clip, dataclasses.replace(clip, load=spoilt))
+    )
     assert np.flatnonzero(np.isnan(before[:, 0])).tolist() == list(range(2, 16))
-    np.testing.assert_array_equal(predicted(dataclasses.replace(clip, load=spoilt)), before)
+    np.testing.assert_array_equal(after, before)
 
 
 @BOTH
 @pytest.mark.parametrize("dataset", ["affwild", "omg"])
 def test_clips_without_anything(clips, dataset, protocol):
-    wall = clips[dataset]["Validation/d/utterance_2" if dataset == "omg" else "wall"]
-    wall = dataclasses.replace(wall, labels=wall.labels[:, :1])
     chosen = arm(dataset, protocol, label="valence")
+    wall = clips(chosen)["Validation/d/utterance_2" if dataset == "omg" else "wall"]
+    wall = dataclasses.replace(wall, labels=wall.labels[:, :1])
     model = experiment._network(chosen, {})
     found = experiment._predicted(chosen, [wall], model, "cpu")["prediction"]
     assert found.shape == ((1, 1) if dataset == "omg" else (13, 1))
@@ -470,12 +456,11 @@ def test_overlapping_windows_are_averaged_or_overwritten(clips):
         def forward(self, features, level_1, level_2, mask):
             return torch.arange(mask.shape[1]).float().expand_as(mask)[..., None]
 
-    clip = clips["affwild"]["long"]
-    clip = dataclasses.replace(clip, labels=clip.labels[:, :1])
     for protocol in PROTOCOLS:
-        table = experiment._predicted(
-            arm("affwild", protocol, label="valence"), [clip], Place(), "cpu"
-        )
+        chosen = arm("affwild", protocol, label="valence")
+        clip = clips(chosen)["long"]
+        clip = dataclasses.replace(clip, labels=clip.labels[:, :1])
+        table = experiment._predicted(chosen, [clip], Place(), "cpu")
         found = table["prediction"][:, 0]
         # 70 frames or 69 with a face: windows start at 0 and at the last 64
         assert found[0] == 0
@@ -484,29 +469,27 @@ def test_overlapping_windows_are_averaged_or_overwritten(clips):
 
 
 def test_unlabelled_frames(clips):
-    clip = clips["affwild2"]["one"]
+    clip = clips(arm("affwild2"))["one"]
     assert np.flatnonzero(np.isnan(clip.labels).any(1)).tolist() == [3, 4]
     ((inputs, target, mask),) = experiment._training_batches(arm("affwild2"), [clip] * 2, "cpu")
     assert inputs["mask"].all()  # seen, and shown to the network
     assert np.flatnonzero(~mask[0]).tolist() == [3, 4]
     assert target[mask].isfinite().all()
     released = arm("affwild2", "as_released")
+    clip = clips(released)["one"]
     sequences = experiment._training_batches(released, [clip] * 2, "cpu")
-    assert sequences.parts[0].around(range(3, 4))[0, 6:9].tolist() == [5, 6, 7]
+    assert sequences.clips[0].around(range(3, 4))[0, 6:9].tolist() == [5, 6, 7]
     ((inputs, target, mask),) = sequences
     assert mask.shape == (2, 14)
     assert mask.all()
-    assert len(Snippets.of(clip, released).valid) == 16  # predicted all the same
+    assert len(clip.valid) == 16  # predicted all the same
 
 
 @BOTH
 @pytest.mark.parametrize("dataset", ["omg", "affwild", "affwild2"])
 def test_recipes_and_switches_are_the_published_ones(dataset, protocol):
-    omg, released, chosen = (
-        dataset == "omg",
-        protocol == "as_released",
-        arm(dataset, protocol, label="arousal"),
-    )
+    omg, released = dataset == "omg", protocol == "as_released"
+    chosen = arm(dataset, protocol, label="arousal")
     prediction, target = torch.rand(2, 5, 4, 1, generator=torch.Generator().manual_seed(0))
     recipe = experiment._recipe(chosen, None)
     assert (recipe.optimiser, recipe.lr, recipe.momentum) == ("sgd", 1e-3, 0.9)
@@ -635,7 +618,7 @@ def test_unknown_names_and_folds(where):
         ),
         ({"arm": {"protocol": "theirs"}}, "protocol 'theirs': is unknown.*ours, as_released"),
         ({"arm": {"label": "joy"}}, "label 'joy': is unknown.*valence, arousal, both"),
-        ({"arm": {"kind": "farneback"}}, "kind='farneback': does nothing here, on affwild"),
+        ({"arm": {"kind": "farneback"}}, "kind: does nothing here, on affwild"),
         ({"arm": {"scale": True}}, "scale: does nothing here, on affwild"),
         ({"arm": {"legacy": ["second"]}}, "legacy 'second': is unknown"),
         ({"fold": 2}, "fold 2: there is no such fold; use 0 to 1"),
@@ -682,10 +665,10 @@ def test_features_are_those_of_the_network(where, folder, tmp_path, monkeypatch)
     (tmp_path / "root/cropped_aligned/few").mkdir(parents=True)
     source = folder / "faces/short/frame_det_00_000004.bmp"
     (tmp_path / "root/cropped_aligned/few/00001.bmp").symlink_to(source)
-    data = {k: v for k, v in where["affwild2"].items() if k != "dataset"}
+    data = {k: v for k, v in where["affwild2"].items() if k not in ("dataset", "sizes")}
     data |= {"cache": str(tmp_path / "cache"), "root": str(tmp_path / "root")}
-    (clip,), _ = load_clips(arm("affwild2"), **data)
-    (inputs, *_), = Sequences([Snippets.of(clip, arm("affwild2"))], [(0, range(1))], 1, arm("affwild2"))  # fmt: skip
+    found, _ = official_clips(arm("affwild2"), **data)
+    ((inputs, *_),) = Sequences(found, [(0, range(1))], 1, arm("affwild2"))
     net = resnet50()
     net.load_state_dict(torch.load(data["weights_file"], weights_only=True))
     net.fc = torch.nn.Identity()
@@ -697,10 +680,10 @@ def test_features_are_those_of_the_network(where, folder, tmp_path, monkeypatch)
     torch.testing.assert_close(inputs["features"][0, 0], direct, rtol=2e-3, atol=2e-3)
 
 
-def test_the_miniatures_are_what_they_say(clips, folder):
+def test_the_miniatures_are_what_they_say(clips, where, folder):
     for name, (n_frames, lost) in CLIPS.items():
-        clip = clips["affwild"][name]
-        assert np.flatnonzero(~clip.seen).tolist() == list(lost)
-        assert len(clip.seen) == len(clip.labels) == n_frames
+        ours, released = (clips(arm("affwild", protocol))[name] for protocol in PROTOCOLS)
+        assert released.frames.tolist() == np.setdiff1d(range(n_frames), list(lost)).tolist()
+        assert len(ours.frames) == len(ours.labels) == n_frames
     assert aligned_faces(folder / "faces/gap").segments() == [(0, 8), (10, 27)]
-    assert set(DATASETS) == {"synthetic", *clips}
+    assert set(DATASETS) == {"synthetic", *where}

@@ -346,7 +346,7 @@ def unit(
         table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
     # npz without pickle holds no arrays of objects, which pandas' texts are.
     predictions = {name: np.array(table[name].tolist()) for name in table}
-    predictions |= {"logits": result.logits[-1], "epochs": result.logits.argmax(-1).T}
+    predictions |= {"logits": result.logits, "epochs": result.epochs}
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
     metrics |= {"people": sorted(set(source.table["person"])), "classes": list(source.classes)}
@@ -394,7 +394,8 @@ class Trained(NamedTuple):
     """What one fold's classifier gives; for all C clips, those of its training too.
 
     Attributes:
-        logits: float32 (E, test clips, classes) after each epoch.
+        logits: float32 (test clips, classes) after the last epoch.
+        epochs: int64 (test clips, E), the class after each epoch.
         takes: int64 (C,), how many frames of a clip reach the GRU.
         kept: Which, bool (T,) a clip, mined after the last epoch or chosen beforehand; None of
             resampled clips, whose frames are mixtures.
@@ -403,6 +404,7 @@ class Trained(NamedTuple):
     """
 
     logits: np.ndarray
+    epochs: np.ndarray
     takes: np.ndarray
     kept: Sequence[np.ndarray] | None
     max_key: np.ndarray
@@ -483,8 +485,9 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         kept = [np.isin(np.arange(t), some) for t, some in zip(T.tolist(), frames, strict=True)]
     scored = minings[0].score is not None
     max_key = np.concatenate([m.max_key() if scored else [-1] * len(m.lengths) for m in minings])
+    logits, kept = model.logits.cpu().numpy(), None if method else kept
     metrics = {"loss": history.epochs[-1].loss, **start}
-    return Trained(model.logits.cpu().numpy(), takes, None if method else kept, max_key, metrics)
+    return Trained(logits[-1], logits.argmax(-1).T, takes, kept, max_key, metrics)
 
 
 def network(source: Source, arm: Arm, seed: int) -> AkmNet:
@@ -517,7 +520,8 @@ def classic(
             seeds 1 costs 0.13 of accuracy, 1,000 changes nothing.
 
     Returns:
-        Logits of one epoch, one class against the rest; -inf for a class that no training clip shows.
+        One epoch. Logits are one class against the rest, -inf for a class that no training clip shows;
+        the class is that of the votes of all pairs, which need not have the largest.
 
     Raises:
         BadInput: As `lbp_top` for clips too short for the radius.
@@ -532,7 +536,7 @@ def classic(
     margins = machine.decision_function(features[test])
     if margins.ndim == 1:  # two classes have one margin
         margins = np.stack([-margins, margins], 1)
-    logits = np.full((1, int(test.sum()), len(source.classes)), -np.inf, np.float32)
-    logits[0][:, machine.classes_] = margins
-    T = source.table["T"].to_numpy()
-    return Trained(logits, T, [np.ones(t, bool) for t in T], np.full(len(T), -1), {})
+    logits = np.full((int(test.sum()), len(source.classes)), -np.inf, np.float32)
+    logits[:, machine.classes_] = margins
+    epochs, T = machine.predict(features[test])[:, None], source.table["T"].to_numpy()
+    return Trained(logits, epochs, T, [np.ones(t, bool) for t in T], np.full(len(T), -1), {})

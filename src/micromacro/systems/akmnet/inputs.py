@@ -309,8 +309,7 @@ def choose(
     T, apex = source.table["T"].tolist(), source.table["apex"].tolist()
     unknown = choice in ("apex", "apex window") and min(apex) < 0
     if unknown or (choice == "true frames" and not len(source.envelope)):
-        remedy = "choose frames that do not need it, or leave the clips without it out"
-        raise BadInput(f"frames {choice!r}", "need a truth that some clips do not have", remedy)
+        raise BadInput(f"frames {choice!r}", "need a truth that some clips lack", "choose others")
     if choice == "true frames":
         return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
     if choice in ("apex", "max-key"):

@@ -122,8 +122,7 @@ class Dials:
                 raise BadInput(f"{name}={getattr(self, name)}", "is off the dial", remedy)
 
 
-_LOOSE = Dials(length=(20, 40), share=(0.3, 0.6), centrality=0.0)
-TASKS = {"headline": Dials(), "loose": _LOOSE}
+TASKS = {"headline": Dials(), "loose": Dials((20, 40), share=(0.3, 0.6), centrality=0.0)}
 
 
 # ---- clips -------------------------------------------------------------------------------------------

@@ -11,34 +11,97 @@ films or aligned faces (data/README.md): folds go by video over the training vid
 validation); the best epoch is that of the highest CCC on the fold held out, mean of the labels, after
 std rescale; the test set (Aff-Wild2: its validation set, whose labels are public) is predicted by each
 fold, and `combine` takes the mean. Both protocols share faces, features, folds, seeds and recipe;
-`arms` says where they differ. OMG trains also on sequences that start 3, 6, ... 27 frames later. The
+they differ in released faults: OMG trains also on sequences that start 3, 6, ... 27 frames later. The
 released code takes OpenFace's faces: give its folders if you have them. Films are cut by this package.
+
+Released faults (`LEGACY`), each a switch of its own; protocol "as_released" turns on all that act:
+
+===========  =============================================  ========================================
+switch       ours                                           as released
+===========  =============================================  ========================================
+gru_axis     GRU along the sequence                         along the batch (B1)
+loss         all snippets                                   first ones of a window, labels mixed (B2;
+                                                            OMG: only variances by n - 1)
+unwrap       phase by conjugate products                    one-sided unwrapping (Q1)
+crop         0.85 of the face                               40 px of it (Q5, Aff-Wild)
+gaps         snippets that touch a gap or cut are masked    frames without a face (or label, in
+                                                            training) dropped, snippets reach across
+                                                            (Q4)
+second       a second of the clip's own frame rate (OMG)    30 frames
+batches      drawn anew each epoch (OMG)                    fixed, of like length
+windows      test windows overlap by half, averaged         none, but the last one overwrites
+===========  =============================================  ========================================
+
+Released faults that no arm has, since they would spoil what is compared:
+
+* B3, OMG trains on its validation videos: the choice of the epoch and the CCC would mean nothing.
+* B4, OMG's shifted copies are one object repeated: its intent is followed, shifts of 3 frames.
+* B5, two-label rescale scrambles the predictions: pure noise. Each label is rescaled by itself.
+* B6, Aff-Wild validates with random crops: noise in the choice of the epoch.
+* B7 and swapped pretraining, valence and arousal networks start from each other's streams: there is
+  nothing to swap. The stages before (each stream alone; OMG: weights averaged over folds that have
+  seen the validation videos) were not released and are left out; all weights start from PyTorch's
+  defaults. So "as_released" is the released *network and loop*, not the released numbers.
 """
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from micromacro.cache import code_key, digest
+from micromacro.clip import merge_windows, windows
+from micromacro.datasets import affect
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds
 from micromacro.metrics import ccc
 from micromacro.motion.maps import channels
-from micromacro.systems.mimamo.arms import CORE, DATASETS, LIGHT, SWEEP, Arm
-from micromacro.systems.mimamo.inputs import Clip, Sequences, Snippets, load_clips
+from micromacro.systems.mimamo.inputs import Clip, Sequences, official_clips, synthetic_clips
 from micromacro.systems.mimamo.model import MimamoNet, OmgNet, ccc_loss, mse_loss
-from micromacro.systems.mimamo.scores import combine, rescale, rows, scores
-from micromacro.systems.mimamo.task import LABELS
+from micromacro.systems.mimamo.scores import combine, rows, scores
+from micromacro.systems.mimamo.task import CLIP_STEPS, HALF, LABELS, STRIDE
 from micromacro.training import Recipe, isolated_rng, predict, train
 
 __all__ = ["ARMS", "CORE", "DATASETS", "SWEEP", "Arm", "combine", "grid", "rows", "unit"]
 
+PROTOCOLS = ("ours", "as_released")
+LEGACY = ("gru_axis", "loss", "unwrap", "crop")  # those that act on the benchmark
+CORE: dict[str, dict] = {
+    "ours": {},
+    "spatial": {"streams": "spatial"},
+    "temporal, phase": {"streams": "temporal"},
+    "temporal, flow": {"streams": "temporal", "kind": "farneback"},
+    "no GRU": {"recurrent": False},
+    "released GRU axis": {"legacy": ["gru_axis"]},
+    "as released": {"protocol": "as_released"},
+    "MSE loss": {"loss": "mse"},
+}
+LIGHT = ("illumination", "test_illumination")  # options of the benchmark's data, not of an arm
+_STREAM = {k: {"streams": "temporal", "kind": k} for k in ("phase", "farneback")}
+_NEW_LIGHT = {"illumination": 0.0, "test_illumination": 1.0}
+SWEEP: dict[str, dict[str, dict]] = {
+    "snippet length": {f"L {length}": {"length": length} for length in (4, 24)},
+    "sequence length": {f"S {steps}": {"steps": steps} for steps in (1, 4, 32)},
+    "levels": {
+        "level 1 alone": {"levels": [1]},
+        "level 2 alone": {"levels": [2]},
+        "scaled": {"scale": True},
+        "level 1 scaled": {"levels": [1], "scale": True},
+    },
+    "input": {kind: {"kind": kind} for kind in ("raw", "difference")},
+    "temporal stream, light": {
+        f"{kind}, light {dial:g}": {**options, "illumination": dial}
+        for kind, options in _STREAM.items()
+        for dial in (0.0, 1.0)
+    },
+    "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
+    "released fault alone": {f"released {x}": {"legacy": [x]} for x in LEGACY[1:]},
+}
 ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
 PROFILES = {  # default arms, default seeds
     "smoke": (["ours", "spatial", "temporal, phase"], [1000]),
@@ -47,6 +110,151 @@ PROFILES = {  # default arms, default seeds
 }
 OFFSETS = range(0, 29, 3)  # frames; where OMG's training sequences start
 RELEASED_SECOND = 30  # frames, whatever the film's own rate
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What differs between data sets.
+
+    Attributes:
+        recipe: How to train; the loss is the arm's.
+        legacy: Released faults that act here.
+        window: Number of snippets in a sequence.
+        batch: Number of such sequences in a training batch.
+        evaluation_batch: The same in validation and test.
+        margin: Frames at either end of a clip without a snippet around them.
+        step: Frames from one snippet to the next; None means a second.
+        overlap: Whether windows overlap by half.
+        per_frame: One label a frame; else one a clip.
+        training: Splits that are trained on, and that the folds are made of.
+        test: Split that every unit predicts.
+        folds: Number of folds; None means the official split alone, and the last epoch.
+        read: Reader of the official files; None for the benchmark.
+        sizes: Those of the network that are not the published ones.
+    """
+
+    recipe: Recipe
+    legacy: tuple[str, ...]
+    window: int
+    batch: int
+    evaluation_batch: int
+    margin: int = 0
+    step: int | None = 1
+    overlap: bool = False
+    per_frame: bool = True
+    training: tuple[str, ...] = ("train",)
+    test: str = "test"
+    folds: int | None = 5
+    read: Callable | None = None
+    sizes: Mapping[str, object] | None = None
+
+
+_ADAMW = Recipe(optimiser="adamw", lr=1e-2, weight_decay=1e-2, schedule="one_cycle", epochs=10)
+_SGD = Recipe(optimiser="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, schedule="steps")
+_OMG = replace(_SGD, milestones=(3, 5), epochs=5, patience=3)
+_AFFWILD = replace(_SGD, milestones=(10, 20), epochs=25, patience=5)
+_SMALL = {"n_features": 96, "phase_widths": (16, 24, 32), "hidden": 32, "gru_hidden": 24}
+_SMALL["dropout"] = 0.1  # the paper's rates are made for a network forty times as large
+_OMG_FAULTS = (*LEGACY[:3], "gaps", "second", "batches")
+_OMG_SPLITS = {"training": ("Train", "Validation"), "test": "Test", "per_frame": False}
+_FRAME_FAULTS = (*LEGACY, "gaps", "windows")
+DATASETS = {
+    "synthetic": DataSet(_ADAMW, LEGACY, 16, 8, 8, HALF, STRIDE, folds=None, sizes=_SMALL),
+    "omg": DataSet(_OMG, _OMG_FAULTS, 16, 4, 4, HALF, None, read=affect.read_omg, **_OMG_SPLITS),
+    "affwild": DataSet(_AFFWILD, _FRAME_FAULTS, 64, 16, 8, overlap=True, read=affect.read_affwild),
+}
+DATASETS["affwild2"] = replace(DATASETS["affwild"], test="validation", read=affect.read_affwild2)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm does on one data set; "ours" where nothing is said.
+
+    Attributes:
+        dataset: A key of `DATASETS`.
+        streams: "both", "spatial" or "temporal".
+        kind: Kind of the motion, see `inputs.motion`; on the benchmark only.
+        length: Differences in a snippet; at 30 frames per second 12 are 0.4 s.
+        levels: Pyramid levels that the temporal stream sees; the maps of another one are 0, so that
+            the network stays the same.
+        steps: Snippets in a sequence; None means the data set's own. On the benchmark 16 span 2.1 s,
+            and a clip of 32 is cut accordingly; at test the sequences of a clip, and the clips of a
+            person, are neighbours in a batch, which matters to the released GRU axis alone.
+        recurrent: Whether there is a GRU.
+        loss: "ccc" or "mse".
+        scale: Divide the maps of each level by their standard deviation over the training set. As
+            published they stay in rad, where level 2 joins features a hundred times its size.
+        legacy: Released faults, any that act on the data set.
+        label: "valence", "arousal", or "both" with one network.
+
+    Raises:
+        BadInput: An option that is unknown, or that does not do anything here.
+    """
+
+    dataset: str = "synthetic"
+    streams: str = "both"
+    kind: str = "phase"
+    length: int = 2 * HALF
+    levels: tuple[int, ...] = (1, 2)
+    steps: int | None = None
+    recurrent: bool = True
+    loss: str = "ccc"
+    scale: bool = False
+    legacy: tuple[str, ...] = ()
+    label: str = "both"
+
+    def __post_init__(self):
+        check_choice("loss", self.loss, ("ccc", "mse"))
+        check_choice("label", self.label, (*LABELS, "both"))
+        check_choice("levels", self.levels, [(1,), (2,), (1, 2)])
+        check_choice("steps", self.steps, [None, *(n for n in range(1, 33) if CLIP_STEPS % n == 0)])
+        for fault in self.legacy:
+            check_choice("legacy", fault, self.about.legacy)
+        # What does nothing here would give a row a name that is not true.
+        blind, official = self.streams == "spatial", self.about.read is not None
+        idle = {"kind", "length", "levels", "scale"} if blind else set()
+        idle |= {"kind", "scale"} if official else set()
+        idle |= set() if self.about.per_frame else {"recurrent"}
+        idle = {f.name for f in fields(self) if f.name in idle and vars(self)[f.name] != f.default}
+        acts = {"loss": self.loss == "ccc", "crop": not blind}
+        acts["unwrap"] = not blind and self.kind == "phase"
+        twice = [fault for fault in self.legacy if self.legacy.count(fault) > 1]
+        idle |= {f"legacy {f}" for f in self.legacy if f in twice or not acts.get(f, True)}
+        if idle:
+            fault = f"does nothing here, on {self.dataset}"
+            raise BadInput(", ".join(sorted(idle)), fault, "leave it out")
+
+    @classmethod
+    def on(cls, dataset: str, options: Mapping[str, object]) -> "Arm":
+        """An arm of `CORE` or `SWEEP` on a data set; "protocol" is "ours" or "as_released".
+
+        Raises:
+            BadInput: As the arm itself.
+        """
+        check_choice("dataset", dataset, DATASETS)
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        protocol, faults = options.pop("protocol", "ours"), options.pop("legacy", ())
+        check_choice("protocol", protocol, PROTOCOLS)
+        for name in options:
+            check_choice("option of an arm", name, [field.name for field in fields(cls)[1:]])
+        faults = (DATASETS[dataset].legacy if protocol == "as_released" else ()) + faults
+        return cls(dataset, **options, legacy=faults)
+
+    @property
+    def about(self) -> DataSet:
+        """The data set."""
+        return DATASETS[self.dataset]
+
+    @property
+    def columns(self) -> slice:
+        """Columns of the labels that the network predicts: 0 valence, 1 arousal."""
+        first = 0 if self.label == "both" else LABELS.index(self.label)
+        return slice(first, 2 if self.label == "both" else first + 1)
+
+    @property
+    def crop(self) -> str:
+        """Crop of the faces in training, a key of `inputs.CROPS`."""
+        return "released" if "crop" in self.legacy else "ours"
 
 
 def grid(
@@ -85,8 +293,7 @@ def grid(
     """
     check_choice("dataset", dataset, DATASETS)
     check_choice("profile", profile, PROFILES)
-    names, default_seeds = PROFILES[profile]
-    names = [*(variants or names)]
+    names = [*(variants or PROFILES[profile][0])]
     names += [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
     data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
     if profile == "smoke":
@@ -108,7 +315,7 @@ def grid(
         arms[name] = [
             {"data": data | light, "arm": options | label, "seed": seed, "fold": fold}
             | {"folds": folds, **common}
-            for seed in seeds or default_seeds
+            for seed in seeds or PROFILES[profile][1]
             for label in labels
             for fold in range(folds or 1)
         ]
@@ -133,7 +340,7 @@ def unit(
     Args:
         seed: Decides first weights, order, dropout and augmentation; on the benchmark people and
             clips too. The folds do not depend on it.
-        data: "dataset", a key of `arms.DATASETS`, and what `prepare` takes besides. None is the
+        data: "dataset", a key of `DATASETS`, and what `inputs.synthetic_clips` or `inputs.official_clips` take besides. None is the
             benchmark.
         arm: Options of `Arm.on`.
         fold: The one held out, from 0 on.
@@ -151,12 +358,13 @@ def unit(
         names of clips that are ``missing``, or ``skipped``: without a whole snippet.
 
     Raises:
-        BadInput: An unknown option, or one that does nothing; what `prepare` raises; too little to
+        BadInput: An unknown option, or one that does nothing; what these raise; too little to
             train or to validate on.
     """
     options = dict(data or {})
-    arm = Arm.on(options.pop("dataset", "synthetic"), arm or {})
-    clips, missing = load_clips(arm, seed, device=device, **options)
+    arm, sizes = Arm.on(options.pop("dataset", "synthetic"), arm or {}), options.pop("sizes", None)
+    load = synthetic_clips if arm.about.read is None else official_clips
+    clips, missing = load(arm, seed=seed, device=device, **options)
     clips = [replace(clip, labels=clip.labels[:, arm.columns]) for clip in clips]
     training, held_out, test = _split(arm, clips, fold, folds or arm.about.folds)
     batches = _training_batches(arm, training, device)
@@ -165,17 +373,15 @@ def unit(
     def validate(model: nn.Module) -> float:
         table = _predicted(arm, held_out, model, device)
         ok = np.isfinite(table["prediction"] + table["truth"]).all(1)
-        return ccc(rescale(table["prediction"][ok], fold_sd), table["truth"][ok])
+        return ccc(affect.rescale(table["prediction"][ok], fold_sd), table["truth"][ok])
 
     with isolated_rng(seed):
-        model = _network(arm, options.get("sizes") or arm.about.sizes or {})
-    how = {"seed": seed, "device": device, "progress": bool(held_out)}
+        model = _network(arm, sizes or arm.about.sizes or {})
+    how = {"validate": validate if held_out else None, "progress": bool(held_out)}
     if "cache" in options:
-        identity = [options, vars(arm), seed, fold, folds, epochs, device]
+        identity = [options, sizes, vars(arm), seed, fold, folds, epochs, device]
         how["checkpoint"] = Path(options["cache"]) / "checkpoints" / _fingerprint(identity, clips)
-    if held_out:
-        how["validate"] = validate
-    history = train(model, batches, _recipe(arm, epochs), **how)
+    history = train(model, batches, _recipe(arm, epochs), seed=seed, device=device, **how)
     roles = {"validation": held_out} if held_out else {"train": training}
     tables = {k: _predicted(arm, v, model, device) for k, v in {**roles, "test": test}.items()}
     if "checkpoint" in how:
@@ -189,8 +395,7 @@ def unit(
         if role == "train":  # how well it was learnt by heart
             values = {k: v for k, v in values.items() if k.startswith("ccc_")}
         metrics |= {k if role == "test" else f"{role}_{k}": v for k, v in values.items()}
-    parts = [Snippets.of(clip, arm) for clip in clips]
-    skipped = [p.clip.name for p in parts if not any(p.valid[s].any() for s in _spans(arm, p))]
+    skipped = [c.name for c in clips if not any(c.valid[span].any() for span in _spans(arm, c))]
     facts = {"missing": np.array(missing, str), "skipped": np.array(skipped, str)}
     facts |= {f"epoch_{k}": [getattr(e, k) for e in history.epochs] for k in ("loss", "score")}
     facts |= {"fold_sd": fold_sd, "label_sd": label_sd, "sequences": len(batches.spans)}
@@ -210,8 +415,8 @@ def _network(arm: Arm, sizes: Mapping) -> MimamoNet | OmgNet:
 
 def _recipe(arm: Arm, epochs: int | None) -> Recipe:
     loss = functools.partial(ccc_loss, legacy_loss="loss" in arm.legacy)
-    recipe = replace(arm.about.recipe, loss=mse_loss if arm.loss == "mse" else loss)
-    return recipe if epochs is None else replace(recipe, epochs=epochs)
+    loss, recipe = mse_loss if arm.loss == "mse" else loss, arm.about.recipe
+    return replace(recipe, loss=loss, epochs=recipe.epochs if epochs is None else epochs)
 
 
 def _split(
@@ -226,19 +431,18 @@ def _split(
         return labelled, [], test
     fold_of = grouped_folds([clip.subject for clip in labelled], folds)
     held_out = [clip for clip, own in zip(labelled, fold_of, strict=True) if own == fold]
-    parts = [Snippets.of(clip, arm) for clip in held_out]
-    if not any(part.count(span) for part in parts for span in _spans(arm, part)):
+    if not any(clip.count(span) for clip in held_out for span in _spans(arm, clip)):
         videos = ", ".join(sorted({clip.subject for clip in held_out})[:5])
         fault = f"no clip of its videos ({videos}) has a whole snippet with a label"
         raise BadInput(f"fold {fold}", fault, "get more of the films, or use fewer folds")
     return [clip for clip in labelled if clip not in held_out], held_out, test
 
 
-def _spans(arm: Arm, part: Snippets, *, train: bool = False) -> list[range]:
+def _spans(arm: Arm, clip: Clip, *, train: bool = False) -> list[range]:
     """Centres of the snippets of each sequence: windows of a film, or seconds of an utterance."""
     about, steps = arm.about, arm.steps or arm.about.window
-    step = RELEASED_SECOND if "second" in arm.legacy else about.step or max(1, round(part.clip.fps))
-    stop = len(part.frames) - about.margin
+    step = RELEASED_SECOND if "second" in arm.legacy else about.step or max(1, round(clip.fps))
+    stop = len(clip.frames) - about.margin
     centres = [range(about.margin + first, stop, step) for first in (OFFSETS if train else [0])]
     if not about.per_frame:
         return [every[:steps] for every in centres if every]
@@ -264,37 +468,38 @@ def _spread(arm: Arm, clips: Sequence[Clip]) -> np.ndarray:
 def _training_batches(arm: Arm, clips: Sequence[Clip], device: str) -> Sequences:
     """Batches of windows with two snippets that count, or of utterances with one."""
     if arm.about.per_frame and "gaps" in arm.legacy:  # frames without a label are dropped as well
-        clips = [replace(c, seen=c.seen & np.isfinite(c.labels).all(1)) for c in clips]
-    parts = [Snippets.of(clip, arm) for clip in clips]
+        frames = [c.frames[np.isfinite(c.labels[c.frames]).all(1)] for c in clips]
+        pairs = zip(clips, frames, strict=True)
+        clips = [replace(clip, frames=some, valid=np.ones(len(some), bool)) for clip, some in pairs]
     least = min(2, arm.steps or 2) if arm.about.per_frame else 1
-    spans = [(i, s) for i, part in enumerate(parts) for s in _spans(arm, part, train=True)]
-    spans = [(i, span) for i, span in spans if parts[i].count(span) >= least]
+    spans = [(i, span) for i, c in enumerate(clips) for span in _spans(arm, c, train=True)]
+    spans = [(i, span) for i, span in spans if clips[i].count(span) >= least]
     if len(spans) < 2:
         fault = f"have {len(spans)} of the two training sequences that are needed at least"
         raise BadInput("the other folds", fault, "get more of the films or faces")
-    return _sequences(arm, parts, spans, arm.about.batch, device)
+    return _sequences(arm, clips, spans, arm.about.batch, device)
 
 
 def _predicted(
     arm: Arm, clips: Sequence[Clip], model: nn.Module, device: str
 ) -> dict[str, np.ndarray]:
     """The table of predictions of some clips, as `scores` says."""
-    parts, columns = [Snippets.of(clip, arm) for clip in clips], len(LABELS[arm.columns])
-    spans = [(i, span) for i, part in enumerate(parts) for span in _spans(arm, part)]
-    batches = _sequences(arm, parts, spans, arm.about.evaluation_batch, device)
+    columns = len(LABELS[arm.columns])
+    spans = [(i, span) for i, clip in enumerate(clips) for span in _spans(arm, clip)]
+    batches = _sequences(arm, clips, spans, arm.about.evaluation_batch, device)
     outputs = predict(model, batches, device).numpy() if spans else []
-    by_clip: list[list] = [[] for _ in parts]
+    by_clip: list[list] = [[] for _ in clips]
     for (index, span), output in zip(batches.spans, outputs, strict=True):
         by_clip[index].append((span, output))
     rows, none = [], np.empty((0, columns))
-    for part, some in zip(parts, by_clip, strict=True):
-        values = np.full((len(part.clip.labels), columns), np.nan)
+    for clip, some in zip(clips, by_clip, strict=True):
+        values = np.full((len(clip.labels), columns), np.nan)
         if some and arm.about.per_frame:
             overwrite = "windows" in arm.legacy
-            values[part.frames] = merge_windows(some, len(part.frames), overwrite=overwrite)
+            values[clip.frames] = merge_windows(some, len(clip.frames), overwrite=overwrite)
         elif some:
             values[0] = some[0][1]
-        rows.append(_scored(arm, replace(part.clip, labels=values)))
+        rows.append(_scored(arm, replace(clip, labels=values)))
     truth = [_scored(arm, clip) for clip in clips]
     return {
         "clips": np.array([clip.name for clip in clips], str),
@@ -305,49 +510,12 @@ def _predicted(
     }
 
 
-def _sequences(arm: Arm, parts: list, spans: list, batch: int, device: str) -> Sequences:
+def _sequences(arm: Arm, clips: Sequence, spans: list, batch: int, device: str) -> Sequences:
     if "batches" in arm.legacy:  # of equal length; where one runs out, of like length
         spans = sorted(spans, key=lambda span: len(span[1]))
     # As many snippets in a batch, whatever the length of the sequences.
     size = max(2, batch * arm.about.window // (arm.steps or arm.about.window))
-    return Sequences(parts, spans, size, arm, device)
-
-
-def windows(n: int, length: int, stride: int) -> list[tuple[int, int]]:
-    """Cut n snippets into windows; the last one is aligned right, so that each is in one.
-
-    Args:
-        n: Number of snippets.
-        length: Snippets of a window; a shorter film is one shorter window.
-        stride: Snippets from one window to the next.
-
-    Returns:
-        Starts and stops, half-open.
-    """
-    last = max(0, n - length)
-    return [(start, min(start + length, n)) for start in (*range(0, last, stride), last) if n]
-
-
-def merge_windows(
-    windows: Sequence[tuple[range, np.ndarray]], n: int, *, overwrite: bool = False
-) -> np.ndarray:
-    """Put the predictions of windows together, float64 (n, n_outputs); nan in no window.
-
-    Args:
-        windows: For each the numbers of its snippets, and its predictions, (snippets or more,
-            n_outputs): what lies behind the snippets is padding.
-        n: Number of snippets in all.
-        overwrite: Where windows overlap, the later one counts, as in the released code; else their
-            mean.
-    """
-    total, count = np.zeros((n, windows[0][1].shape[1])), np.zeros((n, 1))
-    for span, prediction in windows:
-        rows = slice(span.start, span.stop, span.step)
-        if overwrite:
-            total[rows] = count[rows] = 0
-        total[rows] += prediction[: len(span)]
-        count[rows] += 1
-    return total / np.where(count, count, np.nan)
+    return Sequences(clips, spans, size, arm, device)
 
 
 def _fingerprint(identity: object, clips: Sequence[Clip]) -> str:

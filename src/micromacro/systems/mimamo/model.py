@@ -146,24 +146,16 @@ class TwoStreams(nn.Module):
                 remedy = f"give ({', '.join(map(str, expected))})"
                 raise BadInput(name, f"has shape {tuple(tensor.shape)}", remedy)
             lead, device = tuple(tensor.shape[:2]), tensor.device
-        if mask is None:
-            mask = torch.ones(lead, dtype=torch.bool, device=device)
-        if mask.dtype != torch.bool or mask.shape != lead:
-            fault = f"is {mask.dtype} {tuple(mask.shape)}"
-            raise BadInput("mask", fault, f"give bool {lead}, one for each snippet")
+        mask = _checked(mask, lead, device)
         if self.training and mask.sum() < 2:
             raise BadInput("mask", "leaves less than two snippets", "batch norm trains on two")
-        mask, rows = mask.to(device), []
+        rows = []
         if self.spatial is not None:
             rows.append(self.spatial(features[mask]))  # (B, S, 2048) -> (N, 2048) -> (N, 256)
         if self.phase is not None:
             vectors = self.phase(level_1[mask], level_2[mask])  # 2 x (N, 24, h, w) -> (N, 256)
             rows.append(self.phase_mlp(vectors))  # (N, 256)
-        return self.read(rows, mask)
-
-    def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
-        """What a network makes of the rows of its streams, float32 (N, hidden) each."""
-        raise NotImplementedError
+        return self.read(rows, mask)  # by each network in its own way
 
 
 def _conv(n_in: int, n_out: int, stride: int = 1) -> list[nn.Module]:
@@ -203,18 +195,13 @@ class TimeGru(nn.Module):
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Run over rows (N, inputs) of the N snippets in mask (B, S); (N, 2 hidden) comes back."""
-        if not self.legacy_axis:
-            return self._along_sequences(rows, mask)
-        across = _on_grid(rows, mask).transpose(0, 1)[mask.T]  # step by step, sequence in sequence
-        across = self._along_sequences(across, mask.T)
-        return _on_grid(across, mask.T).transpose(0, 1)[mask]
-
-    def _along_sequences(self, rows: Tensor, mask: Tensor) -> Tensor:
-        lengths = [length for length in mask.sum(1).tolist() if length]
+        sequence, step = mask.nonzero(as_tuple=True)  # (N,) each
+        order = (step if self.legacy_axis else sequence).argsort(stable=True)
+        lengths = [n for n in mask.sum(0 if self.legacy_axis else 1).tolist() if n]
         if not lengths:
             return rows.new_zeros(0, 2 * self.gru.hidden_size)
-        packed = pack_sequence(rows.split(lengths), enforce_sorted=False)
-        return torch.cat(unpack_sequence(self.gru(packed)[0]))
+        packed = pack_sequence(rows[order].split(lengths), enforce_sorted=False)
+        return torch.cat(unpack_sequence(self.gru(packed)[0]))[order.argsort()]
 
 
 class MimamoNet(TwoStreams):
@@ -477,9 +464,14 @@ def _valid(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     if prediction.ndim not in (2, 3) or target.shape != shape:
         fault = f"have shapes {tuple(shape)} and {tuple(target.shape)}"
         raise BadInput("prediction and target", fault, "give (B, S, n) or (B, n) for both")
+    return _checked(mask, shape[:-1], prediction.device)
+
+
+def _checked(mask: Tensor | None, shape: Sequence[int], device: torch.device) -> Tensor:
+    """A mask of that shape, of everything if none is given."""
     if mask is None:
-        return torch.ones(shape[:-1], dtype=torch.bool, device=prediction.device)
-    if mask.dtype != torch.bool or mask.shape != shape[:-1]:
+        return torch.ones(tuple(shape), dtype=torch.bool, device=device)
+    if mask.dtype != torch.bool or mask.shape != tuple(shape):
         fault = f"is {mask.dtype} {tuple(mask.shape)}"
-        raise BadInput("mask", fault, f"give bool {tuple(shape[:-1])}")
-    return mask
+        raise BadInput("mask", fault, f"give bool {tuple(shape)}, one for each snippet")
+    return mask.to(device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from micromacro.datasets.affect import write_predictions
+from micromacro.datasets.affect import filled, rescale, write_predictions
 from micromacro.errors import BadInput
 from micromacro.metrics import ccc, mse, pcc
 from micromacro.systems.mimamo.task import LABELS
@@ -58,47 +58,6 @@ def scores(
         for name, (score, values) in kinds.items()
         for k, label in enumerate(labels)
     }
-
-
-def rescale(prediction: np.ndarray, train_sd: float | np.ndarray) -> np.ndarray:
-    """Give predictions the spread of the training labels: y' = m + (y - m) s_train / s.
-
-    m and s are mean and population standard deviation of each column over the *whole* set, so the
-    result for one frame depends on all others (transductive). Constant predictions stay.
-
-    Args:
-        prediction: float (N,) or (N, n_outputs).
-        train_sd: Standard deviation of the training labels, one or (n_outputs,).
-
-    Returns:
-        float64, the shape of `prediction`.
-
-    Raises:
-        BadInput: A value that is not finite, or a spread that is not positive.
-    """
-    y, train_sd = np.asarray(prediction, np.float64), np.asarray(train_sd, np.float64)
-    if not (len(y) and np.isfinite(y).all()):
-        raise BadInput("prediction", "empty or not finite", "leave such frames out, or hold_last")
-    if not (np.isfinite(train_sd).all() and (train_sd > 0).all()):
-        raise BadInput(f"train_sd {train_sd}", "is not positive", "use np.nanstd of the labels")
-    mean, varies = y.mean(axis=0), np.ptp(y, axis=0) > 0  # of equal numbers std is not exactly 0
-    return mean + (y - mean) * np.where(varies, train_sd / np.where(varies, y.std(axis=0), 1), 1)
-
-
-def hold_last(prediction: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Replace predictions of invalid snippets by the last valid one, 0 before the first.
-
-    What the released code hands in for frames without a face.
-
-    Args:
-        prediction: float (T, n_outputs).
-        valid: bool (T,), where there is a prediction.
-
-    Returns:
-        float (T, n_outputs).
-    """
-    last = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
-    return np.where((last >= 0)[:, None], prediction[last], 0)
 
 
 def rows(units: Sequence["UnitResult"]) -> list[dict]:
@@ -156,7 +115,7 @@ def combine(results: Sequence["UnitResult"], folder: str | Path | None = None) -
         videos = np.repeat(merged[0]["subjects"], lengths)
         for kind in ("plain", "rescaled"):
             values = np.hstack([each[kind] for each in merged])
-            complete = _filled(values, lengths, data["dataset"])
+            complete = filled(values, lengths, data["dataset"])
             for rows, numbers in (("seen", values), ("all", complete)):
                 ok = np.isfinite(numbers + truth).all(1)
                 for k, label in enumerate(labels if ok.any() else ()):
@@ -170,10 +129,9 @@ def combine(results: Sequence["UnitResult"], folder: str | Path | None = None) -
                 if len(labels) < 2:
                     remedy = "give the units of both labels, or no folder"
                     raise BadInput("results", f"hold {labels[0]} only", remedy)
-                values = np.split(complete, np.cumsum(lengths)[:-1])
                 clips = [name.rsplit("/", 1)[-1] for name in merged[0]["clips"]]
                 names = zip(merged[0]["subjects"], clips, strict=True)
-                by_clip = dict(zip(names, values, strict=True))
+                by_clip = dict(zip(names, np.split(complete, np.cumsum(lengths)[:-1]), strict=True))
                 write_predictions(data["dataset"], data["root"], by_clip, Path(folder) / kind)
     return pd.DataFrame(table)
 
@@ -220,12 +178,3 @@ def _rescaled(values: np.ndarray, sd: np.ndarray) -> np.ndarray:
     if ok.any():
         scaled[ok] = rescale(values[ok], sd)
     return scaled
-
-
-def _filled(values: np.ndarray, lengths: np.ndarray, dataset: str) -> np.ndarray:
-    """A number for every row: see `combine`."""
-    ok = np.isfinite(values).all(1)
-    if dataset == "omg":
-        return np.where(ok[:, None], values, values[ok].mean(0) if ok.any() else 0.0)
-    parts = np.split(np.arange(len(values)), np.cumsum(lengths)[:-1])
-    return np.concatenate([*(hold_last(values[rows], ok[rows]) for rows in parts), values[:0]])

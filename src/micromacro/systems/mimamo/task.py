@@ -38,6 +38,8 @@ LABELS = ("valence", "arousal")
 FPS = 30.0
 FACE_PX = 64  # side of the rendered faces; the unit of every px below
 SNIPPET_FRAMES = 13
+HALF = SNIPPET_FRAMES // 2  # frames of a snippet before its centre, and after it
+CLIP_STEPS = 32  # snippets in a clip of the experiments
 STRIDE = 4  # frames from one snippet to the next: 16 of them replace the paper's 64, 2.1 s
 PAD = 60  # frames of the play before and after what the clip shows
 REST_SD, REST_MAX = units(0.64, FACE_PX), units(1.12, FACE_PX)
@@ -63,9 +65,6 @@ class Clips:
     frames: torch.Tensor
     labels: torch.Tensor
     person: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.frames)
 
     @property
     def centres(self) -> torch.Tensor:
@@ -153,7 +152,8 @@ def script(
     whole = T + 2 * PAD
     macro, micro = _macro(rng, whole), _micro(rng, whole)
     play = perform(whole, FPS, (*macro, *micro), nuisance=noise, seed=int(rng.integers(2**31)))
-    strength = torch.tensor([_sign(event) * event.peak for event in macro])
+    peaks = [event.peak if event.aus == SMILE else -event.peak for event in macro]
+    strength = torch.tensor(peaks)
     smile = play.envelope[:, : len(macro)] @ strength
     play = _talk(rng, _rest(rng, play))
     labels = torch.stack([smile / units(MACRO_PX[1], FACE_PX), _arousal(micro, whole)], 1)
@@ -191,10 +191,6 @@ def _micro(rng: np.random.Generator, T: int) -> list[Event]:
             frame = events[-1].offset + 1 + int(rng.integers(0, 3))
         frame, busy = max(frame, until), not busy
     return events
-
-
-def _sign(event: Event) -> int:
-    return 1 if event.aus == SMILE else -1
 
 
 def _arousal(micro: list[Event], T: int) -> torch.Tensor:

@@ -222,12 +222,10 @@ def test_it_stays_frozen(ferplus, capsys):
 def test_what_is_known_of_the_files():
     """Of three files one digest is known; its head is in torchvision's own address."""
     known = WEIGHTS["resnet50_imagenet"]
-    assert known.url == PRETRAINED["imagenet"].url == ResNet50_Weights.IMAGENET1K_V1.url
+    assert known.url == ResNet50_Weights.IMAGENET1K_V1.url
     assert known.sha256.startswith(known.url.rsplit("-", 1)[1].removesuffix(".pth"))
-    assert [name for name, about in PRETRAINED.items() if about.registered is None] == [
-        "vggface2",
-        "ferplus",
-    ]
+    unknown = [name for name, about in PRETRAINED.items() if about.file not in WEIGHTS]
+    assert unknown == ["vggface2", "ferplus"]
     preset = ResNet50_Weights.IMAGENET1K_V1.transforms()
     about = PRETRAINED["imagenet"]
     assert (list(about.mean), list(about.std)) == (preset.mean, preset.std)
@@ -237,7 +235,7 @@ def test_files_that_are_absent_or_wrong(tmp_path, ferplus, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     refused(lambda: FrozenResNet50("affectnet"), "affectnet", "imagenet, vggface2, ferplus")
     for name in ("vggface2", "ferplus"):
-        refused(lambda name=name: FrozenResNet50(name), name, PRETRAINED[name].url, "SHA-256")
+        refused(lambda name=name: FrozenResNet50(name), name, PRETRAINED[name].file, "SHA-256")
     refused(lambda: FrozenResNet50("ferplus", tmp_path / "no.pth"), "no.pth", "No such file")
     refused(lambda: FrozenResNet50("ferplus", tmp_path), "folder")
     refused(lambda: FrozenResNet50("ferplus", ferplus, sha256="0" * 64), "SHA-256", "0" * 64)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import encoder_training
-from encoder_training import Plan, make_encoder, scores, stills
+from encoder_training import Plan, make_encoder, save_expression_encoder, scores, stills
 from micromacro import synthetic
 from micromacro.expression_encoder import (
     EXPRESSIONS,
@@ -20,7 +20,6 @@ from micromacro.expression_encoder import (
     WEIGHTS_FILE,
     ExpressionEncoder,
     load_expression_encoder,
-    save_expression_encoder,
 )
 from micromacro.metrics import accuracy
 from micromacro.results import project_root

@@ -43,7 +43,7 @@ def server(monkeypatch):
         thread.start()
         url = f"http://127.0.0.1:{running.server_port}/net.onnx"
         digest = hashlib.sha256(CONTENT).hexdigest()
-        known = Weights(url, len(CONTENT), digest, "MIT", "a test's net")
+        known = Weights(url, len(CONTENT), digest)
         monkeypatch.setitem(WEIGHTS, "net", known)
         yield running
         running.shutdown()

@@ -7,15 +7,17 @@ that a faint expression and a resting face overlap. Each picture is rendered by 
 no motion for the encoder to see.
 """
 
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -26,8 +28,8 @@ from micromacro.expression_encoder import (
     WEIGHTS_FILE,
     ExpressionEncoder,
     load_expression_encoder,
-    save_expression_encoder,
 )
+from micromacro.files import replacing
 from micromacro.metrics import accuracy, uar
 from micromacro.results import (
     Row,
@@ -161,6 +163,29 @@ def scores(encoder: ExpressionEncoder, plan: Plan) -> Iterator[dict]:
         estimate = _ridge(x[known], fit.smile[known], wanted[rows])
         value = _r2(estimate, test.smile[rows])
         yield _score("linear probe", name, "R^2, smile minus frown", value, rows)
+
+
+def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: str | Path) -> None:
+    """Write an encoder's weights as float16, whole or not at all; equal weights, equal bytes.
+
+    Args:
+        encoder: Whose weights.
+        about: JSON values: recipe, seed, n, score.
+        file: Replaced if it exists.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    state = {
+        name: tensor.half().contiguous()
+        for name, tensor in encoder.state_dict().items()
+        if not name.endswith("num_batches_tracked")  # of no use in evaluation
+    }
+    with replacing(Path(file)) as part:
+        # One entry: safetensors does not keep the order of several. Its save_file would keep the
+        # file from everybody but its owner.
+        about = {"about": json.dumps(about, sort_keys=True)}
+        part.write_bytes(save(state, metadata=about))
 
 
 def make_encoder(plan: Plan, file: Path, results: Path) -> None:

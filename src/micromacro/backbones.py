@@ -33,7 +33,34 @@ N_FEATURES = 2048
 INPUT_PX = 224
 
 
-class BasicBlock(nn.Module):
+class _Residual(nn.Module):
+    """Convolutions with batch norm, and ReLU between them, beside a shortcut; ReLU behind the sum.
+
+    Args:
+        convolutions: Become ``conv1``, ``bn1``, ``conv2``, ... as torchvision names them.
+        downsample: Brings the input to the output's shape; None adds it as it is.
+    """
+
+    def __init__(self, convolutions: Sequence[nn.Conv2d], downsample: nn.Module | None):
+        super().__init__()
+        self.n_convolutions = len(convolutions)
+        for i, convolution in enumerate(convolutions, 1):
+            self.add_module(f"conv{i}", convolution)
+            self.add_module(f"bn{i}", nn.BatchNorm2d(convolution.out_channels))
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, width * expansion, H / stride, W / stride)."""
+        out = x
+        for i in range(1, self.n_convolutions + 1):
+            out = self.relu(out) if i > 1 else out
+            out = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class BasicBlock(_Residual):
     """Two 3 x 3 convolutions beside a shortcut (He et al. 2016, Figure 5, left).
 
     Args:
@@ -46,23 +73,11 @@ class BasicBlock(nn.Module):
     expansion = 1  # channels of the output for one of `width`
 
     def __init__(self, n_in: int, width: int, stride: int = 1, downsample: nn.Module | None = None):
-        super().__init__()
-        self.conv1 = _convolution(n_in, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) -> (B, width, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        layers = _convolution(n_in, width, 3, stride), _convolution(width, width, 3)
+        super().__init__(layers, downsample)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Residual):
     """Convolutions 1 x 1, 3 x 3 (with the stride), 1 x 1 beside a shortcut (the same, right).
 
     Args:
@@ -75,23 +90,8 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(self, n_in: int, width: int, stride: int = 1, downsample: nn.Module | None = None):
-        super().__init__()
-        self.conv1 = _convolution(n_in, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = _convolution(width, width * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) -> (B, 4 width, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        inner = _convolution(n_in, width, 1), _convolution(width, width, 3, stride)
+        super().__init__((*inner, _convolution(width, 4 * width, 1)), downsample)
 
 
 def make_stage(
@@ -148,51 +148,28 @@ class Pretrained:
     """One set of weights.
 
     Attributes:
-        url: Where it comes from.
-        what: What it was trained on, for people.
+        file: A key of `micromacro.weights.WEIGHTS`; or an address, where no SHA-256 is known.
         caffe: Whether the file has the port's names and needs its form of the network.
         top: Value of white in the network's input: 1 or 255.
         mean: Red, green, blue; in units of `top`.
         std: Red, green, blue.
-        registered: Its key in `micromacro.weights.WEIGHTS`; None where no SHA-256 is known.
     """
 
-    url: str
-    what: str
-    caffe: bool
-    top: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    registered: str | None = None
+    file: str
+    caffe: bool = True
+    top: float = 255.0
+    mean: tuple[float, float, float] = (131.0912, 103.8827, 91.4953)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 _PORTS = "http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/"
-_FACES = {
-    "caffe": True,
-    "top": 255.0,
-    "mean": (131.0912, 103.8827, 91.4953),
-    "std": (1.0, 1.0, 1.0),
-}
+_IMAGENET = {"top": 1.0, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PRETRAINED = {
-    "imagenet": Pretrained(
-        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        what="ImageNet, torchvision's IMAGENET1K_V1",
-        caffe=False,
-        top=1.0,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        registered="resnet50_imagenet",
-    ),
-    "vggface2": Pretrained(
-        url=_PORTS + "resnet50_ft_dag.pth",
-        what="MS-Celeb-1M, then VGGFace2 (8631 people)",
-        **_FACES,
-    ),
-    "ferplus": Pretrained(
-        url=_PORTS + "resnet50_ferplus_dag.pth",
-        what="VGGFace2, then FER+ (8 expressions); MIMAMO Net's",
-        **_FACES,
-    ),
+    "imagenet": Pretrained("resnet50_imagenet", caffe=False, **_IMAGENET),
+    # MS-Celeb-1M, then VGGFace2 (8631 people).
+    "vggface2": Pretrained(_PORTS + "resnet50_ft_dag.pth"),
+    # VGGFace2, then FER+ (8 expressions); MIMAMO Net's.
+    "ferplus": Pretrained(_PORTS + "resnet50_ferplus_dag.pth"),
 }
 
 
@@ -358,13 +335,13 @@ def _as_caffe(net: nn.Module) -> None:
 
 def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Path, str]:
     """The file of weights, and its SHA-256: checked where one is known, else told on stderr."""
-    about = PRETRAINED[name]
-    if about.registered is not None:
-        file = fetch_weights(about.registered, path=weights, sha256=sha256)
+    origin = PRETRAINED[name].file
+    if not origin.startswith(_PORTS):
+        file = fetch_weights(origin, path=weights, sha256=sha256)
         return file, file_sha256(file)
     if weights is None:
         fault = "no file given, and none is downloaded because no SHA-256 of it is published"
-        raise BadInput(f"weights {name!r}", fault, f"get {about.url} and give its path as weights")
+        raise BadInput(f"weights {name!r}", fault, f"get {origin} and give its path as weights")
     file, digest = own_file(weights, sha256)
     if sha256 is None:
         print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)

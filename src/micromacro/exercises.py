@@ -38,12 +38,9 @@ def check_jitter_at_48_px(answer_px: float | None, jitter_224_px: float) -> None
         answer_px: The length that the reader gives, in pixels of the 48-px crop.
         jitter_224_px: The jitter that was measured, in pixels of the 224-px crop.
     """
-    _mark(
-        answer_px,
-        _close(jitter_224_px * 48 / 224),
-        "a crop of 48 px shrinks every motion by 48/224, the jitter like the expression.",
-        "both crops show the same face; only the number of pixels across it changes.",
-    )
+    right = "a crop of 48 px shrinks every motion by 48/224, the jitter like the expression."
+    hint = "both crops show the same face; only the number of pixels across it changes."
+    _mark(answer_px, _close(jitter_224_px * 48 / 224), right, hint)
 
 
 def check_two_eye_similarity(transform, points: np.ndarray, template: np.ndarray) -> None:
@@ -62,12 +59,9 @@ def check_two_eye_similarity(transform, points: np.ndarray, template: np.ndarray
         eyes = np.asarray(points[:2]) @ matrix[:, :2].T + matrix[:, 2]
         return similar and np.allclose(eyes, template[:2], atol=1e-2)
 
-    _mark(
-        transform,
-        test,
-        "two points fix a similarity exactly, so their noise goes straight into the crop.",
-        "call similarity() with the first two points of each set.",
-    )
+    right = "two points fix a similarity exactly, so their noise goes straight into the crop."
+    hint = "call similarity() with the first two points of each set."
+    _mark(transform, test, right, hint)
 
 
 def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
@@ -77,12 +71,9 @@ def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
         answer_frames: The delay that the reader gives, in frames.
         window: Length of the mean in frames, the present one included.
     """
-    _mark(
-        answer_frames,
-        _close((window - 1) / 2),
-        "smoothed landmarks trail the head by that many frames, and the crop with them.",
-        "the mean of frames t, t-1, ..., t-(n-1) describes the middle of that stretch.",
-    )
+    right = "smoothed landmarks trail the head by that many frames, and the crop with them."
+    hint = "the mean of frames t, t-1, ..., t-(n-1) describes the middle of that stretch."
+    _mark(answer_frames, _close((window - 1) / 2), right, hint)
 
 
 def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_px: float) -> None:
@@ -93,12 +84,9 @@ def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_
         phase_rad: The phase difference from one frame to the next, rad.
         wavelength_px: Wavelength to which the band answers, px.
     """
-    _mark(
-        answer_px,
-        _close(-phase_rad * wavelength_px / (2 * np.pi)),
-        "a whole wavelength is a turn of 2 pi, and the phase falls where content moves on.",
-        "solve phase = -2 pi d / wavelength for d; mind the sign.",
-    )
+    right = "a whole wavelength is a turn of 2 pi, and the phase falls where content moves on."
+    hint = "solve phase = -2 pi d / wavelength for d; mind the sign."
+    _mark(answer_px, _close(-phase_rad * wavelength_px / (2 * np.pi)), right, hint)
 
 
 def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
@@ -109,12 +97,9 @@ def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
         small: Side of the small frame in pixels.
         large: Side of the large frame in pixels.
     """
-    _mark(
-        answer,
-        _close((large / small) ** 3),
-        "every product costs N^3 multiply-adds; a Fourier transform would grow less.",
-        "count the multiply-adds of one product of two N x N matrices.",
-    )
+    right = "every product costs N^3 multiply-adds; a Fourier transform would grow less."
+    hint = "count the multiply-adds of one product of two N x N matrices."
+    _mark(answer, _close((large / small) ** 3), right, hint)
 
 
 def check_unwrapping(turns: Callable | None) -> None:
@@ -130,12 +115,9 @@ def check_unwrapping(turns: Callable | None) -> None:
         whole = np.allclose(added / (2 * np.pi), np.round(added / (2 * np.pi)))
         return added.shape == jumps.shape and whole and bool(np.all(np.abs(jumps + added) <= np.pi))
 
-    _mark(
-        turns,
-        test,
-        "both directions are mended; the released rule mends only the jumps up.",
-        "np.round(jumps / (2 pi)) counts the turns; take them away.",
-    )
+    right = "both directions are mended; the released rule mends only the jumps up."
+    hint = "np.round(jumps / (2 pi)) counts the turns; take them away."
+    _mark(turns, test, right, hint)
 
 
 def check_display_gain(answer: float | None, gain: float, gamma: float = 2.2) -> None:
@@ -146,12 +128,9 @@ def check_display_gain(answer: float | None, gain: float, gamma: float = 2.2) ->
         gain: Factor on the linear light.
         gamma: Exponent of the display; the camera stores the inverse.
     """
-    _mark(
-        answer,
-        _close(gain ** (1 / gamma), rtol=0.01),
-        "a power law turns a gain into a gain; an offset it turns into something else.",
-        "put gain * L into the camera's formula and divide by what L alone gives.",
-    )
+    right = "a power law turns a gain into a gain; an offset it turns into something else."
+    hint = "put gain * L into the camera's formula and divide by what L alone gives."
+    _mark(answer, _close(gain ** (1 / gamma), rtol=0.01), right, hint)
 
 
 def check_cosine_with_false_motion(answer: float | None) -> None:
@@ -160,12 +139,9 @@ def check_cosine_with_false_motion(answer: float | None) -> None:
     Args:
         answer: The number that the reader gives; None if there is none yet.
     """
-    _mark(
-        answer,
-        _close(np.sqrt(0.5), rtol=0.01),
-        "as much false motion as true motion still leaves a cosine of 0.71.",
-        "draw the two fields as two sides of a square; the estimate is its diagonal.",
-    )
+    right = "as much false motion as true motion still leaves a cosine of 0.71."
+    hint = "draw the two fields as two sides of a square; the estimate is its diagonal."
+    _mark(answer, _close(np.sqrt(0.5), rtol=0.01), right, hint)
 
 
 def check_averaging(answer: float | None, reduction: float) -> None:
@@ -175,12 +151,9 @@ def check_averaging(answer: float | None, reduction: float) -> None:
         answer: The number of frames that the reader gives; None if there is none yet.
         reduction: Factor by which the noise shall fall.
     """
-    _mark(
-        answer,
-        _close(reduction**2),
-        "noise falls with the root of the number; a micro-expression has no frames to spare.",
-        "the standard deviation of a mean of n is 1 / sqrt(n) of that of one.",
-    )
+    right = "noise falls with the root of the number; a micro-expression has no frames to spare."
+    hint = "the standard deviation of a mean of n is 1 / sqrt(n) of that of one."
+    _mark(answer, _close(reduction**2), right, hint)
 
 
 def check_snippet_length(answer: float | None, fps: float) -> None:
@@ -190,12 +163,11 @@ def check_snippet_length(answer: float | None, fps: float) -> None:
         answer: The number that the reader gives; None if there is none yet.
         fps: Frames per second of the other camera.
     """
-    _mark(
-        answer,
-        _close(12 * fps / 30),
-        "each difference is then a motion of a few hundredths of a pixel: noise counts for more.",
-        "12 differences at 30 per second last 12 / 30 s; each of yours lasts 1 / fps.",
+    right = (
+        "each difference is then a motion of a few hundredths of a pixel: noise counts for more."
     )
+    hint = "12 differences at 30 per second last 12 / 30 s; each of yours lasts 1 / fps."
+    _mark(answer, _close(12 * fps / 30), right, hint)
 
 
 def check_shrunken_ccc(answer: float | None, factor: float) -> None:
@@ -205,12 +177,9 @@ def check_shrunken_ccc(answer: float | None, factor: float) -> None:
         answer: The number that the reader gives; None if there is none yet.
         factor: Spread of the prediction over that of the truth.
     """
-    _mark(
-        answer,
-        _close(2 * factor / (1 + factor**2)),
-        "a cautious predictor loses CCC; rescaling its spread gets it back.",
-        "c = a s², s_p² = a² s², equal means; put them into the formula.",
-    )
+    right = "a cautious predictor loses CCC; rescaling its spread gets it back."
+    hint = "c = a s², s_p² = a² s², equal means; put them into the formula."
+    _mark(answer, _close(2 * factor / (1 + factor**2)), right, hint)
 
 
 def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None:
@@ -222,12 +191,9 @@ def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None
         hidden: Number of hidden features in each direction.
     """
     layers = [3 * hidden * (n + hidden + 2) * 2 for n in (inputs, 2 * hidden)]
-    _mark(
-        answer,
-        _close(sum(layers), rtol=0, atol=0.5),
-        "more than a fifth of the published network.",
-        "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n.",
-    )
+    right = "more than a fifth of the published network."
+    hint = "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n."
+    _mark(answer, _close(sum(layers), rtol=0, atol=0.5), right, hint)
 
 
 def check_kept_frames(answer: float | None, beta: list[float]) -> None:
@@ -237,11 +203,10 @@ def check_kept_frames(answer: float | None, beta: list[float]) -> None:
         answer: The number that the reader gives; None if there is none yet.
         beta: Cosine beta_t of each frame of the clip, from which AKMNet selects.
     """
+    right = "half here: a mean is a poor judge of how many."
+    hint = f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays."
     _mark(
-        answer,
-        _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01),
-        "half here: a mean is a poor judge of how many.",
-        f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays.",
+        answer, _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01), right, hint
     )
 
 
@@ -253,12 +218,9 @@ def check_random_distance(answer: float | None, T: int, apex: int) -> None:
         T: Number of frames of the clip.
         apex: Number of the apex frame, 0-based.
     """
-    _mark(
-        answer,
-        _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01),
-        "about T/4 with the apex in the middle. Any claim of nearness starts from here.",
-        "take the mean of |frame - apex| over all frames; the apex counts too, at 0.",
-    )
+    right = "about T/4 with the apex in the middle. Any claim of nearness starts from here."
+    hint = "take the mean of |frame - apex| over all frames; the apex counts too, at 0."
+    _mark(answer, _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01), right, hint)
 
 
 def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
@@ -269,9 +231,6 @@ def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
         printed: The accuracy that the paper prints.
         n: Number of clips that were classified.
     """
-    _mark(
-        answer,
-        _close(round(printed * n) / n, rtol=0, atol=6e-5),
-        f"no whole number of {n} clips prints as {printed}.",
-        f"multiply {printed} by {n}, round to whole clips, divide by {n}.",
-    )
+    right = f"no whole number of {n} clips prints as {printed}."
+    hint = f"multiply {printed} by {n}, round to whole clips, divide by {n}."
+    _mark(answer, _close(round(printed * n) / n, rtol=0, atol=6e-5), right, hint)

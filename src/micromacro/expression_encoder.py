@@ -7,17 +7,15 @@ synthetic people whom no experiment meets; their file lies beside this module.
 
 import itertools
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
-from micromacro.files import replacing
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.weights import fill, own_file
 
 EXPRESSIONS = (
@@ -110,29 +108,6 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
     return encoder.requires_grad_(False).eval()
 
 
-def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: str | Path) -> None:
-    """Write an encoder's weights as float16, whole or not at all; equal weights, equal bytes.
-
-    Args:
-        encoder: Whose weights.
-        about: JSON values: recipe, seed, n, score.
-        file: Replaced if it exists.
-
-    Raises:
-        BadInput: The file cannot be written.
-    """
-    state = {
-        name: tensor.half().contiguous()
-        for name, tensor in encoder.state_dict().items()
-        if not name.endswith("num_batches_tracked")  # of no use in evaluation
-    }
-    with replacing(Path(file)) as part:
-        # One entry: safetensors does not keep the order of several. Its save_file would keep the
-        # file from everybody but its owner.
-        about = {"about": json.dumps(about, sort_keys=True)}
-        part.write_bytes(save(state, metadata=about))
-
-
 def _block(inside: int, outside: int) -> nn.Sequential:
     """Halve the map: (B, inside, S, S) -> (B, outside, S / 2, S / 2)."""
     convolution = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False)
@@ -140,17 +115,12 @@ def _block(inside: int, outside: int) -> nn.Sequential:
 
 
 def _checked(images: Tensor) -> Tensor:
-    shape = tuple(images.shape)
-    square = len(shape) == 4 and shape[0] > 0 and shape[1] in (1, 3) and shape[2] == shape[3]
-    if not square:
-        remedy = "give (B, 3, S, S) or (B, 1, S, S), B above 0; cut a square around the face"
-        raise BadInput("images", f"have shape {shape}", remedy)
-    if shape[2] < SMALLEST_PX:
-        raise BadInput("images", f"are {shape[2]} px wide", f"give at least {SMALLEST_PX} px")
-    if images.dtype != torch.float32:
-        raise BadInput("images", f"are {images.dtype}", "give float32 in [0, 1]")
-    if not (images.min() >= 0 and images.max() <= 1):  # so is nan refused
-        raise BadInput("images", "have values outside [0, 1]", "divide 8-bit pixels by 255")
+    check_tensor("images", images, "(B, C, S, S)", (torch.float32,))
+    n, C, height, width = images.shape
+    if n < 1 or C not in (1, 3) or height != width or width < SMALLEST_PX:
+        remedy = f"give (B, 3, S, S) or (B, 1, S, S), squares of {SMALLEST_PX} px or more"
+        raise BadInput("images", f"have shape {tuple(images.shape)}", remedy)
+    check_values("images", images, 0, 1)
     return images
 
 

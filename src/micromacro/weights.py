@@ -25,39 +25,32 @@ class Weights:
         url: Where it is fetched; its last part is the file's name in the cache.
         size: Bytes.
         sha256: Hexadecimal digest, 64 characters.
-        licence: SPDX name.
-        what: What it is, for people.
     """
 
     url: str
     size: int
     sha256: str
-    licence: str
-    what: str
 
 
 WEIGHTS = {
+    # YuNet face detector, OpenCV Zoo, March 2023; licence MIT.
     "yunet": Weights(
         url="https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
         "face_detection_yunet/face_detection_yunet_2023mar.onnx",
         size=232_589,
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-        licence="MIT",
-        what="YuNet face detector, OpenCV Zoo, March 2023",
     ),
+    # ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1; licence BSD-3-Clause.
     "resnet50_imagenet": Weights(
         url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
         size=102_530_333,
         sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        licence="BSD-3-Clause",
-        what="ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1",
     ),
+    # ResNet-18 on ImageNet, torchvision's IMAGENET1K_V1; licence BSD-3-Clause.
     "resnet18_imagenet": Weights(
         url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
         size=46_830_571,
         sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        licence="BSD-3-Clause",
-        what="ResNet-18 on ImageNet, torchvision's IMAGENET1K_V1",
     ),
 }
 

@@ -367,15 +367,14 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
         frames[frame.index] = frame.image.transpose(2, 0, 1)
         shot[frame.index] = its_shot
     seen = frames.any(axis=(1, 2, 3))
+    face = seen[:, None, None]
     return FaceClip(
         frames=frames,
         t_s=np.arange(T) / FACES_FPS,
         status=np.where(seen, "detect", "none"),
         score=np.full(T, np.nan, np.float32),
-        landmarks=np.where(seen[:, None, None], template_points("arcface", size), np.nan).astype(
-            np.float32
-        ),
-        transform=np.where(seen[:, None, None], np.eye(2, 3), np.nan),
+        landmarks=np.where(face, template_points("arcface", size), np.nan).astype(np.float32),
+        transform=np.where(face, np.eye(2, 3), np.nan),
         shot=np.maximum(np.maximum.accumulate(shot), 0),
         n_faces=np.full(T, -1, np.int32),
         mode="aligned",

@@ -154,6 +154,5 @@ def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarra
     seen = apply(invert(matrix), edges)
     low = np.maximum(np.floor(seen.min(axis=0)).astype(int) - 2, 0)
     high = np.maximum(np.ceil(seen.max(axis=0)).astype(int) + 3, 0)
-    return image[low[1] : high[1], low[0] : high[0]], np.column_stack(
-        [matrix[:, :2], matrix[:, :2] @ low + matrix[:, 2]]
-    )
+    from_there = np.column_stack([matrix[:, :2], matrix[:, :2] @ low + matrix[:, 2]])
+    return image[low[1] : high[1], low[0] : high[0]], from_there

@@ -43,12 +43,11 @@ class Faces:
 
     def scaled(self, factor: float) -> "Faces":
         """The same faces in an image `factor` times as large."""
-        shift = (factor - 1) / 2  # pixel centres are whole numbers, so edges lie at -1/2
-        return Faces(
-            self.boxes * np.float32(factor) + np.float32(shift),
-            self.scores,
-            self.landmarks * np.float32(factor) + np.float32(shift),
-        )
+        shift = np.float32(
+            (factor - 1) / 2
+        )  # pixel centres are whole numbers, so edges lie at -1/2
+        boxes, points = (at * np.float32(factor) + shift for at in (self.boxes, self.landmarks))
+        return Faces(boxes, self.scores, points)
 
     def turned_back(self, turn: int, shape: tuple[int, int]) -> "Faces":
         """Coordinates found in `np.rot90(image, turn)`, brought back to the image of `shape` (H, W)."""
@@ -60,9 +59,7 @@ class Faces:
 
 def no_faces() -> Faces:
     """A result without any face."""
-    return Faces(
-        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
-    )
+    return Faces(*(np.zeros((0, *shape), np.float32) for shape in ((4,), (), (5, 2))))
 
 
 def turn_back(points: np.ndarray, turn: int, shape: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from micromacro.clip import FORMAT, FaceClip, save_clip
 from micromacro.errors import BadInput
 from micromacro.faces.extract import extract_faces
-from micromacro.files import existing
+from micromacro.files import WRITABLE, existing
 from micromacro.video import write_video
 
 # The contact sheet: a clip at a glance, with the frames where something happened.
@@ -75,18 +75,9 @@ def export_faces(
     try:
         with tempfile.TemporaryDirectory(prefix=".faces-", dir=place) as name:
             began = time.perf_counter()
-            clip = extract_faces(
-                source,
-                mode=mode,
-                size=size,
-                backend=backend,
-                weights=weights,
-                sha256=sha256,
-                select=select,
-                fps=fps,
-                strict=True,
-                progress=progress,
-            )
+            options = {"mode": mode, "size": size, "backend": backend, "weights": weights}
+            options |= {"sha256": sha256, "select": select, "fps": fps, "progress": progress}
+            clip = extract_faces(source, **options, strict=True)
             rate = len(clip) / (time.perf_counter() - began)
             line = "; ".join([clip.summary(), *clip.settings["notes"], f"{rate:.0f} frames/s"])
             film, sheet, table, crops = (Path(name) / target.name for target in targets)
@@ -97,10 +88,7 @@ def export_faces(
             for part, target in zip((film, sheet, table, crops), targets, strict=True):
                 part.replace(target)
     except OSError as error:
-        fault = f"cannot be written ({error.strerror})"
-        raise BadInput(
-            folder, fault, "make it writable, make room, or choose another OUT"
-        ) from error
+        raise BadInput(folder, f"cannot be written ({error.strerror})", WRITABLE) from error
     return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{mode}.mp4, _sheet.png"
 
 

@@ -2,8 +2,8 @@
 
 Wadhwa, Rubinstein, Durand and Freeman, *Phase-Based Video Motion Processing*, SIGGRAPH 2013. Each
 frame becomes a complex steerable pyramid (`pyramid`). Where something moves, the phases of its
-bands change; the change since a reference frame, filtered in time and smoothed in space, is added
-alpha times more, and the pyramid put together again:
+bands change; the change since the first frame, smoothed in space, is added alpha times more, and the
+pyramid put together again (all frequencies in time, so without the paper's temporal filter):
 
     band_t  ->  band_t exp(i alpha delta_t)
 
@@ -30,30 +30,15 @@ from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
 
 def magnify(
-    clip: torch.Tensor,
-    alpha: float = 15.0,
-    *,
-    band_hz: tuple[float, float] | None = None,
-    fps: float | None = None,
-    reference: int = 0,
-    levels: int | None = None,
-    orientations: int = 4,
-    blur_px: float = 2.0,
+    clip: torch.Tensor, alpha: float = 15.0, *, orientations: int = 4, blur_px: float = 2.0
 ) -> torch.Tensor:
-    """Magnify the motions of a clip.
+    """Magnify the motions of a clip: every departure from its first frame.
 
     Args:
         clip: float32 or float64 (T, ..., H, W), any range. Channels, if any, are magnified each by
             itself; the paper magnifies luminance only, so give that.
         alpha: A motion of d becomes (1 + alpha) d; AKMNet has 15. 0 changes nothing, -1 freezes.
-        band_hz: Lowest and highest frequency that is magnified, inclusive; None for all of them,
-            0 included, so for every departure from the reference frame. The clip is mirrored at
-            its ends for the filter (an ideal one, in the frequency domain). With a lowest above 0
-            the reference does not matter: departures are from the clip's own mean.
-        fps: Frames per second of the clip; only `band_hz` needs them.
-        reference: Frame whose phases count as rest, 0-based; -1 is the last.
-        levels: Number of levels of the pyramid; None takes all that fit the image.
-        orientations: Number K of orientations of the pyramid.
+        orientations: Number K of orientations of the pyramid, which has all levels that fit.
         blur_px: Deviation of the Gaussian that smooths the phase changes, weighted by amplitude, in
             samples of each band; 0 does not smooth.
 
@@ -61,19 +46,19 @@ def magnify(
         Dtype and shape of the clip. It may go beyond the clip's range: clamp it before saving.
 
     Raises:
-        BadInput: The shape, the dtype, the band or the reference is out of range, or values are not
-            finite.
+        BadInput: The shape, the dtype or an option is out of range, or values are not finite.
     """
-    _check(clip, reference, band_hz, fps)
+    check_tensor("clip", clip, "(T, ..., H, W)", (torch.float32, torch.float64))
+    if len(clip) < 1:
+        raise BadInput("clip", "has no frame", "give one or more")
+    check_values("clip", clip)
     if not (math.isfinite(alpha) and blur_px >= 0):
         raise BadInput(f"alpha={alpha}, blur_px={blur_px}", "is out of range", "see magnify")
-    levels = max_levels(*clip.shape[-2:]) if levels is None else levels
+    levels = max_levels(*clip.shape[-2:])
     pyramid = analyse(clip, levels=levels, orientations=orientations)  # bands (T, ..., K, h, w)
     bands = []
     for band in pyramid.bands:
-        change = _phase_change(band, reference)  # delta_t in rad, shaped as the band
-        if band_hz is not None:
-            change = band_pass_in_time(change, band_hz, fps)
+        change = _phase_change(band)  # delta_t in rad, shaped as the band
         if blur_px > 0:
             change = _weighted_blur(change, band.abs(), blur_px)
         # Band_t exp(i alpha delta_t).
@@ -81,37 +66,10 @@ def magnify(
     return synthesise(Pyramid(pyramid.high, bands, pyramid.low))
 
 
-def band_pass_in_time(
-    values: torch.Tensor, band_hz: tuple[float, float], fps: float
-) -> torch.Tensor:
-    """Keep the frequencies from lowest to highest, inclusive, of a sequence mirrored at its ends.
-
-    Args:
-        values: float (T, ...), any unit.
-        band_hz: Lowest and highest frequency, Hz; 0 is the mean.
-        fps: Number of values per second.
-
-    Returns:
-        float (T, ...).
-    """
-    # Mirrored, the sequence repeats without a jump that would ring.
-    spectrum = torch.fft.rfft(torch.cat([values, values.flip(0)]), dim=0)
-    spectrum[~_in_band(len(values), band_hz, fps)] = 0
-    return torch.fft.irfft(spectrum, n=2 * len(values), dim=0)[: len(values)]
-
-
-def _in_band(T: int, band_hz: tuple[float, float], fps: float) -> torch.Tensor:
-    """Which multiples 0 ... T of fps / 2 T, those of the mirrored sequence, are in the band."""
-    waves = torch.arange(T + 1, dtype=torch.float64)
-    low, high = (2 * T * hz / fps for hz in band_hz)  # in waves per mirrored sequence
-    return (waves >= low - 1e-9) & (waves <= high + 1e-9)
-
-
-def _phase_change(band: torch.Tensor, reference: int) -> torch.Tensor:
-    """Change since the reference, rad, unwrapped in time: below half a turn from frame to frame."""
+def _phase_change(band: torch.Tensor) -> torch.Tensor:
+    """Change since frame 0, rad, unwrapped in time: below half a turn from frame to frame."""
     steps = torch.angle(band[1:] * band[:-1].conj())  # from frame to frame, within +-pi
-    phase = torch.cat([torch.zeros_like(band[:1].real), steps.cumsum(0)])
-    return phase - phase[reference]
+    return torch.cat([torch.zeros_like(band[:1].real), steps.cumsum(0)])
 
 
 def _weighted_blur(values: torch.Tensor, weights: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -128,21 +86,3 @@ def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     rows = functional.pad(rows, (reach, reach, reach, reach), mode="replicate")
     rows = functional.conv2d(rows, kernel.view(1, 1, -1, 1))
     return functional.conv2d(rows, kernel.view(1, 1, 1, -1)).view(images.shape)
-
-
-def _check(clip: torch.Tensor, reference: int, band_hz, fps: float | None) -> None:
-    check_tensor("clip", clip, "(T, ..., H, W)", (torch.float32, torch.float64))
-    if not -len(clip) <= reference < len(clip):
-        raise BadInput(f"reference={reference}", "is not in the clip", f"it has {len(clip)} frames")
-    check_values("clip", clip)
-    if band_hz is None:
-        return
-    if fps is None or not fps > 0:
-        raise BadInput(f"fps={fps}", "is needed for band_hz", "give frames per second")
-    low, high = band_hz
-    if not 0 <= low <= high:
-        raise BadInput(f"band_hz={band_hz}", "is no band", "give (lowest, highest), 0 or more")
-    if not _in_band(len(clip), band_hz, fps).any():
-        fault = f"holds no frequency of {len(clip)} frames at {fps:g} per second"
-        remedy = f"these are the multiples of {fps / 2 / len(clip):g} Hz up to {fps / 2:g}"
-        raise BadInput(f"band_hz={band_hz}", fault, remedy)

@@ -14,24 +14,6 @@ from micromacro.synthetic.performance import (
 )
 from micromacro.synthetic.script import EXPRESSIONS, macro_event, micro_event, perform, pose
 
-__all__ = [
-    "AUS",
-    "EXPRESSIONS",
-    "FIVE_POINTS",
-    "FOLD_OVER",
-    "LANDMARKS",
-    "NUISANCES",
-    "Event",
-    "Face",
-    "HeadDrift",
-    "Identity",
-    "Nuisance",
-    "Performance",
-    "exaggerate",
-    "macro_event",
-    "micro_event",
-    "perform",
-    "pose",
-    "px",
-    "units",
-]
+__all__ = ["AUS", "EXPRESSIONS", "FIVE_POINTS", "FOLD_OVER", "LANDMARKS", "NUISANCES"]
+__all__ += ["Event", "Face", "HeadDrift", "Identity", "Nuisance", "Performance"]
+__all__ += ["exaggerate", "macro_event", "micro_event", "perform", "pose", "px", "units"]

@@ -80,10 +80,8 @@ def wrinkles(person: Identity, sheet: Canvas) -> torch.Tensor:
     """
     p, u, v, side = person, sheet.u, sheet.v, sheet.u.abs()
     wave = 0.008 * torch.cos(9 * u + p.asymmetry * 300)  # no two foreheads fold alike
-    forehead = torch.zeros(sheet.size)
-    for k in range(3):
-        line = v - (p.brow_y - 0.115 - 0.062 * k) - wave - 0.05 * u**2
-        forehead = forehead + (1 - 0.22 * k) * _groove(line, 0.011)
+    rows = [v - (p.brow_y - 0.115 - 0.062 * k) - wave - 0.05 * u**2 for k in range(3)]
+    forehead = sum((1 - 0.22 * k) * _groove(row, 0.011) for k, row in enumerate(rows))
     forehead = forehead * torch.exp(-((u / 0.34) ** 4))
     tilt = side - 0.045 - 0.12 * (p.brow_y + 0.02 - v)
     glabella = _groove(tilt, 0.009) * bump(u, v, (0.0, p.brow_y - 0.01), (0.09, 0.055))
@@ -98,10 +96,8 @@ def wrinkles(person: Identity, sheet: Canvas) -> torch.Tensor:
         ray = v - p.eye_y + 0.01 - slope * (side - x0)
         line = _groove(ray, 0.009) * smoothstep(side, x0, x0 + 0.03)
         crow = crow + line * smoothstep(side, x0 + 0.13, x0 + 0.06)
-    root = torch.zeros(sheet.size)
-    for k in range(2):
-        line = v - (p.eye_y - 0.01 + 0.045 * k) - 2.5 * side**2
-        root = root + 0.6 * _groove(line, 0.010) * smoothstep(side, 0.10, 0.06)
+    rows = [v - (p.eye_y - 0.01 + 0.045 * k) - 2.5 * side**2 for k in range(2)]
+    root = sum(0.6 * _groove(row, 0.010) * smoothstep(side, 0.10, 0.06) for row in rows)
     dimple = sheet.noise("chin", 0.05, 2)
     chin = -0.35 * smoothstep(dimple, 0.2, 1.4) * bump(u, v, (0.0, p.chin_y - 0.13), (0.11, 0.06))
     return torch.stack([forehead, glabella, naso + 0.40 * crow + apple, root, chin])

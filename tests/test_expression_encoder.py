@@ -186,31 +186,24 @@ def test_a_fresh_one_trains_and_comes_back_from_a_file_rounded_to_float16(tmp_pa
 
 
 def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
-    file = tmp_path / "encoder.safetensors"
-    said = lambda *words: refused(partial(load, file), file, *words)  # noqa: E731
-    said("cannot be opened")
-    file.touch()
-    said("empty")
-    for content in (WEIGHTS_FILE.read_bytes()[:-1000], b"x" * 1000):
-        file.write_bytes(content)
-        said("cannot be read", "make encoder")
-    state = load_file(WEIGHTS_FILE)
-    save_file(state, file)
-    said("cannot be read")  # no metadata
+    file, state = tmp_path / "encoder.safetensors", load_file(WEIGHTS_FILE)
     with safe_open(WEIGHTS_FILE, "pt") as opened:
-        metadata = opened.metadata()
-    save_file(state, file, metadata)
+        write = partial(save_file, filename=file, metadata=opened.metadata())
+    write(state)
     assert load(file).about
-    save_file({**state, "head.bias": torch.zeros(7)}, file, metadata)
-    said("head.bias is (7,), should be (8,)")
-    save_file({**state, "extra": torch.zeros(7)}, file, metadata)
-    said("extra is ", " not there")
-    del state["body.2.1.running_var"]
-    save_file(state, file, metadata)
-    said("running_var is not there")
-    file.unlink()
-    file.mkdir()
-    said("a folder")
+    for make, *words in (
+        (file.unlink, "cannot be opened"),
+        (file.touch, "empty"),
+        (lambda: file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000]), "cannot be read", "encoder"),
+        (lambda: file.write_bytes(b"x" * 1000), "cannot be read", "make encoder"),
+        (lambda: save_file(state, file), "cannot be read"),  # no metadata
+        (lambda: write(state | {"head.bias": torch.zeros(7)}), "is (7,), should be (8,)"),
+        (lambda: write(state | {"extra": torch.zeros(7)}), "extra is ", " not there"),
+        (lambda: write({k: state[k] for k in [*state][1:]}), f"{next(iter(state))} is not there"),
+        (lambda: (file.unlink(), file.mkdir()), "a folder"),
+    ):
+        make()
+        refused(partial(load, file), file, *words)
 
 
 # ---- the recipe ----------------------------------------------------------------------------------

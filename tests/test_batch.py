@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -18,6 +19,7 @@ from micromacro import batch, course, headless, statistics
 from micromacro.batch import bake, clean, reproduce
 from micromacro.errors import BadInput
 
+V4 = nbformat.v4
 PARAMETERS = 'PROFILE = "smoke"\nDATASET = "synthetic"\nSEEDS = None\nN = 3\nRATE = 1.0\nOUT = None'
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
 ROWS = """from micromacro.results import Row, write_rows
@@ -37,11 +39,10 @@ child.kill();"""
 
 
 def write_notebook(root: Path, name: str, *sources: str, parameters: str = PARAMETERS) -> Path:
-    v4 = nbformat.v4
-    cells = [v4.new_markdown_cell(f"# {name}\n\n[next](00_good.ipynb) [gone](99_gone.ipynb)")]
-    cells += [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
-    cells += [v4.new_code_cell(source) for source in sources]
-    notebook = v4.new_notebook(cells=cells)
+    cells = [V4.new_markdown_cell(f"# {name}\n\n[next](00_good.ipynb) [gone](99_gone.ipynb)")]
+    cells += [V4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += map(V4.new_code_cell, sources)
+    notebook = V4.new_notebook(cells=cells)
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "x", "language": "python"}
     path = root / "notebooks" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,10 +165,8 @@ def test_a_notebook_over_the_time_limit_is_stopped(root):
 def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
     write_notebook(root, "00_good")
 
-    def refuse(*_, **__):
-        raise BadInput("formula x", "it is unknown", "write another")
-
-    monkeypatch.setattr(batch.report, "notebook_page", refuse)
+    fault = BadInput("formula x", "it is unknown", "write another")
+    monkeypatch.setattr(batch.report, "notebook_page", Mock(side_effect=fault))
     assert not reproduce()
     assert reasons(only_run(root)) == {"00_good": "formula x: it is unknown; write another"}
 
@@ -182,9 +181,7 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
         ({"workers": 0}, "workers: 0 given"),
         ({"params": {"SEDES": 3}}, "SEDES: no such parameter; there are DATASET, N, RATE, SEEDS"),
         ({"params": {"OUT": "x"}}, "parameter OUT: no such parameter"),
-        ({"params": {"N": "4"}}, "parameter N of 00_good: '4' given"),
-        ({"params": {"N": 4.5}}, "parameter N"),
-        ({"params": {"N": True}}, "parameter N"),
+        *(({"params": {"N": n}}, f"parameter N of 00_good: {n!r} given") for n in ("4", 4.5, True)),
         ({"params": {"SEEDS": {1, 2}}}, "parameter SEEDS: "),
         ({"write_results": True}, "only the profile full"),
     ],
@@ -279,27 +276,23 @@ def test_baking_keeps_outputs_and_drops_litter(root, capsys):
     code = [cell for cell in baked.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == [1, 2, 3, 4]  # nothing was injected
     assert [cell.metadata for cell in code] == [{"tags": ["parameters"]}, {}, {}, {}]
-    assert set(baked.metadata) == {"kernelspec", "language_info"}
     assert set(code[1].outputs[0].data) == {"image/png", "text/plain"}
     assert code[2].outputs == []
     assert code[3].outputs[0].data["text/plain"] == "42"
 
 
 def test_cleaning_drops_what_varies():
-    v4 = nbformat.v4
     view = "application/vnd.jupyter.widget-view+json"
-    cell = v4.new_code_cell("x", metadata={"papermill": {}, "execution": {}, "tags": []})
-    cell.outputs = [
-        v4.new_output("stream", text="a"),
-        v4.new_output("stream", name="stderr", text="50 %"),
-        v4.new_output("stream", text="b"),
-        v4.new_output("display_data", {view: {"model_id": "1f"}, "text/plain": "interactive"}),
-    ]
-    notebook = v4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {}})
-    outputs = clean(notebook).cells[0].outputs
-    assert [outputs[0].text, outputs[1].data] == ["ab", {"text/plain": "interactive"}]
-    assert len(outputs) == 2
+    view = V4.new_output("display_data", {view: {"model_id": "1f"}, "text/plain": "interactive"})
+    texts = [V4.new_output("stream", text=text) for text in "ab"]
+    noise = V4.new_output("stream", name="stderr", text="50 %")
+    metadata = {"papermill": {}, "execution": {}, "tags": []}
+    cell = V4.new_code_cell("x", metadata=metadata, outputs=[texts[0], noise, texts[1], view])
+    notebook = V4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {}})
+    joined, plain = clean(notebook).cells[0].outputs
+    assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
     assert notebook.cells[0].metadata == {}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info
     once = nbformat.writes(notebook)
     assert nbformat.writes(clean(notebook)) == once

@@ -1,6 +1,7 @@
 """The expression encoder: its weights, what it ignores and refuses, and how it is made."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -19,8 +20,8 @@ from micromacro.expression_encoder import (
     N_FEATURES,
     WEIGHTS_FILE,
     ExpressionEncoder,
-    load_expression_encoder,
 )
+from micromacro.expression_encoder import load_expression_encoder as load
 from micromacro.metrics import accuracy
 from micromacro.results import project_root
 from micromacro.synthetic import AUS, FOLD_OVER, Identity
@@ -33,7 +34,7 @@ RESULTS = project_root() / "data" / "results" / "expression_encoder__full__cpu.c
 
 @pytest.fixture(scope="module")
 def encoder() -> ExpressionEncoder:
-    return load_expression_encoder()
+    return load()
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,7 @@ def test_a_fresh_one_trains():
 def test_a_saved_encoder_comes_back_rounded_to_float16(tmp_path):
     network = ExpressionEncoder()
     save_expression_encoder(network, {"seed": 5}, tmp_path / "a")
-    again = load_expression_encoder(tmp_path / "a")
+    again = load(tmp_path / "a")
     assert again.about == {"seed": 5}
     assert torch.equal(again.head.weight, network.head.weight.half().float())
     save_expression_encoder(again, {"seed": 5}, tmp_path / "b")
@@ -204,34 +205,27 @@ def test_a_saved_encoder_comes_back_rounded_to_float16(tmp_path):
 
 
 def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
-    def told(*words):
-        refused(lambda: load_expression_encoder(file), file, *words)
-
-    file = tmp_path / "encoder.safetensors"
-    told("cannot be opened")
-    file.touch()
-    told("empty")
-    file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000])
-    told("cannot be read", "make encoder")
-    file.write_bytes(b"x" * 1000)
-    told("cannot be read")
-    state = load_file(WEIGHTS_FILE)
-    save_file(state, file)
-    told("cannot be read")  # no metadata
+    file, state = tmp_path / "encoder.safetensors", load_file(WEIGHTS_FILE)
     with safe_open(WEIGHTS_FILE, "pt") as opened:
-        metadata = opened.metadata()
-    save_file(state, file, metadata)
-    assert load_expression_encoder(file).about
-    save_file({**state, "head.bias": torch.zeros(7)}, file, metadata)
-    told("head.bias has shape (7,), expected (8,)")
-    save_file({**state, "extra": torch.zeros(7)}, file, metadata)
-    told("extra has shape (7,), expected none")
-    del state["body.2.1.running_var"]
-    save_file(state, file, metadata)
-    told("running_var has shape none")
-    file.unlink()
-    file.mkdir()
-    told("a folder")
+        write = partial(save_file, filename=file, metadata=opened.metadata())
+    write(state)
+    assert load(file).about
+    for make, *words in (
+        (file.unlink, "cannot be opened"),
+        (file.touch, "empty"),
+        (lambda: file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000]), "cannot be read", "encoder"),
+        (lambda: file.write_bytes(b"x" * 1000), "cannot be read", "make encoder"),
+        (lambda: save_file(state, file), "cannot be read"),  # no metadata
+        (
+            lambda: write(state | {"head.bias": torch.zeros(7)}),
+            "head.bias has shape (7,), expected (8,)",
+        ),
+        (lambda: write(state | {"extra": torch.zeros(7)}), "extra has shape (7,), expected none"),
+        (lambda: write({k: state[k] for k in [*state][1:]}), f"{next(iter(state))} has shape none"),
+        (lambda: (file.unlink(), file.mkdir()), "a folder"),
+    ):
+        make()
+        refused(partial(load, file), file, *words)
 
 
 # ---- the recipe ----------------------------------------------------------------------------------
@@ -290,11 +284,11 @@ def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
     assert one.read_bytes() == two.read_bytes()
     numbers = [table.drop(columns=["seconds", "utc"]) for table in tables]
     pd.testing.assert_frame_equal(*numbers)
-    about = load_expression_encoder(one).about
+    about = load(one).about
     assert about["seed"] == TINY.seed == tables[0].seed[0]
     assert about["n"] == 16 == tables[0].n[0]
     assert about["score"]["accuracy"] == tables[0].value[0]
-    again = [row["value"] for row in scores(load_expression_encoder(one), TINY)]
+    again = [row["value"] for row in scores(load(one), TINY)]
     assert again == pytest.approx(tables[0].value.tolist(), nan_ok=True)  # of the weights on disk
 
 

@@ -14,33 +14,21 @@ from refusals import refused
 from scipy import stats
 
 from micromacro import files, results, statistics
-from micromacro.results import (
-    COLUMNS,
-    Comparison,
-    Row,
-    by_arm_and_seed,
-    committed_predictions,
-    hardware,
-    project_root,
-    provenance,
-    published_differences,
-    read_rows,
-    unit_arrays,
-    unit_rows,
-    write_benchmark,
-    write_predictions,
-    write_rows,
-)
+from micromacro.results import COLUMNS, Comparison, Row, provenance, read_rows, write_rows
 
 # Where numbers come from ----------------------------------------------------------------------
 
 
 @pytest.fixture
-def new_process(monkeypatch):
-    """Forget what was read once for this process, before and after."""
+def sha_anew(monkeypatch):
+    """What a new process would say of the code: forgets what was read once, and at last once more."""
+
+    def sha_anew() -> str:
+        results._process.cache_clear()
+        return provenance()["git_sha"]
+
     monkeypatch.delenv("MICROMACRO_GIT_SHA", raising=False)
-    results._process.cache_clear()
-    yield results._process.cache_clear
+    yield sha_anew
     results._process.cache_clear()
 
 
@@ -48,50 +36,43 @@ def test_provenance_names_code_versions_and_processor():
     here = provenance("cuda")
     assert set(here) == {"device", *COLUMNS[-6:]}
     assert here["device"] == "cuda"
-    assert here["cpu"] in hardware()
+    assert here["cpu"] in results.hardware()
     assert here["isa"]
     assert here["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, new_process):
-    def git(*command):
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-        command = ["git", "-C", tmp_path, *identity, *command]
-        subprocess.run(command, check=True, capture_output=True)
-
-    git("init")
+def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, sha_anew):
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "one")
+    for command in (["init"], ["add", "a"], ["commit", "-m", "one"]):
+        git = ["git", "-C", tmp_path, *identity, *command]
+        subprocess.run(git, check=True, capture_output=True)
     monkeypatch.setattr(results, "checkout", lambda: tmp_path)
-    clean = provenance()["git_sha"]
+    clean = sha_anew()
     assert len(clean) == 40
     (tmp_path / "data" / "results").mkdir(parents=True)
     (tmp_path / "data" / "results" / "x.csv").write_text("a number is no change of the code")
-    new_process()
-    assert provenance()["git_sha"] == clean
+    assert sha_anew() == clean
     (tmp_path / "b").write_text("2")
     assert provenance()["git_sha"] == clean, "the code that is loaded is that of before"
-    new_process()
-    assert provenance()["git_sha"] == f"{clean}-dirty"
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    for checkout in (None, tmp_path / "data"):
-        monkeypatch.setattr(results, "checkout", lambda checkout=checkout: checkout)
-        new_process()
-        assert provenance()["git_sha"] == "unknown"
+    assert sha_anew() == f"{clean}-dirty"
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / ".git").rename(tmp_path / "no git")
+    assert sha_anew() == "unknown"
+    monkeypatch.setattr(results, "checkout", lambda: None)
+    assert sha_anew() == "unknown"
     monkeypatch.setenv("MICROMACRO_GIT_SHA", "named")
-    new_process()
-    assert provenance()["git_sha"] == "named"
+    assert sha_anew() == "named"
 
 
 def test_the_project_root_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert (project_root() / "pyproject.toml").exists()
+    assert (results.project_root() / "pyproject.toml").exists()
     monkeypatch.setattr(files, "checkout", lambda: None)
-    assert project_root() == tmp_path
+    assert results.project_root() == tmp_path
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path / "x"))
-    assert project_root() == tmp_path / "x"
+    assert results.project_root() == tmp_path / "x"
 
 
 # Rows -----------------------------------------------------------------------------------------
@@ -130,40 +111,40 @@ def test_a_second_call_adds_rows_and_replaces_the_same_number(tmp_path):
 
 
 def test_committed_rows_stay_readable():
-    paths = sorted((project_root() / "data" / "results").glob("[0-9]*.csv"))
+    paths = sorted((results.project_root() / "data" / "results").glob("[0-9]*.csv"))
     assert paths
     for path in paths:
         assert set(COLUMNS) <= set(read_rows(path)), path
-    arrays = committed_predictions("04_mimamo_net")
+    arrays = results.committed_predictions("04_mimamo_net")
     assert arrays["ours"].dtype == np.float32
     assert len(arrays["truth"]) == 8
-    assert committed_predictions("04_x") == {}
+    assert results.committed_predictions("04_x") == {}
 
 
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     line = {"method": "ours", "setting": "48 px", "metric": "speed", "value": 2.5, "unit": "1/s"}
-    write_benchmark("demo", [line])
-    path = write_benchmark("demo", [line | {"q25": 2.0, "q75": 3.0, "rounds": 7}, line])
+    results.write_benchmark("demo", [line])
+    path = results.write_benchmark("demo", [line | {"q25": 2.0, "q75": 3.0, "rounds": 7}, line])
     assert path.parent == tmp_path / "data" / "results"
     table = pd.read_csv(path)
     assert table["value"].tolist() == [2.5, 2.5], "a second run replaces the first"
     assert table["q25"].isna().tolist() == [False, True]
-    assert set(table["hardware"]) == {hardware()}
+    assert set(table["hardware"]) == {results.hardware()}
     assert table[["python", "torch", "git_sha", "utc", "isa"]].notna().all().all()
-    assert write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
+    assert results.write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
 
 
 def test_predictions_are_halves_beside_the_rows(tmp_path):
     values = np.linspace(-1, 1, 7, dtype=np.float32)
     arrays = {"ours": values, "person": np.arange(7)}
-    path = write_predictions("04_demo", arrays, tmp_path, profile="full")
+    path = results.write_predictions("04_demo", arrays, tmp_path, profile="full")
     assert path == tmp_path / "rows" / "04_demo__full__cpu__predictions.npz"
     with np.load(path, allow_pickle=False) as stored:
         assert stored["ours"].dtype == np.float16
         assert np.allclose(stored["ours"], values, atol=1e-3)
         assert stored["person"].dtype == np.int64
-    assert write_predictions("04_demo", arrays, None, profile="full") is None
+    assert results.write_predictions("04_demo", arrays, None, profile="full") is None
 
 
 # From units -----------------------------------------------------------------------------------
@@ -181,7 +162,7 @@ def groups_of(grid: dict, first: int = 0) -> dict:
     where = {**provenance(), "utc": "2026-01-01T00:00:00Z"}
     known = [*grid["b"][::-1], *grid["a"][::-1]][first:]
     unit = lambda p: SimpleNamespace(params=p, seconds=2.0 + p["fold"], provenance=where)  # noqa: E731
-    return by_arm_and_seed(grid, map(unit, known))
+    return results.by_arm_and_seed(grid, map(unit, known))
 
 
 def pooled(folds) -> dict:
@@ -195,7 +176,7 @@ def test_units_become_rows_of_an_arm_and_a_seed():
             return [{"metric": "m", "value": pooled(folds)["answer"].mean(), "n": 2}]
 
         common |= {"notebook": "08_x", "system": "akmnet", "split": "people left out"}
-        return unit_rows(groups_of(GRID), scores, sweep={"b": {"k": 1}}, **common)
+        return results.unit_rows(groups_of(GRID), scores, sweep={"b": {"k": 1}}, **common)
 
     core = [(arm, s, 10 * s + 0.5, "full", {}) for arm in ("a", "same as a") for s in (5, 3)]
     sweep = [("b", s, 100 + 10 * s + 0.5, "sweep", {"k": 1}) for s in (5, 3)]
@@ -213,11 +194,11 @@ def test_units_become_rows_of_an_arm_and_a_seed():
 )
 def test_units_become_stacked_predictions(own, names):
     groups = groups_of({"a": GRID["a"], "b": GRID["b"]})
-    arrays = unit_arrays(groups, pooled, own=own, shared=["clip"])
+    arrays = results.unit_arrays(groups, pooled, own=own, shared=["clip"])
     assert arrays["clip"].tolist() == [[50, 51], [30, 31]]
     assert arrays[names[1]].tolist() == [[150, 151], [130, 131]]
     assert (arrays[names[0]].dtype, arrays["clip"].dtype) == (np.int16, np.int64)
-    assert unit_arrays({}, pooled, own=own, shared=["clip"]) == {}
+    assert results.unit_arrays({}, pooled, own=own, shared=["clip"]) == {}
 
 
 # How arms compare -----------------------------------------------------------------------------
@@ -297,7 +278,7 @@ def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):
 
 def test_printed_differences():
     methods = {"resampled": ("IV justification", "va-norm.*"), "s12": ("V ablation", "s12")}
-    table = published_differences("akmnet", methods, ("III comparison", "AKMNet"))
+    table = results.published_differences("akmnet", methods, ("III comparison", "AKMNet"))
     best = 0.7090  # of four lengths
     assert table["CASME"].tolist() == pytest.approx([best - 0.7566, 0.6984 - 0.7566])
     assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]

@@ -9,16 +9,7 @@ from refusals import refused
 from scipy import stats
 
 from micromacro import statistics
-from micromacro.statistics import (
-    Interval,
-    cluster_bootstrap,
-    hand_over,
-    judge_claims,
-    paired_interval,
-    read_claims,
-    verdict,
-    write_verdicts,
-)
+from micromacro.statistics import Interval, cluster_bootstrap, paired_interval, read_claims, verdict
 
 CLAIMS = """claim,source,contrast,margin,verdict,effect,low,high,n
 better,"abstract, p. 1",a - b,0.05,,,,,
@@ -146,7 +137,7 @@ def test_bootstrap_draws_persons_and_not_clips():
 
 def test_claims_are_judged_by_their_own_margins(claims_csv):
     far, cheaper = Interval(0.08, 0.06, 0.1, 8), Interval(3, 2, 4, 20)
-    table = judge_claims({"far": far, "cheaper": cheaper, "better": None})
+    table = statistics.judge_claims({"far": far, "cheaper": cheaper, "better": None})
     assert list(table["verdict"]) == ["equal within δ", "holds", "untestable here"]
     assert list(table.loc["cheaper", ["effect", "low", "high", "n"]]) == ["3", "2", "4", "20"]
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS, "judging writes nothing"
@@ -154,11 +145,11 @@ def test_claims_are_judged_by_their_own_margins(claims_csv):
 
 def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     def judge(**intervals) -> None:
-        hand_over("03", intervals, tmp_path)
-        write_verdicts(tmp_path / "claims" / "03.json")
+        statistics.hand_over("03", intervals, tmp_path)
+        statistics.write_verdicts(tmp_path / "claims" / "03.json")
 
     before = sorted(tmp_path.rglob("*"))
-    hand_over("03", {"better": None}, None)  # a notebook that is run by hand
+    statistics.hand_over("03", {"better": None}, None)  # a notebook that is run by hand
     assert sorted(tmp_path.rglob("*")) == before
     refused(lambda: judge(still=Interval(1, 0.5, 2, 8)), "still")  # not committed first
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS

@@ -17,19 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from micromacro.errors import BadInput
 from micromacro.files import checkout, make_writable, project_root, replacing, write_atomically
-
-if TYPE_CHECKING:
-    import pandas as pd  # imported where it is used: workers start without it
-
-    from micromacro.statistics import Interval
-    from micromacro.units import UnitResult
-
+from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
 
@@ -143,8 +137,6 @@ def write_rows(rows: Iterable[Row], out: Out) -> list[Path]:
     Returns:
         The files written.
     """
-    import pandas as pd
-
     if out is None:
         return []
     frame = pd.DataFrame(map(_record, rows), columns=COLUMNS, dtype=str)
@@ -168,13 +160,11 @@ def _record(row: Row) -> dict[str, str]:
     return {name: str(values.get(name, "")) for name in COLUMNS}
 
 
-def read_rows(path: str | os.PathLike, dtype: type | None = None) -> "pd.DataFrame":
+def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFrame:
     """Rows as `write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``.
 
     Files from before there was a column have it empty.
     """
-    import pandas as pd
-
     frame = pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
     frame[[name for name in COLUMNS if name not in frame]] = ""
     return frame
@@ -230,8 +220,6 @@ def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -
     Returns:
         The file written; one of an earlier run is replaced.
     """
-    import pandas as pd
-
     stamp = {"hardware": on or hardware(), **provenance()}
     del stamp["device"], stamp["cpu"]  # the hardware says more
     columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]
@@ -245,7 +233,7 @@ def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -
 
 # From units to rows and predictions ---------------------------------------------------------------
 
-Groups = Mapping[tuple[str, int], "list[UnitResult]"]
+Groups = Mapping[tuple[str, int], list]  # what `units.run` gave of an arm and a seed, by fold
 
 
 def by_arm_and_seed(grid: Mapping[str, Iterable[Mapping]], units: Iterable) -> Groups:
@@ -255,12 +243,11 @@ def by_arm_and_seed(grid: Mapping[str, Iterable[Mapping]], units: Iterable) -> G
         grid: Arm name -> parameters of its units, as a system's ``grid(...)`` gives it.
         units: What `units.run` made of them, in any order; arms may share units.
     """
-    known = {json.dumps(unit.params, sort_keys=True): unit for unit in units}
-    groups: dict[tuple[str, int], list] = {}
+    key = functools.partial(json.dumps, sort_keys=True)
+    known, groups = {key(unit.params): unit for unit in units}, {}
     for arm, of_arm in grid.items():
         for params in of_arm:
-            folds = groups.setdefault((arm, params["seed"]), [])
-            folds.append(known[json.dumps(params, sort_keys=True)])
+            groups.setdefault((arm, params["seed"]), []).append(known[key(params)])
     return groups
 
 
@@ -305,9 +292,8 @@ def unit_arrays(
     for (arm, _), folds in groups.items():
         table = pooled(folds)
         for name in own:
-            small = np.int16 if table[name].dtype.kind in "iub" else table[name].dtype
-            called = arm if len(own) == 1 else f"{arm}: {name}"
-            arrays.setdefault(called, []).append(table[name].astype(small))
+            small = table[name].astype(np.int16) if table[name].dtype.kind in "iub" else table[name]
+            arrays.setdefault(arm if len(own) == 1 else f"{arm}: {name}", []).append(small)
         for name in shared if arm == first else ():
             arrays.setdefault(name, []).append(table[name])
     return {name: np.stack(of_seeds) for name, of_seeds in arrays.items()}
@@ -325,9 +311,7 @@ class Comparison:
         source: Where the numbers come from, in words.
     """
 
-    def __init__(self, rows: "Iterable[Row] | pd.DataFrame", source: str = "these rows"):
-        import pandas as pd
-
+    def __init__(self, rows: Iterable[Row] | pd.DataFrame, source: str = "these rows"):
         if not isinstance(rows, pd.DataFrame):
             rows = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
         self.table = rows.astype({"value": float}).pivot_table(
@@ -338,8 +322,6 @@ class Comparison:
     @classmethod
     def shown(cls, notebook: str, rows: Iterable[Row], profile: str) -> "Comparison":
         """What a notebook draws: in "smoke" the committed full run, else what it has measured."""
-        import pandas as pd
-
         results = project_root() / "data" / "results"
         files = [results / f"{notebook}__{kind}__cpu.csv" for kind in ("full", "sweep")]
         if profile != "smoke" or not files[0].exists():
@@ -348,10 +330,8 @@ class Comparison:
         day, commit = frame["utc"].min()[:10], frame["git_sha"].iloc[0][:8]
         return cls(frame, f"the committed full run of {day}, commit {commit}")
 
-    def values(self, arm: str, metric: str) -> "pd.Series":
+    def values(self, arm: str, metric: str) -> pd.Series:
         """A metric of an arm, by seed; empty if it was not measured."""
-        import pandas as pd
-
         if arm not in self.arms or metric not in self.table:
             return pd.Series(dtype=float)
         return self.table.loc[arm, metric].dropna()
@@ -362,10 +342,8 @@ class Comparison:
         deviation = f" ± {values.std():.3f}" if len(values) > 1 else ""
         return f"{values.mean():.3f}{deviation}" if len(values) else "—"
 
-    def interval(self, arm: str, reference: str, metric: str) -> "Interval | None":
+    def interval(self, arm: str, reference: str, metric: str) -> Interval | None:
         """How much larger an arm's metric is than a reference's, over the seeds that both have."""
-        from micromacro.statistics import paired_interval  # imports SciPy; workers need not wait
-
         pair = self.values(arm, metric).align(self.values(reference, metric), join="inner")
         return paired_interval(*pair) if len(pair[0]) > 1 else None
 
@@ -375,8 +353,8 @@ class Comparison:
         return "—" if interval is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval)
 
     def differences(
-        self, references: Mapping, metrics: Mapping, published: "pd.DataFrame | None" = None
-    ) -> "pd.DataFrame":
+        self, references: Mapping, metrics: Mapping, published: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
         """The core table: what is printed of arms, and their mean ± spread and paired differences.
 
         Args:
@@ -384,8 +362,6 @@ class Comparison:
             metrics: Label -> metric.
             published: Printed differences of some arms, as `published_differences` gives them.
         """
-        import pandas as pd
-
         lines = {}
         for arm, reference in references.items():
             lines[arm] = {"minus": reference}
@@ -402,9 +378,9 @@ class Comparison:
         self,
         metrics: Mapping,
         published: Mapping | None = None,
-        released: str = "as released",
-        ours: str = "ours",
-    ) -> "pd.DataFrame":
+        released="as released",
+        ours="ours",
+    ) -> pd.DataFrame:
         """Published | as released | ours, with the last two's difference: a line for each metric.
 
         Args:
@@ -413,27 +389,21 @@ class Comparison:
             released: The arm with every ``legacy_*`` switch on.
             ours: The arm with all of them off.
         """
-        import pandas as pd
-
         lines = {}
         for label, metric in metrics.items():
-            lines[label] = {
-                "published": "—" if label not in (published or {}) else f"{published[label]:.3f}",
-                "as released": self.spread(released, metric),
-                "ours": self.spread(ours, metric),
-                "as released − ours": self.difference(released, ours, metric),
-                "n": len(self.values(ours, metric)),
-            }
-        return pd.DataFrame(lines).T
+            printed = "—" if label not in (published or {}) else f"{published[label]:.3f}"
+            spreads = (self.spread(arm, metric) for arm in (released, ours))
+            gap, n = self.difference(released, ours, metric), len(self.values(ours, metric))
+            lines[label] = [printed, *spreads, gap, n]
+        columns = ["published", "as released", "ours", "as released − ours", "n"]
+        return pd.DataFrame.from_dict(lines, orient="index", columns=columns, dtype=object)
 
-    def term(self, text: str) -> "pd.Series":
+    def term(self, text: str) -> pd.Series:
         """A term of a contrast by seed, for `statistics.contrast_interval`.
 
         It is "metric(arm)"; or a metric that one arm alone has; or a number. Of a metric that is
         measured in parts, "ccc" of "ccc_valence" and "ccc_arousal", it is their mean.
         """
-        import pandas as pd
-
         metric, _, arm = text.removesuffix(")").partition("(")
         with contextlib.suppress(ValueError):
             return pd.Series(float(text), self.table.index.unique("seed"))
@@ -448,7 +418,7 @@ class Comparison:
 
 def published_differences(
     paper: str, methods: Mapping[str, tuple[str, str]], reference: tuple[str, str]
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Printed accuracy of some methods, less that of a reference, by data set.
 
     Args:
@@ -460,8 +430,6 @@ def published_differences(
     Returns:
         Arms x data sets, float64; nan where nothing is printed.
     """
-    import pandas as pd
-
     printed = pd.read_csv(project_root() / "data" / "published" / f"{paper}.csv")
     printed = printed[printed["metric"] == "accuracy"]
 

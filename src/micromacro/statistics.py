@@ -7,16 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+import pandas as pd
 
 from micromacro.errors import BadInput
 from micromacro.files import project_root, write_atomically
-
-if TYPE_CHECKING:
-    import pandas as pd  # imported where it is used: workers start without it
 
 VERDICTS = ("holds", "reversed", "equal within δ", "undecided", "untestable here")
 
@@ -54,6 +51,8 @@ def paired_interval(
         BadInput: Different shapes; fewer than two pairs; NaN or infinite values; values not above 0
             for a ratio; a level that is none.
     """
+    from scipy.special import stdtrit  # workers, which read rows at most, start without SciPy
+
     a, b = (np.asarray(values, dtype=np.float64) for values in (a, b))
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         fault = f"shapes {a.shape} and {b.shape} are not two or more pairs"
@@ -160,19 +159,17 @@ def verdict(interval: Interval | None, margin: float, *, ratio: bool = False) ->
 # ---- data/claims.csv ----------------------------------------------------------------------------
 
 
-def read_claims() -> "pd.DataFrame":
+def read_claims() -> pd.DataFrame:
     """The claims of `data/claims.csv`, indexed by claim, all cells text.
 
     Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
     a / b"; `margin`. These are committed before the full run; `verdict, effect, low, high, n` are
     empty until then.
     """
-    import pandas as pd
-
     return pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
 
 
-def judge_claims(intervals: Mapping[str, Interval | None]) -> "pd.DataFrame":
+def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
     """The named claims with their verdicts, by the margins in `data/claims.csv`; nothing is written.
 
     Args:
@@ -192,7 +189,7 @@ def judge_claims(intervals: Mapping[str, Interval | None]) -> "pd.DataFrame":
     return claims.loc[list(intervals)]
 
 
-def contrast_interval(contrast: str, term: "Callable[[str], pd.Series]") -> Interval | None:
+def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
     """The interval of a contrast that is written so that a program can read it.
 
     Args:
@@ -206,30 +203,26 @@ def contrast_interval(contrast: str, term: "Callable[[str], pd.Series]") -> Inte
     Raises:
         BadInput: As `paired_interval`; terms without a common seed.
     """
-    import pandas as pd
-
     text = contrast.partition(";")[0].strip()
     if text.startswith("needs "):
         return None
     if text.startswith("ratio "):
         both = pd.concat([term(t.strip()) for t in text[6:].split("/")], axis=1).dropna()
         return paired_interval(both.iloc[:, 0], both.iloc[:, 1], ratio=True)
-    first, *rest = re.split(r" ([+-]) ", text)
-    signed = [term(first)]
-    for sign, name in zip(rest[::2], rest[1::2], strict=True):
-        signed.append(term(name) if sign == "+" else -term(name))
+    signed = re.findall(r"([+-]) (.+?)(?= [+-] |$)", f"+ {text}")
+    signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
     total = pd.concat(signed, axis=1).dropna().sum(axis=1)
     return paired_interval(total, 0 * total)
 
 
 def notebook_claims(
     notebook: str,
-    term: "Callable[[str], pd.Series]",
+    term: Callable[[str], pd.Series],
     out: str | os.PathLike | None,
     *,
     judge: bool,
     seeds: int = 8,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """The claims of a notebook with their verdicts, as its table shows them.
 
     Args:

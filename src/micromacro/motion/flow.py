@@ -35,7 +35,7 @@ METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_m
 MIN_SIDE = 12  # px; below, a shift of 1 px is not found by every method, and DIS refuses
 WIDE_DIS = 32  # px; in lower images OpenCV's DIS crashes, or returns nan, if they are wide
 
-# Scale of the pyramid, levels, side of the window, iterations, side and deviation of the polynomials.
+# Scale and levels of the pyramid, window, iterations, side and deviation of the polynomials.
 _FARNEBACK = (0.5, 3, 15, 3, 5, 1.2)
 _PRESETS = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,

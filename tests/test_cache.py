@@ -92,7 +92,7 @@ def test_the_key_follows_the_libraries_that_the_closure_imports(package, monkeyp
     versions["numpy"] = "1"
     assert fresh_key(package) != moved
     monkeypatch.undo()
-    assert cache._version("cv2").startswith("opencv-")
+    assert cache._versions("cv2")[0].startswith("opencv-")
 
 
 def test_a_unit_s_closure_is_its_own_system_s():

@@ -13,6 +13,7 @@ edited after its module was loaded is refused: under a key of the new text the o
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -22,7 +23,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 
@@ -32,17 +33,15 @@ from micromacro.files import make_writable
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stores or schedules a computation and so cannot change its numbers: the closure ends there.
-_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units", "workers")}
-# What computes, by the name of its import; OpenCV comes in four distributions.
-_LIBRARIES = {name: [name] for name in ("av", "librosa", "numpy", "scipy", "torch", "triton")}
-_LIBRARIES |= {"PIL": ["pillow"], "skimage": ["scikit-image"], "sklearn": ["scikit-learn"]}
-_OPENCV = ("contrib-python-headless", "python-headless", "contrib-python", "python")
-_LIBRARIES["cv2"] = [f"opencv-{name}" for name in _OPENCV]
+_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units")}
+# What computes, by the name of its import.
+_LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
+_LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
 
+_Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
+_distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
 _loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.items()}
-_parsed: dict[Path, tuple[tuple, str, set[str]]] = {}
-_contents: dict[Path, tuple[tuple, str]] = {}
 
 
 def code_key(code: ModuleType | Callable) -> str:
@@ -63,8 +62,8 @@ def code_key(code: ModuleType | Callable) -> str:
     if not getattr(module, "__file__", None):
         raise BadInput(f"the code of {module.__name__}", "is in no file", "move it to a module")
     files, libraries = _closure(module)
-    what = {name: _parse(path, name)[0] for name, path in files.items()}
-    what |= {name: _version(name) for name in libraries}
+    what = {name: _source(path, name)[0] for name, path in files.items()}
+    what |= {name: _versions(name) for name in libraries}
     for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
         data = filter(_is_data, folder.iterdir())
         what |= {f"{folder.name}/{path.name}": content_key(path) for path in data}
@@ -85,13 +84,9 @@ def content_key(path: str | os.PathLike) -> str:
             walk = os.walk(path, followlinks=True)
             files = sorted(Path(top, name) for top, _, names in walk for name in names)
             return digest([(str(p.relative_to(path)), content_key(p)) for p in files])
-        stamp = _stamp(path)
-        if _contents.get(path, (None,))[0] != stamp:
-            with path.open("rb") as file:
-                _contents[path] = stamp, hashlib.file_digest(file, "sha256").hexdigest()
+        return _file_digest(path, _stamp(path))
     except OSError as error:
         raise BadInput(path, f"cannot be read ({error.strerror})", "check the path") from None
-    return _contents[path][1]
 
 
 def kept(
@@ -187,39 +182,39 @@ def _closure(module: ModuleType) -> tuple[dict[str, Path], set[str]]:
     files, todo, libraries = {module.__name__: file}, [module.__name__], set()
     while todo:
         name = todo.pop()
-        for target in _parse(files[name], name)[1] - files.keys() - _AROUND:
-            first = target.partition(".")[0]
-            path = (_PACKAGE.parent if first == _PACKAGE.name else root).joinpath(
-                *target.split(".")
-            )
-            found = [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.is_file()]
-            if first in _LIBRARIES:
-                libraries.add(first)
+        for target in _source(files[name], name)[1] - files.keys() - _AROUND:
+            first, *rest = target.split(".")
+            libraries |= {first} & _LIBRARIES
+            path = (_PACKAGE if first == _PACKAGE.name else root / first).joinpath(*rest)
             # What is installed beside the module is not local.
-            elif found and (first in (own, _PACKAGE.name) or "site-packages" not in path.parts):
-                files[target] = found[0]
+            local = first in (own, _PACKAGE.name) or "site-packages" not in path.parts
+            sources = [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.is_file()]
+            if local and sources and first not in _LIBRARIES:
+                files[target] = sources[0]
                 todo.append(target)
     return files, libraries
 
 
-def _parse(path: Path, module: str) -> tuple[str, set[str]]:
+def _source(path: Path, module: str) -> tuple[str, set[str]]:
     """(hash of a source without comments and docstrings, names that it imports)."""
     stamp = _stamp(path)
     if stamp != _loaded.setdefault(path, stamp) and module in sys.modules:
         fault = "was edited after this process loaded it"
         raise BadInput(path, fault, "restart the kernel or the program")
     _loaded[path] = stamp
-    if _parsed.get(path, (None,))[0] != stamp:
-        tree = ast.parse(path.read_bytes(), str(path))
-        for node in list(ast.walk(tree)):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
-            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                node.body = []
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        text = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-        _parsed[path] = stamp, text, set(_imports(tree, package))
-    return _parsed[path][1:]
+    return _parse(path, stamp, module)
+
+
+@functools.cache
+def _parse(path: Path, _: _Stamp, module: str) -> tuple[str, set[str]]:
+    tree = ast.parse(path.read_bytes(), str(path))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), set(_imports(tree, package))
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -234,19 +229,22 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))
 
 
-def _version(library: str) -> str:
-    """Version of a library, whichever distribution brings it; without importing it."""
-    for name in _LIBRARIES[library]:
-        with contextlib.suppress(PackageNotFoundError):
-            return f"{name} {version(name)}"
-    return "none"
+def _versions(library: str) -> list[str]:
+    """Version of a library, by the distributions that bring it; without importing it."""
+    return [f"{name} {version(name)}" for name in sorted(set(_distributions().get(library, ())))]
 
 
 def _is_data(path: Path) -> bool:
     return path.is_file() and path.suffix not in _NO_DATA and path.name[0] != "."
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+@functools.cache
+def _file_digest(path: Path, _: _Stamp) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> _Stamp:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 

@@ -25,7 +25,7 @@ COMMANDS = {  # the words that call it: (what it does, where its function is)
     "reproduce": ("run the notebooks headlessly", "micromacro.batch:reproduce"),
     "faces": ("turn a video into a track of one face", "micromacro.faces.export:export_faces"),
     "data check": ("say what of a data set is there or wrong", "micromacro.datasets.check:show"),
-    "units": ("compute the units that a notebook reads", "micromacro.shards:compute"),
+    "units": ("compute the units that a notebook reads", "micromacro.course:compute"),
     "report": ("write the notebooks as a static site", "micromacro.report:site"),
     "bake": ("execute the committed notebooks in place", "micromacro.batch:bake"),
 }

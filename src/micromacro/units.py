@@ -3,10 +3,11 @@
 :func:`run` computes the units of a grid that are missing, in this process, in processes of this
 machine, or on a cluster, and reads all of them from disk. A unit lies in ``runs/units/<key>/``:
 
-* ``metrics.json``: ``function``, ``params``, ``metrics``, ``seconds``, ``provenance``; a number that
-  JSON lacks is written ``{"float": "nan"}`` (or ``"inf"``, ``"-inf"``);
-* ``predictions.npz``: the arrays that the unit returned, if any;
-* ``DONE``: the sizes of both files. A folder that does not fit its sizes is torn: computed again.
+* ``metrics.json``: ``function``, ``params``, ``metrics``, ``seconds``, ``provenance``, and
+  ``n_bytes``, the size of the other file;
+* ``predictions.npz``: the arrays that the unit returned, if any.
+
+A folder whose files do not fit that is torn: its unit is computed again.
 
 The key names what decides the numbers: the function, its parameters, the code as it is loaded, the
 libraries that compute (:mod:`micromacro.cache`), and the content of the unit's input files. These
@@ -18,14 +19,20 @@ import contextlib
 import functools
 import itertools
 import json
-import math
+import logging
+import multiprocessing.connection
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +42,14 @@ from micromacro.cache import claimed, code_key, content_key, digest, write_whole
 from micromacro.errors import BadInput
 from micromacro.files import make_writable, project_root
 from micromacro.results import provenance
-from micromacro.workers import cores, cut, submit
 
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
 # From ten seconds on, a line each ten seconds: most runs of a notebook stay quiet.
 _BAR = {"desc": "units", "delay": 10, "mininterval": 10, "miniters": 1, "leave": False}
 _BUSY = "another program is computing it"
+# Read by the libraries when they load, so they must be set before a process imports anything.
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "OPENCV_FOR")
+_ONE_THREAD = dict.fromkeys([f"{name}_NUM_THREADS" for name in _LIBRARIES], "1")
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class UnitFailure(RuntimeError):
     def __init__(self, function: str, failures: list[tuple[dict, str]]):
         self.failures = failures
         lines = [f"{len(failures)} unit(s) of {function} failed"]
-        lines += [f"{json.dumps(encode(params))}: {text.strip()}" for params, text in failures]
+        lines += [f"{json.dumps(params)}: {text}" for params, text in failures]
         super().__init__("\n".join(lines))
 
 
@@ -136,8 +145,10 @@ def run(
             edited after it was loaded, the scheduler does not answer, no place to write.
         UnitFailure: After all other units are done.
     """
-    where = {"workers": _from_environment() if workers is None else workers, "limit_s": limit_s}
-    where["scheduler"] = os.environ.get("MICROMACRO_SCHEDULER") if scheduler is None else scheduler
+    workers = _from_environment() if workers is None else workers
+    scheduler = os.environ.get("MICROMACRO_SCHEDULER") if scheduler is None else scheduler
+    if limit_s is not None and (scheduler or not workers):
+        raise BadInput("limit_s", "needs processes of this machine", "give workers, no scheduler")
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
@@ -149,13 +160,19 @@ def run(
     folders = [store / key(params) for params in grid]
     results = {folder: load(folder) for folder in folders}
     missing = {f: Task(unit, p, f) for f, p in zip(folders, grid, strict=True) if not results[f]}
-    there, failures = len(results) - len(missing), []
-    with tqdm(total=len(results), initial=there, disable=not progress, **_BAR) as bar:
-        for task, outcome in _outcomes(list(missing.values()), where):
+    if scheduler:
+        submit = functools.partial(_on_cluster, address=scheduler)
+    elif workers:
+        submit = functools.partial(_in_processes, workers=workers, limit_s=limit_s)
+    else:
+        submit = _here
+    n_stored, failures = len(results) - len(missing), []
+    with tqdm(total=len(results), initial=n_stored, disable=not progress, **_BAR) as bar:
+        for task, fault in _faults(submit, list(missing.values())):
             results[task.folder] = load(task.folder, cached=False)
             if not results[task.folder]:
-                text = outcome or f"{task.folder} is not there: do workers share this file system?"
-                failures.append((task.params, text.strip()))
+                fault = fault or f"{task.folder} is not there: do workers share this file system?"
+                failures.append((task.params, fault.strip()))
                 bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
             bar.update()
     if failures:
@@ -207,9 +224,38 @@ def bundles(grid: Sequence[Mapping]) -> list[list[int]]:
     groups = {}
     for index, params in enumerate(grid):
         shared = {name: params[name] for name in ("data", "seed") if name in params}
-        groups.setdefault(digest(encode(shared or index)), []).append(index)
+        groups.setdefault(digest(shared or index), []).append(index)
     # Arms of one fold share more than folds of one arm.
     return [sorted(group, key=lambda i: str(grid[i].get("fold"))) for group in groups.values()]
+
+
+def cut(bundles: Sequence[Sequence], at_least: int) -> list[list]:
+    """The same bundles, the longest ones halved until there are enough of them."""
+    parts = [list(bundle) for bundle in bundles]
+    while 0 < len(parts) < at_least and len(longest := max(parts, key=len)) > 1:
+        index, half = parts.index(longest), (len(longest) + 1) // 2
+        parts[index : index + 1] = [longest[:half], longest[half:]]
+    return parts
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use, by its affinity and by SLURM."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("SLURM_CPUS_PER_TASK", allowed)))
+
+
+def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
+    """The unit stored in a folder; None if there is none, or a torn one."""
+    try:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        n_bytes = record.pop("n_bytes")
+        if n_bytes and (folder / "predictions.npz").stat().st_size != n_bytes:
+            return None
+        del record["function"]
+        return UnitResult(**record, folder=folder, cached=cached)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def attempt(task: Task) -> str:
@@ -238,52 +284,187 @@ def _compute(task: Task, folder: Path) -> None:
     modules, began = set(sys.modules), time.perf_counter()
     outcome = task.unit(**task.params)
     metrics, predictions = outcome if isinstance(outcome, tuple) else (outcome, {})
+    seconds = round(time.perf_counter() - began, 3)
+    if any(name.startswith("micromacro.") for name in set(sys.modules) - modules):
+        code_key(task.unit)  # was a module edited before the unit itself imported it?
+    arrays, path = {k: np.asarray(v) for k, v in predictions.items()}, folder / "predictions.npz"
+    if any(array.dtype.hasobject for array in arrays.values()):
+        raise TypeError("predictions must be arrays of numbers or of fixed-length strings")
+    if arrays:
+        np.savez_compressed(path, **arrays)
     record = {
         "function": _name(task.unit),
         "params": task.params,
         "metrics": dict(metrics),
-        "seconds": round(time.perf_counter() - began, 3),
+        "seconds": seconds,
         "provenance": provenance(str(task.params.get("device", "cpu"))),
+        "n_bytes": path.stat().st_size if arrays else 0,
     }
-    if any(name.startswith("micromacro.") for name in set(sys.modules) - modules):
-        code_key(task.unit)  # was a module edited before the unit itself imported it?
-    text = json.dumps(encode(record), indent=1, allow_nan=False)
+    text = json.dumps(record, indent=1, default=_of_numpy)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
-    arrays = {name: np.asarray(array) for name, array in predictions.items()}
-    if any(array.dtype.hasobject for array in arrays.values()):
-        raise TypeError("predictions must be arrays of numbers or of fixed-length strings")
-    if arrays:
-        np.savez_compressed(folder / "predictions.npz", **arrays)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    (folder / "DONE").write_text(json.dumps(sizes), encoding="utf-8")
 
 
-def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
-    """The unit stored in a folder; None if there is none, or a torn one."""
-    try:
-        sizes = json.loads((folder / "DONE").read_text(encoding="utf-8"))
-        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-        record = decode((folder / "metrics.json").read_text(encoding="utf-8")) if whole else {}
-        del record["function"]
-        return UnitResult(**record, folder=folder, cached=cached)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def _outcomes(tasks: Sequence[Task], where: Mapping) -> Iterator[tuple[Task, str]]:
+def _faults(submit: Callable, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
     """(task, what went wrong) as they end; what another program computes comes last."""
     while tasks:
         parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
         tasks = []
-        with contextlib.closing(submit(attempt, parts, **where)) as ends:
-            for task, outcome in ends:
-                if outcome == _BUSY:
+        with contextlib.closing(submit(parts)) as ends:
+            for task, fault in ends:
+                if fault == _BUSY:
                     tasks.append(task)
                 else:
-                    yield task, outcome
+                    yield task, fault
         for task in tasks:
             with claimed(task.folder):  # the other one has ended, or was killed
                 pass
+
+
+def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str]]:
+    for task in itertools.chain(*bundles):
+        yield task, attempt(task)
+
+
+def _in_processes(
+    bundles: Sequence[Sequence[Task]], *, workers: int, limit_s: float | None
+) -> Iterator[tuple[Task, str]]:
+    """Attempt tasks in processes of one thread each; none outlives this one, however that ends.
+
+    A process that dies takes its own task down, which is tried once more. A task that takes longer
+    than its limit, the start of its process not counted, is killed without a second try.
+    """
+    from unittest import mock  # late: it is slow to import
+
+    waiting, ends = deque(cut(bundles, 2 * workers)), SimpleQueue()
+    crew = [_Worker(limit_s) for _ in range(min(workers, len(waiting)))]
+
+    def work(worker: _Worker) -> None:
+        with contextlib.suppress(IndexError):  # none is waiting
+            while True:
+                for task in waiting.popleft():
+                    ends.put((task, worker.fault(task)))
+        worker.stop()
+
+    with mock.patch.dict(os.environ, _ONE_THREAD), ThreadPoolExecutor(len(crew)) as threads:
+        try:
+            for worker in crew:
+                threads.submit(work, worker)
+            for _ in itertools.chain(*bundles):
+                yield ends.get()
+        finally:  # by Ctrl-C too
+            waiting.clear()
+            for worker in crew:
+                worker.stop()
+
+
+class _Worker:
+    """A process that attempts one task at a time; it is replaced when it dies."""
+
+    def __init__(self, limit_s: float | None):
+        self._limit_s, self._pool, self._pid, self._stopped = limit_s, None, None, False
+
+    def fault(self, task: Task) -> str:
+        """What went wrong with a task, "" if nothing."""
+        for _ in range(2):
+            try:
+                if self._pool is None:
+                    self._start(task.unit)
+                return self._pool.submit(attempt, task).result(self._limit_s)
+            except BrokenExecutor:
+                self._pid = None  # is dead, and may soon be the number of another process
+                self._end()
+            except TimeoutError:
+                self._end()
+                return f"time limit of {self._limit_s:g} s reached"
+            except Exception:  # such as a task that cannot be pickled
+                return traceback.format_exc()
+        return "its worker process died twice: it crashed, or was killed for lack of memory"
+
+    def stop(self) -> None:
+        """Kill the process, from any thread; no other takes its place."""
+        self._stopped = True
+        self._end()
+
+    def _start(self, unit: Callable) -> None:
+        if self._stopped:
+            raise RuntimeError("stopped")
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, _begin, (unit,))
+        # It answers when the unit's module is imported: a limit counts from here.
+        self._pid = self._pool.submit(os.getpid).result()
+
+    def _end(self) -> None:
+        pool, pid, self._pool, self._pid = self._pool, self._pid, None, None
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if pool:
+            pool.shutdown()
+
+
+def _begin(_: Callable) -> None:
+    """Start of a worker process, which has imported a unit's module to be given the unit."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[tuple[Task, str]]:
+    """Let the workers of a Dask scheduler do it, each of which must have one thread.
+
+    A lost worker's bundles are done again by another; what they had stored is there. A task with
+    ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources GPU=1``).
+
+    Raises:
+        BadInput: The package distributed is missing; the scheduler does not answer, or has died.
+    """
+    what = f"scheduler {address}"
+    try:
+        from distributed import CancelledError, Client, as_completed
+
+        client = Client(address)
+    except ImportError:
+        remedy = 'pip install "micromacro[cluster]"'
+        raise BadInput(what, "the package distributed is missing", remedy) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(what, f"does not answer ({error})", "start one: dask scheduler") from None
+    for name in ("distributed", "distributed.client"):  # what they say of a death is said below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with client:
+        ends, parts = as_completed(), {}
+        slots = sum(client.nthreads().values()) or sum(map(len, bundles))  # or none has come yet
+        waiting = cut(bundles, 2 * slots)
+        while waiting or parts:
+            for part in waiting:
+                gpu = str(part[0].params.get("device", "")).startswith("cuda")
+                kind = {"resources": {"GPU": 1} if gpu else {}, "pure": False}
+                future = client.submit(_attempt_all, part, **kind)
+                parts[future] = part
+                ends.add(future)
+            future = next(ends)
+            part, waiting = parts.pop(future), []
+            try:
+                yield from zip(part, future.result(), strict=True)
+            except CancelledError:
+                remedy = "start it again and repeat the command: what was done is stored"
+                raise BadInput(what, "has died", remedy) from None
+            except Exception as error:  # several workers died, and one of the tasks is to blame
+                if len(part) > 1:
+                    waiting = [[task] for task in part]
+                else:
+                    yield part[0], f"{type(error).__name__}: {error}"
+
+
+def _attempt_all(tasks: Sequence[Task]) -> list[str]:
+    from distributed import get_worker
+
+    if get_worker().state.nthreads != 1:  # units draw from the process's random stream
+        return ["this worker has several threads: start it with --nthreads 1"] * len(tasks)
+    return [attempt(task) for task in tasks]
 
 
 def _from_environment() -> int:
@@ -305,9 +486,15 @@ def _files_named(params: Mapping) -> Iterator[str]:
 def _plain(params: Mapping) -> dict:
     """The parameters as they come back from disk: a tuple is a list, a NumPy number is a number."""
     try:
-        return decode(json.dumps(encode(params)))
+        return json.loads(json.dumps(dict(params), default=_of_numpy))
     except TypeError as error:
         raise BadInput(f"parameters {dict(params)}", str(error), "give JSON values") from None
+
+
+def _of_numpy(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _name(function: Callable) -> str:
@@ -316,34 +503,3 @@ def _name(function: Callable) -> str:
         fault = "worker processes cannot import it by name"
         raise BadInput(f"unit {name}", fault, "define it at the top level of a module")
     return f"{module}:{name}"
-
-
-def encode(value):
-    """A JSON value for ``value``: numpy scalars and arrays, tuples, and non-finite floats included.
-
-    Raises:
-        TypeError: For anything else, which JSON could not give back.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys must be strings: {list(value)}")
-        return {key: encode(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(entry) for entry in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
-
-
-def decode(text: str):
-    """The value whose :func:`encode` was written as ``text``."""
-
-    def special(entry: dict):
-        is_float = list(entry) == ["float"] and entry["float"] in ("nan", "inf", "-inf")
-        return float(entry["float"]) if is_float else entry
-
-    return json.loads(text, object_hook=special)

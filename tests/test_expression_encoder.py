@@ -157,14 +157,14 @@ def test_a_flat_picture_gives_finite_features(encoder):
     [
         (torch.rand(1, 48, 48), "shape"),
         (torch.rand(2, 2, 48, 48), "shape"),
-        (torch.rand(2, 1, 33, 47), "cut a square"),
-        (torch.rand(0, 1, 48, 48), "B above 0"),
-        (torch.rand(2, 1, 31, 31), "at least 32 px"),
+        (torch.rand(2, 1, 33, 47), "squares"),
+        (torch.rand(0, 1, 48, 48), "(0, 1, 48, 48)"),
+        (torch.rand(2, 1, 31, 31), "32 px or more"),
         (torch.rand(2, 1, 48, 48).double(), "float32"),
         (torch.zeros(2, 1, 48, 48, dtype=torch.uint8), "float32"),
-        (torch.rand(2, 1, 48, 48) + 0.5, "outside"),
-        (torch.rand(2, 1, 48, 48) - 0.5, "outside"),
-        (torch.full((2, 3, 48, 48), torch.nan), "outside"),
+        (torch.rand(2, 1, 48, 48) + 0.5, "not [0, 1]"),
+        (torch.rand(2, 1, 48, 48) - 0.5, "not [0, 1]"),
+        (torch.full((2, 3, 48, 48), torch.nan), "NaN"),
     ],
 )
 def test_bad_images_are_refused(encoder, wrong, words):

@@ -118,7 +118,7 @@ def _checked(images: Tensor) -> Tensor:
     check_tensor("images", images, "(B, C, S, S)", (torch.float32,))
     n, C, height, width = images.shape
     if n < 1 or C not in (1, 3) or height != width or width < SMALLEST_PX:
-        remedy = f"give (B, 3, S, S) or (B, 1, S, S), squares of {SMALLEST_PX} px or more"
+        remedy = f"give (B, 3 or 1, S, S), B > 0, squares of {SMALLEST_PX} px or more"
         raise BadInput("images", f"have shape {tuple(images.shape)}", remedy)
     check_values("images", images, 0, 1)
     return images

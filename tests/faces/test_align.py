@@ -5,7 +5,6 @@ from skimage.transform import SimilarityTransform
 
 from micromacro.errors import BadInput
 from micromacro.faces.align import (
-    TEMPLATES,
     apply,
     compose,
     invert,
@@ -52,7 +51,7 @@ def test_compose_and_invert():
 
 
 def test_arcface_template_is_the_published_one_in_our_order():
-    left, right, nose, mouth_left, mouth_right = template_points("arcface", 112)
+    left, right, nose, mouth_left, mouth_right = template_points(112)
     np.testing.assert_allclose(left, (38.2946, 51.6963))
     np.testing.assert_allclose(right, (73.5318, 51.5014))
     np.testing.assert_allclose(nose, (56.0252, 71.7366))
@@ -63,26 +62,13 @@ def test_arcface_template_is_the_published_one_in_our_order():
 @pytest.mark.parametrize("size", [48, 113, 224])
 def test_every_size_frames_the_same_skin(size):
     k = size / 112
-    np.testing.assert_allclose(
-        template_points("arcface", size) + 0.5, (template_points("arcface", 112) + 0.5) * k
-    )
-
-
-def test_template_by_array():
-    mine = TEMPLATES["arcface"] + 3
-    np.testing.assert_allclose(template_points(mine, 112), mine)
-
-
-@pytest.mark.parametrize("bad", ["dlib", np.zeros((4, 2)), np.full((5, 2), np.nan)])
-def test_bad_template(bad):
-    with pytest.raises(BadInput, match="template"):
-        template_points(bad, 112)
+    np.testing.assert_allclose(template_points(size) + 0.5, (template_points(112) + 0.5) * k)
 
 
 @pytest.mark.parametrize("size", [0, 7, 11.5])
 def test_bad_size(size):
     with pytest.raises(BadInput, match="size"):
-        template_points("arcface", size)
+        template_points(size)
 
 
 @pytest.mark.parametrize("factor", [2, 3])

@@ -47,7 +47,7 @@ def test_shapes_types_and_truth(portrait):
     assert clip.n_faces.tolist() == [1] + [-1] * (T - 1)
     np.testing.assert_allclose(clip.t_s, np.arange(T) / 30)
     landed = np.stack([apply(m, p) for m, p in zip(clip.transform, clip.landmarks, strict=True)])
-    off = np.linalg.norm(landed - template_points("arcface", 113), axis=-1)
+    off = np.linalg.norm(landed - template_points(113), axis=-1)
     assert off.mean() < 7  # a smiling face is not the template (4.6); a wrong order is 20 px off
     assert clip.landmarks[0, 0, 0] < clip.landmarks[0, 1, 0]
     crop = clip.frames[0].transpose(1, 2, 0)
@@ -191,7 +191,6 @@ OPTIONS = [
     *(({"size": size}, "size") for size in (3, 64.0, 100_000)),
     ({"fps": 0}, "fps"),
     ({"select": "index:9", "strict": True}, "select=index:9"),
-    ({"template": "dlib"}, "template"),
     ({"backend": "haar"}, "backend"),
     ({"select": "all"}, "select"),
 ]

@@ -6,7 +6,7 @@ import skimage.data
 from micromacro.faces.align import apply, compose, invert, similarity, template_points, warp
 from micromacro.faces.stabilise import KEY_EVERY, Registration, Stabiliser, face_mask
 
-POINTS = template_points("arcface", 224)
+POINTS = template_points(224)
 PHOTO = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
 # The portrait's five points, by eye.
 FIVE = np.array([(203.6, 101.4), (246.8, 103.2), (223.6, 127), (205.6, 141), (243, 141.6)])

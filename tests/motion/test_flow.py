@@ -141,7 +141,6 @@ def test_images_are_left_alone_and_give_no_gradient():
 
 SETTINGS = [
     *[("tvl1", {"lambda_": 0.02}), ("tvl1", {"warps": 1, "scales": 2})],
-    *[("farneback", {"winsize": 7}), ("farneback", {"poly_n": 7, "poly_sigma": 1.5})],
     *[
         pytest.param("dual_tvl1", settings, marks=CONTRIB)
         for settings in (

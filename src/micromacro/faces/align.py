@@ -11,54 +11,33 @@ import numpy as np
 
 from micromacro.errors import BadInput
 
-TEMPLATES = {
-    # ArcFace's five points on a 112-px crop (Deng et al. 2019): eyes, nose, mouth corners.
-    "arcface": np.array(
-        [
-            (38.2946, 51.6963),
-            (73.5318, 51.5014),
-            (56.0252, 71.7366),
-            (41.5493, 92.3655),
-            (70.7299, 92.2041),
-        ]
-    )
-}
+# ArcFace's five points on a 112-px crop (Deng et al. 2019): eyes, nose, mouth corners.
+_EYES, _NOSE = ((38.2946, 51.6963), (73.5318, 51.5014)), (56.0252, 71.7366)
+ARCFACE = np.array([*_EYES, _NOSE, (41.5493, 92.3655), (70.7299, 92.2041)])
 TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
 LARGEST_OVERSAMPLING = 8
 
 
-def template_points(template: str | np.ndarray = "arcface", size: int = TEMPLATE_PX) -> np.ndarray:
-    """Where the five points lie in a crop of `size` pixels.
+def template_points(size: int = TEMPLATE_PX) -> np.ndarray:
+    """Where ArcFace's five points lie in a crop of `size` pixels.
 
     The outer edges of the crop scale, not its pixel centres, so every size frames the same skin.
 
     Args:
-        template: A name in `TEMPLATES`, or an array (5, 2) of points on a 112-px crop.
         size: Side of the crop, 8 to 2048; odd sizes work.
 
     Returns:
         float64 (5, 2), x y.
 
     Raises:
-        BadInput: Unknown name, wrong shape, or a size out of range.
+        BadInput: A size out of range.
     """
     if not isinstance(size, (int, np.integer)) or not 8 <= size <= LARGEST_PX:
         fault = f"is not a whole number from 8 to {LARGEST_PX}"
         raise BadInput(f"size {size}", fault, "use 112 or 224")
-    if isinstance(template, str):
-        if template not in TEMPLATES:
-            names = ", ".join(TEMPLATES)
-            raise BadInput(
-                f"template {template!r}", "is unknown", f"use {names} or an array (5, 2)"
-            )
-        points = TEMPLATES[template]
-    else:
-        points = np.asarray(template, dtype=np.float64)
-    if points.shape != (5, 2) or not np.isfinite(points).all():
-        raise BadInput("template", f"has shape {points.shape}", "give five finite points, (5, 2)")
-    return apply(rescale(TEMPLATE_PX, size), points)
+    return apply(rescale(TEMPLATE_PX, size), ARCFACE)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -27,7 +27,6 @@ def extract_faces(
     *,
     mode: str = "aligned",
     size: int = 112,
-    template: str | np.ndarray = "arcface",
     backend: str = "mtcnn",
     weights: str | Path | None = None,
     sha256: str | None = None,
@@ -55,7 +54,6 @@ def extract_faces(
             "first_frame" keeps each shot's first transform (CASME II); "per_frame" detects anew
             in each frame, as is common (it jitters by a pixel or two; for comparison).
         size: Side S of the crops, pixels.
-        template: "arcface", or five points (5, 2) on a 112-px crop.
         backend: Detector, "mtcnn" or "yunet".
         weights: ONNX file of YuNet; `None` takes it from the cache or downloads it.
         sha256: Hash of a weights file of your own.
@@ -74,7 +72,7 @@ def extract_faces(
     """
     check_choice("mode", mode, MODES)
     check_choice("pixels", pixels, ("rgb", "luma"))
-    cropper = _Cropper(mode, size, template, pixels)
+    cropper = _Cropper(mode, size, pixels)
     name, frames, total = _open(source, pixels, fps)
     with single_thread():
         detector = make_detector(backend, weights, sha256)
@@ -84,7 +82,7 @@ def extract_faces(
             cropper.add(seen)
     settings = {
         "size": size,
-        "template": template if isinstance(template, str) else np.asarray(template).tolist(),
+        "template": "arcface",
         "backend": backend,
         "weights": None if weights is None else Path(weights).name,
         "select": select,
@@ -106,10 +104,10 @@ def extract_faces(
 class _Cropper:
     """Turns observations into crops and keeps one row for each."""
 
-    def __init__(self, mode: str, size: int, template: str | np.ndarray, pixels: str):
+    def __init__(self, mode: str, size: int, pixels: str):
         self.mode, self.size, self.pixels = mode, size, pixels
-        self.target = template_points(template, size)
-        self.work = template_points(template, WORK_PX)
+        self.target = template_points(size)
+        self.work = template_points(WORK_PX)
         self.to_size = rescale(WORK_PX, size)
         self.stabiliser = Stabiliser(self.work)
         self.fixed: np.ndarray | None = None  # "first_frame": the transform of this shot

@@ -35,11 +35,8 @@ METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_m
 MIN_SIDE = 12  # px; below, a shift of 1 px is not found by every method, and DIS refuses
 WIDE_DIS = 32  # px; in lower images OpenCV's DIS crashes, or returns nan, if they are wide
 
-_FARNEBACK = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 3, "poly_n": 5}
-_SETTINGS = {
-    **dict.fromkeys(("tvl1", "dual_tvl1"), asdict(TVL1())),
-    "farneback": {**_FARNEBACK, "poly_sigma": 1.2},
-}
+# Scale and levels of the pyramid, window, iterations, side and deviation of the polynomials.
+_FARNEBACK = (0.5, 3, 15, 3, 5, 1.2)
 _PRESETS = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "dis_fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -62,9 +59,7 @@ def optical_flow(
             methods, which are made for 8 bit, mean the same; only DIS rounds to 8 bit.
         second: Images of the same shape, on the same device.
         method: The way of measuring, one of `METHODS`.
-        settings: Options of the method. "tvl1" and "dual_tvl1" take those of `TVL1`; "farneback"
-            takes pyr_scale 0.5, levels 3, winsize 15, iterations 3, poly_n 5, poly_sigma 1.2 (names
-            of cv2.calcOpticalFlowFarneback). DIS has none but its three presets.
+        settings: Options of "tvl1" and "dual_tvl1", those of `TVL1`. The other methods have none.
 
     Returns:
         flow_px, float32 (..., 2, H, W): x (right) then y (down), in pixels; on the images' device.
@@ -99,7 +94,7 @@ def _with_opencv(first: torch.Tensor, second: torch.Tensor, measure: Callable) -
 def _opencv_method(method: str, options: dict) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The measurement as a function of two images float32 (H, W), 0-255, to flow (H, W, 2)."""
     if method == "farneback":
-        return lambda one, two: cv2.calcOpticalFlowFarneback(one, two, None, flags=0, **options)
+        return lambda one, two: cv2.calcOpticalFlowFarneback(one, two, None, *_FARNEBACK, 0)
     if method == "dual_tvl1":
         return partial(_dual_tvl1, TVL1(**options))
     return partial(_dis, _PRESETS[method])
@@ -129,9 +124,8 @@ def _dis(preset: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
 _COUNT = ("a whole number above 0", lambda v: isinstance(v, int) and v > 0)
-_FRACTION = ("a number between 0 and 1", lambda v: 0 < v < 1)
 _RULES = {  # of the settings that are more than a positive number or a count
-    **dict.fromkeys(("scale_step", "pyr_scale"), _FRACTION),
+    "scale_step": ("a number between 0 and 1", lambda v: 0 < v < 1),
     "epsilon": ("a number of 0 or more", lambda v: 0 <= v < float("inf")),
     "median_filtering": ("1, 3 or 5", lambda v: isinstance(v, int) and v in (1, 3, 5)),
 }
@@ -140,7 +134,7 @@ _RULES = {  # of the settings that are more than a positive number or a count
 def _with_defaults(method: str, settings: dict) -> dict:
     """All settings of a method: those of the call, checked, over the defaults."""
     check_choice("method", method, METHODS)
-    defaults = _SETTINGS.get(method, {})
+    defaults = asdict(TVL1()) if method.endswith("tvl1") else {}
     for name, value in settings.items():
         if name not in defaults:
             remedy = f"take {', '.join(defaults)}" if defaults else "give none"

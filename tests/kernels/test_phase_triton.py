@@ -51,15 +51,17 @@ def assert_as_exact(frames, **options):
 
 
 @pytest.mark.parametrize(
-    ("B", "T", "N"), [(1, 2, 64), (1, 3, 48), (1, 5, 30), (3, 2, 16), (1, 2, 8)]
+    ("B", "T", "N", "options"),
+    [
+        *[(1, 2, 64, {}), (1, 3, 48, {}), (1, 5, 30, {}), (3, 2, 16, {}), (1, 2, 8, {})],
+        *[
+            (1, 2, 20, {"blur_sigma": s, "center": c})
+            for s, c in ((0, True), (1, False), (2, False))
+        ],
+    ],
 )
-def test_equals_the_fourier_form(drifting, B, T, N):
-    assert_as_exact(clips_of(drifting, B, T, N, N))
-
-
-@pytest.mark.parametrize(("sigma", "center"), [(0, True), (1, False), (2, False)])
-def test_blur_and_centre(drifting, sigma, center):
-    assert_as_exact(clips_of(drifting, 1, 2, 20, 20), blur_sigma=sigma, center=center)
+def test_equals_the_fourier_form(drifting, B, T, N, options):
+    assert_as_exact(clips_of(drifting, B, T, N, N), **options)
 
 
 def test_bytes_and_low_contrast(drifting):
@@ -230,12 +232,12 @@ def test_the_benchmark_checks_before_it_times(benchmark, drifting):
     methods = {name: benchmark.PHASE[name] for name in ("gemm", "fourier")}
     rows = benchmark.check(("phase", "20 px", methods, reference, frames), "a GPU")
     assert [row["metric"] for row in rows[:2]] == ["largest error", "rms error"]
-    assert all(row["setting"] == "a GPU; 20 px" and row["n"] == 8 for row in rows)
+    assert {(row["setting"], row["n"]) for row in rows} == {("a GPU; 20 px", 8)}
     assert max(row["value"] for row in rows) < 1e-5
     for wrong in (2e-5, float("nan")):
-        call = partial(lambda off, clips: [m + off for m in benchmark.fourier(clips)], wrong)
+        off = partial(lambda wrong, clips: [m + wrong for m in benchmark.fourier(clips)], wrong)
         with pytest.raises(SystemExit, match=r"phase, 20 px, off: 100.00% of the errors are above"):
-            benchmark.check(("phase", "20 px", {"off": (call, 1e-5, 0)}, reference, frames), "")
+            benchmark.check(("phase", "20 px", {"off": (off, 1e-5, 0)}, reference, frames), "")
 
 
 def test_the_benchmark_counts_rounds_in_turn(benchmark):

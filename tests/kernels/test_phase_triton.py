@@ -251,11 +251,26 @@ def test_the_benchmark_counts_rounds_in_turn(benchmark):
     assert order == list("abababab")
     np.testing.assert_array_equal(seconds, [[1, 0.5], [2, 1], [3, 1.5]])
     rows = benchmark.rows_of("s", list(works), seconds, 60, {"1 GB": 1e9})
-    values = {(row["method"], row["metric"]): row["value"] for row in rows}
+    found = {(row["method"], row["metric"]): row for row in rows}
     asked = [("a", "throughput"), ("b", "time"), ("b", "bandwidth at 1 GB")]
-    assert [values[key] for key in asked] == [30, 1000, 60]
-    (ratio,) = (row for row in rows if row["metric"] == "speed relative to a")
+    assert [found[key]["value"] for key in asked] == [30, 1000, 60]
+    ratio = found["b", "speed relative to a"]
     assert (ratio["q25"], ratio["value"], ratio["q75"], ratio["rounds"]) == (2, 2, 2, 3)
+
+
+def test_the_benchmark_times_every_setting(benchmark, drifting, monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCHES", [64, 128])
+    monkeypatch.setattr(benchmark, "LATENCY", [3])
+    shapes, clocks = [], []
+    calls = {"a": (lambda clips: [shapes.append(clips.shape), clips][1:], 1, 0)}
+    events, wall = ((lambda work, c=c: clocks.append(c) or len(work()) or 1.0) for c in "ew")
+    task = "phase", "8 px", calls, reference, drifting(64, 8, 8)
+    rows = benchmark.time_task(task, "a GPU", 1, events, wall)
+    assert shapes[::2] == [(1, 64, 8, 8), (2, 64, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)]
+    assert clocks == list("eeeewwww")
+    settings = {row["setting"] for row in rows if row["n"] == 3}
+    ways = ("on the GPU", "from host to host")
+    assert settings == {f"a GPU; 8 px, one clip of 3 frames {way}, wall clock" for way in ways}
 
 
 def test_the_benchmark_measures_nothing_without_a_gpu(benchmark, monkeypatch, capsys):

@@ -48,19 +48,6 @@ def encode(path: Path, sound: np.ndarray, codec="aac", picture=False, container=
         out.mux(stream.encode(None))
 
 
-def lag_s(sound: np.ndarray, sr_hz: int) -> float:
-    """Delay of the sine against sin(2 pi 440 t), from the phase of its 440 Hz component."""
-    t_s = np.arange(len(sound)) / sr_hz
-    inside = (t_s >= 0.2) & (t_s < 1.8)  # a whole number of periods, away from the ends
-    wave_440 = np.exp(-2j * np.pi * PITCH_HZ * t_s[inside])
-    return -(np.angle(sound[inside] @ wave_440) + np.pi / 2) / (2 * np.pi * PITCH_HZ)
-
-
-def pitch_hz(sound: np.ndarray, sr_hz: int) -> float:
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 8 * len(sound)))
-    return float(np.argmax(spectrum) * sr_hz / (8 * len(sound)))
-
-
 @pytest.mark.parametrize("sr_hz", [44_100, 16_000, 48_000, 8_000, 22_050, 11_111])
 @pytest.mark.parametrize("name", ["a.wav", "a.mp4", "film.mp4"])
 def test_pitch_length_phase_and_level(tmp_path, name, sr_hz):
@@ -70,12 +57,13 @@ def test_pitch_length_phase_and_level(tmp_path, name, sr_hz):
         encode(tmp_path / name, sine(), picture=name == "film.mp4")
     sound = read_audio(tmp_path / name, sr_hz=sr_hz)
     assert (sound.dtype, sound.ndim) == (np.float32, 1)
-    # wav: to the sample; mp4 rounds the length to 1 ms in its edit list
-    assert abs(len(sound) - N * sr_hz / SR_HZ) <= (1 if name == "a.wav" else 1e-3 * sr_hz + 1)
-    assert pitch_hz(sound, sr_hz) == pytest.approx(PITCH_HZ, abs=0.2)
-    assert abs(lag_s(sound, sr_hz)) < 2e-5
-    middle = sound[sr_hz // 5 : -sr_hz // 5]
-    assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.5, abs=0.01)
+    # wav: to the sample; mp4 rounds the length to 1 ms in its edit list, and AAC is lossy
+    length, atol = (1, 1e-4) if name == "a.wav" else (1e-3 * sr_hz + 1, 0.025)
+    assert abs(len(sound) - N * sr_hz / SR_HZ) <= length
+    inside = slice(sr_hz // 5, -sr_hz // 5)
+    expected = 0.5 * np.sin(2 * np.pi * PITCH_HZ * np.arange(len(sound)) / sr_hz)[inside]
+    np.testing.assert_allclose(sound[inside], expected, atol=atol)
+    assert np.sqrt(2 * np.mean(sound[inside] ** 2)) == pytest.approx(0.5, abs=0.01)
 
 
 def test_wav_at_its_own_rate_is_exact(tmp_path):

@@ -4,10 +4,12 @@ import csv
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from clips import face_clip
 from refusals import refused
 
 from micromacro.clip import FaceClip, load_clip, save_clip
@@ -19,11 +21,9 @@ STATUSES = {"d": "detect", "t": "track", "i": "interp", "-": "none"}
 def make_clip(statuses="dtt-tti-tt", shots="0000011111", channels=3, size=7, **changes) -> FaceClip:
     """A clip of noise; a letter of `STATUSES` and a digit of the shot for each frame."""
     rng, n = np.random.default_rng(5), len(statuses)
-    status = np.array([STATUSES[letter] for letter in statuses])
     fields = {
-        "frames": rng.integers(1, 256, (n, channels, size, size), dtype=np.uint8),
         "t_s": np.cumsum(rng.uniform(0.01, 0.1, n)),
-        "status": status,
+        "status": np.array([STATUSES[letter] for letter in statuses]),
         "score": rng.uniform(0.7, 1, n).astype(np.float32),
         "landmarks": rng.normal(200, 50, (n, 5, 2)).astype(np.float32),
         "transform": rng.normal(0, 1, (n, 2, 3)),
@@ -33,14 +33,11 @@ def make_clip(statuses="dtt-tti-tt", shots="0000011111", channels=3, size=7, **c
         "source": "films/Tränen und Lächeln.mp4",
         "settings": {"backend": "mtcnn", "key": 15, "offsets": [0.0, 0.06], "note": "ü"},
     }
-    for name, lost in {
-        "frames": 0,
-        "score": np.nan,
-        "landmarks": np.nan,
-        "transform": np.nan,
-    }.items():
-        fields[name][status == "none"] = lost
-    return FaceClip(**{**fields, **changes})
+    none = fields["status"] == "none"
+    for name in ("score", "landmarks", "transform"):
+        fields[name][none] = np.nan
+    frames = rng.integers(1, 256, (n, channels, size, size), dtype=np.uint8)
+    return replace(face_clip(frames, none=np.flatnonzero(none), **fields), **changes)
 
 
 def assert_same(a: FaceClip, b: FaceClip) -> None:

@@ -51,15 +51,17 @@ def assert_as_exact(frames, **options):
 
 
 @pytest.mark.parametrize(
-    ("B", "T", "N"), [(1, 2, 64), (1, 3, 48), (1, 5, 30), (3, 2, 16), (1, 2, 8)]
+    ("B", "T", "N", "options"),
+    [
+        *[(1, 2, 64, {}), (1, 3, 48, {}), (1, 5, 30, {}), (3, 2, 16, {}), (1, 2, 8, {})],
+        *[
+            (1, 2, 20, {"blur_sigma": s, "center": c})
+            for s, c in ((0, True), (1, False), (2, False))
+        ],
+    ],
 )
-def test_equals_the_fourier_form(drifting, B, T, N):
-    assert_as_exact(clips_of(drifting, B, T, N, N))
-
-
-@pytest.mark.parametrize(("sigma", "center"), [(0, True), (1, False), (2, False)])
-def test_blur_and_centre(drifting, sigma, center):
-    assert_as_exact(clips_of(drifting, 1, 2, 20, 20), blur_sigma=sigma, center=center)
+def test_equals_the_fourier_form(drifting, B, T, N, options):
+    assert_as_exact(clips_of(drifting, B, T, N, N), **options)
 
 
 def test_bytes_and_low_contrast(drifting):
@@ -230,12 +232,12 @@ def test_the_benchmark_checks_before_it_times(benchmark, drifting):
     methods = {name: benchmark.PHASE[name] for name in ("gemm", "fourier")}
     rows = benchmark.check(("phase", "20 px", methods, reference, frames), "a GPU")
     assert [row["metric"] for row in rows[:2]] == ["largest error", "rms error"]
-    assert all(row["setting"] == "a GPU; 20 px" and row["n"] == 8 for row in rows)
+    assert {(row["setting"], row["n"]) for row in rows} == {("a GPU; 20 px", 8)}
     assert max(row["value"] for row in rows) < 1e-5
     for wrong in (2e-5, float("nan")):
-        call = partial(lambda off, clips: [m + off for m in benchmark.fourier(clips)], wrong)
+        off = partial(lambda wrong, clips: [m + wrong for m in benchmark.fourier(clips)], wrong)
         with pytest.raises(SystemExit, match=r"phase, 20 px, off: 100.00% of the errors are above"):
-            benchmark.check(("phase", "20 px", {"off": (call, 1e-5, 0)}, reference, frames), "")
+            benchmark.check(("phase", "20 px", {"off": (off, 1e-5, 0)}, reference, frames), "")
 
 
 def test_the_benchmark_counts_rounds_in_turn(benchmark):
@@ -249,11 +251,26 @@ def test_the_benchmark_counts_rounds_in_turn(benchmark):
     assert order == list("abababab")
     np.testing.assert_array_equal(seconds, [[1, 0.5], [2, 1], [3, 1.5]])
     rows = benchmark.rows_of("s", list(works), seconds, 60, {"1 GB": 1e9})
-    values = {(row["method"], row["metric"]): row["value"] for row in rows}
+    found = {(row["method"], row["metric"]): row for row in rows}
     asked = [("a", "throughput"), ("b", "time"), ("b", "bandwidth at 1 GB")]
-    assert [values[key] for key in asked] == [30, 1000, 60]
-    (ratio,) = (row for row in rows if row["metric"] == "speed relative to a")
+    assert [found[key]["value"] for key in asked] == [30, 1000, 60]
+    ratio = found["b", "speed relative to a"]
     assert (ratio["q25"], ratio["value"], ratio["q75"], ratio["rounds"]) == (2, 2, 2, 3)
+
+
+def test_the_benchmark_times_every_setting(benchmark, drifting, monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCHES", [64, 128])
+    monkeypatch.setattr(benchmark, "LATENCY", [3])
+    shapes, clocks = [], []
+    calls = {"a": (lambda clips: [shapes.append(clips.shape), clips][1:], 1, 0)}
+    events, wall = ((lambda work, c=c: clocks.append(c) or len(work()) or 1.0) for c in "ew")
+    task = "phase", "8 px", calls, reference, drifting(64, 8, 8)
+    rows = benchmark.time_task(task, "a GPU", 1, events, wall)
+    assert shapes[::2] == [(1, 64, 8, 8), (2, 64, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)]
+    assert clocks == list("eeeewwww")
+    settings = {row["setting"] for row in rows if row["n"] == 3}
+    ways = ("on the GPU", "from host to host")
+    assert settings == {f"a GPU; 8 px, one clip of 3 frames {way}, wall clock" for way in ways}
 
 
 def test_the_benchmark_measures_nothing_without_a_gpu(benchmark, monkeypatch, capsys):

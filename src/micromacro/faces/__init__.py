@@ -5,5 +5,6 @@
 """
 
 from micromacro.faces.extract import extract_faces
+from micromacro.faces.stability import jitter_px
 
-__all__ = ["extract_faces"]
+__all__ = ["extract_faces", "jitter_px"]

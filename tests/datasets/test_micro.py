@@ -420,7 +420,7 @@ def test_load_frames_refuses(smic):
 
     def named(told, row=row):
         for load in (load_frames, check_sizes):
-            refused(lambda: load(row), told)
+            refused(lambda load=load: load(row), told)
 
     Image.new("L", (8, 7)).save(picture)
     named("000103.bmp: is 8x7, the clip's first frame 8x6")

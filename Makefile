@@ -104,4 +104,4 @@ lock: env
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -rf runs/units/.attempt-*
+	@rm -rf runs/units/.part-*

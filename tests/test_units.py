@@ -203,7 +203,7 @@ def test_a_failing_unit_is_named_and_stops_no_other(folder, workers):
 
 def test_a_killed_worker_costs_its_own_unit_a_second_try_only(folder):
     grid = [{"a": a, "times": times} for a, times in enumerate((1, 2, 1))]
-    with pytest.raises(UnitFailure, match="died twice") as caught:
+    with pytest.raises(UnitFailure, match=r"died twice \(SIGKILL\)") as caught:
         run(processes.killed, grid, workers=2)
     assert [params["a"] for params, _ in caught.value.failures] == [1]
     assert called() == "0 0 1 1 2 2"

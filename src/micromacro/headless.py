@@ -27,6 +27,8 @@ from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from nbconvert.filters import strip_ansi
 
+from micromacro.units import ONE_THREAD
+
 
 @dataclass
 class Session:
@@ -141,10 +143,8 @@ class _Kernel(AsyncKernelManager):
 
 def environment(unit_workers: int) -> dict[str, str]:
     """Environment of a kernel: one thread a process, for parallelism comes from processes."""
-    variables = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-    variables |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     # A backend in the environment would turn inline figures off; an empty one is none.
-    return os.environ | variables | {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(unit_workers)}
+    return os.environ | ONE_THREAD | {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(unit_workers)}
 
 
 def _code_cells(notebook: nbformat.NotebookNode) -> list:

@@ -31,6 +31,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -48,8 +49,8 @@ _FILES = ("root", "file", "path", "weights")  # last word of parameters that nam
 _BAR = {"desc": "units", "delay": 10, "mininterval": 10, "miniters": 1, "leave": False}
 _BUSY = "another program is computing it"
 # Read by the libraries when they load, so they must be set before a process imports anything.
-_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "OPENCV_FOR")
-_ONE_THREAD = dict.fromkeys([f"{name}_NUM_THREADS" for name in _LIBRARIES], "1")
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+ONE_THREAD |= {"VECLIB_MAXIMUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 
 
 @dataclass(frozen=True)
@@ -343,9 +344,9 @@ def _in_processes(
             while True:
                 for task in waiting.popleft():
                     ends.put((task, worker.fault(task)))
-        worker.stop()
+        worker.end()
 
-    with mock.patch.dict(os.environ, _ONE_THREAD), ThreadPoolExecutor(len(crew)) as threads:
+    with mock.patch.dict(os.environ, ONE_THREAD), ThreadPoolExecutor(len(crew)) as threads:
         try:
             for worker in crew:
                 threads.submit(work, worker)
@@ -357,11 +358,21 @@ def _in_processes(
                 worker.stop()
 
 
+class _Spawn(SpawnContext):
+    """Starts processes afresh, and remembers the last one."""
+
+    process = None
+
+    def Process(self, *args, **kwargs):  # noqa: N802 (the name that executors call)
+        self.process = super().Process(*args, **kwargs)
+        return self.process
+
+
 class _Worker:
     """A process that attempts one task at a time; it is replaced when it dies."""
 
     def __init__(self, limit_s: float | None):
-        self._limit_s, self._pool, self._pid, self._stopped = limit_s, None, None, False
+        self._limit_s, self._spawn, self._pool, self._stopped = limit_s, _Spawn(), None, False
 
     def fault(self, task: Task) -> str:
         """What went wrong with a task, "" if nothing."""
@@ -371,35 +382,37 @@ class _Worker:
                     self._start(task.unit)
                 return self._pool.submit(attempt, task).result(self._limit_s)
             except BrokenExecutor:
-                self._pid = None  # is dead, and may soon be the number of another process
-                self._end()
+                self.end()
             except TimeoutError:
-                self._end()
+                self.end()
                 return f"time limit of {self._limit_s:g} s reached"
             except Exception:  # such as a task that cannot be pickled
                 return traceback.format_exc()
-        return "its worker process died twice: it crashed, or was killed for lack of memory"
+        code = self._spawn.process.exitcode
+        death = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return f"its worker process died twice ({death})"
 
     def stop(self) -> None:
-        """Kill the process, from any thread; no other takes its place."""
+        """Kill the process, from another thread; none takes its place."""
         self._stopped = True
-        self._end()
+        if self._spawn.process and self._spawn.process.is_alive():
+            self._spawn.process.kill()
+
+    def end(self) -> None:
+        """Kill the process, if there is one, and wait for its end."""
+        if self._pool:
+            self._spawn.process.kill()
+            self._pool.shutdown()
+            self._pool = None
 
     def _start(self, unit: Callable) -> None:
         if self._stopped:
-            raise RuntimeError("stopped")
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, _begin, (unit,))
-        # It answers when the unit's module is imported: a limit counts from here.
-        self._pid = self._pool.submit(os.getpid).result()
-
-    def _end(self) -> None:
-        pool, pid, self._pool, self._pid = self._pool, self._pid, None, None
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if pool:
-            pool.shutdown()
+            raise RuntimeError("stopped")  # nobody waits for the outcome
+        self._pool = ProcessPoolExecutor(1, self._spawn, _begin, (unit,))
+        ready = self._pool.submit(os.getpid)
+        if self._stopped:  # before there was a process to kill
+            self.stop()
+        ready.result()  # the unit's module is imported: a limit counts from here
 
 
 def _begin(_: Callable) -> None:

@@ -2,8 +2,8 @@
 
 Wadhwa, Rubinstein, Durand and Freeman, *Phase-Based Video Motion Processing*, SIGGRAPH 2013. Each
 frame becomes a complex steerable pyramid (`pyramid`). Where something moves, the phases of its
-bands change; the change since the first frame, smoothed in space, is added alpha times more, and the
-pyramid put together again (all frequencies in time, so without the paper's temporal filter):
+bands change; the change since the first frame, smoothed in space, is added alpha times more, and
+the pyramid put together again (at all frequencies: without the paper's filter in time):
 
     band_t  ->  band_t exp(i alpha delta_t)
 

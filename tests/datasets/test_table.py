@@ -14,8 +14,9 @@ def make_table(**changes) -> pd.DataFrame:
     columns = {"dataset": ["casme2", "casme2", "omg"], "subject": ["01", "02", "01"]}
     columns |= {"clip": ["EP02_01f"] * 3, "path": ["a", "b", "c"]}
     columns |= {"onset": [0, 5, None], "apex": [3, None, None], "offset": [9, 5, None]}
-    columns |= {"n_frames": [10, 6, 300], "fps": [200, 200.0, 29.97], "au": ["4+7", None, None]}
-    columns |= {"label": ["happiness", "others", 0.25], "split": [None, None, "train"]}
+    columns |= {"n_frames": [10, 6, 300], "fps": [200, 200.0, 29.97]}
+    columns |= {"label": ["happiness", "others", 0.25], "au": ["4+7", None, None]}
+    columns |= {"split": [None, None, "train"]}
     return pd.DataFrame(columns | changes)
 
 

@@ -87,13 +87,6 @@ def test_confusion_matrices_give_the_printed_accuracy(published, name, recall, f
     assert (uar(*labels), uf1(*labels)) == pytest.approx((recall, f1), abs=0.0006)
 
 
-def test_labels_have_the_confusion_matrix():
-    confusion = np.array([[1, 2], [0, 4]])
-    prediction, truth = audit.labels(confusion)
-    counts = [[((truth == t) & (prediction == p)).sum() for p in (0, 1)] for t in (0, 1)]
-    assert np.array_equal(counts, confusion)
-
-
 def test_bad_shares_and_no_clips():
     for printed in ("66.18", "-0.5", "0,66", "nan", "", "0.5e0"):
         refused(partial(audit.counts, printed, 10), "is not from 0 to 1")

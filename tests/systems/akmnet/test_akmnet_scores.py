@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from micromacro import metrics
-from micromacro.errors import BadInput
 from micromacro.statistics import cluster_bootstrap
 from micromacro.systems.akmnet import scores
 
@@ -49,13 +49,10 @@ def test_folds_are_pooled_by_clip():
     assert table["fold"].tolist() == [1, 0, 1, 0]
     others = [rows_of("ab"), rows_of("b", person="c"), rows_of("b", dataset=["samm"])]
     assert len(scores.pooled(others)["clip"]) == 4  # one name, three clips
-    for folds, people, message in (
-        ([rows_of("ab"), rows_of("b")], (), "hold 3 clips, of which 2 differ"),
-        ([], (), "are none"),
-        (parts, ("a", "b", "c"), "people b, c: are missing"),
-    ):
-        with pytest.raises(BadInput, match=message):
-            scores.pooled(folds, people)
+    twice = [rows_of("ab"), rows_of("b")]
+    refused(lambda: scores.pooled(twice), "hold 3 clips, of which 2 differ")
+    refused(lambda: scores.pooled([]), "are none")
+    refused(lambda: scores.pooled(parts, ("a", "b", "c")), "people b, c: are missing")
 
 
 def test_class_scores_are_of_all_clips_at_once():
@@ -85,21 +82,12 @@ def test_mining_scores_by_hand():
 
 
 def test_whether_more_is_kept_of_longer_expressions():
-    given = {"T": [10, 10, 20], "onset": [0, 2, 0], "offset": [4, 9, 3]}  # 0.5, 0.8, 0.2 of it
+    clips = {"T": [10, 10, 20], "onset": [0, 2, 0], "offset": [4, 9, 3]}  # 0.5, 0.8, 0.2 of it
     kept = [[5, 8, 4], [8, 5, 19], [5, 5, 10]]  # the last is the same share of each
-    found = [scored(rows_of("abc", **given, kept=k))["kept_with_duration"] for k in kept]
-    assert found[0] == pytest.approx(1)
-    assert found[1] < 0
-    assert np.isnan(found[2])
-
-
-def test_guesses_by_hand():
-    table = rows_of("ab", T=[4, 5], apex=[1, 4], most_changed=[2, 3])
-    found = {name: values.mean() for name, values in scores.frame_columns(table).items()}
-    assert found["distance_midpoint"] == pytest.approx((0.5 / 4 + 2 / 5) / 2)
-    assert found["distance_random"] == pytest.approx(((1 + 0 + 1 + 2) / 16 + 10 / 25) / 2)
-    assert found["distance_difference"] == pytest.approx((1 / 4 + 1 / 5) / 2)
-    assert found["is_apex_random"] == pytest.approx((1 / 4 + 1 / 5) / 2)
+    more, less, same = (scored(rows_of("abc", **clips, kept=k))["kept_with_duration"] for k in kept)
+    assert more == pytest.approx(1)
+    assert less < 0
+    assert np.isnan(same)
 
 
 @pytest.mark.parametrize("T", [1, 2, 7, 30])
@@ -114,6 +102,7 @@ def official():
     """Six clips of three people; of one the apex is not known."""
     b = {"truth": [0, 0, 1], "epochs": [[0, 0], [0, 1], [1, 1]], "T": [10, 5, 4]}
     b |= {"kept": [4, 1, 2], "max_key": [7, 2, 0], "apex": [3, 2, -1], "apex_kept": [1, 1, -1]}
+    b |= {"most_changed": [1, 4, 0]}
     a = {"truth": [1, 2], "epochs": [[1, 1], [2, 1]], "T": [8, 10], "kept": [2, 5]}
     a |= {"max_key": [0, 9], "apex": [6, 1], "apex_kept": [0, 0], "fold": [1, 1]}
     c = {"truth": [1], "epochs": [[0, 0]], "T": [6], "kept": [3], "max_key": [1], "apex": [1]}
@@ -123,33 +112,36 @@ def official():
 
 def test_official_scores_by_hand(official):
     table = scores.intervals(official, "casme", draws=200).set_index("metric")
-    value, n = table["value"], table["n"]
     truth, predicted = [1, 2, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0]
     assert official["truth"].tolist() == truth  # by person
     confusion = scores.confusion(official, ["positive", "negative", "surprise"])
     assert confusion.to_numpy().tolist() == [[1, 1, 0], [1, 2, 0], [0, 1, 0]]
     assert confusion.index.tolist() == ["positive", "negative", "surprise"]
-    assert value["accuracy"] == value["majority"] == pytest.approx(3 / 6)
-    assert value["uar"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
-    assert value["uf1"] == pytest.approx((2 / 4 + 4 / 7 + 0) / 3)
-    assert value["accuracy_best_subject"] == pytest.approx(5 / 6)
     share = np.array([2 / 8, 5 / 10, 4 / 10, 1 / 5, 3 / 6])  # those with an apex
-    assert value["kept_share"] == pytest.approx((share.sum() + 2 / 4) / 6)
-    assert value["apex_kept"] == pytest.approx(3 / 5)
-    assert value["apex_excess"] == pytest.approx(3 / 5 - share.mean())
-    assert value["distance"] == pytest.approx(np.mean([6 / 8, 8 / 10, 4 / 10, 0, 0]))
-    assert value["distance_midpoint"] == pytest.approx(
-        np.mean([2.5 / 8, 3.5 / 10, 0.15, 0, 1.5 / 6])
-    )
     pairs = [(8, 6), (10, 1), (10, 3), (5, 2), (6, 1)]
     random = [sum(abs(t - apex) for t in range(T)) / T / T for T, apex in pairs]
-    assert value["distance_random"] == pytest.approx(np.mean(random))
-    assert value["is_apex"] == pytest.approx(2 / 5)
-    assert value["is_apex_random"] == pytest.approx(np.mean([1 / T for T, _ in pairs]))
-    assert value["distance_correct"] == pytest.approx(np.mean([6 / 8, 4 / 10]))  # a 1, b 1
-    assert value["apex_kept_correct"] == pytest.approx(1 / 2)
-    assert value["kept_share_correct"] == pytest.approx(np.mean([2 / 8, 4 / 10, 2 / 4]))
-    assert (n["accuracy"], n["distance"], n["distance_correct"], n["kept_share"]) == (6, 5, 2, 6)
+    expected = {
+        "accuracy": 3 / 6,
+        "majority": 3 / 6,
+        "uar": (1 / 2 + 2 / 3 + 0) / 3,
+        "uf1": (2 / 4 + 4 / 7 + 0) / 3,
+        "accuracy_best_subject": 5 / 6,
+        "kept_share": (share.sum() + 2 / 4) / 6,
+        "apex_kept": 3 / 5,
+        "apex_excess": 3 / 5 - share.mean(),
+        "distance": np.mean([6 / 8, 8 / 10, 4 / 10, 0, 0]),
+        "distance_midpoint": np.mean([2.5 / 8, 3.5 / 10, 0.15, 0, 1.5 / 6]),
+        "distance_difference": np.mean([6 / 8, 1 / 10, 2 / 10, 2 / 5, 1 / 6]),
+        "distance_random": np.mean(random),
+        "is_apex": 2 / 5,
+        "is_apex_random": np.mean([1 / T for T, _ in pairs]),
+        "distance_correct": np.mean([6 / 8, 4 / 10]),  # a 1, b 1
+        "apex_kept_correct": 1 / 2,
+        "kept_share_correct": np.mean([2 / 8, 4 / 10, 2 / 4]),
+    }
+    assert table["value"][list(expected)].to_dict() == pytest.approx(expected)
+    n = table["n"][["accuracy", "distance", "distance_correct", "kept_share"]]
+    assert n.tolist() == [6, 5, 2, 6]
     hits = np.equal(truth, predicted).astype(float)
     interval = cluster_bootstrap(hits, list("aabbbc"), statistic=np.mean, n=200)
     row = table.loc["accuracy", ["low", "high", "subjects"]].tolist()
@@ -175,13 +167,13 @@ def test_the_composite_is_scored_by_data_set_too():
 
 
 def test_what_is_not_known_is_not_scored(official):
-    arm = official | {"max_key": np.full(6, -1)}
-    named = {name for name in scores.pooled_scores(arm) if not name.endswith("_correct")}
-    guesses = {f"distance{unit}_{guess}" for unit in ("", "_frames") for guess in ("midpoint", "random", "difference")}  # fmt: skip
-    classes = {
-        name + end for name in ("accuracy", "uar", "uf1") for end in scores.SELECTIONS.values()
-    }
-    assert named == classes | guesses | {"majority", "is_apex_random"}
-    smic = official | {"apex": np.full(6, -1), "apex_kept": np.full(6, -1)}
-    named = {name for name in scores.pooled_scores(smic) if not name.endswith("_correct")}
-    assert named == classes | {"majority", "kept_share", "kept_with_duration"}
+    def named(*unknown):
+        scored = scores.pooled_scores(official | {k: np.full(6, -1) for k in unknown})
+        return {name for name in scored if not name.endswith("_correct")}
+
+    ends = scores.SELECTIONS.values()
+    classes = {name + end for name in ("accuracy", "uar", "uf1") for end in ends} | {"majority"}
+    guesses = {f"distance_{guess}" for guess in ("midpoint", "random", "difference")}
+    guesses |= {guess.replace("distance", "distance_frames") for guess in guesses}
+    assert named("max_key") == classes | guesses | {"is_apex_random"}
+    assert named("apex", "apex_kept") == classes | {"kept_share", "kept_with_duration"}

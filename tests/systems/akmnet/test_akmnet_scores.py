@@ -55,26 +55,12 @@ def test_folds_are_pooled_by_clip():
     refused(lambda: scores.pooled(parts, ("a", "b", "c")), "people b, c: are missing")
 
 
-def test_class_scores_are_of_all_clips_at_once():
-    # Fold 0 all right, fold 1 all wrong; by hand: recalls 2/3 and 1/2, F1 2/3 and 1/2.
-    right = rows_of("abc", truth=[0, 0, 1], epochs=[[0], [0], [1]])
-    found = scored(right, rows_of("de", truth=[0, 1], epochs=[[1], [0]], fold=[1, 1]))
-    assert found["accuracy"] == found["majority"] == pytest.approx(3 / 5)
-    assert found["uar"] == found["uf1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
-
-
 def test_mining_scores_by_hand():
-    given = {"T": [4, 5], "apex": [1, 4], "kept": [2, 1], "apex_kept": [1, 0]}
-    table = rows_of("ab", **given, max_key=[1, 0], truth=[0, 1])
-    found = scored(table)
-    assert found["kept_share"] == pytest.approx((2 / 4 + 1 / 5) / 2)
-    assert found["apex_kept"] == found["is_apex"] == 0.5
-    assert found["apex_excess"] == pytest.approx(0.5 - 0.35)
+    clips = {"T": [4, 5], "apex": [1, 4], "kept": [2, 1], "max_key": [1, 0]}
+    table = rows_of("ab", **clips, apex_kept=[1, 0], truth=[0, 1])
     each = scores.frame_columns(table)
     assert each["apex_kept_midpoint"].tolist() == [1, 0]  # frames 1 and 2 of four; frame 2 of five
-    assert found["distance"] == pytest.approx((0 + 4 / 5) / 2)
-    assert found["distance_frames"] == 2
-    assert (found["apex_kept_correct"], found["kept_share_correct"]) == (1, 0.5)
+    assert scored(table)["distance_frames"] == 2
     nobody = scored(rows_of("ab", T=[4, 5], max_key=[1, 0], truth=[1, 1]))
     assert np.isnan(nobody["distance_correct"])
     assert "kept_share" not in nobody
@@ -149,14 +135,18 @@ def test_official_scores_by_hand(official):
 
 
 def test_the_composite_is_scored_by_data_set_too():
-    names = ("casme2/01", "samm/006", "samm/007", "smic/s01")
-    parts = [([0, 1], [0, 0]), ([1, 1], [1, 1]), ([2], [0]), ([2, 0], [2, 1])]
+    parts = {
+        "casme2/01": ([0, 1], [0, 0]),
+        "samm/006": ([1, 1], [1, 1]),
+        "samm/007": ([2], [0]),
+        "smic/s01": ([2, 0], [2, 1]),
+    }
     folds = []
-    for fold, (name, (truth, predicted)) in enumerate(zip(names, parts, strict=True)):
-        n = len(truth)
-        columns = {"truth": truth, "epochs": np.array(predicted)[:, None], "fold": [fold] * n}
-        folds.append(rows_of("12"[:n], name, dataset=[name.split("/")[0]] * n, **columns))
-    table = scores.intervals(scores.pooled(folds, names), "megc2019", draws=20)
+    for name, (truth, predicted) in parts.items():
+        columns = {"truth": truth, "epochs": np.array(predicted)[:, None]}
+        columns |= {"fold": [len(folds)] * len(truth), "dataset": [name.split("/")[0]] * len(truth)}
+        folds.append(rows_of("12"[: len(truth)], name, **columns))
+    table = scores.intervals(scores.pooled(folds, parts), "megc2019", draws=20)
     table = table.set_index(["dataset", "metric"])
     assert table.loc[("megc2019", "accuracy"), "value"] == pytest.approx(4 / 7)
     assert table.loc[("samm", "accuracy"), ["value", "n", "subjects"]].tolist() == [2 / 3, 3, 2]

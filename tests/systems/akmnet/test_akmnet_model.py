@@ -536,11 +536,10 @@ def test_bad_shapes(what, case):
 def test_bad_pixels(value):
     frames = torch.rand(3, 1, 17, 22)
     frames[1, 0, 5, 5] = value or 0
-    others = clips()
     if value is None:
-        frames, others = frames.byte(), []
-    for batch in ((frames, [3]), ([*others, frames],)):
-        with pytest.raises(BadInput, match=r"^frames:"):
+        frames = frames.byte()  # bytes in a list of floats would join them unscaled
+    for batch in ((frames, [3]), ([frames],), ([*clips(), frames],)):
+        with pytest.raises(BadInput, match=r"^(frames|clips):"):
             network()(*batch)
 
 

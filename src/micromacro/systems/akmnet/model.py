@@ -504,9 +504,10 @@ def _packed(
         if lengths is not None:
             raise BadInput("lengths", "are given with a list of clips", "give one tensor of frames")
         lengths = [len(clip) for clip in frames]
-        if not lengths or {clip.shape[1:] for clip in frames} != {frames[0].shape[1:]}:
-            fault = f"have shapes {[tuple(clip.shape) for clip in frames]}"
-            raise BadInput("clips", fault, "give one or more, with frames of one size")
+        # A clip of bytes among others would join them unscaled.
+        if not lengths or len({(clip.shape[1:], clip.dtype) for clip in frames}) != 1:
+            fault = f"are {[(tuple(clip.shape), clip.dtype) for clip in frames]}"
+            raise BadInput("clips", fault, "give one or more, frames of one size and dtype")
         frames = torch.cat(tuple(frames))
     elif lengths is None:
         raise BadInput("lengths", "are missing", "say how many of the frames each clip has")

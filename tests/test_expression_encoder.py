@@ -15,12 +15,7 @@ from torch.nn import functional
 import encoder_training
 from encoder_training import Plan, make_encoder, save_expression_encoder, scores, stills
 from micromacro import synthetic
-from micromacro.expression_encoder import (
-    EXPRESSIONS,
-    N_FEATURES,
-    WEIGHTS_FILE,
-    ExpressionEncoder,
-)
+from micromacro.expression_encoder import EXPRESSIONS, N_FEATURES, WEIGHTS_FILE, ExpressionEncoder
 from micromacro.expression_encoder import load_expression_encoder as load
 from micromacro.metrics import accuracy
 from micromacro.results import project_root

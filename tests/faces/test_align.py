@@ -1,9 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from skimage.transform import SimilarityTransform
+from refusals import refused
 
-from micromacro.errors import BadInput
 from micromacro.faces.align import (
     apply,
     compose,
@@ -29,13 +28,6 @@ def test_similarity_is_the_least_squares_solution(n):
     np.testing.assert_allclose(found, [[a, -b, tx], [b, a, ty]], atol=1e-10)
 
 
-def test_similarity_agrees_with_scikit_image_on_exact_data():
-    source = RNG.normal(size=(5, 2)) * 30
-    target = apply(MATRIX, source)
-    oracle = SimilarityTransform.from_estimate(source, target)
-    np.testing.assert_allclose(similarity(source, target), oracle.params[:2], atol=1e-8)
-
-
 def test_similarity_of_one_place_is_refused():
     with pytest.raises(ValueError, match="different source points"):
         similarity(np.ones((5, 2)), RNG.normal(size=(5, 2)))
@@ -50,25 +42,17 @@ def test_compose_and_invert():
     np.testing.assert_allclose(compose(invert(MATRIX), MATRIX), np.eye(2, 3), atol=1e-12)
 
 
-def test_arcface_template_is_the_published_one_in_our_order():
-    left, right, nose, mouth_left, mouth_right = template_points(112)
-    np.testing.assert_allclose(left, (38.2946, 51.6963))
-    np.testing.assert_allclose(right, (73.5318, 51.5014))
-    np.testing.assert_allclose(nose, (56.0252, 71.7366))
-    np.testing.assert_allclose(mouth_left, (41.5493, 92.3655))
-    np.testing.assert_allclose(mouth_right, (70.7299, 92.2041))
-
-
-@pytest.mark.parametrize("size", [48, 113, 224])
-def test_every_size_frames_the_same_skin(size):
-    k = size / 112
-    np.testing.assert_allclose(template_points(size) + 0.5, (template_points(112) + 0.5) * k)
+@pytest.mark.parametrize("size", [48, 112, 113, 224])
+def test_every_size_frames_the_skin_of_the_arcface_template(size):
+    """The published points of 112 px: eyes, nose, corners of the mouth, left before right."""
+    text = "38.2946 51.6963 73.5318 51.5014 56.0252 71.7366 41.5493 92.3655 70.7299 92.2041"
+    published = np.array(text.split(), float).reshape(5, 2)
+    np.testing.assert_allclose(template_points(size) + 0.5, (published + 0.5) * size / 112)
 
 
 @pytest.mark.parametrize("size", [0, 7, 11.5])
 def test_bad_size(size):
-    with pytest.raises(BadInput, match="size"):
-        template_points(size)
+    refused(lambda: template_points(size), "size")
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -93,14 +77,8 @@ def test_a_half_pixel_shift():
     np.testing.assert_allclose(moved[5:45, 5:45], ramp[5:45, 5:45] - 2, atol=1e-4)
 
 
-def test_outside_the_source_is_black():
-    crop = warp(np.full((20, 20, 3), 200, np.uint8), np.array([[1.0, 0, 10], [0, 1, 0]]), 20)
-    assert (crop[:, :9] == 0).all()
-    assert (crop[:, 11:] == 200).all()
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("move", [(20, 10), (-60, 30), (150, -70), (-15, 160)])
+@pytest.mark.parametrize("move", [(20, 10), (-60, 30), (150, -70), (-15, 160), (-500, 0), (500, 0)])
 def test_any_place_and_roll_equals_opencv_on_the_whole_image(move, dtype):
     image = RNG.integers(0, 256, (120, 170, 3)).astype(dtype)
     matrix = cv2.getRotationMatrix2D((40, 40), 33, 0.9)
@@ -109,11 +87,3 @@ def test_any_place_and_roll_equals_opencv_on_the_whole_image(move, dtype):
     found = warp(image, matrix, 81)
     assert found.dtype == dtype
     assert np.abs(found.astype(float) - oracle).max() <= 1
-
-
-def test_a_crop_beside_the_image_is_black():
-    image = np.full((30, 40, 3), 9, np.uint8)
-    for x in (-500, 500):
-        crop = warp(image, np.array([[1.0, 0, x], [0, 1.0, 0]]), 17)
-        assert crop.shape == (17, 17, 3)
-        assert not crop.any()

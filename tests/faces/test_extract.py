@@ -75,20 +75,13 @@ def test_twice_the_same(portrait):
     np.testing.assert_array_equal(one.score, two.score)
 
 
-def test_first_frame_mode_has_one_transform_a_shot(move_portrait):
-    films = move_portrait(7, at=(250, 180)).frames, move_portrait(7, at=(420, 170), gain=0.5).frames
-    clip = extract_faces(np.concatenate(films), mode="first_frame")
-    assert clip.shot.tolist() == [0] * 7 + [1] * 7
-    assert (clip.transform[:7] == clip.transform[0]).all()
-    assert (clip.transform[7:] == clip.transform[7]).all()
-    assert np.abs(clip.transform[0] - clip.transform[7]).max() > 1
-
-
-def test_the_stabiliser_starts_anew_after_a_cut(move_portrait):
-    one, other = (
-        move_portrait(9, at=(250, 180)).frames,
-        move_portrait(9, at=(420, 170), gain=0.5).frames,
-    )
+def test_after_a_cut_the_first_frame_counts_again(move_portrait):
+    places = {(250, 180): 1.0, (420, 170): 0.5}
+    one, other = (move_portrait(9, at=at, gain=gain).frames for at, gain in places.items())
+    clip = extract_faces(np.concatenate([one, other]), mode="first_frame")
+    assert clip.shot.tolist() == [0] * 9 + [1] * 9
+    assert (clip.transform == clip.transform[[0] * 9 + [9] * 9]).all()
+    assert np.abs(clip.transform[0] - clip.transform[9]).max() > 1
     both = extract_faces(np.concatenate([one, other]), mode="stabilised", size=64)
     alone = extract_faces(other, mode="stabilised", size=64)
     np.testing.assert_array_equal(both.transform[9:], alone.transform)

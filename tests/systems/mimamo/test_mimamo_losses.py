@@ -1,8 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
-from micromacro.errors import BadInput
 from micromacro.metrics import ccc, mse
 from micromacro.systems.mimamo import ccc_loss, mse_loss
 
@@ -98,10 +100,8 @@ def test_gradient_is_the_numerical_one(legacy):
 
 
 def test_constants():
-    flat, target = (
-        torch.full((7, 1), 0.5, requires_grad=True),
-        batch((7, 1), dtype=torch.float32)[1],
-    )
+    flat = torch.full((7, 1), 0.5, requires_grad=True)
+    target = batch((7, 1), dtype=torch.float32)[1]
     loss = ccc_loss(flat, target)
     loss.backward()
     assert loss.item() == 1
@@ -136,13 +136,11 @@ GOOD = torch.zeros(3, 4, 2)
 )
 def test_bad_input(prediction, target, valid):
     for loss in (ccc_loss, mse_loss):
-        with pytest.raises(BadInput) as caught:
-            loss(prediction, target, valid)
-        assert "\n" not in str(caught.value)
+        refused(partial(loss, prediction, target, valid))
 
 
 def test_too_few():
-    with pytest.raises(BadInput, match="leaves 1"):
-        ccc_loss(GOOD[:1, :1], GOOD[:1, :1])
-    with pytest.raises(BadInput, match="as many snippets as labels"):
-        ccc_loss(GOOD[:, :1], GOOD[:, :1], legacy_loss=True)
+    refused(lambda: ccc_loss(GOOD[:1, :1], GOOD[:1, :1]), "leaves 1")
+    refused(
+        lambda: ccc_loss(GOOD[:, :1], GOOD[:, :1], legacy_loss=True), "as many snippets as labels"
+    )

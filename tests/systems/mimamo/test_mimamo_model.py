@@ -2,18 +2,13 @@
 
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 
-from micromacro.errors import BadInput
 from micromacro.systems.mimamo import MimamoNet, OmgNet, PhaseNet, ccc_loss
 
 SMALL = {"n_features": 10, "phase_channels": 4, "phase_widths": (4, 6, 8), "hidden": 12}
-ARMS = [
-    {},
-    {"streams": "spatial"},
-    {"streams": "temporal"},
-    {"recurrent": False},
-]
+ARMS = [{}, {"streams": "spatial"}, {"streams": "temporal"}, {"recurrent": False}]
 # Tolerance of "does not change": another batch size may only round differently. Outputs are of
 # order 1, float32 carries 1.2e-7, and each passes through some ten layers.
 ROUNDING = {"atol": 1e-5, "rtol": 0}
@@ -45,15 +40,12 @@ def names(module):
 # ---- the published sizes ------------------------------------------------------------------------
 
 
-def test_parameters_of_the_published_network():
+def test_parameters_of_the_published_networks():
     net = MimamoNet()
     parts = count(net.spatial), count(net.phase, net.phase_mlp), count(net.fusion)
     assert parts == (591_360, 1_319_811 - 259, 131_840)
     assert (count(net.gru), count(net.head)) == (592_896, 518)
     assert count(net) == 2_636_425 - 259 == 2_636_166
-
-
-def test_parameters_of_the_omg_network():
     net = MimamoNet.omg()
     assert isinstance(net, OmgNet)
     assert count(net) == 2_241_031 - 259 - 257 == 2_240_515
@@ -80,8 +72,6 @@ def test_layers_of_the_released_code():
     assert sorted(rates) == [0.2, 0.3, 0.3, 0.3, 0.3, 0.5, 0.5]
     assert net.gru.gru.dropout == 0.3
 
-
-def test_layers_of_the_omg_network():
     net = MimamoNet.omg()
     assert names(net.spatial) == ["Linear", "ReLU", "BatchNorm1d", "Dropout"] * 2
     assert names(net.phase_mlp) == ["Linear", "ReLU", "Dropout"]
@@ -253,9 +243,7 @@ def test_legacy_axis_mixes_the_batch_and_not_the_time():
 def test_legacy_axis_is_the_gru_over_the_first_axis():
     net = network(legacy_gru_axis=True)
     rows = torch.randn(3 * 5, 12)
-    expected = net.gru.gru(rows.view(3, 5, 12))[
-        0
-    ]  # (batch, time, feature) read as (time, batch, .)
+    expected, _ = net.gru.gru(rows.view(3, 5, 12))  # (batch, time, .) read as (time, batch, .)
     found = net.gru(rows, torch.ones(3, 5, dtype=torch.bool)).view(3, 5, 14)
     torch.testing.assert_close(found, expected, **ROUNDING)
 
@@ -349,15 +337,10 @@ def test_arms_of_one_seed_start_from_the_same_streams():
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"streams": "flow"},
-        {"phase_widths": (8,)},
-        {"recurrent": False, "legacy_gru_axis": True},
-    ],
+    [{"streams": "flow"}, {"phase_widths": (8,)}, {"recurrent": False, "legacy_gru_axis": True}],
 )
 def test_bad_options(options):
-    with pytest.raises(BadInput):
-        MimamoNet(**(SMALL | options))
+    refused(lambda: MimamoNet(**(SMALL | options)))
 
 
 @pytest.mark.parametrize(
@@ -380,18 +363,14 @@ def test_bad_options(options):
 @pytest.mark.parametrize("omg", [False, True])
 def test_bad_input(change, what, omg):
     net = network(omg=omg)
-    with pytest.raises(BadInput, match=f"^{what}:") as caught:
-        net(**(inputs() | change))
-    assert "\n" not in str(caught.value)
+    refused(lambda: net(**(inputs() | change)), f"{what}:")
 
 
 def test_batch_norm_needs_two():
     net = network().train()
-    with pytest.raises(BadInput, match="two snippets"):
-        net(**inputs(B=1, S=1))
+    refused(lambda: net(**inputs(B=1, S=1)), "two snippets")
     net = network(omg=True).train()
-    with pytest.raises(BadInput, match="two utterances"):
-        net(**inputs(B=1))
+    refused(lambda: net(**inputs(B=1)), "two utterances")
 
 
 @pytest.mark.gpu

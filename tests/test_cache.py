@@ -130,6 +130,9 @@ def test_content_is_what_counts_not_time_or_place(tmp_path):
     (tmp_path / "linked" / "sub").symlink_to(tmp_path / "one" / "sub")
     key = content_key(tmp_path / "one")
     assert key == content_key(tmp_path / "two") == content_key(tmp_path / "linked")
+    (tmp_path / "two/sub/.DS_Store").write_text("left by a file manager")
+    (tmp_path / "two/sub/lost").symlink_to(tmp_path / "nowhere")
+    assert content_key(tmp_path / "two") == key
     (tmp_path / "two/sub/sheet.csv").write_text("HAPPY")
     assert content_key(tmp_path / "two") != key
     (tmp_path / "one/sub/sheet.csv").rename(tmp_path / "one/sub/labels.csv")

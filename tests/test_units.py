@@ -231,6 +231,8 @@ def test_workers_have_one_thread_and_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("MICROMACRO_WORKERS", "many")
     with pytest.raises(BadInput, match="MICROMACRO_WORKERS=many"):
         run(processes.threads, [{}])
+    with pytest.raises(BadInput, match="workers=-1"):
+        run(processes.threads, [{}], workers=-1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     for tasks, allowed in (("2", 2), ("8", 3)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", tasks)

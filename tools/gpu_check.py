@@ -124,7 +124,7 @@ def commands(device: str, tiny: bool) -> Iterator[tuple[str, int, list[str]]]:
     python, itself = sys.executable, str(Path(__file__).resolve())
     options = ["--device", device, *(["--tiny"] if tiny else [])]
     tests = ["-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"]
-    if importlib.util.find_spec("xdist") and (cores := len(os.sched_getaffinity(0))) >= 4:
+    if importlib.util.find_spec("xdist") and (cores := os.cpu_count() or 1) >= 4:
         tests += ["-n", str(min(8, cores // 2))]  # most of the time goes into compiling
     yield "machine", 60, [python, itself, "--check", "machine", *options]
     yield "tests", 180, [python, *tests, str(ROOT / "tests")]

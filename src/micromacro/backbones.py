@@ -246,7 +246,10 @@ class FrozenResNet50(nn.Module):
 
 
 class Thumbnail(nn.Module):
-    """Stands in for `FrozenResNet50` where a long program is only tried: 27 x 27 thumbnails, cut to as many features."""
+    """Stands in for `FrozenResNet50` where a long program is only tried.
+
+    Its features are the pixels of a thumbnail of 27 x 27, cut to as many.
+    """
 
     def __init__(self):
         super().__init__()

@@ -73,6 +73,8 @@ def code_key(code: ModuleType | Callable) -> str:
 def content_key(path: str | os.PathLike) -> str:
     """Hash of the content of a file, or of the names and contents of all files in a folder.
 
+    Hidden files, which systems leave there, and links that lead nowhere do not count.
+
     A file is read again only if its size, time or inode has changed since this process read it.
 
     Raises:
@@ -82,7 +84,8 @@ def content_key(path: str | os.PathLike) -> str:
     try:
         if path.is_dir():  # with folders that are links, as data sets on a cluster have them
             walk = os.walk(path, followlinks=True)
-            files = sorted(Path(top, name) for top, _, names in walk for name in names)
+            files = [Path(top, name) for top, _, names in walk for name in names if name[0] != "."]
+            files = sorted(file for file in files if file.exists())
             return digest([(str(p.relative_to(path)), content_key(p)) for p in files])
         return _file_digest(path, _stamp(path))
     except OSError as error:

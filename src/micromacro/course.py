@@ -12,7 +12,7 @@ import nbformat
 
 from micromacro import units
 from micromacro.errors import BadInput
-from micromacro.results import project_root
+from micromacro.files import project_root
 
 PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
@@ -100,8 +100,10 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
         for name, value in mine.items():
             _check_type(f"parameter {name} of {path.stem}", value, defaults[path][name])
         _check_data(path.stem, profile, {**defaults[path], **mine})
-        if mine.get("DATA_ROOT"):  # as the user means it, not from the notebook's folder
-            mine["DATA_ROOT"] = str(Path(mine["DATA_ROOT"]).resolve())
+        for name in ("DATA_ROOT", "WEIGHTS", "WEIGHTS_FILE"):
+            # As the user means a path, not from the notebook's folder.
+            if isinstance(value := mine.get(name), str) and Path(value).exists():
+                mine[name] = str(Path(value).resolve())
         values[path] = {"PROFILE": profile, **mine}
     return values
 
@@ -167,7 +169,8 @@ def compute(
     if values["device"] == "auto":
         import torch
 
-        usable = profile != "smoke" and torch.cuda.is_available()
+        small = profile == "smoke" or values.get("trial")  # as the notebooks choose
+        usable = not small and torch.cuda.is_available()
         values["device"] = "cuda" if usable else "cpu"
     grid = itertools.chain(*experiment.grid(**values).values())
     try:

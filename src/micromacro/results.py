@@ -267,7 +267,10 @@ def unit_rows(
     rows = []
     for (arm, seed), folds in groups.items():
         known = {"arm": arm, "seed": seed, "seconds": sum(fold.seconds for fold in folds)}
-        known |= common | folds[0].provenance
+        # Folds may come from several machines or commits: a row names them all.
+        each = pd.DataFrame([fold.provenance for fold in folds])
+        made = {name: " + ".join(each[name].unique()) for name in each}
+        known |= common | made | {"utc": each["utc"].max()}
         if sweep and arm in sweep:
             known["params"] = sweep[arm]
             known["profile"] = "sweep" if known["profile"] == "full" else known["profile"]

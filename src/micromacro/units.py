@@ -147,6 +147,8 @@ def run(
         UnitFailure: After all other units are done.
     """
     workers = _from_environment() if workers is None else workers
+    if workers < 0:
+        raise BadInput(f"workers={workers}", "are fewer than none", "give a number, or 0")
     scheduler = os.environ.get("MICROMACRO_SCHEDULER") if scheduler is None else scheduler
     if limit_s is not None and (scheduler or not workers):
         raise BadInput("limit_s", "needs processes of this machine", "give workers, no scheduler")
@@ -481,7 +483,7 @@ def _attempt_all(tasks: Sequence[Task]) -> list[str]:
 
 
 def _from_environment() -> int:
-    text = os.environ.get("MICROMACRO_WORKERS", "0")
+    text = os.environ.get("MICROMACRO_WORKERS") or "0"
     if not (text.isdecimal() or text == "auto"):
         raise BadInput(f"MICROMACRO_WORKERS={text}", "is no number", "give one, or auto, or 0")
     return cores() if text == "auto" else int(text)

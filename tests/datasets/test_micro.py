@@ -529,6 +529,11 @@ def test_composite_of_all_clips_has_442(casme2):
     assert table["dataset"].value_counts().to_dict() == {"smic": 164, "casme2": 145, "samm": 133}
 
 
+def test_people_of_two_data_sets_stay_apart():
+    table = pd.concat([official_table("casme")[:1], official_table("casme2")[:1]])
+    assert micro.people(table) == ["casme/01", "casme2/01"]
+
+
 # ---- micromacro data check -----------------------------------------------------------------------
 
 

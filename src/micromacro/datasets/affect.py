@@ -39,12 +39,8 @@ import numpy as np
 
 from micromacro.datasets.table import RESTORE_FILE, Listing, find_root, read_lines
 from micromacro.errors import BadInput
-from micromacro.files import replacing
-from micromacro.results import make_writable
+from micromacro.files import make_writable, replacing
 
-FILM_FACES_PX = (
-    112  # side of the faces cut from films, as OpenFace's for the released code of MIMAMO
-)
 FILM_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
 LABELS = ("valence", "arousal")
 

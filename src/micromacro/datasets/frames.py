@@ -25,6 +25,7 @@ from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.files import existing
 from micromacro.images import image_files, load_image
+from micromacro.motion.magnify import magnify
 
 if TYPE_CHECKING:
     from micromacro.backbones import FrozenFeatures  # a network: seconds
@@ -113,6 +114,33 @@ def resized(frames: np.ndarray, H: int, W: int) -> np.ndarray:
     """
     pictures = [Image.fromarray(f).resize((W, H), Image.Resampling.BILINEAR) for f in frames[:, 0]]
     return np.stack([np.asarray(picture) for picture in pictures])[:, None]
+
+
+def write_magnified(
+    row: pd.Series, folder: Path, *, alpha: float, working_px: int, sides: Sequence[int]
+) -> None:
+    """Write a clip's frames, magnified, as uint8 (T, 1, px, px) in ``<px>.npy`` for each side.
+
+    Args:
+        row: The clip's row.
+        folder: Where to; it exists.
+        alpha: How much phase-based magnification adds to the motion; 0 magnifies nothing.
+        working_px: Longest side that is magnified; larger frames are resized to it first.
+        sides: The sides px.
+
+    Raises:
+        BadInput: As `load_frames`.
+    """
+    frames = load_frames(row)
+    H, W = frames.shape[-2:]
+    scale = min(1, working_px / max(H, W))
+    if scale < 1:
+        frames = resized(frames, round(scale * H), round(scale * W))
+    if alpha:
+        moved = magnify(torch.from_numpy(frames).float(), alpha)
+        frames = moved.round_().clamp_(0, 255).byte().numpy()  # as written to a picture
+    for px in sides:
+        np.save(folder / f"{px}.npy", resized(frames, px, px))
 
 
 def check_sizes(row: pd.Series) -> None:

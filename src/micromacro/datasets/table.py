@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing
 
 CLIP_TABLE_COLUMNS = (
@@ -147,6 +147,19 @@ def read_lines(path: Path) -> list[str]:
     if lines == [""]:
         raise BadInput(path, "holds nothing but white space", RESTORE_FILE)
     return [line.rstrip() for line in lines]
+
+
+def check_profile(profile: str, dataset: str, datasets: Iterable[str]) -> None:
+    """Refuse a data set that a profile does not go with: "paper" is for official data alone.
+
+    Raises:
+        BadInput: They do not go together, or there is no such profile or data set.
+    """
+    check_choice("profile", profile, ("smoke", "full", "paper"))
+    check_choice("dataset", dataset, ["synthetic", *datasets])
+    if (profile == "paper") == (dataset == "synthetic"):
+        remedy = f'"paper" is for {", ".join(datasets)}, the others for "synthetic"'
+        raise BadInput(f"profile {profile!r}, dataset {dataset!r}", "do not go together", remedy)
 
 
 def check_clip_table(df: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from refusals import refused
 from torchvision.models import resnet18
 
 from micromacro import cli, training, units
-from micromacro.datasets import micro
+from micromacro.datasets import frames, micro
 from micromacro.datasets.frames import load_frames
 from micromacro.motion.magnify import magnify
 from micromacro.results import read_rows
@@ -70,6 +70,8 @@ def test_end_to_end(roots, where, tmp_path, monkeypatch, dataset, protocol, arm)
     assert all(result.metrics["start"] == "random" for result in results)
     assert not any((tmp_path / "runs/official/checkpoints").iterdir())
     table = scores.of_units(results[::-1])
+    other = replace(results[0], params=results[0].params | {"seed": 1})
+    refused(lambda: scores.of_units([other, *results[1:]]), "one setting at a time")
 
     sources = micro.COMPOSITE if dataset == "megc2019" else (dataset,)
     expected = {(s, who, name): rest for s in sources for who, name, *rest in clips_of(s)}
@@ -377,7 +379,7 @@ def test_pictures_are_magnified_before_they_are_resized(where, monkeypatch, tmp_
         np.testing.assert_allclose(source.pixels(5, px)[:, 0], np.stack(resized), atol=1)
     monkeypatch.setattr(inputs, "WORKING_PX", 22)  # pictures of 44 x 40 become 22 x 20
     asked = []
-    monkeypatch.setattr(inputs, "magnify", lambda x, alpha: asked.append((x.shape, alpha)) or x)
+    monkeypatch.setattr(frames, "magnify", lambda x, alpha: asked.append((x.shape, alpha)) or x)
     inputs.official(**where("samm", cache=str(tmp_path), magnification=3.0))
     assert asked[5] == ((len(whole), 1, 20, 22), 3.0)
 
@@ -385,8 +387,8 @@ def test_pictures_are_magnified_before_they_are_resized(where, monkeypatch, tmp_
 def test_clips_are_made_once_and_again_if_their_content_changes(tmp_path, monkeypatch):
     root = write_dataset("smic", tmp_path / "smic")
     how = {"root": root, "cache": str(tmp_path / "cache"), "sizes": TRIAL}
-    made, real = [], inputs.load_frames
-    monkeypatch.setattr(inputs, "load_frames", lambda row: made.append(row["clip"]) or real(row))
+    made, real = [], frames.load_frames
+    monkeypatch.setattr(frames, "load_frames", lambda row: made.append(row["clip"]) or real(row))
 
     def prepare(magnification):
         return inputs.official("smic", magnification=magnification, **how)
@@ -406,7 +408,7 @@ def test_clips_are_made_once_and_again_if_their_content_changes(tmp_path, monkey
     prepare(1.0)
     assert len(made) == 19
     # killed on the way, nothing half is left
-    monkeypatch.setattr(inputs.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(frames.np, "save", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(2.0)
     monkeypatch.undo()

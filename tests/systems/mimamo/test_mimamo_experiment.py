@@ -222,6 +222,8 @@ def test_grids_are_what_the_profiles_say():
     assert paper["as released"][0]["arm"]["protocol"] == "as_released"
     for wrong in ({"variants": ["theirs"]}, {"dataset": "afew"}):
         refused(partial(experiment.grid, **wrong), "is unknown")
+    for profile, dataset in (("paper", "synthetic"), ("smoke", "omg"), ("full", "affwild")):
+        refused(partial(experiment.grid, profile, dataset=dataset), "do not go together")
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])

@@ -243,7 +243,7 @@ def test_notebook_04_runs_the_official_path_from_start_to_end(where, tmp_path, m
     for name in ("notebooks", "data"):
         (tmp_path / name).symlink_to(Path(__file__).parents[3] / name)
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    params = {"DATASET": "omg", "DATA_ROOT": where["omg"]["root"], "TRIAL": True}
+    params = {"DATASET": "omg", "DATA_ROOT": where["omg"]["root"], "TRIAL": 1}
     words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
     assert cli.main(["reproduce", "--profile", "paper", "--notebooks", "04", *words]) == 0
     (run,) = tmp_path.glob("runs/*/rows")
@@ -587,6 +587,8 @@ def test_combine_refuses(tmp_path):
         ([a, a, b], "are of folds [0, 0, 1]"),
         ([a, result(1, "both", x, x, seed=1)], "differ in seed"),
         ([result(1, "both", x, x, seed=1), a], "differ in seed"),
+        # An option that only the first of them names.
+        ([result(0, "both", x, x, protocol="as_released"), b], "differ in protocol"),
         ([a, b, one], "differ in what a network predicts"),
         ([a, result(1, "both", x[1:], x[1:])], "different test clips"),
     ]:

@@ -39,7 +39,7 @@ II's mean clips and 8 GB with its longest; of "as_released", one clip at a time,
 import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -51,10 +51,11 @@ from torch import nn
 
 from micromacro.cache import code_key, digest
 from micromacro.datasets import micro
+from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
+from micromacro.files import project_root
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.motion.lbp_top import lbp_top
-from micromacro.results import project_root
 from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
 from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, akm_loss
@@ -220,7 +221,8 @@ def grid(
     device: str = "cpu",
     weights: str | None = None,
     trial: bool | int = False,
-    **reading: object,
+    pictures: str | None = "cropped",
+    strict: bool = True,
 ) -> dict[str, list[dict]]:
     """Parameters of all units of a profile; arguments are a notebook's parameters.
 
@@ -236,24 +238,23 @@ def grid(
         device: Where to compute.
         weights: What official networks start from; see `inputs.official`.
         trial: Try the official path with a tiny network, no magnification and two epochs.
-        reading: Of official data: `pictures` and `strict` of `inputs.official`.
+        pictures: Which pictures of official clips, see `inputs.official`.
+        strict: Whether a clip that does not fit its sheet is refused or left out.
 
     Returns:
-        Arm -> parameters of `unit`, seed by seed and fold by fold. Units of one seed and fold share
-        work over arms.
+        Arm -> parameters of `unit`, seed by seed and fold by fold. On the benchmark units of one seed
+        and fold share work over arms; on official data a control trains its "s123" for itself.
 
     Raises:
         BadInput: An unknown name; profile and data set that do not go together; as `read_classes`.
     """
-    check_choice("profile", profile, PROFILES)
-    if (profile == "paper") == (dataset == "synthetic"):
-        remedy = f'"paper" is for {", ".join(micro.DATASETS)}, the others for "synthetic"'
-        raise BadInput(f"profile {profile!r}, dataset {dataset!r}", "do not go together", remedy)
+    check_profile(profile, dataset, micro.DATASETS)
     default, every = PROFILES[profile], ARMS
     data, names = default.get("data", {}), list(variants or default["arms"])
     common = {"folds": folds or default.get("folds"), "epochs": default.get("epochs")}
     common["device"], n_people = device, data.get("subjects", 16)
     if profile == "paper":
+        reading = {"pictures": pictures, "strict": strict}
         n_people = micro.read_classes(dataset, data_root, **reading)[0].table["person"].nunique()
         where = {"root": str(data_root), "cache": str(project_root() / "runs" / "official")}
         data = {"dataset": dataset, **where, "weights": weights, **reading}
@@ -321,6 +322,8 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
+    for name in arm:
+        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     arm, run = Arm(**_hashable(arm)), Run(seed, fold, folds, epochs, device)
     source = inputs.official(**data) if "dataset" in data else benchmark(seed, **_hashable(data))
     test = fold_of(source, folds, seed) == fold

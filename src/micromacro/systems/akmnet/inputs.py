@@ -24,6 +24,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from micromacro.cache import code_key, digest, kept
+from micromacro.cache import digest, kept
 from micromacro.datasets import micro
-from micromacro.datasets.frames import clip_files, load_frames, resized
+from micromacro.datasets.frames import clip_files, write_magnified
 from micromacro.errors import BadInput
-from micromacro.motion.magnify import magnify
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.model import FrameNet
 from micromacro.training import Recipe
@@ -163,7 +163,7 @@ def official(
     sizes = {"image_px": SMALL_PX, **(sizes or {})}
     small = sizes["image_px"]
     large = small * LARGE_PX // SMALL_PX
-    # Several workers make different clips at once: who asks for one under way waits for it.
+    # Workers that start together wait for one another here: make the clips by one unit first.
     rows = tqdm(list(table.iterrows()), desc="clips", unit="clip", disable=None)
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
@@ -209,22 +209,10 @@ def official(
 
 def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]) -> Path:
     """The folder with a clip's frames uint8 (T, 1, px, px) in ``<px>.npy`` for each of `sides`."""
-
-    def make(folder: Path) -> None:
-        frames = load_frames(row)
-        H, W = frames.shape[-2:]
-        scale = min(1, WORKING_PX / max(H, W))
-        if scale < 1:
-            frames = resized(frames, round(scale * H), round(scale * W))
-        if alpha:
-            moved = magnify(torch.from_numpy(frames).float(), alpha)
-            frames = moved.round_().clamp_(0, 255).byte().numpy()  # as written to a picture
-        for px in sides:
-            np.save(folder / f"{px}.npy", resized(frames, px, px))
-
     name, place = f"{row['subject']}__{row['clip']}", cache / "akmnet" / row["dataset"]
-    inputs = [alpha, WORKING_PX, sides, code_key(load_frames)]
-    return kept(place, name, inputs, make, files=clip_files(row), code=magnify)
+    inputs = {"alpha": alpha, "working_px": WORKING_PX, "sides": list(sides)}
+    make = partial(write_magnified, row, **inputs)
+    return kept(place, name, inputs, make, files=clip_files(row))
 
 
 # ---- what the frame network starts from --------------------------------------------------------------

@@ -92,8 +92,15 @@ def pooled_scores(table: Table) -> dict[str, float]:
 
 
 def of_units(units: Sequence["UnitResult"]) -> dict[str, np.ndarray]:
-    """The pooled table of the units of one arm and seed: all its folds."""
+    """The pooled table of the units of one arm and seed: all its folds.
+
+    Raises:
+        BadInput: Units of more than one setting; as `pooled`.
+    """
     people = units[0].metrics["people"]
+    settings = [{k: v for k, v in unit.params.items() if k != "fold"} for unit in units]
+    if any(setting != settings[0] for setting in settings):
+        raise BadInput("units", "are of several arms, seeds or data", "pool one setting at a time")
     return pooled([unit.predictions() for unit in units], people)
 
 

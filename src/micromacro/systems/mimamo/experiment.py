@@ -56,6 +56,7 @@ from torch import nn
 from micromacro.cache import code_key, digest
 from micromacro.clip import merge_windows, windows
 from micromacro.datasets import affect
+from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds
@@ -218,8 +219,8 @@ class Arm:
         idle = {f.name for f in fields(self) if f.name in idle and vars(self)[f.name] != f.default}
         acts = {"loss": self.loss == "ccc", "crop": not blind}
         acts["unwrap"] = not blind and self.kind == "phase"
-        twice = [fault for fault in self.legacy if self.legacy.count(fault) > 1]
-        idle |= {f"legacy {f}" for f in self.legacy if f in twice or not acts.get(f, True)}
+        count = self.legacy.count  # a fault named twice acts once
+        idle |= {f"legacy {f}" for f in self.legacy if count(f) > 1 or not acts.get(f, True)}
         if idle:
             fault = f"does nothing here, on {self.dataset}"
             raise BadInput(", ".join(sorted(idle)), fault, "leave it out")
@@ -269,7 +270,7 @@ def grid(
     device: str = "cpu",
     weights: str = "ferplus",
     weights_file: str | None = None,
-    trial: bool = False,
+    trial: bool | int = False,
 ) -> dict[str, list[dict]]:
     """The units of notebook 04: arm -> parameters of its units, seed by seed.
 
@@ -289,12 +290,10 @@ def grid(
             in place of features. Its numbers mean nothing.
 
     Raises:
-        BadInput: An unknown arm or data set.
+        BadInput: An unknown arm or data set, or one that does not go with the profile.
     """
-    check_choice("dataset", dataset, DATASETS)
-    check_choice("profile", profile, PROFILES)
-    names = [*(variants or PROFILES[profile][0])]
-    names += [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
+    check_profile(profile, dataset, [name for name in DATASETS if name != "synthetic"])
+    swept = [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
     data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
     if profile == "smoke":
         data["people"], common["epochs"] = 8, 2
@@ -303,12 +302,12 @@ def grid(
         data |= {"root": data_root, "cache": str(project_root() / "runs" / "official")}
         data |= {"weights": weights, "weights_file": weights_file}
         labels = [{"label": name} for name in LABELS]  # a network for each, as in the paper
-    if trial:
+    if trial and dataset != "synthetic":
         sizes = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
         data |= {"weights": "thumbnail", "weights_file": None, "sizes": sizes}
         common["epochs"], folds = 1, 2
     arms: dict[str, list[dict]] = {}
-    for name in names:
+    for name in [*(variants or PROFILES[profile][0]), *swept]:
         check_choice("arm", name, ARMS)
         light = {k: v for k, v in ARMS[name].items() if k in LIGHT}
         options = {k: v for k, v in ARMS[name].items() if k not in LIGHT}

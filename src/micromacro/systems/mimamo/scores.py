@@ -145,7 +145,8 @@ def _by_label(results: Sequence["UnitResult"]) -> dict[str, list["UnitResult"]]:
         options = {**result.params, **result.params["data"], **result.params["arm"]}
         groups[options.pop("label", "both")].append(result)
         settings.append({k: v for k, v in options.items() if k not in ("arm", "fold")})
-    other = {k for one in settings for k, v in one.items() if settings[0].get(k) != v}
+    names = set().union(*settings)
+    other = {k for k in names if any(one.get(k) != settings[0].get(k) for one in settings)}
     groups = {label: group for label, group in groups.items() if group}
     if other or ("both" in groups and len(groups) > 1):
         fault = f"differ in {', '.join(sorted(other)) or 'what a network predicts'}"

@@ -50,7 +50,7 @@ def local_contrast(
     only where s > c. "mean_std" is unchanged by an offset, and by a gain where s is far above eps.
 
     Backends: "auto" is "opencv" on the CPU, if it is installed; on CUDA it is "triton" where that
-    serves (windows of up to 17 px, no gradient), 1.8 to 10 times as fast on an H100 as "torch",
+    serves (windows of up to 17 px, no gradient), 1.8 to 11 times as fast on an H100 as "torch",
     which it is elsewhere. "torch" multiplies by banded matrices, on any device, and is the one that
     can be differentiated (not where an image is flat: the root has no slope at 0); it wants full
     float32 products, torch's default, not TF32.

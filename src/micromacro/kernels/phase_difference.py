@@ -93,7 +93,7 @@ def phase_difference(
         check_values("frames", frames, -1, 2)
     clips = frames.detach().reshape(-1, *frames.shape[-3:])  # (B, T, H, W)
     if backend == "auto" and suits_triton and triton_serves(frames.device):
-        backend = "triton"  # 1.9 to 12 times as fast on an H100: data/results/kernels_gpu__*.csv
+        backend = "triton"  # 1.9 to 11 times as fast on an H100: data/results/kernels_gpu__*.csv
     if backend.startswith("triton"):
         from micromacro.kernels import phase_triton
 

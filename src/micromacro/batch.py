@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from micromacro import course, report, results, statistics
 from micromacro.errors import BadInput
-from micromacro.files import replacing
+from micromacro.files import make_writable, project_root, replacing, write_atomically
 from micromacro.headless import Session
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
@@ -72,8 +72,8 @@ def reproduce(
         raise BadInput("--write-results", f"profile {profile}", "only the profile full is recorded")
     at_once, unit_workers = _shared(workers, len(paths))
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
-    folder = results.project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    results.make_writable(folder)
+    folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    make_writable(folder)
     sessions = [
         Session(p, folder / p.name, values[p] | {"OUT": str(folder)}, limit_s, unit_workers)
         for p in paths
@@ -122,7 +122,7 @@ def bake(notebooks: str | None = None, workers: int = 2) -> bool:
         def put_back(session: Session) -> None:
             if not session.reason:
                 notebook = clean(nbformat.read(session.target, as_version=4))
-                results.write_atomically(session.source, nbformat.writes(notebook) + "\n")
+                write_atomically(session.source, nbformat.writes(notebook) + "\n")
             tqdm.write(session.traceback, end="")
 
         _execute(sessions, at_once, put_back)
@@ -189,7 +189,7 @@ def _record(profile: str, params: Mapping, sessions: Sequence[Session]) -> dict:
 
 def _keep_results(folder: Path, passed: Sequence[str]) -> None:
     """Rows and predictions to data/results, verdicts to data/claims.csv."""
-    kept = results.project_root() / "data" / "results"
+    kept = project_root() / "data" / "results"
     for name in passed:
         for path in sorted(folder.glob(f"rows/{name}__*")):
             with replacing(kept / path.name) as part:

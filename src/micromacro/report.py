@@ -23,6 +23,7 @@ from pygments.formatters import HtmlFormatter
 
 from micromacro import course, results
 from micromacro.errors import BadInput
+from micromacro.files import make_writable, project_root, write_atomically
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _TEMPLATES = jinja2.Environment(
@@ -43,7 +44,7 @@ def run_page(folder: Path, run: dict) -> Path:
         run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: by name a
             dict with ``reason`` (empty if it passed), ``traceback, cells, seconds``.
     """
-    results.write_atomically(folder / "run.json", json.dumps(run, indent=1))
+    write_atomically(folder / "run.json", json.dumps(run, indent=1))
     cards = [_card(folder / f"{name}.ipynb") for name in run["notebooks"]]
     return _write_page(folder / "index.html", "index.html.j2", run=run, cards=cards)
 
@@ -62,8 +63,8 @@ def site(notebooks: str | None = None) -> Path:
       micromacro report        then open runs/site/index.html
     """
     paths = course.choose(notebooks)
-    folder = results.project_root() / "runs" / "site"
-    results.make_writable(folder)
+    folder = project_root() / "runs" / "site"
+    make_writable(folder)
     pages = tuple(path.stem for path in paths)
     for path in paths:
         notebook_page(path, folder / f"{path.stem}.html", pages=pages)
@@ -181,7 +182,7 @@ class _Renderer(IPythonRenderer):
 
 
 def _write_page(target: Path, template: str, **values) -> Path:
-    results.write_atomically(target, _TEMPLATES.get_template(template).render(**values))
+    write_atomically(target, _TEMPLATES.get_template(template).render(**values))
     return target
 
 

@@ -5,23 +5,56 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
 from micromacro.course import declared
 from micromacro.errors import BadInput
 
-NAME = re.compile(r"\d\d_[a-z0-9]+(_[a-z0-9]+)*")
+NAME = re.compile(r"\d\db?_[a-z0-9]+(_[a-z0-9]+)*")
 PARAMETERS = "PROFILE DATASET DATA_ROOT SEEDS VARIANTS FOLDS DEVICE OUT".split()  # noqa: SIM905
 DEFAULTS = {"PROFILE": "smoke", "DATASET": "synthetic", "DEVICE": "auto"}  # the rest: None
 BEFORE = ["Question", "You will", "Setup"]
-TEACHING = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
-SYSTEM = ["Ablation", "What differed"]
 AFTER = ["Takeaways", "References"]
+
+
+class Kind(NamedTuple):
+    """What a notebook of one kind holds between the sections that all begin and end with."""
+
+    sections: list[str]
+    most_cells: int
+    most_lines: int  # of code, blank ones left out
+    words: tuple[int, int]
+    parameters: list[str]
+    new: bool = True  # whether the rules for style hold that came with lesson and ablation
+
+
+TRAINED = ["Data", "The idea", "By hand", "Same thing, packaged", "Train it", "Look"]
+TRAINED += ["Play", "Try it"]
+PLAIN = [heading for heading in TRAINED if heading != "Train it"]
+TABLES = ["Core table", "Sweep", "What differed", "Verdicts", "The official data"]
+ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
+OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
+OLD_SYSTEM = [*OLD[:4], "Ablation", "What differed", *OLD[4:]]
+BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
-MAX_CELLS, MAX_LINES = 40, 25
-MIN_WORDS, MAX_WORDS = 1000, 3000
-SHORT = ("00", "09", "10")  # may have fewer words
+MAX_LINES, MAX_COLUMNS, MAX_SENTENCE = 25, 100, 30
+
+
+def kind(name: str) -> Kind:
+    """The kind of a notebook by the number that its name begins with."""
+    number = name.partition("_")[0]
+    if number.endswith("b"):
+        return ABLATION
+    if not "01" <= number <= "08":
+        return BARE
+    if number in ("01", "02", "03", "04", "08"):  # to become lessons
+        sections = OLD_SYSTEM if number >= "04" else OLD
+        return Kind(sections, 40, 410, (1000, 3000), PARAMETERS, new=False)
+    return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
+
+
 BANNED = {
     "an installation": r"\b(pip|conda|uv|apt|apt-get) +install\b",
     "sys.path": r"\bsys\.path\b",
@@ -55,8 +88,7 @@ def _name(notebook, path: Path) -> Faults:
 
 
 def _anatomy(notebook, path: Path) -> Faults:
-    number, found = path.stem[:2], headings(notebook)
-    wanted = [*BEFORE, *(TEACHING if "01" <= number <= "08" else []), *AFTER]
+    found, wanted = headings(notebook), [*BEFORE, *kind(path.stem).sections, *AFTER]
     there = [heading for heading in found if heading in wanted]
     for heading in wanted:
         count = there.count(heading)
@@ -64,20 +96,17 @@ def _anatomy(notebook, path: Path) -> Faults:
     yield sorted(there, key=wanted.index) != there, f"headings out of order: {', '.join(there)}"
     framed = found[: len(BEFORE)] == BEFORE and found[-len(AFTER) :] == AFTER
     yield not framed, f"the sections do not begin with {', '.join(BEFORE)}, or end with References"
-    system = [text for text in found if text in SYSTEM]
-    yield (
-        "04" <= number <= "08" and system != SYSTEM,
-        "no headings 'Ablation', then 'What differed'",
-    )
 
 
 def _title(notebook, path: Path) -> Faults:
     first = notebook.cells[0] if notebook.cells else None
     source = first.source if first is not None and first.cell_type == "markdown" else ""
-    title = f"# {path.stem[:2]} · "
+    title = f"# {path.stem.partition('_')[0]} · "
     yield not re.match(title + r"\S", source), f"the first cell is not a title '{title}…'"
     yield not re.search(r"(?i)\bcost\b", source), "no line about the cost in the title's cell"
-    names = sorted(p.stem for p in path.parent.glob("[0-9][0-9]_*.ipynb"))
+    theirs = kind(path.stem).new and not re.search(r"(?i)\bcost\b.*\bof yours\b", source)
+    yield theirs, "the cost does not say how many minutes of yours it takes"
+    names = sorted(p.stem for p in path.parent.glob("[0-9][0-9]*_*.ipynb"))
     at = names.index(path.stem) if path.stem in names else 0
     neighbours = names[max(at - 1, 0) : at] + names[at + 1 : at + 2]
     linked = [Path(link).stem for link in links(source) if link.endswith(".ipynb")]
@@ -99,22 +128,43 @@ def _parameters(notebook, path: Path) -> Faults:
     except BadInput as error:
         yield True, str(error)
         return
-    for name in PARAMETERS:
+    for name in kind(path.stem).parameters:
         value, default = values.get(name, ...), DEFAULTS.get(name)
         yield value is ..., f"no parameter {name}"
         yield value not in (..., default), f"parameter {name} is {value!r}, not {default!r}"
 
 
 def _size(notebook, path: Path) -> Faults:
-    code = _cells(notebook, "code")
-    yield len(code) > MAX_CELLS, f"{len(code)} code cells, more than {MAX_CELLS}"
+    code, allowed = _cells(notebook, "code"), kind(path.stem)
+    yield len(code) > allowed.most_cells, f"{len(code)} code cells, not {allowed.most_cells}"
     for number, cell in enumerate(code, 1):
         lines = len(cell.source.splitlines())
         yield not cell.source.strip(), f"code cell {number} is blank"
         yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
+    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
+    yield lines > allowed.most_lines, f"{lines} lines of code, not {allowed.most_lines}"
     words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
-    few = words < MIN_WORDS and path.stem[:2] not in SHORT
-    yield few or words > MAX_WORDS, f"{words} words, not {MIN_WORDS} to {MAX_WORDS}"
+    least, most = allowed.words
+    yield not least <= words <= most, f"{words} words, not {least} to {most}"
+
+
+def _style(notebook, path: Path) -> Faults:
+    if not kind(path.stem).new:
+        return
+    for number, cell in enumerate(_cells(notebook, "code"), 1):
+        longest = max(map(len, cell.source.splitlines()), default=0)
+        yield longest > MAX_COLUMNS, f"code cell {number} has a line of {longest} columns"
+        yield "fmt: " in cell.source, f"code cell {number} hides from the formatter"
+    for cell in _cells(notebook, "markdown"):
+        for sentence in sentences(cell.source):
+            words = len(sentence.split())
+            yield words > MAX_SENTENCE, f"a sentence of {words} words: {sentence[:60]}…"
+    references = "\n".join(c.source for c in _cells(notebook, "markdown")).partition(
+        "## References"
+    )
+    for line in re.findall(r"^- .+", references[2], re.MULTILINE):
+        linked = re.search(r"\]\(https://(doi\.org|arxiv\.org)/", line)
+        yield not linked, f"a reference without a DOI or arXiv link: {line[:60]}"
 
 
 def _outputs(notebook, path: Path) -> Faults:
@@ -173,6 +223,13 @@ def headings(notebook) -> list[str]:
     return re.findall(r"^## +(.*?)\s*$", prose, re.MULTILINE)
 
 
+def sentences(markdown: str) -> Iterator[str]:
+    """Sentences of a Markdown text; headings, tables and formulas on their own lines left out."""
+    text = re.sub(r"(?s)\$\$.*?\$\$|```.*?```|^[#|].*?$", "", markdown, flags=re.MULTILINE)
+    for block in re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.) ", text, flags=re.MULTILINE):
+        yield from re.split(r"(?<=[.?!:])[*_)\"]*\s+", block.strip())
+
+
 def links(markdown: str) -> list[str]:
     """Targets of the links and images of a Markdown text, without anchors and in-page links."""
     targets = re.findall(r"\]\(([^)\s]+)\)", markdown)
@@ -193,4 +250,5 @@ def _text(output) -> str:
     return "\n".join("".join(piece) for piece in pieces)
 
 
-RULES = [_name, _anatomy, _title, _links, _parameters, _size, _outputs, _figures, _litter, _banned]
+RULES = [_name, _anatomy, _title, _links, _parameters, _size, _style]
+RULES += [_outputs, _figures, _litter, _banned]

@@ -48,7 +48,7 @@ env: .venv/.ready
 	fi
 	@echo "installing the locked packages (about 6 GB with PyTorch's CUDA build; a minute or two)"
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; then \
-	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
+	  $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 	  $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock && \

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from micromacro import cli
+from micromacro.datasets.check import CHECKS
 from micromacro.video import write_video
 
 
@@ -80,8 +81,14 @@ def test_data_check_of_labels_a_frame(tmp_path, capsys):
     assert checked(capsys, "affwild", tmp_path)[0] == 0
 
 
-def test_data_check_of_the_wrong_thing_is_status_2(omg, tmp_path, capsys):
-    for words in (("afew", omg), ("omg", tmp_path / "nowhere"), ("affwild2", omg)):
-        assert cli.main(["data", "check", *map(str, words)]) == 2
+@pytest.mark.parametrize("name", CHECKS)
+def test_data_check_of_the_wrong_thing_is_status_2(name, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    faults = {"nowhere": "cannot be opened", "file": "is not a folder", "empty": "holds none of"}
+    for root, fault in faults.items():
+        assert cli.main(["data", "check", name, str(tmp_path / root)]) == 2
         output = capsys.readouterr()
         assert (output.out, output.err.count("\n")) == ("", 1)
+        assert f"{tmp_path / root}: {fault}" in output.err
+    assert cli.main(["data", "check", "afew", str(tmp_path)]) == 2

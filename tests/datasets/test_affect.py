@@ -372,12 +372,8 @@ def test_predictions_are_written_as_the_organisers_read_them(omg, affwild2, tmp_
         "a,utterance_1.mp4,-0.250000,0.500000",
     ]
     values = {("v", "video1"): np.array([[0.5, -0.25], [1, 0]])}
-    for name, head in (("affwild", ""), ("affwild2", "valence,arousal\n")):
-        write_predictions(name, tmp_path, values, tmp_path / name)
-        text = (tmp_path / name / "video1.txt").read_text()
-        assert text == f"{head}0.500000,-0.250000\n1.000000,0.000000\n"
-    folder = affwild2 / "annotations/VA_Estimation_Challenge/Train_Set"
-    (folder / "video1.txt").write_text(text)
+    write_predictions("affwild", tmp_path, values, tmp_path)
+    assert (tmp_path / "video1.txt").read_text() == "0.500000,-0.250000\n1.000000,0.000000\n"
+    write_predictions("affwild2", tmp_path, values, (affwild2 / PAIRS).parent)
     np.testing.assert_array_equal(read_affwild2(affwild2).labels[0], [[0.5, -0.25], [1, 0]])
-    (tmp_path / "file").write_text("")
-    refused(lambda: write_predictions("affwild", tmp_path, values, tmp_path / "file"), "file")
+    refused(lambda: write_predictions("affwild", tmp_path, {}, tmp_path / "video1.txt"), "video1")

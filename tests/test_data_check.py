@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from affect_miniatures import omg_row, write_sheet
 
 from micromacro import cli
 from micromacro.datasets.check import CHECKS
@@ -16,13 +17,11 @@ def film(path, n_frames=13):
 @pytest.fixture
 def omg(tmp_path):
     """OMG-Emotion in miniature: three sheets, three films, nothing missing."""
-    header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
-    root = tmp_path / "omg"
     for split, labels in (("Train", ""), ("Validation", ""), ("Test", "_WithLabels")):
-        film(root / split / f"video_{split}" / "utterance_4.mp4")
-        row = f"x,0,1,video_{split},utterance_4.mp4,0.5,-0.5,4"
-        (root / f"omg_{split}Videos{labels}.csv").write_text(f"{header}\n{row}\n")
-    return root
+        film(tmp_path / "omg" / split / f"video_{split}" / "utterance_4.mp4")
+        rows = [omg_row(f"video_{split}", 4)]
+        write_sheet(tmp_path / "omg", f"omg_{split}Videos{labels}.csv", rows)
+    return tmp_path / "omg"
 
 
 def checked(capsys, *words):
@@ -40,7 +39,7 @@ def test_data_check_names_what_is_not_right(omg, capsys):
     test.write_bytes(b"no film")
     film(validation, 12)
     with (omg / "omg_TestVideos_WithLabels.csv").open("a") as sheet:
-        sheet.write("x,0,1,video_Test,utterance_5.mp4,0.5,-1.5,4\n")
+        sheet.write(omg_row("video_Test", 5, valence="-1.5"))
     status, lines = checked(capsys, "omg", omg)
     assert (status, len(lines)) == (1, 7 + 4)
     assert "  1 clips below 13 frames: too short for a snippet" in lines
@@ -54,7 +53,7 @@ def test_data_check_names_what_is_not_right(omg, capsys):
 def test_data_check_counts_what_is_too_much_to_list(omg, capsys):
     with (omg / "omg_TrainVideos.csv").open("a") as sheet:
         for video in range(30):
-            sheet.writelines(f"x,0,1,v{video},utterance_{n}.mp4,0,0,4\n" for n in (1, 2, 5))
+            sheet.writelines(f"{omg_row(f'v{video}', n)}\n" for n in (1, 2, 5))
     status, lines = checked(capsys, "omg", omg)
     assert (status, len(lines)) == (1, 6 + 20 + 1)
     assert lines[1] == "  Train: 91 clips listed, 1 there, 90 missing"

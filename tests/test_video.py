@@ -274,27 +274,23 @@ def test_natural_order(tmp_path, pattern):
 
 def test_kinds_of_pictures(tmp_path):
     deep = np.array([[0, 257, 128 * 257, 65535, 300, 386]], np.uint16)
-    rgba = np.zeros((1, 6, 4), np.uint8)
-    rgba[0, :, 0], rgba[0, :, 3] = 200, [0, 51, 102, 153, 204, 255]
-    red = np.zeros((1, 6, 3))
-    red[0, :, 0] = [0, 40, 80, 120, 160, 200]  # 200 * alpha / 255
+    alpha, grey = np.uint8([[0, 51, 102, 153, 204, 255]]), np.uint8([[0, 40, 80, 120, 160, 255]])
+    rgba = np.stack([np.full_like(alpha, 200), 0 * alpha, 0 * alpha, alpha], 2)
+    red = np.stack([alpha / 255 * 200, 0 * alpha, 0 * alpha], 2)
     places, colours = np.uint8([[0, 1, 2, 2, 1, 0]]), np.uint8([10, 20, 30, 250, 0, 0, 0, 90, 255])
     palette = Image.fromarray(places).convert("P")
     palette.putpalette(colours.tolist())
-    grey = np.uint8([[0, 40, 80, 120, 160, 255]])
     kinds = {
         "1.png": (Image.fromarray(deep), deep[..., None] / 257),
-        "2.tif": (Image.fromarray(deep), deep[..., None] / 257),
-        "3.png": (Image.fromarray(rgba), red),
-        "4.png": (palette, colours.reshape(3, 3)[places]),
-        "5.bmp": (Image.fromarray(grey), grey[..., None]),
+        "2.png": (Image.fromarray(rgba), red),
+        "3.png": (palette, colours.reshape(3, 3)[places]),
+        "4.bmp": (Image.fromarray(grey), grey[..., None]),
     }
     for name, (picture, _) in kinds.items():
         picture.save(tmp_path / name)
     expected = np.stack([np.rint(np.broadcast_to(want, (1, 6, 3))) for _, want in kinds.values()])
-    assert images_of(tmp_path).dtype == np.uint8
     off = np.abs(images_of(tmp_path) - expected).max((1, 2, 3))
-    assert (off <= [0, 0, 1, 0, 0]).all()
+    assert (off <= [0, 1, 0, 0]).all()
     assert difference(images_of(tmp_path, pixels="luma"), np.rint(expected @ BT601)) <= 1
 
 
@@ -348,12 +344,12 @@ def test_a_file_cut_in_the_middle_raises_at_the_break(tmp_path, capfd, kind):
     codec = {"webm": "libvpx", "avi": "mjpeg"}.get(kind, "libx264")
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     file, container = tmp_path / f"cut.{kind}", FAST_START if kind == "mp4" else {}
-    encode(file, noisy(60), codec, pix_fmt, container=container)
-    assert len(times_of(file)) == 60
+    encode(file, noisy(30), codec, pix_fmt, container=container)
+    assert len(times_of(file)) == 30
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
     seen = []
     refused(lambda: seen.extend(read_frames(file)), file.name, "cut short after")
-    assert 0 < len(seen) < 60
+    assert 0 < len(seen) < 30
     assert capfd.readouterr() == ("", "")
 
 

@@ -395,6 +395,7 @@ BAD_FILMS = [
     ([BLACK] * 3, {"t_s": [0, 1, 2, 3]}, ["3 images", "4 times"]),
     ([BLACK] * 3, {"t_s": [0, 1, 1]}, ["t_s", "image 2"]),
     ([BLACK] * 3, {"t_s": [0, NAN, 1]}, ["t_s", "finite"]),
+    ([BLACK] * 3, {"t_s": []}, ["t_s"]),
     ([BLACK] * 3, {"fps": 0}, ["fps"]),
     ([BLACK] * 3, {"crf": 52}, ["crf=52"]),
 ]

@@ -191,6 +191,7 @@ def test_torn_foreign_and_newer_files_are_refused(tmp_path, change, fault):
 
 
 def test_places_to_write(tmp_path):
+    save_clip(make_clip("t", "0"), tmp_path / "new" / "out")
     file = save_clip(make_clip(), tmp_path / "new" / "out")  # a folder; the source gives the name
     assert file == tmp_path / "new" / "out" / "Tränen und Lächeln.npz"
     assert len(load_clip(str(file))) == 10

@@ -292,6 +292,8 @@ def test_kinds_of_pictures(tmp_path):
     off = np.abs(images_of(tmp_path) - expected).max((1, 2, 3))
     assert (off <= [0, 1, 0, 0]).all()
     assert difference(images_of(tmp_path, pixels="luma"), np.rint(expected @ BT601)) <= 1
+    Image.fromarray(np.full((1, 6), 65536, np.int32)).save(tmp_path / "5.tif")
+    refused(lambda: images_of(tmp_path), "5.tif", "16 bit")
 
 
 def test_exif_orientation(tmp_path):

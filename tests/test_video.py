@@ -180,6 +180,15 @@ def test_stamps_that_run_backwards_are_refused(tmp_path):
     refused(lambda: list(read_frames(tmp_path / "a.mkv")), "a.mkv", "increase at frame 3")
 
 
+def test_avi_with_reordered_frames_has_wrong_stamps_that_are_not_used(tmp_path):
+    file = tmp_path / "a.avi"
+    encode(file, noisy(12))
+    with av.open(str(file)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0)]
+    assert stamps != sorted(stamps)
+    np.testing.assert_allclose(times_of(file), np.arange(12) / 25, atol=1e-9)
+
+
 def test_edit_list_hides_frames_and_time_starts_at_the_first_shown(film):
     write_video(film, numbered(10), fps=25)
     # elst version 0: name, version and flags, count, then duration, media time, rate

@@ -127,12 +127,12 @@ def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     refused(lambda: judge(new=Interval(1, 0.5, 2, 8)), "new")  # not committed first
     assert claims_csv.read_text(encoding="utf-8") == CLAIMS
-    judge(better=Interval(0.123456, 0.06, 0.18, 8), cheaper=Interval(3, 2, 4, 20))
+    judge(better=Interval(0.123456, 0.06, 0.18, 8), cheaper=Interval(0.3, 0.2, 0.4, 20))
     judge(far=None)
     assert claims_csv.read_text(encoding="utf-8").splitlines() == [
         CLAIMS.splitlines()[0],
         'better,"abstract, p. 1",a - b,0.05,holds,0.1235,0.06,0.18,8',
-        "cheaper,abstract,ratio b / a,1.0,holds,3,2,4,20",
+        "cheaper,abstract,ratio b / a,1.0,reversed,0.3,0.2,0.4,20",
         "far,table 2,c - d,0.1,untestable here,,,,",
         "still,table 3,c - e,0.1,,,,,",
     ]

@@ -66,18 +66,12 @@ def test_pitch_length_phase_and_level(tmp_path, name, sr_hz):
     assert np.sqrt(2 * np.mean(sound[inside] ** 2)) == pytest.approx(0.5, abs=0.01)
 
 
-def test_wav_at_its_own_rate_is_exact(tmp_path):
-    write_wav(tmp_path / "a.wav", sine())
-    expected = np.rint(sine()[0] * 32767) / 32768
-    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", sr_hz=SR_HZ), expected, atol=1e-7)
-
-
-@pytest.mark.parametrize("gains", [(1, 1), (1, -1), (1, 0)])
-def test_mono_is_the_mean_of_the_channels(tmp_path, gains):
-    sound = sine(2, gain=0.9) * np.array(gains)[:, None]
+@pytest.mark.parametrize("gains", [(1,), (1, 1), (1, -1), (1, 0)])
+def test_mono_is_the_mean_of_the_channels_exactly(tmp_path, gains):
+    sound = sine(len(gains), gain=0.9) * np.array(gains)[:, None]
     write_wav(tmp_path / "a.wav", sound)
-    mono = read_audio(tmp_path / "a.wav", sr_hz=SR_HZ)
-    np.testing.assert_allclose(mono, sound.mean(0), atol=1e-4)
+    expected = (np.rint(sound * 32767) / 32768).mean(0)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", sr_hz=SR_HZ), expected, atol=1e-7)
 
 
 def test_loud_sound_stays_within_one(tmp_path):
@@ -102,13 +96,10 @@ def test_refusals(tmp_path, capfd):
     encode(cut, sine())
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     (tmp_path / "words.txt").write_text("no sound here\n" * 20)
-    (tmp_path / "empty.wav").write_bytes(b"")
     for name, fault in (
         ("silent film.mp4", "no sound"),
         ("cut.m4a", "not a video or sound file, or cut short"),
         ("words.txt", "not a video or sound file"),
-        ("empty.wav", "empty file"),
-        ("missing.wav", "No such file"),
         ("", "folder"),
     ):
         refused(lambda name=name: read_audio(tmp_path / name), name, fault)

@@ -1,9 +1,8 @@
-"""FaceClip; files are checked with numpy, json, zipfile and csv alone."""
+"""FaceClip; files are checked with numpy, json and csv alone."""
 
 import csv
 import io
 import json
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -38,13 +37,6 @@ def make_clip(statuses="dtt-tti-tt", shots="0000011111", channels=3, size=7, **c
         fields[name][none] = np.nan
     frames = rng.integers(1, 256, (n, channels, size, size), dtype=np.uint8)
     return replace(face_clip(frames, none=np.flatnonzero(none), **fields), **changes)
-
-
-def assert_same(a: FaceClip, b: FaceClip) -> None:
-    one, other = (dict(vars(clip)) for clip in (a, b))
-    for name in ARRAYS:
-        np.testing.assert_array_equal(one.pop(name), other.pop(name), strict=True)
-    assert one == other
 
 
 # ---- FaceClip ----------------------------------------------------------------------------------
@@ -98,19 +90,14 @@ def broken_fields():
         ("frames", good.frames[..., :5], "square"),
         ("frames", good.frames[:, 0], "shape"),
         ("frames", np.ones_like(good.frames), "zero"),
-        ("frames", good.frames.tolist(), "uint8"),
         ("t_s", good.t_s[:-1], "shape (9,)"),
-        ("t_s", good.t_s.astype(np.float32), "float64"),
         ("t_s", good.t_s[::-1].copy(), "increase"),
         ("t_s", good.t_s * np.nan, "increase"),
         ("status", np.array(["lost"] * 10), "track"),
-        ("status", good.status.astype(object), "str"),
         ("score", np.nan_to_num(good.score, nan=0.5), "nan"),
         ("landmarks", good.landmarks[:, :4], "shape"),
         ("landmarks", np.nan_to_num(good.landmarks), "nan"),
-        ("landmarks", good.landmarks * np.float32(np.nan), "finite"),
         ("transform", inf, "finite"),
-        ("shot", good.shot.astype(np.int64), "int32"),
         ("shot", good.shot[::-1].copy(), "decreases"),
         ("n_faces", np.full(10, -2, np.int32), "-1"),
         ("mode", "steady", "steady"),
@@ -134,17 +121,15 @@ def test_round_trip_is_exact(tmp_path, statuses, channels):
     file, table = tmp_path / "a.npz", tmp_path / "a.csv"
     assert save_clip(clip, file) == file
     assert sorted(tmp_path.iterdir()) == [table, file]
-    assert_same(load_clip(file), clip)
+    loaded = load_clip(file)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(clip, name), strict=True)
+    for name in ("mode", "source", "settings"):
+        assert getattr(loaded, name) == getattr(clip, name)
     assert clip.settings == {"pair": [1, 2], "x": 0.1}
     before = file.read_bytes(), table.read_bytes()
     save_clip(load_clip(file), file)
     assert (file.read_bytes(), table.read_bytes()) == before
-
-
-def test_a_folder_takes_the_name_of_the_source(tmp_path):
-    file = save_clip(make_clip(), tmp_path / "new" / "out")
-    assert file == tmp_path / "new" / "out" / "Tränen und Lächeln.npz"
-    assert len(load_clip(str(file))) == 10
 
 
 def test_files_are_readable_without_this_package(tmp_path):
@@ -172,39 +157,24 @@ def test_files_are_readable_without_this_package(tmp_path):
         np.testing.assert_array_equal(np.array(columns[name]).astype(values.dtype), values)
 
 
-def in_memory(write, *arguments, **arrays) -> bytes:
-    buffer = io.BytesIO()
-    write(buffer, *arguments, **arrays)
-    return buffer.getvalue()
-
-
-def zipped(buffer):
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("words.txt", "hello")
-
-
 def again(content: bytes, fields=None, **changes) -> bytes:
     """The npz with other arrays, or without those that are None; of ``about`` some fields change."""
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {**stored, **changes}
     if fields:
         arrays["about"] = np.array(json.dumps(json.loads(str(arrays["about"])) | fields))
-    return in_memory(np.savez, **{name: a for name, a in arrays.items() if a is not None})
+    np.savez(buffer := io.BytesIO(), **{n: a for n, a in arrays.items() if a is not None})
+    return buffer.getvalue()
 
 
 NOT = "not a saved FaceClip"
 BROKEN = [
     (lambda good: good[: len(good) // 2], "torn"),
-    (lambda good: good[:-1], "torn"),
     (lambda good: good[:3000] + bytes([good[3000] ^ 255]) + good[3001:], "torn"),
     (lambda good: b"", "empty"),
     (lambda good: b"hello", f"torn, or {NOT}"),
-    (lambda good: in_memory(zipped), NOT),
-    (lambda good: in_memory(np.save, np.zeros(3)), NOT),
     (lambda good: again(good, shot=None), NOT),
-    (lambda good: again(good, about=None), NOT),
     (lambda good: again(good, about=np.array("hello")), NOT),
-    (lambda good: again(good, about=np.array("[1]")), NOT),
     (lambda good: again(good, {"format": "x"}), NOT),
     (lambda good: again(good, {"version": 2}), "version 2"),
     (lambda good: again(good, {"mode": "x"}), "FaceClip.mode"),
@@ -220,7 +190,11 @@ def test_torn_foreign_and_newer_files_are_refused(tmp_path, change, fault):
     refused(lambda: load_clip(path), "bad.npz", fault)
 
 
-def test_places_that_cannot_be_read_or_written(tmp_path):
+def test_places_to_write(tmp_path):
+    save_clip(make_clip("t", "0"), tmp_path / "new" / "out")
+    file = save_clip(make_clip(), tmp_path / "new" / "out")  # a folder; the source gives the name
+    assert file == tmp_path / "new" / "out" / "Tränen und Lächeln.npz"
+    assert len(load_clip(str(file))) == 10
     refused(lambda: load_clip(tmp_path / "missing.npz"), "missing.npz", "No such file")
     refused(lambda: load_clip(tmp_path), "not a saved FaceClip")
     (tmp_path / "file").write_bytes(b"x")
@@ -228,4 +202,4 @@ def test_places_that_cannot_be_read_or_written(tmp_path):
     (tmp_path / "b.csv").mkdir()
     for target in ("missing/a.npz", "file/a.npz", "file", "a.npz", "b.npz"):
         refused(lambda target=target: save_clip(make_clip(), tmp_path / target), target[:1])
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.npz", "b.csv", "file"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.npz", "b.csv", "file", "new"]

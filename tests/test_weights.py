@@ -42,8 +42,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{running.server_port}/net.onnx"
-        digest = hashlib.sha256(CONTENT).hexdigest()
-        known = Weights(url, len(CONTENT), digest)
+        known = Weights(url, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
         monkeypatch.setitem(WEIGHTS, "net", known)
         yield running
         running.shutdown()
@@ -78,31 +77,28 @@ def test_a_torn_cache_file_is_fetched_again(server, tmp_path, torn):
 @pytest.mark.parametrize(
     ("content", "promised", "status", "cause"),
     [
-        (b"something else", 14, 200, "another SHA-256"),
         (CONTENT[:-1], len(CONTENT) - 1, 200, "another SHA-256"),
         (CONTENT[:5000], len(CONTENT), 200, "net.onnx"),
         (b"gone", 4, 404, "HTTP 404"),
     ],
 )
 def test_what_comes_wrong_is_not_kept(server, tmp_path, content, promised, status, cause):
+    gc.freeze()
     server.content, server.promised, server.status = content, promised, status
-    words = (cause, str(tmp_path), server_url(), f"{len(CONTENT):,} bytes", "by hand")
+    words = (cause, str(tmp_path), WEIGHTS["net"].url, f"{len(CONTENT):,} bytes", "by hand")
     told(*words, cache=tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "net.onnx").write_bytes(b"old and wrong")
     told(*words, cache=tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
     gc.collect()  # pooch leaves the socket of a refused answer to the collector, which warns
-
-
-def server_url() -> str:
-    return WEIGHTS["net"].url
+    gc.unfreeze()
 
 
 def test_no_network(server, tmp_path, capfd):
     server.shutdown()
     server.server_close()
-    told("net.onnx", str(tmp_path), "by hand", server_url(), cache=tmp_path)
+    told("net.onnx", str(tmp_path), "by hand", WEIGHTS["net"].url, cache=tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "net.onnx").write_bytes(CONTENT)  # what the message told the user to do
     assert fetch_weights("net", cache=tmp_path).read_bytes() == CONTENT
@@ -115,11 +111,7 @@ def test_where_the_cache_is(server, tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "variable"))
     assert fetch_weights("net") == tmp_path / "variable" / "net.onnx"
     assert fetch_weights("net", cache=tmp_path / "given") == tmp_path / "given" / "net.onnx"
-
-
-def test_a_cache_that_cannot_be_made(server, tmp_path):
-    (tmp_path / "file").write_bytes(b"x")
-    told("net.onnx", cache=tmp_path / "file" / "cache")
+    told("net.onnx", cache=tmp_path / "given" / "net.onnx" / "cache")  # cannot be made
 
 
 def test_a_copy_of_ones_own(server, tmp_path):
@@ -133,21 +125,15 @@ def test_a_copy_of_ones_own(server, tmp_path):
     told("mine.onnx", "correct the SHA-256", path=mine, sha256="0" * 64)
     told("missing.onnx", "No such file", path=tmp_path / "missing.onnx")
     told("folder", path=tmp_path)
-    mine.write_bytes(b"")
-    told("mine.onnx", "empty", path=mine)
     told("sha256", "path", sha256=other)
     assert server.requests == 0
 
 
-def test_unknown_name():
-    refused(lambda: fetch_weights("nest"), "'nest'", "yunet")
-
-
 def test_the_register():
+    refused(lambda: fetch_weights("nest"), "'nest'", "yunet")
     for known in WEIGHTS.values():
         assert known.url.startswith("https://")
         assert len(bytes.fromhex(known.sha256)) == 32
-        assert known.sha256 == known.sha256.lower()
 
 
 @pytest.mark.skipif(not YUNET.is_file(), reason=f"no weights at {YUNET}")

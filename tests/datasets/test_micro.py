@@ -12,7 +12,6 @@ from PIL import Image
 from refusals import refused
 
 from micromacro import cli
-from micromacro import folds as splits
 from micromacro.datasets import micro
 from micromacro.datasets.frames import check_sizes, load_frames
 from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
@@ -119,75 +118,46 @@ def rewrite(root, rows):
 # ---- as released ---------------------------------------------------------------------------------
 
 
-def test_casme_as_released(casme):
-    clips = micro.read("casme", casme)
+RELEASED = {  # columns of the table
+    "casme": {"subject": "01 01 01 10", "clip": "EP01_12 EP03_2 EP04_5 EP01_12"}
+    | {"label": "tense disgust happiness surprise", "au": "4 4+9 - 4", "first": "73 95 7 5"}
+    | {"onset": "0 5 0 0", "offset": "18 8 5 3", "apex": "8 - 2 1", "n_frames": "19 15 6 4"}
+    | {"fps": "60.0 60.0 60.0 60.0", "dataset": "casme casme casme casme"},
+    "casme2": {"subject": "01 04 05 09 10 17", "first": "40 9 9 9 9 0"}
+    | {"onset": "6 1 1 1 1 1", "offset": "46 5 5 5 5 3", "apex": "19 - 2 2 2 2"}
+    | {"n_frames": "81 6 6 6 6 4", "au": "4+L10 4? 17 4+L10 4+L10 4+L10"}
+    | {"fps": " ".join(["200.0"] * 6)},
+    "samm": {"subject": "006 013 025", "label": "anger happiness other", "first": "5562 98 98"}
+    | {"onset": "0 0 0", "apex": "3 2 2", "offset": "8 5 5", "fps": "200.0 200.0 200.0"},
+    "smic": {"subject": "s01 s01 s14", "clip": "s1_ne_01 s1_sur_02 s14_po_01"}
+    | {"label": "negative surprise positive", "first": "101 9 0", "fps": "100.0 100.0 100.0"}
+    | {"onset": "0 0 0", "apex": "- - -", "offset": "4 2 2"},
+}
+
+
+@pytest.mark.parametrize("dataset", RELEASED)
+def test_as_released(dataset, request):
+    clips = micro.read(dataset, request.getfixturevalue(dataset))
     table = clips.table
     assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "first"]
     pd.testing.assert_frame_equal(check_clip_table(table), table)
-    columns(
-        table,
-        subject="01 01 01 10",
-        clip="EP01_12 EP03_2 EP04_5 EP01_12",
-        label="tense disgust happiness surprise",
-        au="4 4+9 - 4",
-        first="73 95 7 5",
-        onset="0 5 0 0",
-        offset="18 8 5 3",
-        apex="8 - 2 1",
-        n_frames="19 15 6 4",
-        fps="60.0 60.0 60.0 60.0",
-        dataset="casme casme casme casme",
-    )
-    assert (clips.pictures, clips.listed, len(clips)) == ("cropped", {"": 4}, 4)
-    assert clips.missing == clips.unlisted == clips.faults == ()
-    # the released example: 73 to 91 are 19 frames, of class 3
-    assert micro.relabel(table, "akm4")["label"].tolist() == [3, 1, 0, 2]
-
-
-def test_casme2_as_released(casme2):
-    clips = micro.read("casme2", casme2)
-    columns(
-        clips.table,
-        subject="01 04 05 09 10 17",
-        first="40 9 9 9 9 0",
-        onset="6 1 1 1 1 1",
-        apex="19 - 2 2 2 2",
-        offset="46 5 5 5 5 3",
-        n_frames="81 6 6 6 6 4",
-        au="4+L10 4? 17 4+L10 4+L10 4+L10",
-        fps=" ".join(["200.0"] * 6),
-    )
-    assert clips.pictures == "raw"
-    assert clips.unlisted == ("sub09/EP02_02f", "sub24/EP02_07")
-    assert set(clips.unlisted) == set(micro.UNLABELLED["casme2"])
-
-
-def test_samm_as_released(samm):
-    table = micro.read("samm", samm).table
-    columns(table, subject="006 013 025", label="anger happiness other", first="5562 98 98")
-    columns(table, apex="3 2 2", offset="8 5 5")
-    assert table["au"][0] == "4B + (R12 or R15)"
-    assert Path(table["path"][1]) == samm / "SAMM/013/013_1_12"
-    assert load_frames(table.iloc[1])[:, 0, 0, 0].tolist() == list(range(98, 104))
-
-
-def test_smic_as_released(smic):
-    clips = micro.read("smic", smic)
-    names = {"subject": "s01 s01 s14", "clip": "s1_ne_01 s1_sur_02 s14_po_01"}
-    columns(clips.table, **names, label="negative surprise positive", first="101 9 0")
-    columns(clips.table, onset="0 0 0", apex="- - -", offset="4 2 2")
-    assert clips.listed == {"": 3}
-    assert clips.missing == clips.unlisted == ()
+    columns(table, **RELEASED[dataset])
+    assert clips.listed == {"": len(clips)}
+    assert clips.missing == clips.faults == ()
+    assert clips.unlisted == micro.UNLABELLED.get(dataset, ())
+    assert clips.pictures == ("cropped" if dataset in ("casme", "smic") else "raw")
+    if dataset == "casme":  # the released example: 73 to 91 are 19 frames, of class 3
+        assert micro.relabel(table, "akm4")["label"].tolist() == [3, 1, 0, 2]
+    if dataset == "samm":
+        assert table["au"][0] == "4B + (R12 or R15)"
+        assert load_frames(table.iloc[1])[:, 0, 0, 0].tolist() == list(range(98, 104))
 
 
 def test_cropped_comes_first_and_either_can_be_asked_for(casme2):
-    for folder in sorted((casme2 / "CASME2_RAW_selected").glob("*/*")):
-        numbers = {int(f.stem[3:]) for f in folder.iterdir()}
-        if folder.name == "EP02_01f":
-            numbers &= set(range(46, 87))
-        cropped = casme2 / "Cropped" / folder.parent.name / folder.name
-        mini.write_pictures(cropped, numbers, "reg_img{}.jpg", (4, 4))
-    either, raw = micro.read("casme2", casme2), micro.read("casme2", casme2, pictures="raw")
+    cropped = casme2 / "Cropped/sub01/EP02_01f"
+    mini.write_pictures(cropped, range(46, 87), "reg_img{}.jpg", (4, 4))
+    either = micro.read("casme2", casme2, strict=False)
+    raw = micro.read("casme2", casme2, pictures="raw")
     assert (either.pictures, raw.pictures) == ("cropped", "raw")
     row = either.table.iloc[0]
     assert row[["first", "onset", "offset", "n_frames"]].tolist() == [46, 0, 40, 41]
@@ -207,37 +177,26 @@ def test_the_sheet_of_2014_goes_before_that_of_2019(casme2):
 # ---- what is wrong -------------------------------------------------------------------------------
 
 
-WRONG_ROWS = """
+WRONG_ROWS = r"""
 01|EP02_01f|50|50|60|fear|row 3: subject 01, clip EP02_01f is al
 sub01|EP1|1|2|3|fear|row 3: subject 'sub01' is not a number
 04|../a|1|2|3|fear|row 3: file name '../a' is not a plain name
 04||1|2|3|fear|row 3: file name '' is not a plain name
 04|EP12_01f|/|2|3|fear|row 3: OnsetFrame is missing
 04|EP12_01f|10|12||fear|row 3: OffsetFrame is missing
-04|EP12_01f|10|\\|14|fear|ApexFrame is '\\\\', not a frame n
-04|EP12_01f|10.5|12|14|fear|OnsetFrame is '10.5', not a frame n
+04|EP12_01f|10|\|14|fear|ApexFrame is '\\', not a frame n
 04|EP12_01f|1_0|12|14|fear|OnsetFrame is '1_0', not a frame n
-04|EP12_01f|10|12|14|anger|row 3: emotion 'anger' is none of
-04|EP12_01f|10|12|14||row 3: emotion '' is none of happiness
-04|EP12_01f|14|12|10|fear|EP12_01f: runs from frame 14 to 10;
+04|EP12_01f|10|12|14|anger|row 3: emotion 'anger' is none of happiness
 04|EP12_01f|12|12|12|fear|EP12_01f: runs from frame 12 to 12;
-04|EP12_01f|8|12|16|fear|EP12_01f: should hold frames 8 to 16, frame 8 and 2 more are not
-04|EP12_01f|10|12|15|fear|frames 10 to 15, frame 15 is not there (the folder holds 9 to 14)
+04|EP12_01f|8|12|15|fear|8 to 15, frame 8 and 1 more are not there (the folder holds 9 to 14)
 """
-
-
-def cell(text):
-    """A number where a sheet would hold one, None where it is empty."""
-    try:
-        return int(text) if text.isdigit() else float(text) if "." in text else text or None
-    except ValueError:
-        return text
 
 
 @pytest.mark.parametrize("line", WRONG_ROWS.strip().splitlines())
 def test_a_wrong_row_is_named_and_left_out(casme2, line):
     subject, clip, *frames, emotion, told = line.split("|")
-    row = mini.casme2_row(subject, clip or None, *map(cell, frames), emotion or None)
+    cells = (int(text) if text.isdigit() else text or None for text in frames)
+    row = mini.casme2_row(subject, clip or None, *cells, emotion)
     rewrite(casme2, (CASME2_ROWS[0], row, *CASME2_ROWS[2:]))
     fault("casme2", casme2, told)
     lenient = micro.read("casme2", casme2, strict=False)
@@ -256,16 +215,14 @@ def test_a_wrong_apex_costs_the_apex_only(casme2, apex, known):
     columns(table, onset="1", offset="5", apex="-" if known is None else str(known))
 
 
-def test_a_gap_on_disk_is_named(casme2):
-    folder = casme2 / "CASME2_RAW_selected/sub01/EP02_01f"
-    (folder / "img45.jpg").unlink()
+def test_a_gap_a_number_twice_and_an_empty_folder_are_named(casme2):
+    raw = casme2 / "CASME2_RAW_selected"
+    (raw / "sub01/EP02_01f/img45.jpg").unlink()
     assert len(micro.read("casme2", casme2)) == 6  # not between onset and offset
-    (folder / "img60.jpg").unlink()
+    (raw / "sub01/EP02_01f/img60.jpg").unlink()
     fault("casme2", casme2, "EP02_01f: should hold frames 46 to 86, frame 60 is not")
-
-
-def test_a_number_twice_and_an_empty_folder_are_named(casme2):
-    folder = casme2 / "CASME2_RAW_selected/sub05/EP09_05f"
+    mini.write_pictures(raw / "sub01/EP02_01f", [60], "img{}.jpg")
+    folder = raw / "sub05/EP09_05f"
     mini.write_pictures(folder, [12], "img{:03d}.png")
     fault("casme2", casme2, "has the same frame number as img")
     for file in folder.iterdir():
@@ -275,57 +232,46 @@ def test_a_number_twice_and_an_empty_folder_are_named(casme2):
     fault("casme2", casme2, "no picture named by its frame number")
 
 
-def test_missing_and_unlisted_clips(casme2):
-    raw = casme2 / "CASME2_RAW_selected"
-    (raw / "sub05").rename(raw / "sub55")
-    (raw / "sub10/EP01_01").rename(raw / "sub10/EP01_1")
+def test_a_strict_reader_counts_what_is_missing(casme2):
+    for folder in ("sub05", "sub10/EP01_01"):
+        (casme2 / "CASME2_RAW_selected" / folder).rename(casme2 / folder[:5])
     told = "sub05/EP09_05f: listed but not there (and 1 more)"
     refused(lambda: micro.read("casme2", casme2), told)
-    clips = micro.read("casme2", casme2, strict=False)
-    assert clips.missing == ("sub05/EP09_05f", "sub10/EP01_01")
-    assert clips.unlisted[1:] == ("sub10/EP01_1", "sub24/EP02_07", "sub55/EP09_05f")
-    assert (clips.faults, len(clips)) == ((), 4)
 
 
-def test_wrong_files_are_named(casme2, samm, casme, smic, tmp_path):
+def test_wrong_files_are_named(casme2, samm, casme, smic):
     def named(told, dataset="casme2", root=casme2, **options):
         refused(lambda: micro.read(dataset, root, **options), told)
 
     sheet = casme2 / "CASME2-coding-20140508.xlsx"
-    good = sheet.read_bytes()
-    for content in (b"", b"Subject,Filename\n", good[:500]):
+    for content in (b"Subject,Filename\n", sheet.read_bytes()[:500]):
         sheet.write_bytes(content)
-        named("cannot be read as a spreadsheet" if content else "an empty file")
+        named(f"{sheet}: cannot be read as a spreadsheet")
     titles = [title and title.replace("Frame", "F") for title in mini.CASME2_TITLES]
     mini.write_xlsx(sheet, (titles, *CASME2_ROWS))
-    named("row 1 should be the header, but lacks OnsetFrame, ApexF")
+    named(f"{sheet}: row 1 should be the header, but lacks OnsetFrame, ApexF")
     mini.write_xlsx(sheet, ())
     named("row 1 should be the header")
-    rewrite(casme2, ())
-    assert len(micro.read("casme2", casme2)) == 0
     sheet = samm / "SAMM_Micro_FACS_Codes_v2.xlsx"
-    for tab, told in {
-        "MICRO_ONLY": "row 14 should",
-        "Micro": "has no sheet MICRO_ONLY, but",
-    }.items():
+    for tab, told in (("MICRO_ONLY", "row 14 should"), ("Micro", "has no sheet MICRO_ONLY, but")):
         mini.write_xlsx(sheet, (mini.SAMM_TITLES, *SAMM_ROWS), tab)
         named(told, "samm", samm)
     (casme / "Cropped").rename(casme / "cropped_faces")
     named("holds no folder Cropped or CASME_raw_selected", "casme", casme)
     named("holds no folder HS;", "smic", smic, pictures="raw")
-    for name in micro.RELEASES:
-        named("holds none of ", name, tmp_path)
-        named("cannot be opened", name, tmp_path / "nowhere")
-        named("is not a folder", name, sheet)
+
+
+NEGATIVE = "s01/micro/negative"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("s01/micro/negative", "s01/micro/neutral", "neutral: is none of negative, positive, sur"),
-        ("s01/micro/negative/s1_ne_01", "s01/micro/negative/s1_po_01", "like s1_ne_01"),
-        ("s01/micro/negative/s1_ne_01", "s01/micro/negative/s2_ne_01", "not a clip of s01 named"),
+        (NEGATIVE, "s01/micro/neutral", "neutral: is none of negative, positive, sur"),
+        (f"{NEGATIVE}/s1_ne_01", f"{NEGATIVE}/s1_po_01", "like s1_ne_01"),
+        (f"{NEGATIVE}/s1_ne_01", f"{NEGATIVE}/s2_ne_01", "not a clip of s01 named"),
         ("s14", "t14", "s14_po_01: is not a clip of t14"),
+        (f"{NEGATIVE}/s1_ne_01/reg_image000103.bmp", "a.bmp", "frame 103 is not there"),
     ],
 )
 def test_smic_folders_that_contradict_each_other(smic, old, new, told):
@@ -335,38 +281,24 @@ def test_smic_folders_that_contradict_each_other(smic, old, new, told):
     assert len(micro.read("smic", smic, strict=False)) == 2
 
 
-def test_smic_gaps_and_single_frames(smic):
-    folder = smic / "SMIC_all_cropped/HS/s01/micro/negative/s1_ne_01"
-    (folder / "reg_image000103.bmp").unlink()
-    fault("smic", smic, "frame 103 is not there")
-    for number in (102, 104, 105):
-        (folder / f"reg_image{number:06d}.bmp").unlink()
-    fault("smic", smic, "s1_ne_01: runs from frame 101 to 101; a clip needs two")
-
-
 # ---- patches -------------------------------------------------------------------------------------
 
 
-def test_patches_go_by_subject_and_clip(casme2):
+def test_patches_go_by_subject_and_clip(casme2, smic):
     rows = [*CASME2_ROWS]
     rows[1] = mini.casme2_row(4, "EP12_01f", "/", 99, 99, "anger")
     rewrite(casme2, rows[::-1])  # another order changes nothing
+    read = partial(micro.read, "casme2", casme2)
     key, nobody = ("casme2", "04", "EP12_01f"), ("casme2", "4", "EP12_01f")
-
-    def read(patches):
-        return micro.read("casme2", casme2, patches=patches)
-
     for apex, position in ((None, pd.NA), (12, 3)):
         patches = {key: {"onset": 10, "apex": apex, "offset": 13, "label": "disgust"}}
         patches |= {("samm", "006", "x"): {"onset": 1}}  # of another data set
-        row = read(patches).table.set_index("clip").loc["EP12_01f"]
+        row = read(patches=patches).table.set_index("clip").loc["EP12_01f"]
         assert row[["onset", "apex", "offset", "label"]].tolist() == [1, position, 4, "disgust"]
-    told = f"{nobody}: there is no such clip"
-    refused(lambda: read(patches | {nobody: {"onset": 1}}), told)
-    refused(lambda: read({key: {"onsett": 1}}), "onsett; use onset, apex, offset, label")
-
-
-def test_patches_of_smic(smic):
+    wrong = {"patches": patches | {nobody: {"onset": 1}}}
+    refused(partial(read, **wrong), f"{nobody}: there is no such clip")
+    wrong = {"patches": {key: {"onsett": 1}}}
+    refused(partial(read, **wrong), "onsett; use onset, apex, offset, label")
     patches = {("smic", "s01", "s1_ne_01"): {"onset": 102, "offset": 104, "apex": 103}}
     row = micro.read("smic", smic, patches=patches).table.iloc[0]
     assert row[["first", "onset", "apex", "offset"]].tolist() == [101, 1, 2, 3]
@@ -386,17 +318,6 @@ def test_load_frames_reads_by_number(casme, casme2):
         if number:
             (Path(row["path"]) / f"img{number}.jpg").unlink()
         assert load_frames(row)[:, 0, 0, 0].tolist() == list(range(46, 87))
-
-
-def test_load_frames_makes_grey(smic):
-    row = micro.read("smic", smic).table.iloc[0]
-    ramp = np.broadcast_to(np.arange(0, 256, 2, dtype=np.uint8), (64, 128))
-    colours = np.full((64, 128, 3), (200, 0, 0), np.uint8)
-    for number, picture in zip(range(101, 106), [ramp, colours, ramp, ramp, ramp], strict=True):
-        Image.fromarray(picture).save(Path(row["path"]) / f"reg_image{number:06d}.bmp")
-    frames = load_frames(row)
-    np.testing.assert_array_equal(frames[0, 0], ramp)
-    assert np.unique(frames[1]).tolist() == [60]  # 0.299 * 200
 
 
 def test_load_frames_refuses(smic):
@@ -419,13 +340,8 @@ def test_load_frames_refuses(smic):
     for offset, told in ((0, "is 1 frame(s) long; a clip needs"), (pd.NA, "no onset and offset")):
         named(told, pd.Series(row.to_dict() | {"offset": offset}))
     named("has no onset and offset", row.drop("first"))
-    for file in folder.iterdir():
-        file.unlink()
-    named("a folder without images")
-    folder.rmdir()
-    named("cannot be opened")
-    folder.write_bytes(good)
-    named("is not a folder")
+    row["path"] = str(picture)
+    named("000103.bmp: is not a folder")
 
 
 # ---- labels --------------------------------------------------------------------------------------
@@ -454,29 +370,21 @@ def test_maps_give_the_papers_counts(label_map, dataset):
     counts = np.bincount(table["label"], minlength=len(micro.CLASSES[label_map]))
     assert tuple(counts) == micro.OFFICIAL_COUNTS[label_map, dataset]
     assert table["label"].dtype == np.int64
-    totals = {
-        "akm4": {"casme": 189, "casme2": 255, "smic": 164, "samm": 159},
-        "megc3": {"casme2": 147, "smic": 164, "samm": 133},
-    }
-    assert len(table) == totals.get(label_map, {}).get(dataset, len(table))
 
 
 def test_maps_by_hand():
-    def classes(label_map, dataset):
+    words = {  # emotion of the sheet, and its class
+        ("akm4", "casme2"): ("repression", "others"),
+        ("megc3", "casme2"): ("repression", "negative"),
+        ("akm4", "casme"): ("tense", "others"),
+    }
+    for (label_map, dataset), (emotion, name) in words.items():
         table = micro.relabel(official_table(dataset), label_map)
-        names = [micro.CLASSES[label_map][number] for number in table["label"]]
-        return dict(zip(table["emotion"], names, strict=True))
-
-    assert classes("akm4", "casme2")["repression"] == "others"
-    assert classes("megc3", "casme2")["repression"] == "negative"
-    assert classes("akm4", "casme")["tense"] == "others"
-    assert "others" not in classes("megc3", "casme2")
-    assert set(classes("casme2_5", "casme2")) == set(micro.CLASSES["casme2_5"])
-    assert set(classes("samm_5", "samm")) == set(micro.CLASSES["samm_5"])
-    for label_map, covered in micro.LABEL_MAPS.items():
+        numbers = table.loc[table["emotion"] == emotion, "label"]
+        assert {micro.CLASSES[label_map][number] for number in numbers} == {name}
+    for covered in micro.LABEL_MAPS.values():
         for dataset, known in covered.items():
             assert set(known) == set(OFFICIAL[dataset])  # every emotion is mapped or dropped
-            assert set(known.values()) - {None} <= set(micro.CLASSES[label_map])
 
 
 @pytest.mark.parametrize(
@@ -506,10 +414,7 @@ def test_composite_in_miniature(casme2, samm, smic):
     people = micro.people(table)
     assert people[0] == "casme2/01"
     assert "samm/025" not in people  # vanished: only Other
-    fold = splits.leave_one_out(people)
-    assert sorted(set(fold)) == list(range(6))
-    assert [people[k] for k in np.flatnonzero(fold == fold[2])] == ["smic/s01"] * 2
-    check_clip_table(table)
+    assert len({*people}) == 6
     pd.testing.assert_frame_equal(table, micro.megc2019(pd.concat(tables[1:]), tables[0]))
     for wrong in (tables[:2], [*tables, tables[0]], []):
         refused(lambda wrong=wrong: micro.megc2019(*wrong), "is of casme2, smic, samm, not")
@@ -527,11 +432,6 @@ def test_composite_of_all_clips_has_442(casme2):
     assert len(table) == 442
     assert np.bincount(table["label"]).tolist() == [250, 109, 83]
     assert table["dataset"].value_counts().to_dict() == {"smic": 164, "casme2": 145, "samm": 133}
-
-
-def test_people_of_two_data_sets_stay_apart():
-    table = pd.concat([official_table("casme")[:1], official_table("casme2")[:1]])
-    assert micro.people(table) == ["casme/01", "casme2/01"]
 
 
 # ---- micromacro data check -----------------------------------------------------------------------
@@ -558,28 +458,15 @@ def test_data_check(casme, casme2, samm, smic, capsys):
 
 
 def test_data_check_names_what_is_not_right(casme2, capsys):
-    rows = [*CASME2_ROWS]
-    rows[0] = mini.casme2_row("01", "EP02_01f", 46, 59, 121, "happiness")
-    rows[3] = mini.casme2_row("09", "EP02_03", 10, 15, 14, "fear")
-    rewrite(casme2, rows)
     raw = casme2 / "CASME2_RAW_selected"
+    rewrite(casme2, (*CASME2_ROWS, mini.casme2_row("09", "EP02_02f", 1, 4, 3, "fear")))
     (raw / "sub10").rename(raw / "sub11")
     Image.new("L", (9, 6)).save(raw / "sub05/EP09_05f/img12.jpg")
     status, lines = checked(capsys, "casme2", casme2)
-    assert (status, lines[1]) == (1, "  raw pictures: 6 clips listed, 4 read, 1 missing")
-    for line, text in zip(
-        lines[-6:],
-        [
-            "  3 wrong, 1 missing, 1 unlisted",
-            "EP02_01f: should hold frames 46 to 121, frame 121 is not there",
-            "row 5: apex 15 is outside frames 10 to 14",
-            f"wrong     {raw}/sub05/EP09_05f/img12.jpg: is 9x6, the clip's",
-            *("missing   sub10/EP01_01", "unlisted  sub11/EP01_01"),
-        ],
-        strict=True,
-    ):
-        assert text in line
+    assert (status, lines[1]) == (1, "  raw pictures: 7 clips listed, 6 read, 1 missing")
+    assert lines[-5] == "  2 wrong, 1 missing, 1 unlisted"
+    assert "row 8: apex 4 is outside frames 1 to 3" in lines[-4]
+    assert f"wrong     {raw}/sub05/EP09_05f/img12.jpg: is 9x6, the clip's" in lines[-3]
+    assert lines[-2:] == ["missing   sub10/EP01_01", "unlisted  sub11/EP01_01"]
     rewrite(casme2, ())
     assert checked(capsys, "casme2", casme2)[0] == 1
-    assert cli.main(["data", "check", "samm", str(casme2)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import math
 import sys
 import types
@@ -86,23 +85,11 @@ def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
 # --- closed forms -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize("level", [1, 2, 3])
-def test_a_wave_at_the_peak_has_the_gain_of_the_docstring_at_every_level(level, K):
-    H, W, waves = 48, 64, 32 >> level
-    band = analyse(wave(H, W, waves, 0, 0.7), levels=3, orientations=K).bands[level - 1][0]
-    x = torch.arange(band.shape[-1]).double() / band.shape[-1]
-    expected = peak_gain(K) * torch.exp(1j * (2 * math.pi * waves * x + 0.7))
-    torch.testing.assert_close(band, expected.expand(band.shape), rtol=0, atol=1e-13)
-    assert round(peak_gain(K), 3) == [1, 1, 0.943, 0.894, 0.855, 0.823][K - 1]
-    assert Pyramid.__doc__.count("(1, 1, 0.943, 0.894, 0.855, 0.823 for K = 1 ... 6)") == 1
-
-
 @pytest.mark.parametrize(("H", "W"), [(48, 64), (45, 77), (53, 41)])
-@pytest.mark.parametrize(("across", "down"), [(9, 0), (7, 5), (7, -6), (0, 8), (-4, 5), (3, 1)])
-def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
-    K, levels = 4, 2
-    pyramid = analyse(wave(H, W, across, down, 0.3), levels=levels, orientations=K)
+@pytest.mark.parametrize(("across", "down"), [(9, 0), (7, 5), (7, -6), (1, 8), (-4, 5), (3, 1)])
+@pytest.mark.parametrize("K", [1, 2, 4, 5])
+def test_any_wave_is_itself_times_half_the_masks(H, W, across, down, K):
+    pyramid = analyse(wave(H, W, across, down, 0.3), levels=2, orientations=K)
     fx, fy = 2 * across / W, 2 * down / H
     octaves = math.log2(math.hypot(fx, fy))
 
@@ -122,28 +109,10 @@ def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
             torch.testing.assert_close(bands[b], expected, rtol=0, atol=1e-12)
 
 
-def test_adding_to_a_phase_moves_the_image_left():
-    image = wave(32, 64, 16, 0)  # at the peak of level 1: 4 pixels long
-    pyramid = analyse(image, levels=1, orientations=2)
-    turned = dataclasses.replace(pyramid, bands=[pyramid.bands[0] * 1j])  # a quarter of it
-    torch.testing.assert_close(synthesise(turned), torch.roll(image, -1, 1), rtol=0, atol=1e-13)
-
-
-def test_a_constant_is_all_low_and_a_checkerboard_all_high():
-    flat = analyse(torch.full((40, 24), 0.25), levels=2, orientations=3)
-    assert flat.low.shape == (10, 6)
-    assert torch.equal(flat.low, torch.full((10, 6), 0.25))
-    assert all(part.abs().max() < 1e-15 for part in parts(flat)[:-1])
-    board = wave(40, 24, 12, 20)
-    split = analyse(board, levels=2, orientations=3)
-    torch.testing.assert_close(split.high, board, rtol=0, atol=1e-13)
-    assert all(part.abs().max() < 1e-15 for part in parts(split)[1:])
-
-
 # --- there and back -----------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(st.data(), st.integers(8, 70), st.integers(8, 70), st.integers(1, 7))
 def test_images_come_back(data, H, W, K):
     levels = data.draw(st.integers(1, max_levels(H, W)))
@@ -152,15 +121,6 @@ def test_images_come_back(data, H, W, K):
         back = synthesise(analyse(image, levels=levels, orientations=K))
         assert back.dtype == dtype
         torch.testing.assert_close(back, image, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize(("H", "W"), [(257, 131), (224, 224)])
-def test_float32_is_the_rounded_float64(H, W):
-    image = pictures(H, W, dtype=torch.float32)
-    single, double = (analyse(i, levels=4, orientations=3) for i in (image, image.double()))
-    torch.testing.assert_close(synthesise(single), image, rtol=0, atol=2e-7)  # two units at 1
-    pairs = list(zip(parts(single), parts(double), strict=True))
-    assert all(torch.equal(a, b.to(a.dtype)) for a, b in pairs[1:])
 
 
 def parts(pyramid):
@@ -194,9 +154,13 @@ def test_gradients_flow_through_both():
     def there(image):
         return parts(analyse(image, levels=1, orientations=2))
 
-    assert torch.autograd.gradcheck(there, image)
+    assert torch.autograd.gradcheck(there, image, fast_mode=True)
     leaves = [part.detach().requires_grad_() for part in there(image)]
-    assert torch.autograd.gradcheck(lambda h, b, low: synthesise(Pyramid(h, [b], low)), leaves)
+
+    def back(high, bands, low):
+        return synthesise(Pyramid(high, [bands], low))
+
+    assert torch.autograd.gradcheck(back, leaves, fast_mode=True)
 
 
 @pytest.mark.gpu

@@ -1,7 +1,4 @@
-import contextlib
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from hypothesis import strategies as st
 
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
-SIZES = [(64, 64), (32, 80), (41, 41), (37, 59), (50, 24), (45, 30), (8, 13), (97, 16)]
+SIZES = [(64, 64), (32, 80), (50, 24), (46, 30), (8, 14)]
 
 
 def pictures(*shape, seed=0, dtype=torch.float64):
@@ -31,44 +28,18 @@ def peak_gain(K):
 # --- against pyrtools ---------------------------------------------------------------------------
 
 
-class CentredGrid(types.SimpleNamespace):
-    """numpy as pyrtools sees it, with its one fault mended.
-
-    For an odd side N it takes the frequencies linspace(-1, 1, N + 1)[:-1], so its zero frequency is
-    labelled -1 / N (its own reconstruction uses the right ones, and it warns that odd sizes do not
-    come back). Half a wave, 1 / N, is added.
-    """
-
-    def __getattr__(self, name):
-        return getattr(np, name)
-
-    @staticmethod
-    def linspace(start, stop, count):
-        return np.linspace(start, stop, count) + (1 / (count - 1) if count % 2 == 0 else 0)
-
-
-def oracle(image, levels, K):
-    SteerablePyramidFreq = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
-    odd = any(n % 2 for n in image.shape)
-    caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
-    with caught:
-        return SteerablePyramidFreq(image, height=levels, order=K - 1, is_complex=True).pyr_coeffs
-
-
 @pytest.mark.parametrize("K", [2, 3, 4, 6])  # it has no complex pyramid of K = 1
 @pytest.mark.parametrize(("H", "W"), SIZES)
-def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
-    pytest.importorskip("pyrtools.pyramids")
-    if H % 2 or W % 2:  # even sizes need no mending
-        module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
-        monkeypatch.setattr(module, "np", CentredGrid())
+def test_it_is_the_pyramid_of_pyrtools(H, W, K):
+    """At even sizes: for odd ones its frequencies are half a step off, as it warns."""
+    Theirs = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
     # One mapping, from the docstring: band -> (-i)^(K-1) HW/(hw) band, low -> HW/(hw) low. Its
     # masks are read linearly from tables. A chord under a curve of second derivative s is off by
     # s step^2 / 8: radial ones step by pi / 512 with s = 1, lobes by pi / 1024 with s = K - 1.
     tolerance = ((math.pi / 512) ** 2 + (K - 1) * (math.pi / 1024) ** 2) / 8  # of the largest value
     image = pictures(H, W)
     for levels in {1, max_levels(H, W)}:
-        theirs = oracle(image.numpy(), levels, K)
+        theirs = Theirs(image.numpy(), height=levels, order=K - 1, is_complex=True).pyr_coeffs
         ours = analyse(image, levels=levels, orientations=K)
         gain = H * W / ours.low.numel()
         expected = {"residual_highpass": ours.high, "residual_lowpass": ours.low * gain}

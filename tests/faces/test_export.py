@@ -13,7 +13,7 @@ from micromacro.video import read_frames, write_video
 @pytest.fixture(scope="module")
 def film(portrait, tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "actor one.mp4"
-    write_video(path, portrait.frames[:8], t_s=np.arange(8) * 0.04, crf=20)
+    write_video(path, portrait.frames[:5], t_s=np.arange(5) * 0.04, crf=20)
     return path
 
 
@@ -24,22 +24,21 @@ def names(folder):
 def test_four_files_and_a_line(film, tmp_path):
     out = tmp_path / "deep" / "faces"
     line = export_faces(film, out, size=96)
+    assert all(words in line for words in ("5 frames", "frames/s"))
     assert "\n" not in line
-    assert "8 frames" in line
-    assert "frames/s" in line
     stem = "actor one"
     endings = (".csv", ".npz", "_sheet.png", "_stabilised.mp4")
     assert names(out) == [f"{stem}{ending}" for ending in endings]
     clip = load_clip(out / f"{stem}.npz")
     assert clip.size == 96
     table = pd.read_csv(out / f"{stem}.csv")
-    np.testing.assert_allclose(table["t_s"], np.arange(8) * 0.04, atol=1e-4)
+    np.testing.assert_allclose(table["t_s"], np.arange(5) * 0.04, atol=1e-4)
     frames = list(read_frames(out / f"{stem}_stabilised.mp4"))
     np.testing.assert_allclose([f.t_s for f in frames], clip.t_s, atol=1e-4)
     shown = np.stack([f.image.transpose(2, 0, 1) for f in frames]).astype(int)
     assert np.abs(shown - clip.frames).mean() < 4
     with Image.open(out / f"{stem}_sheet.png") as sheet:
-        assert sheet.width > 900
+        assert sheet.width == 780  # five tiles of 144 px and gaps of 10
 
 
 def test_a_name_and_a_second_run(film, tmp_path):
@@ -51,17 +50,15 @@ def test_a_name_and_a_second_run(film, tmp_path):
 
 
 @pytest.mark.parametrize("step", ["contact_sheet", "save_clip"])
-def test_nothing_is_half_written(film, scenery, tmp_path, monkeypatch, step):
-    write_video(tmp_path / "empty.mp4", scenery)
+def test_nothing_is_half_written(film, tmp_path, monkeypatch, step):
     out = tmp_path / "out" / "deep"
-    refused(lambda: export_faces(tmp_path / "empty.mp4", out), "no face found in 12 frames")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(f"micromacro.faces.export.{step}", full)
     refused(lambda: export_faces(film, out, size=32), out, "No space left")
-    assert names(tmp_path) == ["empty.mp4"]
+    assert names(tmp_path) == []
 
 
 def test_other_peoples_files_are_kept(film, tmp_path):

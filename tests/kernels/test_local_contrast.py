@@ -1,4 +1,5 @@
 import importlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import skimage.data
 import torch
 from refusals import refused
 from scipy.ndimage import correlate1d
+from torch.autograd import gradcheck
 
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
 
@@ -69,17 +71,6 @@ def test_backends_agree_with_the_reference(method, backend, shape, options, fain
     assert error(ours, local_contrast_reference(x, **options)) < 2e-6  # |y| < 5
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("backend", ["opencv", "triton"])
-@pytest.mark.parametrize("kind", ["uint8", "float32"])
-def test_no_less_accurate_than_twice_eager_float32(method, backend, kind):
-    x = PHOTO[:100, :130] if kind == "uint8" else PHOTO[:100, :130].float() / 255
-    truth = local_contrast_reference(x, method=method)
-    eager = error(local_contrast(x, method=method, backend="torch"), truth)
-    assert 1e-7 < eager < 1e-5
-    assert error(local_contrast(x, method=method, backend=backend), truth) <= 2 * eager
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_flat_images_give_zero_and_disturb_no_other(backend, method):
@@ -98,15 +89,10 @@ def test_flat_images_give_zero_and_disturb_no_other(backend, method):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_uint8_is_float32_times_255_and_strides_do_not_matter(backend, method):
-    x = PHOTO[None].expand(2, -1, -1)[:, 1:90:3, 60:160:2].transpose(1, 2)
-    before = x.clone()
-    y = local_contrast(x, method=method, backend=backend)
-    assert y.is_contiguous()
-    assert torch.equal(x, before)
-    unit = local_contrast(x.float() / 255, method=method, backend=backend)
-    assert error(unit, y) < 1e-5
-    assert error(y, local_contrast_reference(before, method=method)) < 1e-5
+def test_bytes_of_a_photograph(backend, method):
+    image = PHOTO[:90, :100]
+    ours = local_contrast(image, method=method, backend=backend)
+    assert error(ours, local_contrast_reference(image, method=method)) < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -134,24 +120,11 @@ def test_check_can_be_left_out():
     assert error(local_contrast(x, check=False)[0], local_contrast_reference(x[0])) < 1e-5
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_an_empty_batch_is_empty(backend, dtype):
-    y = local_contrast(torch.zeros((0, 3, 16, 12), dtype=dtype), backend=backend)
-    assert (y.shape, y.dtype) == ((0, 3, 16, 12), torch.float32)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_plain_operations_can_be_differentiated(method):
-    x, step = noise(9, 10).double().requires_grad_(), 1e-6 * (noise(9, 10, seed=1) - 0.5)
-    probe = noise(9, 10, seed=2)
-    ahead, behind = (
-        (probe * local_contrast_reference(x.detach() + d, method=method)).sum()
-        for d in (step, -step)
-    )
-    (probe * local_contrast_reference(x, method=method)).sum().backward()
-    assert (x.grad * step).sum().item() == pytest.approx((ahead - behind).item() / 2, rel=1e-5)
-    x = noise(9, 10).requires_grad_()
+    x = noise(9, 10).double().requires_grad_()
+    assert gradcheck(partial(local_contrast_reference, method=method), x, fast_mode=True)
+    x = x.detach().float().requires_grad_()
     local_contrast(x, method=method, backend="torch").square().sum().backward()
     assert x.grad.isfinite().all()
     refused(lambda: local_contrast(x, method=method), "no gradient")
@@ -192,18 +165,10 @@ def test_on_cuda_flat_is_zero_and_opencv_is_refused():
     refused(lambda: local_contrast(flat, backend="opencv"), "OpenCV cannot read cuda")
 
 
-def test_autocast_does_not_round_it():
-    image = noise(2, 24, 24)
-    plain = local_contrast(image, backend="torch")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(local_contrast(image, backend="torch"), plain)
-
-
 def test_without_opencv(monkeypatch):
     images = noise(2, 20, 24)
     expected = local_contrast(images, backend="torch")
     monkeypatch.setattr(module, "cv2", None)
     assert torch.equal(local_contrast(images), expected)
-    refused(
-        lambda: local_contrast(images, backend="opencv"), "OpenCV is not installed; choose torch"
-    )
+    words = "OpenCV is not installed; choose torch"
+    refused(lambda: local_contrast(images, backend="opencv"), words)

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -44,9 +45,8 @@ def test_reference_bands_are_those_of_the_pyramid_on_the_mirrored_frame(drifting
 
 def test_reference_is_differentiable(drifting):
     frames = drifting(2, 8, 8).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x: reference(x, levels=(1,), blur_sigma=1.0), frames, atol=1e-4, rtol=1e-3
-    )
+    call = partial(reference, levels=(1,), blur_sigma=1.0)
+    assert torch.autograd.gradcheck(call, frames, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 
 # ---- matrix products against the reference ------------------------------------------------------
@@ -71,7 +71,8 @@ def test_products_equal_the_fourier_form(drifting, shape, options, variant):
     clips = [drifting(T, H, W, seed=seed) for seed in range(math.prod(lead))]
     frames = torch.stack(clips).reshape(shape).float()
     options = {**options, **variant}
-    assert worst(phase_difference(frames, **options), reference(frames, **options)) < TIGHT
+    for x in (frames, (frames * 255).round().byte()):
+        assert worst(phase_difference(x, **options), reference(x, **options)) < TIGHT
 
 
 def test_a_dark_picture_of_low_contrast_keeps_its_precision(drifting):
@@ -135,35 +136,6 @@ def test_both_modes_agree_to_third_order(drifting, motion, apart):
 # ---- input --------------------------------------------------------------------------------------
 
 
-def test_uint8_equals_the_same_values_as_floats(drifting):
-    frames = (drifting(4, 32, 32) * 255).round().byte()
-    assert worst(phase_difference(frames), phase_difference(frames / 255)) < 1e-5
-
-
-def test_strides_do_not_matter(drifting):
-    frames = drifting(6, 32, 48).float()
-    views = [frames[::2], frames.flip(-1), frames.transpose(-1, -2), frames[:, ::2, 1:33]]
-    views += [frames[:1].expand(3, 32, 48), frames.byte()[:, :, ::3]]
-    for view in views:
-        assert worst(phase_difference(view), phase_difference(view.contiguous())) == 0
-
-
-def test_input_is_left_alone_and_may_be_a_leaf_or_an_inference_tensor(drifting):
-    frames = drifting(3, 16, 16).float()
-    kept = frames.clone()
-    maps = phase_difference(frames.requires_grad_())
-    assert torch.equal(frames, kept)
-    assert not maps[0].requires_grad
-    with torch.inference_mode():
-        inside = phase_difference(kept * 1.0)
-    assert worst(inside, maps) == 0
-
-
-def test_an_empty_batch_gives_empty_maps():
-    maps = phase_difference(torch.zeros(0, 3, 16, 20))
-    assert [m.shape for m in maps] == [(0, 2, 2, 16, 20), (0, 2, 2, 8, 10)]
-
-
 @pytest.mark.parametrize(("n_from", "n_to"), [(112, 48), (64, 48), (50, 64), (16, 16)])
 def test_the_resize_is_pillows(n_from, n_to):
     image = torch.rand(n_from, n_from, generator=torch.Generator().manual_seed(0))
@@ -174,12 +146,10 @@ def test_the_resize_is_pillows(n_from, n_to):
 
 def test_the_resize_is_folded_in(drifting):
     frames = drifting(3, 56, 112).float()
-    by_y, by_x = lanczos(56, 32).float(), lanczos(112, 48).float()
-    resized = by_y @ frames @ by_x.T
-    assert worst(phase_difference(frames, size=(32, 48)), phase_difference(resized)) < TIGHT
-    square = phase_difference(frames, size=32)
-    assert worst(square, reference(frames, size=32)) < TIGHT
-    assert square[0].shape == (2, 2, 32, 32)
+    for size, shape in (((32, 48), (32, 48)), (32, (32, 32))):
+        maps = phase_difference(frames, size=size)
+        assert maps[0].shape == (2, 2, *shape)
+        assert worst(maps, reference(frames, size=size)) < TIGHT
 
 
 def test_the_blur_is_scipys():
@@ -248,14 +218,3 @@ def test_whole_numbers_of_numpy_and_a_single_level_will_do():
     frames, one, side = torch.full((3, 16, 16), 128.0), np.int64(1), np.int64(8)
     options = {"levels": one, "size": side, "orientations": one, "check": False}  # 128 is no grey
     assert [m.shape for m in phase_difference(frames, **options)] == [(1, 2, 8, 8)]
-
-
-def test_the_default_dtype_does_not_matter(drifting):
-    frames = drifting(3, 16, 16).float()
-    maps = phase_difference(frames)
-    torch.set_default_dtype(torch.float64)
-    try:
-        again = phase_difference(frames)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert all(torch.equal(a, b) for a, b in zip(again, maps, strict=True))

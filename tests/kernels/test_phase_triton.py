@@ -18,9 +18,7 @@ from micromacro.kernels import phase_difference
 from micromacro.kernels.phase_reference import phase_difference_reference as reference
 
 triton = pytest.importorskip("triton")
-tl = importlib.import_module("triton.language")
 module = importlib.import_module("micromacro.kernels.phase_triton")
-angle = module._angle
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 POLYNOMIAL = 5e-7  # rad, error of the kernels' atan2
@@ -50,33 +48,20 @@ def assert_as_exact(frames, **options):
 # ---- against the reference ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("B", "T", "N", "options"),
-    [
-        *[(1, 2, 64, {}), (1, 3, 48, {}), (1, 5, 30, {}), (3, 2, 16, {}), (1, 2, 8, {})],
-        *[
-            (1, 2, 20, {"blur_sigma": s, "center": c})
-            for s, c in ((0, True), (1, False), (2, False))
-        ],
-    ],
-)
-def test_equals_the_fourier_form(drifting, B, T, N, options):
-    assert_as_exact(clips_of(drifting, B, T, N, N), **options)
+SIZES = [(1, 2, 64), (1, 2, 48), (1, 3, 30), (2, 2, 16), (1, 2, 8)]  # B, T, N
+BLURS = [(0, True), (1, False), (2, False)]
+CASES = [(*size, 2, True) for size in SIZES] + [(1, 2, 20, *blur) for blur in BLURS]
+
+
+@pytest.mark.parametrize(("B", "T", "N", "blur_sigma", "center"), CASES)
+def test_equals_the_fourier_form(drifting, B, T, N, blur_sigma, center):
+    assert_as_exact(clips_of(drifting, B, T, N, N), blur_sigma=blur_sigma, center=center)
 
 
 def test_bytes_and_low_contrast(drifting):
     frames = clips_of(drifting, 1, 2, 30, 30)
     assert_as_exact((frames * 255).round().byte())
     assert_as_exact(0.9 + 0.02 * (frames - 0.5))
-
-
-@pytest.mark.parametrize("order", [(3, 2, 1, 0), (2, 0, 3, 1)])
-def test_any_strides(drifting, order):
-    frames = clips_of(drifting, 2, 4, 12, 25).to(DEVICE)
-    view = frames.permute(order).contiguous().permute(*np.argsort(order))[:, ::2, :, 1::2]
-    assert not view.is_contiguous()
-    assert_as_exact(view)
-    assert_as_exact(view[:1, :1].expand(2, 2, -1, -1))
 
 
 @pytest.mark.parametrize(("source", "N"), [((40, 56), 24), ((12, 12), 16), ((17, 70), 16)])
@@ -97,53 +82,26 @@ def test_flat_frames_give_zero():
 # ---- batches ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("B", "T", "counts"), [(3, 2, (1, 4)), (2, 4, (2, 5))])
-def test_clips_and_parts_leave_no_trace(drifting, monkeypatch, B, T, counts):
-    frames = clips_of(drifting, B, T, 8, 8).to(DEVICE)
-    options = {"level": 2, "blur_sigma": 2.0, "gain": 1.0, "center": True, "fast": False}
-    together = module._level(frames, **options)
-    assert torch.equal(together[-1:], module._level(frames[-1:], **options))
-    for at_once in counts:
-        monkeypatch.setattr(module, "BANDS_BYTES", 16 * 4 * 4 * at_once)
-        assert torch.equal(together, module._level(frames, **options))
+def test_clips_and_parts_leave_no_trace(drifting, monkeypatch):
+    frames = clips_of(drifting, 2, 3, 8, 8).to(DEVICE)
+    together = phase_difference(frames, backend="triton")
+    alone = phase_difference(frames[1:], backend="triton")
+    assert all(torch.equal(m[1:], a) for m, a in zip(together, alone, strict=True))
+    for frames_at_once in (2, 5):  # of level 2: one pair, and three of two clips
+        monkeypatch.setattr(module, "BANDS_BYTES", 16 * 4 * 4 * frames_at_once)
+        parts = phase_difference(frames, backend="triton")
+        assert all(map(torch.equal, together, parts))
 
 
-@pytest.mark.parametrize(("N", "size"), [(16, None), (40, 16)])
-def test_an_empty_batch(N, size):
-    frames = torch.rand(0, 3, N, N, device=DEVICE)
-    maps = phase_difference(frames, size=size, backend="triton")
-    assert [m.shape for m in maps] == [(0, 2, 2, 16, 16), (0, 2, 2, 8, 8)]
-
-
-def test_in_inference_mode_and_with_a_gradient(drifting):
-    frames = clips_of(drifting, 1, 2, 10, 10).to(DEVICE)
-    module._constants.cache_clear()
-    with torch.inference_mode():
-        inside = phase_difference(frames, backend="triton", size=8)
-    outside = phase_difference(frames.clone().requires_grad_(), backend="triton", size=8)
-    assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
-    assert not any(m.requires_grad for m in outside)
+def test_a_leaf_and_an_empty_batch_of_frames_to_resize(drifting):
+    frames = clips_of(drifting, 1, 2, 10, 10).to(DEVICE).requires_grad_()
+    maps = phase_difference(frames, backend="triton", size=8)
+    assert not any(m.requires_grad for m in maps)
+    none = phase_difference(frames[:0], backend="triton", size=8)
+    assert [m.shape for m in none] == [(0, *m.shape[1:]) for m in maps]
 
 
 # ---- the parts ----------------------------------------------------------------------------------
-
-
-@triton.jit
-def angles(y, x, out, BLOCK: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(out + at, angle(tl.load(y + at), tl.load(x + at)))
-
-
-def test_angle_is_atan2():
-    turn = torch.linspace(-torch.pi, torch.pi, 4096, dtype=torch.float64)
-    radius = 10 ** torch.linspace(-15, 15, 31, dtype=torch.float64)[:, None]
-    axes = torch.tensor([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1)])
-    y = torch.cat([(radius * turn.sin()).flatten(), axes[:, 0]]).float()
-    x = torch.cat([(radius * turn.cos()).flatten(), axes[:, 1]]).float()
-    y, x = (torch.nn.functional.pad(v, (0, -len(v) % 1024)).to(DEVICE) for v in (y, x))
-    found = torch.full_like(y, torch.nan)
-    angles[len(y) // 1024,](y, x, found, BLOCK=1024)
-    assert (found - torch.atan2(y.double(), x.double())).abs().max() < 6e-7  # fit and rounding
 
 
 SOURCE = """
@@ -202,17 +160,14 @@ def test_without_triton(monkeypatch):
     refused(lambda: kernels.phase_difference(frames, backend="triton"), *words)
 
 
-def test_frames_must_be_on_a_gpu_that_can(monkeypatch):
+@pytest.mark.parametrize("major", [7, 8])
+def test_frames_must_be_on_a_gpu_that_can(monkeypatch, major):
     monkeypatch.setattr(module.triton, "JITFunction", type(module._bands_kernel))  # as if compiled
-    frames, cuda = torch.rand(2, 16, 16), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, 0))
     words = "backend triton: the images are on the cpu; move"
-    refused(lambda: phase_difference(frames, backend="triton"), words)
-    for major in (7, 8):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, m=major: (m, 0))
-        if major == 7:
-            refused(lambda: module.check_device(module._bands_kernel, cuda), "no tf32")
-        else:
-            module.check_device(module._bands_kernel, cuda)
+    refused(lambda: phase_difference(torch.rand(2, 16, 16), backend="triton"), words)
+    check = partial(module.check_device, module._bands_kernel, torch.device("cuda"))
+    refused(check, "no tf32") if major == 7 else check()
 
 
 # ---- the benchmark ------------------------------------------------------------------------------
@@ -256,31 +211,6 @@ def test_the_benchmark_counts_rounds_in_turn(benchmark):
     assert [found[key]["value"] for key in asked] == [30, 1000, 60]
     ratio = found["b", "speed relative to a"]
     assert (ratio["q25"], ratio["value"], ratio["q75"], ratio["rounds"]) == (2, 2, 2, 3)
-
-
-def test_the_benchmark_times_every_setting(benchmark, drifting, monkeypatch):
-    monkeypatch.setattr(benchmark, "BATCHES", [64, 128])
-    monkeypatch.setattr(benchmark, "LATENCY", [3])
-    shapes, clocks = [], []
-    calls = {"a": (lambda clips: [shapes.append(clips.shape), clips][1:], 1, 0)}
-    events, wall = ((lambda work, c=c: clocks.append(c) or len(work()) or 1.0) for c in "ew")
-    task = "phase", "8 px", calls, reference, drifting(64, 8, 8)
-    rows = benchmark.time_task(task, "a GPU", 1, events, wall)
-    assert shapes[::2] == [(1, 64, 8, 8), (2, 64, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)]
-    assert clocks == list("eeeewwww")
-    settings = {row["setting"] for row in rows if row["n"] == 3}
-    ways = ("on the GPU", "from host to host")
-    assert settings == {f"a GPU; 8 px, one clip of 3 frames {way}, wall clock" for way in ways}
-
-
-def test_the_benchmark_measures_nothing_without_a_gpu(benchmark, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["kernels_gpu.py"])
-    monkeypatch.setattr(benchmark, "write_benchmark", None)
-    for has, line in ((False, "no CUDA device"), (True, "TRITON_INTERPRET is set")):
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
-        monkeypatch.setattr(torch.cuda, "is_available", lambda has=has: has)
-        assert benchmark.main() == 0
-        assert capsys.readouterr().out == f"{line}: nothing measured\n"
 
 
 # ---- on a GPU -----------------------------------------------------------------------------------

@@ -57,27 +57,21 @@ def test_the_flow_belongs_to_the_pixels_of_the_first_image(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_is_its_pairs_one_by_one(method):
-    shifts = [(0.0, 0.0), (0.2, 0.1), (-1.5, 0.5), (0.0, 0.0)]
-    first = torch.stack([texture(23, 18)] * 4).view(2, 2, 23, 18)
-    second = torch.stack([texture(23, 18, *s) for s in shifts]).view(2, 2, 23, 18)
-    first[1, 1] = second[1, 1] = 0.5  # a flat pair, finished at once
+def test_a_batch_is_its_pairs_one_by_one_and_what_rests_or_is_flat_gives_zero(method):
+    flat = [torch.full((1, 2, 23, 31), grey) for grey in (0.5, 0.2, 0.9)]
+    shifts = [(0.0, 0.0), (0.2, 0.1), (-1.5, 0.5), (0.0, 0.3)]
+    images = torch.stack([texture(23, 31, *shift) for shift in shifts]).view(2, 2, 23, 31)
+    first = torch.cat([images[:1, :1].expand(2, 2, -1, -1), flat[0], flat[1]])
+    second = torch.cat([images, flat[0], flat[2]])
     flow = optical_flow(first, second, method=method)
-    assert flow.shape == (2, 2, 2, 23, 18)
-    for i, j in np.ndindex(2, 2):
+    assert flow.shape == (4, 2, 2, 23, 31)
+    for i, j in np.ndindex(4, 2):
         alone = optical_flow(first[i, j], second[i, j], method=method)
         torch.testing.assert_close(flow[i, j], alone, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_image_does_not_move_and_a_flat_one_gives_zero(method):
-    still = optical_flow(texture(40, 33), texture(40, 33), method=method)
-    if method == "farneback":  # is off by up to 0.17 px at the border
-        still = still[:, 8:-8, 8:-8]
-    assert still.abs().max() < 1e-3
-    for one, two in [(0.5, 0.5), (0.0, 0.0), (0.2, 0.9)]:
-        flow = optical_flow(torch.full((24, 24), one), torch.full((24, 24), two), method=method)
-        assert flow.abs().max() < 1e-3
+    at_border = 8 if method == "farneback" else 0  # it is off there by up to 0.17 px
+    inside = slice(at_border, -at_border or None)
+    assert flow[0, 0, :, inside, inside].abs().max() < 1e-3
+    assert flow[2:].abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -138,25 +132,6 @@ def test_images_are_left_alone_and_give_no_gradient():
     kept = [image.detach().clone() for image in pair]
     assert not optical_flow(*pair).requires_grad
     assert all(map(torch.equal, pair, kept))
-
-
-SETTINGS = [
-    *[("tvl1", {"lambda_": 0.02}), ("tvl1", {"warps": 1, "scales": 2})],
-    *[
-        pytest.param("dual_tvl1", settings, marks=CONTRIB)
-        for settings in (
-            {"median_filtering": 1},
-            {"epsilon": 0.001, "outer_iterations": 3, "inner_iterations": 5},
-        )
-    ],
-]
-
-
-@pytest.mark.parametrize(("method", "settings"), SETTINGS)
-def test_settings_reach_the_method(method, settings):
-    pair = texture(32, 32), texture(32, 32, 1.0, 0.5)
-    plain = optical_flow(*pair, method=method)
-    assert not torch.equal(optical_flow(*pair, method=method, **settings), plain)
 
 
 @pytest.mark.gpu
@@ -229,22 +204,21 @@ def test_the_whole_flow_is_that_of_opencv_up_to_its_sensitivity(size, length_px)
     assert apart.median() < 0.02
 
 
-def test_a_larger_epsilon_stops_earlier_and_each_pair_by_itself(monkeypatch):
+def test_a_larger_epsilon_stops_earlier_and_a_frozen_pair_costs_nothing(monkeypatch):
     counted = []
     iterate = tvl1._iterate
     monkeypatch.setattr(tvl1, "_iterate", lambda *a: counted.append(len(a[0])) or iterate(*a))
 
     def work(*pair, **options):
         counted[:] = []
-        return optical_flow(*pair, warps=1, scales=1, **options), sum(counted)
+        optical_flow(*pair, warps=1, scales=1, **options)
+        return sum(counted)
 
     pairs = [moved_photo(40, 40, length) for length in (0.0, 0.2, 1.0)]
     stacks = [torch.stack(images) for images in zip(*pairs, strict=True)]
-    flow, together = work(*stacks)
-    flows, alone = zip(*(work(*pair) for pair in pairs), strict=True)
-    torch.testing.assert_close(flow, torch.stack(flows), atol=1e-5, rtol=0)
-    assert together == sum(alone)  # a frozen pair costs nothing
-    assert 0 < work(*stacks, epsilon=0.1)[1] < together
+    together = work(*stacks)
+    assert together == sum(work(*pair) for pair in pairs)
+    assert 0 < work(*stacks, epsilon=0.1) < together
 
 
 def test_lots_do_not_show(monkeypatch):
@@ -253,16 +227,6 @@ def test_lots_do_not_show(monkeypatch):
     whole = optical_flow(*stacks)
     monkeypatch.setattr(tvl1, "PIXELS_AT_ONCE", 2 * 24 * 30)
     torch.testing.assert_close(optical_flow(*stacks), whole, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("side", [1, 3, 5])
-def test_the_median_is_the_median(side):
-    field = torch.randn(2, 2, 9, 7, generator=torch.Generator().manual_seed(0))
-    wide = np.pad(field.numpy(), ((0, 0), (0, 0), (side // 2,) * 2, (side // 2,) * 2), mode="edge")
-    near = np.lib.stride_tricks.sliding_window_view(wide, (side, side), axis=(2, 3))
-    kept = field.clone()
-    assert torch.equal(tvl1._median(field, side), torch.from_numpy(np.median(near, axis=(4, 5))))
-    assert torch.equal(field, kept)
 
 
 @pytest.mark.gpu

@@ -25,17 +25,6 @@ def slices(volume, plane):
     return np.moveaxis(volume.numpy(), ("xy", "xt", "yt").index(plane), 0)
 
 
-@pytest.mark.parametrize("radius", [1, 2, 3])
-@pytest.mark.parametrize("plane", PLANES)
-def test_codes_are_those_of_scikit_image(plane, radius):
-    codes = lbp_codes(clip(), plane, radius)
-    assert codes.shape == tuple(n - 2 * radius for n in clip().shape)
-    near = slice(radius, -radius)
-    expected = [theirs(image, radius)[near, near] for image in slices(clip(), plane)[near]]
-    np.testing.assert_array_equal(slices(codes, plane), expected)
-    assert len(codes.unique()) > 150
-
-
 def test_bins_are_the_uniform_patterns_of_scikit_image():
     image = clip(1, 120, 120)[0].numpy()
     bins, named = uniform_bins().numpy()[theirs(image, 3)], theirs(image, 3, "nri_uniform")
@@ -57,7 +46,7 @@ def naive(volume, grid, radius):
     return found / found.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize(("grid", "radius"), [((1, 1), 3), ((2, 3), 3), ((4, 5), 1)])
+@pytest.mark.parametrize(("grid", "radius"), [((1, 1), 3), ((2, 3), 2), ((4, 5), 1)])
 def test_histograms_are_the_naive_ones(grid, radius):
     volume = clip()
     found = lbp_top(volume, grid=grid, radius=radius)

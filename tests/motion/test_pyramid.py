@@ -1,8 +1,4 @@
-import contextlib
-import dataclasses
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -12,7 +8,7 @@ from hypothesis import strategies as st
 
 from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
 
-SIZES = [(64, 64), (32, 80), (41, 41), (37, 59), (50, 24), (45, 30), (8, 13), (97, 16)]
+SIZES = [(64, 64), (32, 80), (50, 24), (46, 30), (8, 14)]
 
 
 def pictures(*shape, seed=0, dtype=torch.float64):
@@ -32,44 +28,18 @@ def peak_gain(K):
 # --- against pyrtools ---------------------------------------------------------------------------
 
 
-class CentredGrid(types.SimpleNamespace):
-    """numpy as pyrtools sees it, with its one fault mended.
-
-    For an odd side N it takes the frequencies linspace(-1, 1, N + 1)[:-1], so its zero frequency is
-    labelled -1 / N (its own reconstruction uses the right ones, and it warns that odd sizes do not
-    come back). Half a wave, 1 / N, is added.
-    """
-
-    def __getattr__(self, name):
-        return getattr(np, name)
-
-    @staticmethod
-    def linspace(start, stop, count):
-        return np.linspace(start, stop, count) + (1 / (count - 1) if count % 2 == 0 else 0)
-
-
-def oracle(image, levels, K):
-    SteerablePyramidFreq = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
-    odd = any(n % 2 for n in image.shape)
-    caught = pytest.warns(UserWarning, match="odd-sized") if odd else contextlib.nullcontext()
-    with caught:
-        return SteerablePyramidFreq(image, height=levels, order=K - 1, is_complex=True).pyr_coeffs
-
-
 @pytest.mark.parametrize("K", [2, 3, 4, 6])  # it has no complex pyramid of K = 1
 @pytest.mark.parametrize(("H", "W"), SIZES)
-def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
-    pytest.importorskip("pyrtools.pyramids")
-    if H % 2 or W % 2:  # even sizes need no mending
-        module = sys.modules["pyrtools.pyramids.SteerablePyramidFreq"]
-        monkeypatch.setattr(module, "np", CentredGrid())
+def test_it_is_the_pyramid_of_pyrtools(H, W, K):
+    """At even sizes: for odd ones its frequencies are half a step off, as it warns."""
+    Theirs = pytest.importorskip("pyrtools.pyramids").SteerablePyramidFreq
     # One mapping, from the docstring: band -> (-i)^(K-1) HW/(hw) band, low -> HW/(hw) low. Its
     # masks are read linearly from tables. A chord under a curve of second derivative s is off by
     # s step^2 / 8: radial ones step by pi / 512 with s = 1, lobes by pi / 1024 with s = K - 1.
     tolerance = ((math.pi / 512) ** 2 + (K - 1) * (math.pi / 1024) ** 2) / 8  # of the largest value
     image = pictures(H, W)
     for levels in {1, max_levels(H, W)}:
-        theirs = oracle(image.numpy(), levels, K)
+        theirs = Theirs(image.numpy(), height=levels, order=K - 1, is_complex=True).pyr_coeffs
         ours = analyse(image, levels=levels, orientations=K)
         gain = H * W / ours.low.numel()
         expected = {"residual_highpass": ours.high, "residual_lowpass": ours.low * gain}
@@ -86,23 +56,11 @@ def test_it_is_the_pyramid_of_pyrtools(monkeypatch, H, W, K):
 # --- closed forms -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize("level", [1, 2, 3])
-def test_a_wave_at_the_peak_has_the_gain_of_the_docstring_at_every_level(level, K):
-    H, W, waves = 48, 64, 32 >> level
-    band = analyse(wave(H, W, waves, 0, 0.7), levels=3, orientations=K).bands[level - 1][0]
-    x = torch.arange(band.shape[-1]).double() / band.shape[-1]
-    expected = peak_gain(K) * torch.exp(1j * (2 * math.pi * waves * x + 0.7))
-    torch.testing.assert_close(band, expected.expand(band.shape), rtol=0, atol=1e-13)
-    assert round(peak_gain(K), 3) == [1, 1, 0.943, 0.894, 0.855, 0.823][K - 1]
-    assert Pyramid.__doc__.count("(1, 1, 0.943, 0.894, 0.855, 0.823 for K = 1 ... 6)") == 1
-
-
 @pytest.mark.parametrize(("H", "W"), [(48, 64), (45, 77), (53, 41)])
-@pytest.mark.parametrize(("across", "down"), [(9, 0), (7, 5), (7, -6), (0, 8), (-4, 5), (3, 1)])
-def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
-    K, levels = 4, 2
-    pyramid = analyse(wave(H, W, across, down, 0.3), levels=levels, orientations=K)
+@pytest.mark.parametrize(("across", "down"), [(9, 0), (7, 5), (7, -6), (1, 8), (-4, 5), (3, 1)])
+@pytest.mark.parametrize("K", [1, 2, 4, 5])
+def test_any_wave_is_itself_times_half_the_masks(H, W, across, down, K):
+    pyramid = analyse(wave(H, W, across, down, 0.3), levels=2, orientations=K)
     fx, fy = 2 * across / W, 2 * down / H
     octaves = math.log2(math.hypot(fx, fy))
 
@@ -122,28 +80,10 @@ def test_any_wave_is_itself_times_half_the_masks(H, W, across, down):
             torch.testing.assert_close(bands[b], expected, rtol=0, atol=1e-12)
 
 
-def test_adding_to_a_phase_moves_the_image_left():
-    image = wave(32, 64, 16, 0)  # at the peak of level 1: 4 pixels long
-    pyramid = analyse(image, levels=1, orientations=2)
-    turned = dataclasses.replace(pyramid, bands=[pyramid.bands[0] * 1j])  # a quarter of it
-    torch.testing.assert_close(synthesise(turned), torch.roll(image, -1, 1), rtol=0, atol=1e-13)
-
-
-def test_a_constant_is_all_low_and_a_checkerboard_all_high():
-    flat = analyse(torch.full((40, 24), 0.25), levels=2, orientations=3)
-    assert flat.low.shape == (10, 6)
-    assert torch.equal(flat.low, torch.full((10, 6), 0.25))
-    assert all(part.abs().max() < 1e-15 for part in parts(flat)[:-1])
-    board = wave(40, 24, 12, 20)
-    split = analyse(board, levels=2, orientations=3)
-    torch.testing.assert_close(split.high, board, rtol=0, atol=1e-13)
-    assert all(part.abs().max() < 1e-15 for part in parts(split)[1:])
-
-
 # --- there and back -----------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(st.data(), st.integers(8, 70), st.integers(8, 70), st.integers(1, 7))
 def test_images_come_back(data, H, W, K):
     levels = data.draw(st.integers(1, max_levels(H, W)))
@@ -152,15 +92,6 @@ def test_images_come_back(data, H, W, K):
         back = synthesise(analyse(image, levels=levels, orientations=K))
         assert back.dtype == dtype
         torch.testing.assert_close(back, image, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize(("H", "W"), [(257, 131), (224, 224)])
-def test_float32_is_the_rounded_float64(H, W):
-    image = pictures(H, W, dtype=torch.float32)
-    single, double = (analyse(i, levels=4, orientations=3) for i in (image, image.double()))
-    torch.testing.assert_close(synthesise(single), image, rtol=0, atol=2e-7)  # two units at 1
-    pairs = list(zip(parts(single), parts(double), strict=True))
-    assert all(torch.equal(a, b.to(a.dtype)) for a, b in pairs[1:])
 
 
 def parts(pyramid):
@@ -194,9 +125,13 @@ def test_gradients_flow_through_both():
     def there(image):
         return parts(analyse(image, levels=1, orientations=2))
 
-    assert torch.autograd.gradcheck(there, image)
+    assert torch.autograd.gradcheck(there, image, fast_mode=True)
     leaves = [part.detach().requires_grad_() for part in there(image)]
-    assert torch.autograd.gradcheck(lambda h, b, low: synthesise(Pyramid(h, [b], low)), leaves)
+
+    def back(high, bands, low):
+        return synthesise(Pyramid(high, [bands], low))
+
+    assert torch.autograd.gradcheck(back, leaves, fast_mode=True)
 
 
 @pytest.mark.gpu

@@ -1,11 +1,10 @@
-"""TIM against graph embedding done the long way, and against SciPy's cosine transform."""
+"""TIM against graph embedding done the long way."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy import fft
 
 from micromacro.motion.tim import linear_interpolation, tim
 
@@ -39,20 +38,10 @@ def graph_embedding(frames, n_frames):
     return torch.from_numpy((U @ np.linalg.solve(W.T, scale * curve(times)) + mean).T)
 
 
-@pytest.mark.parametrize(("T", "n_frames"), [(2, 5), (3, 3), (9, 16), (20, 16), (24, 64), (31, 7)])
+@pytest.mark.parametrize(("T", "n_frames"), [(2, 5), (3, 3), (9, 16), (19, 2), (24, 64), (31, 7)])
 def test_it_is_graph_embedding(T, n_frames):
     expected = graph_embedding(clip(T), n_frames)
     torch.testing.assert_close(tim(clip(T), n_frames), expected, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize(("T", "n_frames"), [(5, 9), (8, 64), (13, 10), (6, 6), (19, 2)])
-def test_it_is_the_cosine_transform_read_between_the_frames(T, n_frames):
-    frames = clip(T)
-    coefficients = fft.dct(frames.numpy(), type=2, axis=0, norm="ortho") * math.sqrt(2 / T)
-    coefficients[0] /= math.sqrt(2)
-    places = np.linspace(0, T - 1, n_frames)
-    waves = np.cos(math.pi * np.arange(T) * (places[:, None] + 0.5) / T)
-    np.testing.assert_allclose(tim(frames, n_frames).numpy(), waves @ coefficients, atol=1e-12)
 
 
 @pytest.mark.parametrize(("T", "n_frames"), [(2, 2), (9, 22), (8, 22), (19, 19), (24, 5)])

@@ -13,7 +13,7 @@ Hopper GPU; Triton 3.6 spills 128 bytes a thread of the first kernel).
 Importing this module without Triton raises ``BadInput``.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -63,7 +63,7 @@ def _resized(clips: torch.Tensor, n: int) -> torch.Tensor:
     (B, T), source = clips.shape[:2], clips.shape[-2:]
     gain = 1 / 255 if clips.dtype == torch.uint8 else 1.0
     by_y, by_x = (lanczos(n0, n).to(clips.device, torch.float32) for n0 in source)
-    out = torch.empty(B * T, n, n, device=clips.device)
+    out = torch.empty(B * T, n, n, dtype=torch.float32, device=clips.device)
     parts = clips.reshape(B * T, *source).split(RESIZED_AT_ONCE)
     for frames, part in zip(parts, out.split(RESIZED_AT_ONCE), strict=True):
         frames = frames.float()
@@ -82,10 +82,11 @@ def _level(frames, level: int, blur_sigma: float, gain: float, center: bool, fas
     into, squares = _constants(N, level, blur_sigma, gain, frames.device)
     into_block, block = into.shape[-1], squares.shape[-1]
     options = {"PRECISION": "tf32" if fast else "tf32x3", "num_warps": 4, "enable_fp_fusion": True}
-    out = torch.empty(B, 2, T - 1, n, n, device=frames.device)
+    new = partial(torch.empty, dtype=torch.float32, device=frames.device)
+    out = new(B, 2, T - 1, n, n)
     pairs = B * (T - 1)
     at_once = max(1, min(pairs, BANDS_BYTES // (16 * n * n) * (T - 1) // T))
-    bands = torch.empty(at_once + at_once // (T - 1) + 2, 2, 2, n, n, device=frames.device)
+    bands = new(at_once + at_once // (T - 1) + 2, 2, 2, n, n)
     for first in range(0, pairs, at_once):
         last = min(first + at_once, pairs) - 1
         frame, end = first + first // (T - 1), last + last // (T - 1) + 2

@@ -18,7 +18,9 @@ from micromacro.kernels import phase_difference
 from micromacro.kernels.phase_reference import phase_difference_reference as reference
 
 triton = pytest.importorskip("triton")
+tl = triton.language
 module = importlib.import_module("micromacro.kernels.phase_triton")
+angle = module._angle
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 POLYNOMIAL = 5e-7  # rad, error of the kernels' atan2
@@ -102,6 +104,24 @@ def test_a_leaf_and_an_empty_batch_of_frames_to_resize(drifting):
 
 
 # ---- the parts ----------------------------------------------------------------------------------
+
+
+@triton.jit
+def angles(y, x, out, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, angle(tl.load(y + at), tl.load(x + at)))
+
+
+def test_angle_is_atan2():
+    turn = torch.linspace(-torch.pi, torch.pi, 4096, dtype=torch.float64)
+    radius = 10 ** torch.linspace(-15, 15, 31, dtype=torch.float64)[:, None]
+    axes = torch.tensor([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1)])
+    y = torch.cat([(radius * turn.sin()).flatten(), axes[:, 0]]).float()
+    x = torch.cat([(radius * turn.cos()).flatten(), axes[:, 1]]).float()
+    y, x = (torch.nn.functional.pad(v, (0, -len(v) % 1024)).to(DEVICE) for v in (y, x))
+    found = torch.full_like(y, torch.nan)
+    angles[len(y) // 1024,](y, x, found, BLOCK=1024)
+    assert (found - torch.atan2(y.double(), x.double())).abs().max() < 6e-7  # fit and rounding
 
 
 SOURCE = """

@@ -71,7 +71,7 @@ def fresh_key(folder: Path) -> str:
         ("deep/page.css", "p {}", "a {}", False),
         ("lazy.py", "1", "2", True),
         ("other.py", "1", "2", False),
-        ("typed.py", "1", "2", False),
+        ("typed.py", "1", "2", True),
     ],
 )
 def test_the_key_follows_the_import_closure_without_words(package, file, old, new, moves):

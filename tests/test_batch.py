@@ -174,13 +174,13 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"profile": "smok"}, "profile smok: there is none; choose among smoke, full, paper"),
+        ({"profile": "smok"}, "profile 'smok': is unknown; choose smoke, full, paper"),
         ({"profile": "paper"}, "profile paper of 00_good: does not use synthetic data"),
         ({"notebooks": "07"}, "notebook 07: there is none; choose among 00"),
         ({"notebooks": " "}, "none chosen"),
         ({"workers": 0}, "workers: 0 given"),
-        ({"params": {"SEDES": 3}}, "SEDES: no such parameter; there are DATASET, N, RATE, SEEDS"),
-        ({"params": {"OUT": "x"}}, "parameter OUT: no such parameter"),
+        ({"params": {"SEDES": 3}}, "'SEDES': is unknown; choose DATASET, N, RATE, SEEDS"),
+        ({"params": {"OUT": "x"}}, "parameter 'OUT': is unknown"),
         *(({"params": {"N": n}}, f"parameter N of 00_good: {n!r} given") for n in ("4", 4.5, True)),
         ({"params": {"SEEDS": {1, 2}}}, "parameter SEEDS: "),
         ({"write_results": True}, "only the profile full"),

@@ -115,8 +115,11 @@ def test_a_source_edited_after_it_was_loaded_is_refused(package):
     with pytest.raises(BadInput, match=r"inner\.py: was edited after .*; restart the kernel"):
         code_key(sys.modules["pkg_a.top"])
     assert fresh_key(package) == key
-    (package / "pkg_a/lazy.py").write_text("x = 2\n")  # not loaded yet: the edit is what will run
-    assert code_key(sys.modules["pkg_a.top"]) != key
+    keys = {key}
+    for name, text in (("lazy", "from . import other"), ("other", "x = 22"), ("other", "x = 333")):
+        (package / f"pkg_a/{name}.py").write_text(text)  # not loaded: the edit is what will run
+        keys.add(code_key(sys.modules["pkg_a.top"]))
+    assert len(keys) == 4, "what an edit imports counts from then on"
 
 
 def test_code_outside_files_is_refused():

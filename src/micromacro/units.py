@@ -343,7 +343,6 @@ def _in_processes(
         while busy := [worker for worker in crew if worker.tasks]:
             ready = multiprocessing.connection.wait([worker.pipe for worker in busy], timeout=0.2)
             for worker in busy:
-                fault = None
                 if worker.pipe in ready:
                     fault = worker.answer()
                 elif time.monotonic() - worker.began > limit:

@@ -250,7 +250,7 @@ def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(folder):
     program = start_program()
     wait_for(lambda: len(calls()) == 6)  # four are stored, two workers wait for "go"
     program.kill()
-    program.communicate()
+    program.communicate(timeout=60)  # orphans would hold its pipe
     wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=10)
     twice = [int(a) for a, _ in calls() if int(a) >= 4]
     Path("go").touch()

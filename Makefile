@@ -85,7 +85,7 @@ full: env
 	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(CHOSEN) $(if $(SWEEP),--param "SWEEP=$(SWEEP)")
 
 bench: env
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	@for script in $(filter-out %_rows.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$script"; done
 
 encoder: env
 	@$(BIN)/python tools/encoder_training.py

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_rows import write_benchmark
 from tqdm import tqdm
 
 from micromacro.faces import extract_faces
-from micromacro.results import write_benchmark
 from micromacro.studies import steadiness
 from micromacro.synthetic import Face, HeadDrift, Identity, perform
 from micromacro.video import write_video

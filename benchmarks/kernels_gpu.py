@@ -21,13 +21,13 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_rows import write_benchmark
 
 from micromacro.kernels import phase_difference
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
 from micromacro.kernels.phase_reference import EPS, phase_difference_reference
 from micromacro.kernels.phase_tables import blur_matrix
 from micromacro.kernels.steerable import band_pass, lobe
-from micromacro.results import write_benchmark
 from micromacro.synthetic import Face, Identity, perform
 
 LAUNCHES = 25

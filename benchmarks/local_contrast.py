@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_rows import write_benchmark
 from tqdm import tqdm
 
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
-from micromacro.results import write_benchmark
 from micromacro.synthetic import Face, Identity, macro_event, perform
 
 WINDOW, SIGMA, EPS = 9, 2.0, 0.02

@@ -34,6 +34,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_rows import write_benchmark
 from peers import checks
 from peers.phase import WINDOW, Fourier, Plenoptic, Released, pyrtools_once
 from PIL import Image
@@ -41,7 +42,7 @@ from tqdm import tqdm
 
 from micromacro.kernels import phase_difference
 from micromacro.motion.flow import optical_flow
-from micromacro.results import hardware, version, write_benchmark
+from micromacro.results import hardware, version
 from micromacro.synthetic import Face, Identity, micro_event, perform
 
 FRAMES = {48: 257, 112: 257, 224: 33}  # of the films, by size in px

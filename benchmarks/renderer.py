@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_rows import write_benchmark
 
-from micromacro.results import write_benchmark
 from micromacro.synthetic import (
     EXPRESSIONS,
     Face,

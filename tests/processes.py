@@ -80,10 +80,6 @@ def threads():
     return {"threads": os.environ["OMP_NUM_THREADS"]}
 
 
-def label(data, seed):
-    return {"label": (Path(data["root"]) / "sheet.csv").read_text()}
-
-
 if __name__ == "__main__":
     import processes
 

@@ -96,8 +96,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/akmnet", 1150),
         ("datasets/micro.py", 300),
         ("datasets/affect.py", 300),
-        (MACHINERY, 1525),  # the aim is 1,250
-        (".", 10_300),  # the aim is 10,000 with two systems
+        (MACHINERY, 1492),  # the aim is 1,250
+        (".", 10_260),  # the aim is 10,000 with two systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

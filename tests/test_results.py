@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_rows import write_benchmark
 from refusals import refused
 from scipy import stats
 
@@ -124,15 +125,15 @@ def test_committed_rows_stay_readable():
 def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     line = {"method": "ours", "setting": "48 px", "metric": "speed", "value": 2.5, "unit": "1/s"}
-    results.write_benchmark("demo", [line])
-    path = results.write_benchmark("demo", [line | {"q25": 2.0, "q75": 3.0, "rounds": 7}, line])
+    write_benchmark("demo", [line])
+    path = write_benchmark("demo", [line | {"q25": 2.0, "q75": 3.0, "rounds": 7}, line])
     assert path.parent == tmp_path / "data" / "results"
     table = pd.read_csv(path)
     assert table["value"].tolist() == [2.5, 2.5], "a second run replaces the first"
     assert table["q25"].isna().tolist() == [False, True]
     assert set(table["hardware"]) == {results.hardware()}
     assert table[["python", "torch", "git_sha", "utc", "isa"]].notna().all().all()
-    assert results.write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
+    assert write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
 
 
 def test_predictions_are_halves_beside_the_rows(tmp_path):

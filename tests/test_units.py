@@ -94,20 +94,15 @@ def test_the_key_follows_the_content_of_files_that_parameters_name(tmp_path, nam
     assert unit_key(plain, {name: "imagenet"}) not in keys
 
 
-def test_a_corrected_label_is_computed_anew(folder, monkeypatch):
-    """Demonstration: the sheet's content is part of the key, by default and by the unit's list."""
-    Path("data").mkdir()
-    sheet, grid = Path("data/sheet.csv"), [{"data": {"root": "data"}, "seed": 0}]
-    for label in ("happy", "SADLY", "SADLY"):
-        sheet.write_text(label)
-        assert run(processes.label, grid)[0].metrics == {"label": label}
-    assert len(stored(folder)) == 2
+def test_a_unit_s_module_may_list_its_files(monkeypatch):
+    """Demonstration: a corrected label is another key; what is not listed is none."""
+    sheet, keys = Path("sheet.csv"), []
     monkeypatch.setattr(processes, "input_files", lambda params: [sheet], raising=False)
-    for label in ("happy", "angry"):
+    for label, root in (("happy", "a"), ("SADLY", "a"), ("SADLY", "b")):
         sheet.write_text(label)
-        assert run(processes.label, grid)[0].metrics == {"label": label}
-    Path("data/note.txt").write_text("not listed")
-    assert run(processes.label, grid)[0].cached
+        Path("note.txt").write_text(root)
+        keys.append(unit_key(processes.slow, {"a": 1, "file": "note.txt"}))
+    assert keys[0] != keys[1] == keys[2]
 
 
 PROGRAM = """
@@ -255,7 +250,7 @@ def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(folder):
     program = start_program()
     wait_for(lambda: len(calls()) == 6)  # four are stored, two workers wait for "go"
     program.kill()
-    program.communicate()
+    program.communicate(timeout=60)  # orphans would hold its pipe
     wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=10)
     twice = [int(a) for a, _ in calls() if int(a) >= 4]
     Path("go").touch()

@@ -3,9 +3,9 @@
 A key is a hash of the *content* of what went in and of the *code* that ran. Code is the import
 closure of a module: the file itself and, in turn, every local file that it imports, each without
 comments and docstrings; the data files beside them; and the versions of the libraries that compute.
-So work on one system does not throw away another's results. Imports are read from the source
-(those of functions too, those for type checkers not); a module that is only named in a string, as
-for ``importlib.import_module``, is not seen.
+So work on one system does not throw away another's results. Imports are read from the source by
+:mod:`modulefinder` (those of functions and for type checkers too); a module that is only named in a
+string, as for ``importlib.import_module``, is not seen.
 
 The code hashed must be the code that is loaded. Python never reloads a module, so a file that was
 edited after its module was loaded is refused: under a key of the new text the old code would run.
@@ -15,7 +15,6 @@ import ast
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import packages_distributions, version
+from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -41,6 +41,7 @@ _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
 _distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
+_closures: dict[Path, tuple[dict[str, Path], set[str], list[_Stamp]]] = {}  # as last read
 _loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.items()}
 
 
@@ -62,7 +63,7 @@ def code_key(code: ModuleType | Callable) -> str:
     if not getattr(module, "__file__", None):
         raise BadInput(f"the code of {module.__name__}", "is in no file", "move it to a module")
     files, libraries = _closure(module)
-    what = {name: _source(path, name)[0] for name, path in files.items()}
+    what = {name: _source(path, name) for name, path in files.items()}
     what |= {name: _versions(name) for name in libraries}
     for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
         data = filter(_is_data, folder.iterdir())
@@ -180,56 +181,38 @@ def digest(what: object) -> str:
 
 def _closure(module: ModuleType) -> tuple[dict[str, Path], set[str]]:
     """(name -> file of a module and of all local ones that it imports, names of libraries)."""
-    file, own = Path(module.__file__).resolve(), module.__name__.partition(".")[0]
-    root = file.parents[module.__name__.count(".") + (file.name == "__init__.py")]
-    files, todo, libraries = {module.__name__: file}, [module.__name__], set()
-    while todo:
-        name = todo.pop()
-        for target in _source(files[name], name)[1] - files.keys() - _AROUND:
-            first, *rest = target.split(".")
-            libraries |= {first} & _LIBRARIES
-            path = (_PACKAGE if first == _PACKAGE.name else root / first).joinpath(*rest)
-            # What is installed beside the module is not local.
-            local = first in (own, _PACKAGE.name) or "site-packages" not in path.parts
-            sources = [p for p in (path / "__init__.py", path.with_suffix(".py")) if p.is_file()]
-            if local and sources and first not in _LIBRARIES:
-                files[target] = sources[0]
-                todo.append(target)
+    file, spec, own = Path(module.__file__).resolve(), module.__spec__, module.__name__
+    name = spec.name if spec else file.stem  # of a script
+    root = file.parents[name.count(".") + (file.name == "__init__.py")]
+    files, libraries, stamps = _closures.get(file, ({}, set(), None))
+    if stamps != [_stamp(path) for path in files.values()]:
+        installed = _distributions().keys() - {name.partition(".")[0], _PACKAGE.name}
+        finder = ModuleFinder([str(root), str(_PACKAGE.parent)], excludes=_AROUND | installed)
+        finder.import_hook(name)
+        local = {n: m.__file__ for n, m in finder.modules.items() if m.__file__}
+        files = {own if n == name else n: Path(path).resolve() for n, path in local.items()}
+        libraries = {n.partition(".")[0] for n in finder.badmodules} & _LIBRARIES
+        _closures[file] = files, libraries, [_stamp(path) for path in files.values()]
     return files, libraries
 
 
-def _source(path: Path, module: str) -> tuple[str, set[str]]:
-    """(hash of a source without comments and docstrings, names that it imports)."""
+def _source(path: Path, module: str) -> str:
+    """Hash of a source without comments and docstrings."""
     stamp = _stamp(path)
     if stamp != _loaded.setdefault(path, stamp) and module in sys.modules:
         fault = "was edited after this process loaded it"
         raise BadInput(path, fault, "restart the kernel or the program")
     _loaded[path] = stamp
-    return _parse(path, stamp, module)
+    return _source_digest(path, stamp)
 
 
 @functools.cache
-def _parse(path: Path, _: _Stamp, module: str) -> tuple[str, set[str]]:
+def _source_digest(path: Path, _: _Stamp) -> str:
     tree = ast.parse(path.read_bytes(), str(path))
-    for node in list(ast.walk(tree)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), set(_imports(tree, package))
-
-
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Full names of all modules that may be imported, and of the packages that hold them."""
-    for node in ast.walk(tree):
-        names = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")]
-        if isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{base}.{name}" for name in names]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _versions(library: str) -> list[str]:

@@ -94,12 +94,10 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
 
 
 def _add(parser: _Parser, name: str, parameter: inspect.Parameter, help: str) -> None:
-    """Add the argument of a parameter; progress has none, it depends on the terminal."""
+    """Add the argument of a parameter."""
     kind = (typing.get_args(parameter.annotation) or [parameter.annotation])[0]
     flag = f"--{name.replace('_', '-')}"
-    if name == "progress":
-        parser.set_defaults(progress=sys.stderr.isatty())
-    elif parameter.default is parameter.empty:
+    if parameter.default is parameter.empty:
         parser.add_argument(name, metavar=name.upper(), help=help)
     elif kind is Mapping:
         pairs = {"metavar": "NAME=VALUE", "type": _pair, "action": "append", "default": []}

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from micromacro import units
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
 
 PROFILES = ("smoke", "full", "paper")
@@ -81,14 +81,11 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
         BadInput: Unknown profile or parameter, a value of another type than the default, or a
             profile and a data set that do not belong together.
     """
-    if profile not in PROFILES:
-        raise BadInput(f"profile {profile}", "there is none", f"choose among {', '.join(PROFILES)}")
+    check_choice("profile", profile, PROFILES)
     defaults = {path: declared(path) for path in paths}
     names = sorted(set().union(*defaults.values()) - {"PROFILE", "OUT"})  # the batch's own
     for name, value in params.items():
-        if name not in names:
-            remedy = f"there are {', '.join(names)}"
-            raise BadInput(f"parameter {name}", "no such parameter", remedy)
+        check_choice("parameter", name, names)
         try:
             json.dumps(value)
         except TypeError as error:

@@ -22,7 +22,9 @@ def leave_one_out(groups: Sequence[str]) -> np.ndarray:
     Raises:
         BadInput: Fewer than two groups.
     """
-    return _folds_of(groups, {name: place for place, name in enumerate(_names(groups, 2))})
+    names, fold = np.unique(groups, return_inverse=True)
+    _check_enough(names, 2)
+    return fold
 
 
 def grouped_folds(groups: Sequence[str], n_folds: int, seed: int = 0) -> np.ndarray:
@@ -42,18 +44,14 @@ def grouped_folds(groups: Sequence[str], n_folds: int, seed: int = 0) -> np.ndar
     """
     if n_folds < 2:
         raise BadInput(f"n_folds={n_folds}", "leaves nothing to train on", "use 2 or more")
-    names = _names(groups, n_folds)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return _folds_of(groups, {names[group]: place % n_folds for place, group in enumerate(order)})
+    names, group = np.unique(groups, return_inverse=True)
+    _check_enough(names, n_folds)
+    fold = np.empty(len(names), np.int64)
+    fold[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % n_folds
+    return fold[group]
 
 
-def _names(groups: Sequence[str], at_least: int) -> list[str]:
-    names = sorted(set(groups))
+def _check_enough(names: np.ndarray, at_least: int) -> None:
     if len(names) < at_least:
         fault = f"{len(names)} groups cannot make {at_least} folds"
         raise BadInput("groups", fault, "use fewer folds, or data of more people")
-    return names
-
-
-def _folds_of(groups: Sequence[str], fold: dict[str, int]) -> np.ndarray:
-    return np.array([fold[name] for name in groups], np.int64)

@@ -20,6 +20,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import multiprocessing.connection
 import os
 import signal
@@ -29,11 +30,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +45,7 @@ from micromacro.results import provenance
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
 # From ten seconds on, a line each ten seconds: most runs of a notebook stay quiet.
 _BAR = {"desc": "units", "delay": 10, "mininterval": 10, "miniters": 1, "leave": False}
+_SPAWN = multiprocessing.get_context("spawn")
 _BUSY = "another program is computing it"
 # Read by the libraries when they load, so they must be set before a process imports anything.
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
@@ -336,95 +335,84 @@ def _in_processes(
     A process that dies takes its own task down, which is tried once more. A task that takes longer
     than its limit, the start of its process not counted, is killed without a second try.
     """
-    from unittest import mock  # late: it is slow to import
-
-    waiting, ends = deque(cut(bundles, 2 * workers)), SimpleQueue()
-    crew = [_Worker(limit_s) for _ in range(min(workers, len(waiting)))]
-
-    def work(worker: _Worker) -> None:
-        with contextlib.suppress(IndexError):  # none is waiting
-            while True:
-                for task in waiting.popleft():
-                    ends.put((task, worker.fault(task)))
-        worker.end()
-
-    with mock.patch.dict(os.environ, ONE_THREAD), ThreadPoolExecutor(len(crew)) as threads:
-        try:
-            for worker in crew:
-                threads.submit(work, worker)
-            for _ in itertools.chain(*bundles):
-                yield ends.get()
-        finally:  # by Ctrl-C too
-            waiting.clear()
-            for worker in crew:
-                worker.stop()
-
-
-class _Spawn(SpawnContext):
-    """Starts processes afresh, and remembers the last one."""
-
-    process = None
-
-    def Process(self, *args, **kwargs):  # noqa: N802 (the name that executors call)
-        self.process = super().Process(*args, **kwargs)
-        return self.process
+    waiting, limit = deque(cut(bundles, 2 * workers)), math.inf if limit_s is None else limit_s
+    crew = [_Worker(waiting.popleft()) for _ in range(min(workers, len(waiting)))]
+    try:
+        for worker in crew:
+            worker.go_on()
+        while busy := [worker for worker in crew if worker.tasks]:
+            ready = multiprocessing.connection.wait([worker.pipe for worker in busy], timeout=0.2)
+            for worker in busy:
+                if worker.pipe in ready:
+                    fault = worker.answer()
+                elif time.monotonic() - worker.began > limit:
+                    fault = f"time limit of {limit_s:g} s reached"
+                    worker.end()
+                else:
+                    continue
+                if fault is not None:
+                    yield worker.tasks.popleft(), fault
+                    worker.deaths = 0
+                    worker.tasks.extend(waiting.popleft() if waiting and not worker.tasks else ())
+                if worker.tasks:
+                    worker.go_on()
+    finally:  # by Ctrl-C too
+        for worker in crew:
+            worker.end()
 
 
 class _Worker:
-    """A process that attempts one task at a time; it is replaced when it dies."""
+    """A process that attempts tasks one at a time; another takes its place when it dies."""
 
-    def __init__(self, limit_s: float | None):
-        self._limit_s, self._spawn, self._pool, self._stopped = limit_s, _Spawn(), None, False
+    def __init__(self, tasks: Sequence[Task]):
+        self.tasks, self.deaths = deque(tasks), 0  # the first task is the one at work
+        self.process = _SPAWN.Process()  # none yet
 
-    def fault(self, task: Task) -> str:
-        """What went wrong with a task, "" if nothing."""
-        for _ in range(2):
-            try:
-                if self._pool is None:
-                    self._start(task.unit)
-                return self._pool.submit(attempt, task).result(self._limit_s)
-            except BrokenExecutor:
-                self.end()
-            except TimeoutError:
-                self.end()
-                return f"time limit of {self._limit_s:g} s reached"
-            except Exception:  # such as a task that cannot be pickled
-                return traceback.format_exc()
-        code = self._spawn.process.exitcode
+    def go_on(self) -> None:
+        """Give the process its task, or start one, which will ask for it."""
+        self.began = time.monotonic()
+        if self.process.is_alive():
+            with contextlib.suppress(OSError):  # it dies at this moment: to be heard in the pipe
+                self.pipe.send(self.tasks[0])
+            return
+        from unittest import mock  # late: it is slow to import
+
+        self.began = math.inf  # a limit counts from when the unit's module is imported
+        self.pipe, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_work, args=(theirs, self.tasks[0].unit))
+        with mock.patch.dict(os.environ, ONE_THREAD):
+            self.process.start()
+        theirs.close()
+
+    def answer(self) -> str | None:
+        """What went wrong with its task, "" if nothing; None if the task is still to be done."""
+        with contextlib.suppress(EOFError, OSError):
+            return self.pipe.recv()
+        self.process.join(5)
+        self.end()
+        self.deaths += 1
+        code = self.process.exitcode
         death = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return f"its worker process died twice ({death})"
-
-    def stop(self) -> None:
-        """Kill the process, from another thread; none takes its place."""
-        self._stopped = True
-        if self._spawn.process and self._spawn.process.is_alive():
-            self._spawn.process.kill()
+        return f"its worker process died twice ({death})" if self.deaths == 2 else None
 
     def end(self) -> None:
         """Kill the process, if there is one, and wait for its end."""
-        if self._pool:
-            self._spawn.process.kill()
-            self._pool.shutdown()
-            self._pool = None
-
-    def _start(self, unit: Callable) -> None:
-        if self._stopped:
-            raise RuntimeError("stopped")  # nobody waits for the outcome
-        self._pool = ProcessPoolExecutor(1, self._spawn, _begin, (unit,))
-        ready = self._pool.submit(os.getpid)
-        if self._stopped:  # before there was a process to kill
-            self.stop()
-        ready.result()  # the unit's module is imported: a limit counts from here
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
 
 
-def _begin(_: Callable) -> None:
-    """Start of a worker process, which has imported a unit's module to be given the unit."""
+def _work(pipe: multiprocessing.connection.Connection, _: Callable) -> None:
+    """A worker process, which has imported a unit's module to be given the unit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipe.send(None)  # ready
+    while True:
+        pipe.send(attempt(pipe.recv()))
 
 
 def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    multiprocessing.parent_process().join()
     os._exit(1)
 
 

@@ -1,6 +1,5 @@
 """``micromacro data check NAME PATH``: what of an official data set is there, missing, or wrong."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ class Report:
     fine: bool
 
 
-def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
+def check(name: str, path: str | Path) -> Report:
     """Compare an official data set on this disk with its own sheets.
 
     Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
@@ -44,7 +43,6 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
     Args:
         name: A key of `CHECKS`.
         path: Root of the data set; data/README.md shows what belongs there.
-        progress: Show a bar on stderr.
 
     Raises:
         BadInput: Unknown name, no such folder, or nothing official in it.
@@ -54,7 +52,7 @@ def check(name: str, path: str | Path, *, progress: bool = False) -> Report:
     listing = read(path, strict=False)
     faults, frames = [str(fault) for fault in listing.faults], []
     rows = [row for _, row in listing.table.iterrows()]
-    for index, row in enumerate(tqdm(rows, name, unit="clip", disable=not progress)):
+    for index, row in enumerate(tqdm(rows, name, unit="clip", disable=None)):
         try:
             frames.append(check_clip(listing, index, row))
         except BadInput as error:
@@ -86,7 +84,7 @@ def show(name: str, path: str | Path) -> bool:
       micromacro data check affwild2 /data/affwild2 || echo "not complete"
     exit status: 0 all there and sound, 1 something missing, wrong or unlisted, 2 bad input
     """
-    report = check(name, path, progress=sys.stderr.isatty())
+    report = check(name, path)
     print("\n".join(report.lines))
     return report.fine
 

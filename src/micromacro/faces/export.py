@@ -36,7 +36,6 @@ def export_faces(
     sha256: str | None = None,
     select: str = "auto",
     fps: float | None = None,
-    progress: bool = False,
 ) -> str:
     """Extract the faces of a film into four files.
 
@@ -54,7 +53,6 @@ def export_faces(
         sha256: Expected checksum of a weights file of your own.
         select: Which face, if there are several; see extract_faces (auto).
         fps: Frames per second of a folder of images.
-        progress: Show a bar on a terminal.
 
     Returns:
         One line: what was found, what to know about it, frames per second, where it lies.
@@ -76,7 +74,7 @@ def export_faces(
         with tempfile.TemporaryDirectory(prefix=".faces-", dir=place) as name:
             began = time.perf_counter()
             options = {"mode": mode, "size": size, "backend": backend, "weights": weights}
-            options |= {"sha256": sha256, "select": select, "fps": fps, "progress": progress}
+            options |= {"sha256": sha256, "select": select, "fps": fps, "progress": True}
             clip = extract_faces(source, **options, strict=True)
             rate = len(clip) / (time.perf_counter() - began)
             line = "; ".join([clip.summary(), *clip.settings["notes"], f"{rate:.0f} frames/s"])

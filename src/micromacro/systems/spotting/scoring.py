@@ -1,0 +1,365 @@
+"""Scores of spotting: the rule of the Micro-Expression Grand Challenge, and how public code departs from it.
+
+A table of intervals has a row for each interval: video, label ("micro" or "macro"), onset and offset,
+frame numbers that both belong to it. Other columns are ignored; an empty table will do. All scores are
+shares of three counts, pooled over videos, of each class and of both together:
+
+    tp      what the rule counts as found
+    fp      number of predictions less tp
+    fn      number of true intervals less tp
+
+So tp + fn and tp + fp are the numbers of true and of predicted intervals, under every rule. A rule that
+pairs one to one has 0 <= tp <= both. Another may count an interval twice: a negative fp or fn, or a
+share above 1, is then what the program itself would report.
+
+Frames outside a video count like any others: neither the challenge nor a public program cuts intervals.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from micromacro.errors import BadInput, check_choice
+from micromacro.files import existing, write_atomically
+
+CLASSES = ("micro", "macro")
+KEYS = ["video", "label"]
+FRAMES = ["onset", "offset", "predicted_onset", "predicted_offset"]
+LOG = ["video", *FRAMES, "outcome"]
+
+# What is added to offset - onset of an intersection before negative lengths become 0, and after it.
+OVERLAPS = {"frames": (1, 0), "lengths": (0, 0), "slipped": (0, 1)}
+
+# Which hits count. A hit is a row: a prediction and a truth that overlap enough, by their numbers.
+# Hits come in the order of predictions in their file, those of one prediction in that of truths.
+MATCHINGS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "one to one": lambda hits: _most_pairs(hits),
+    "file order": lambda hits: _first_free(hits),
+    "all": lambda hits: hits,
+    "each prediction": lambda hits: hits.drop_duplicates("prediction"),
+    "each truth": lambda hits: hits.drop_duplicates("truth"),
+    "best truth": lambda hits: _best(hits, "prediction").drop_duplicates("truth"),
+    "best prediction": lambda hits: _best(hits, "truth").drop_duplicates("prediction"),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How true positives are counted.
+
+    Attributes:
+        matching: Which hits count, a key of `MATCHINGS`: as many as can be paired "one to one"; the
+            first free truth of each prediction, in "file order"; "all"; one of "each prediction"
+            that has any; one of "each truth"; each prediction's "best truth", but no truth twice;
+            each truth's "best prediction", but no prediction twice.
+        overlap: How intervals are measured, a key of `OVERLAPS`: in "frames", both ends inclusive;
+            in "lengths", offset - onset; "slipped", in frames with the intersection's + 1 outside of
+            the maximum with 0, and no overlap for intervals of one frame.
+        iou: How much a hit must overlap, intersection over union.
+        strict: It must overlap by more than that.
+        macro_from: offset - onset, in frames, from which an interval is macro. None goes by labels.
+        class_videos: A class is scored only in videos that truly have it.
+        dummy: There, a video without predictions gets one false alarm.
+    """
+
+    matching: str = "one to one"
+    overlap: str = "frames"
+    iou: float = 0.5
+    strict: bool = False
+    macro_from: int | None = None
+    class_videos: bool = False
+    dummy: bool = False
+
+
+RULES = {
+    "megc": Rule(),
+    "class_videos_only": Rule(class_videos=True),
+    "many_to_one": Rule("each prediction"),
+    "greedy_file_order": Rule("file order"),
+    "without_plus_one": Rule(overlap="lengths"),
+    "offset_slip": Rule(overlap="slipped"),
+    "strict": Rule(strict=True),
+    "by_duration_30_fps": Rule(macro_from=15),
+    "by_duration_200_fps": Rule(macro_from=100),
+    "mdmd": Rule("each truth", "slipped"),
+    "softnet": Rule("best truth", class_videos=True, dummy=True),
+    "concat_cnn_30_fps": Rule("all", "slipped", macro_from=15),
+    "concat_cnn_200_fps": Rule("all", "slipped", macro_from=100),
+    "auw_gcn_2023": Rule("each prediction", "lengths", strict=True),
+    "auw_gcn_2025": Rule("best prediction", "lengths", strict=True),
+}
+"""The challenge's rule; single departures from it; then whole programs, as released: MDMD, the
+organisers' of 2020; SOFTNet (2021); Concat-CNN (2021), for each frame rate; AUW-GCN before and after
+its repair. The last two besides choose for each test subject what suits it best: `oracle`."""
+
+
+def by_video(
+    truth: pd.DataFrame, predictions: pd.DataFrame, rule: str = "megc", *, videos=None, **changes
+) -> pd.DataFrame:
+    """The counts of each video and class: what `counts` adds up, and what a bootstrap draws.
+
+    Args:
+        truth: True intervals, a table as above.
+        predictions: Predicted intervals, likewise; their order matters to "file order" alone.
+        rule: A key of `RULES`.
+        videos: Names of the videos that were searched. Truth elsewhere is left out. None takes all
+            that occur in either table; a video with neither adds nothing.
+        **changes: Options of the rule to replace, such as iou=0.3.
+
+    Returns:
+        int64 columns tp, fp, fn, with index (video, label): both classes of every video.
+
+    Raises:
+        BadInput: An unknown rule; a row that is no interval of a class; a prediction in a video that
+            was not searched.
+    """
+    check_choice("rule", rule, RULES)
+    rule = replace(RULES[rule], **changes)
+    truth, predictions = _checked("truth", truth, rule), _checked("predictions", predictions, rule)
+    names = dict.fromkeys(pd.concat([truth, predictions])["video"] if videos is None else videos)
+    if stray := {*predictions["video"]} - {*names}:
+        raise BadInput(
+            f"predictions of {min(stray)}", "are of no video searched", "add it to videos"
+        )
+    tables = (MATCHINGS[rule.matching](_hits(truth, predictions, rule)), predictions, truth)
+    index = pd.MultiIndex.from_product([names, CLASSES], names=KEYS)
+    tp, n, m = (table.groupby(KEYS).size().reindex(index, fill_value=0) for table in tables)
+    if rule.class_videos:
+        n = n.clip(lower=int(rule.dummy)).where(m > 0, 0)
+    return pd.DataFrame({"tp": tp, "fp": n - tp, "fn": m - tp})
+
+
+def _checked(name: str, table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """A table's video, label and frames, as int64, its rows numbered; predictions' frames named so."""
+    table = table.reindex(columns=[*KEYS, *FRAMES[:2]]).reset_index(drop=True)
+    frames = table[FRAMES[:2]].apply(pd.to_numeric, errors="coerce").astype(float)
+    good = table["video"].notna() & table["label"].isin(CLASSES) & (frames % 1 == 0).all(axis=1)
+    good &= frames["onset"] <= frames["offset"]
+    if not good.all():
+        row, columns = table[~good].iloc[0], "video, label micro or macro, whole onset <= offset"
+        raise BadInput(
+            f"{name}, row {row.name} {[*row]}", "is no interval", f"columns are {columns}"
+        )
+    table[FRAMES[:2]] = frames.astype(np.int64)
+    if rule.macro_from is not None:
+        is_micro = table["offset"] - table["onset"] < rule.macro_from
+        table["label"] = np.where(is_micro, *CLASSES)
+    frames = FRAMES[2:] if name == "predictions" else FRAMES[:2]
+    return table.set_axis([*KEYS, *frames], axis=1)
+
+
+def _hits(truth: pd.DataFrame, predictions: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Rows of both tables that overlap enough: prediction and truth, their numbers, and iou."""
+    sides = predictions.reset_index(names="prediction"), truth.reset_index(names="truth")
+    pairs = pd.merge(*sides, on=KEYS)
+    a, b = pairs[FRAMES[:2]].to_numpy(), pairs[FRAMES[2:]].to_numpy()
+    iou = pairs["iou"] = overlap(a, b, rule.overlap)
+    return pairs[iou > rule.iou if rule.strict else iou >= rule.iou]
+
+
+def overlap(a: np.ndarray, b: np.ndarray, measure: str = "frames") -> np.ndarray:
+    """Intersection over union of intervals with intervals.
+
+    Args:
+        a: int (..., 2), inclusive [onset, offset].
+        b: int (..., 2) that broadcasts with a: `overlap(a[:, None], b)` is of all pairs.
+        measure: A key of `OVERLAPS`.
+
+    Returns:
+        float64 (...), from 0 to 1; 0 where the union has no length.
+    """
+    before, after = OVERLAPS[measure]
+    lengths = a[..., 1] - a[..., 0], b[..., 1] - b[..., 0]
+    shared = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    shared = np.maximum(shared + before, 0) + after * (np.minimum(*lengths) > 0)
+    return shared / np.maximum(lengths[0] + lengths[1] + 2 * (before + after) - shared, 1)
+
+
+def _most_pairs(hits: pd.DataFrame) -> pd.DataFrame:
+    """As many hits as can be paired one to one, of all videos and classes in one graph."""
+    if hits.empty:
+        return hits
+    graph = csr_array((np.ones(len(hits)), (hits["prediction"], hits["truth"])))
+    partner = maximum_bipartite_matching(graph, perm_type="column")
+    return hits[partner[hits["prediction"]] == hits["truth"]]
+
+
+def _first_free(hits: pd.DataFrame) -> pd.DataFrame:
+    """Each prediction, in turn, with the first truth it hits that is still free."""
+    used, kept = set(), []
+    for pair in zip(hits["prediction"], ~hits["truth"], strict=True):  # truths as negative numbers
+        kept.append(used.isdisjoint(pair))
+        used.update(pair if kept[-1] else ())
+    return hits[np.array(kept, bool)]
+
+
+def _best(hits: pd.DataFrame, side: str) -> pd.DataFrame:
+    """Of each prediction, or of each truth, the hit that overlaps best."""
+    return hits.sort_values("iou", ascending=False, kind="stable").drop_duplicates(side)
+
+
+def counts(
+    truth: pd.DataFrame, predictions: pd.DataFrame, rule: str = "megc", *, videos=None, **changes
+) -> pd.DataFrame:
+    """Counts of each class and of both together, pooled over all videos.
+
+    Args:
+        truth: True intervals, a table as above.
+        predictions: Predicted intervals, likewise.
+        rule: A key of `RULES`.
+        videos: As `by_video`.
+        **changes: Likewise.
+
+    Returns:
+        int64 columns tp, fp, fn; index micro, macro, overall. No video at all gives zeros.
+
+    Raises:
+        BadInput: As `by_video`.
+    """
+    return _pooled(by_video(truth, predictions, rule, videos=videos, **changes))
+
+
+def _pooled(parts: pd.DataFrame) -> pd.DataFrame:
+    table = parts.groupby(level="label").sum().reindex(CLASSES, fill_value=0)
+    return pd.concat([table, table.sum().to_frame("overall").T])
+
+
+def f1(counts: pd.DataFrame) -> pd.Series:
+    """F1 = 2 tp / (2 tp + fp + fn), float64, of each row; 0 where nothing is true or predicted."""
+    return (2 * counts["tp"] / (2 * counts["tp"] + counts["fp"] + counts["fn"])).fillna(0.0)
+
+
+def precision(counts: pd.DataFrame) -> pd.Series:
+    """Precision = tp / (tp + fp), float64, of each row; 0 where nothing is predicted."""
+    return (counts["tp"] / (counts["tp"] + counts["fp"])).fillna(0.0)
+
+
+def recall(counts: pd.DataFrame) -> pd.Series:
+    """Recall = tp / (tp + fn), float64, of each row; 0 where nothing is true."""
+    return (counts["tp"] / (counts["tp"] + counts["fn"])).fillna(0.0)
+
+
+def megc_f1(truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
+    """F1 of the Micro-Expression Grand Challenge: of micro, macro, and both overall.
+
+    In each video and class as many predictions as possible are paired one to one with true intervals
+    that they overlap by half or more (intersection over union of frames). The pairs are summed over
+    all videos, for overall over both classes too: F1 = 2 pairs / (true intervals + predictions).
+
+    Args:
+        truth: Columns video, label ("micro" or "macro"), onset, offset; frame numbers, inclusive.
+        predictions: Likewise.
+
+    Raises:
+        BadInput: A row that is no interval of a class.
+    """
+    return f1(counts(truth, predictions)).to_dict()
+
+
+def oracle(
+    truth: pd.DataFrame, candidates: Sequence[pd.DataFrame], subjects: Mapping[str, str], **options
+) -> pd.DataFrame:
+    """Counts when each test subject gets the threshold or epoch that is best for it, by overall F1.
+
+    AUW-GCN chooses the epoch so, and Concat-CNN how gaps are filled. It is choosing on the test data:
+    a departure to be measured, not to be used.
+
+    Args:
+        truth: True intervals.
+        candidates: Predictions, a table for each threshold or epoch; of equals the first counts.
+        subjects: Video -> subject, of all videos that were searched.
+        **options: The rule and its changes, as `counts`.
+
+    Returns:
+        As `counts`.
+
+    Raises:
+        BadInput: As `by_video`.
+    """
+    parts = [by_video(truth, table, videos=subjects, **options) for table in candidates]
+    people = pd.Series(subjects).groupby(subjects).groups  # of each subject its videos
+    chosen = [
+        max((part.loc[list(own)] for part in parts), key=lambda own: f1(_pooled(own))["overall"])
+        for own in people.values()
+    ]
+    return _pooled(pd.concat(chosen))
+
+
+def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.DataFrame:
+    """Each true and each predicted interval with what the challenge's rule makes of it.
+
+    Args:
+        truth: True intervals.
+        predictions: Predicted intervals.
+        **changes: As `by_video`.
+
+    Returns:
+        Columns video, label, onset, offset (Int64; missing for a false alarm), predicted_onset,
+        predicted_offset (Int64; missing for a miss), outcome: "TP", "FP" or "FN"; by video, in each in
+        the order of time.
+
+    Raises:
+        BadInput: As `by_video`.
+    """
+    rule = replace(RULES["megc"], **changes)
+    truth, predictions = _checked("truth", truth, rule), _checked("predictions", predictions, rule)
+    pairs = MATCHINGS[rule.matching](_hits(truth, predictions, rule))
+    misses, alarms = truth.drop(pairs["truth"]), predictions.drop(pairs["prediction"])
+    parts = {"TP": pairs, "FN": misses, "FP": alarms}
+    table = pd.concat(parts, names=["outcome", None]).reset_index("outcome")
+    table["start"] = table["predicted_onset"].fillna(table["onset"])
+    table = table.sort_values(["video", "start"], kind="stable", ignore_index=True)
+    return table[["label", *LOG]].astype(dict.fromkeys(FRAMES, "Int64"))
+
+
+def write_megc_log(path: str | Path, parts: Mapping[int, pd.DataFrame], *, first: int = 1) -> None:
+    """Write outcomes as the log file of the challenge of 2020.
+
+    A line with the number of a data set (1 SAMM-LV, 2 CAS(ME)^2) comes before its rows: video, onset,
+    offset, predicted onset, predicted offset, outcome; a dash where there is none. Both classes stand
+    in one list: the file does not tell them apart.
+
+    Args:
+        path: The file.
+        parts: Number of a data set -> its `outcomes`.
+        first: The file's number of a video's first frame.
+
+    Raises:
+        BadInput: A video's name holds a blank, or the file cannot be written.
+    """
+    text = ""
+    for number, table in parts.items():
+        if table["video"].str.contains(r"\s").any():
+            raise BadInput(f"videos of data set {number}", "have blanks in names", "rename them")
+        rows = table[LOG].assign(**(table[FRAMES] + first))
+        text += f"{number}\n" + rows.to_csv(sep=" ", na_rep="-", header=False, index=False)
+    write_atomically(Path(path), text)
+
+
+def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame]:
+    """Read a log file of the challenge: number of a data set -> outcomes, without their classes.
+
+    Args:
+        path: The file; columns are parted by blanks.
+        first: The file's number of a video's first frame.
+
+    Returns:
+        Tables as `outcomes` gives them, in the order of the file, without label.
+
+    Raises:
+        BadInput: The file is missing or empty, or a line is neither a number nor such a row.
+    """
+    try:
+        table = pd.read_csv(existing(path), sep=r"\s+", names=LOG, dtype=str, na_values="-")
+        heading = table["outcome"].isna()
+        dataset = table["video"].where(heading).ffill()[~heading].astype(int)
+        table = table[~heading].astype(dict.fromkeys(FRAMES, "Int64"))
+        table[FRAMES] -= first
+    except (ValueError, TypeError) as error:
+        raise BadInput(path, f"is no log file ({error})", "restore the file") from error
+    return {int(n): part.reset_index(drop=True) for n, part in table.groupby(dataset)}

@@ -26,9 +26,9 @@ class Recipe:
         threshold: Score that a peak must reach.
         relative: It is a share of the way from a video's mean score to its largest.
         smooth: Width of the moving mean, in k; 0 for none.
-        shape: "window", `reach` frames before a peak to `reach` behind it; "fall", from the lowest
-            frame above the threshold in the reach before a peak to that behind it, and where there
-            is none from its end; "run", neighbouring frames above the threshold.
+        shape: "window", from a peak's reach before it to that behind it; "fall", from the lowest frame
+            in the reach before it to that behind it, of those above the threshold and lower than the
+            peak, where there are any; "run", neighbouring frames above the threshold.
         distance: Frames between peaks at least; None for k.
         reach: Frames before and behind a peak; None for k and k.
         lengths: Fewest and most frames of an interval.
@@ -137,8 +137,9 @@ def _laid(curve: np.ndarray, k: int, recipe: Recipe) -> tuple[np.ndarray, np.nda
     for steps in (np.arange(-before, 1), np.arange(behind, -1, -1)):  # from the reach's end inwards
         steps = steps[:1] if recipe.shape == "window" else steps
         frames = (peak[:, None] + steps).clip(0, len(curve) - 1)
-        values = np.where(curve[frames] > recipe.threshold, curve[frames], np.inf)
-        ends.append(frames[np.arange(len(peak)), values.argmin(1)])
+        is_fall = (curve[frames] > recipe.threshold) & (curve[frames] < curve[peak, None])
+        lowest = np.where(is_fall, curve[frames], np.inf).argmin(1)
+        ends.append(frames[np.arange(len(peak)), lowest])
     return peak, np.stack(ends, 1)
 
 
@@ -217,7 +218,8 @@ def fit_threshold(
         own = candidates[candidates["label"] == label].sort_values("score", ascending=False)
         here = truth[truth["video"].isin(scores) & (truth["label"] == label)]
         hits, _, _ = compared(here, own, Rule())
-        tried = np.append(np.inf, own["score"])[np.linspace(0, len(own), steps).astype(int)]
+        ranks = np.unique(np.linspace(0, len(own), steps).astype(int))
+        tried = np.append(np.inf, own["score"])[ranks]
         n = np.array([(own["score"] >= limit).sum() for limit in tried])
         tp = np.array([len(most_pairs(hits[hits["prediction"] < first])) for first in n])
         best = (tp / np.maximum(n + len(here), 1)).argmax()

@@ -373,3 +373,53 @@ def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame
     except (ValueError, TypeError) as error:
         raise BadInput(path, f"is no log file ({error})", "restore the file") from error
     return {int(n): part.reset_index(drop=True) for n, part in table.groupby(dataset)}
+
+
+def counts_behind(n_truth: int, *, most: int = 10_000, **printed: str) -> pd.DataFrame:
+    """All counts that a printed table can come from: of intervals found, and of predictions.
+
+    Args:
+        n_truth: Number of true intervals.
+        most: Predictions at most.
+        **printed: f1, precision or recall as texts, such as f1="0.1084": their digits matter. A tie may
+            have been rounded either way; a share of nothing prints 0.
+
+    Returns:
+        int64 columns tp, n_predictions; tp is at most n_truth and n_predictions, as one to one.
+    """
+    tp, n = np.ogrid[: n_truth + 1, : most + 1]
+    fits = np.argwhere((tp <= n) & _prints(tp, n, n_truth, printed))
+    return pd.DataFrame(fits, columns=["tp", "n_predictions"])
+
+
+def pooled_behind(a: pd.DataFrame, b: pd.DataFrame, n_truth: int, **printed: str) -> pd.DataFrame:
+    """Pairs of counts, one of each of two parts, whose sums print so; fewest predictions first.
+
+    Args:
+        a: Of `counts_behind`: of micro-expressions, or of one data set.
+        b: Of the other part.
+        n_truth: True intervals of both parts together.
+        **printed: Of both together, as `counts_behind`.
+
+    Returns:
+        int64 columns tp_a, n_predictions_a, tp_b, n_predictions_b. Memory grows with what fits alone.
+    """
+    others, pairs = b.to_numpy(), []
+    for one in a.to_numpy():
+        fits = _prints(*(others + one).T, n_truth, printed)
+        pairs += [(*one, *other) for other in others[fits]]
+    names = [f"{name}_{part}" for part in "ab" for name in a]
+    table = pd.DataFrame(pairs, columns=names, dtype=np.int64)
+    total = table["n_predictions_a"] + table["n_predictions_b"]
+    return table.iloc[total.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _prints(tp: np.ndarray, n: np.ndarray, m: int, printed: Mapping[str, str]) -> np.ndarray:
+    """Whether shares of tp, with n predictions and m truths, print so: in whole numbers, so exactly."""
+    shares = {"f1": (2 * tp, n + m), "precision": (tp, n), "recall": (tp, m + 0 * n)}
+    fits = np.ones(np.broadcast(tp, n).shape, bool)
+    for (part, whole), text in ((shares[name], text) for name, text in printed.items()):
+        unit = 10 ** len(text.partition(".")[2])
+        value = int(text.replace(".", ""))
+        fits &= (abs(2 * unit * part - 2 * value * whole) <= whole) & ((whole > 0) | (value == 0))
+    return fits

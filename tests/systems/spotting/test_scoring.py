@@ -207,11 +207,11 @@ def test_other_bad_input_is_refused():
 
 def test_the_oracle_chooses_for_each_subject():
     truth = table(("a1", "micro", 0, 9), ("a2", "macro", 0, 99), ("b1", "micro", 0, 9))
-    low = table(("a1", "micro", 0, 9), ("a2", "macro", 0, 99), ("b1", "micro", 50, 59))
-    high = table(("a1", "micro", 30, 39), ("b1", "micro", 0, 9))
+    low = table(("a1", "micro", 0, 9), ("a1", "micro", 20, 29), ("a2", "macro", 0, 99))
+    high = table(("a1", "micro", 0, 9), ("b1", "micro", 0, 9))
     subjects = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
     chosen = scoring.oracle(truth, [low, high], subjects)
-    assert chosen.to_numpy().tolist() == [[2, 0, 0], [1, 0, 0], [3, 0, 0]]
+    assert chosen.to_numpy().tolist() == [[2, 1, 0], [1, 0, 0], [3, 1, 0]]
     assert_frame_equal(scoring.oracle(truth, [low], subjects), counts(truth, low))
 
 

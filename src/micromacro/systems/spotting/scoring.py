@@ -123,9 +123,7 @@ def by_video(
     videos = pd.concat([truth, predictions])["video"] if videos is None else videos
     names = dict.fromkeys(map(str, videos))
     if stray := {*predictions["video"]} - {*names}:
-        raise BadInput(
-            f"predictions of {min(stray)}", "are of no video searched", "add it to videos"
-        )
+        raise BadInput(f"predictions of {min(stray)}", "are of none searched", "list it in videos")
     tables = (MATCHINGS[rule.matching](hits), predictions, truth)
     index = pd.MultiIndex.from_product([names, CLASSES], names=KEYS)
     tp, n, m = (table.groupby(KEYS).size().reindex(index, fill_value=0) for table in tables)
@@ -134,9 +132,7 @@ def by_video(
     return pd.DataFrame({"tp": tp, "fp": n - tp, "fn": m - tp})
 
 
-def compared(
-    truth: pd.DataFrame, predictions: pd.DataFrame, rule: Rule
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def compared(truth: pd.DataFrame, predictions: pd.DataFrame, rule: Rule) -> list[pd.DataFrame]:
     """The hits, and both tables as they count: frames int64, rows numbered, labels as the rule has them.
 
     Returns:
@@ -151,7 +147,7 @@ def compared(
     hits = pd.merge(*sides, on=KEYS)
     a, b = hits[FRAMES[:2]].to_numpy(), hits[FRAMES[2:]].to_numpy()
     iou = hits["iou"] = overlap(a, b, rule.overlap)
-    return hits[iou > rule.iou if rule.strict else iou >= rule.iou], truth, predictions
+    return [hits[iou > rule.iou if rule.strict else iou >= rule.iou], truth, predictions]
 
 
 def _checked(name: str, table: pd.DataFrame, rule: Rule) -> pd.DataFrame:

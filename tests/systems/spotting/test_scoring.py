@@ -80,7 +80,7 @@ def overlapping(truth, predictions):
     return pairs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(TABLE, TABLE)
 def test_matchings_against_brute_force(truth, predictions):
     expected = overlapping(truth, predictions)
@@ -89,25 +89,23 @@ def test_matchings_against_brute_force(truth, predictions):
     ways = permutations([*truth.index, *[None] * len(predictions)], len(predictions))
     most = max(sum(pair in expected for pair in enumerate(way)) for way in ways)
     n = {name: len(matching(hits)) for name, matching in MATCHINGS.items()}
-    assert n["one to one"] == most
+    pairs = scoring.most_pairs(hits)
+    assert pairs["prediction"].is_unique
+    assert pairs["truth"].is_unique
+    assert len(pairs) == most >= max(n["file order"], n["best truth"], n["best prediction"])
     assert n["all"] == len(expected)
     assert n["each prediction"] == len({p for p, _ in expected})
     assert n["each truth"] == len({t for _, t in expected})
-    for name in ("file order", "best truth", "best prediction"):
-        counted = MATCHINGS[name](hits)
-        assert not counted["prediction"].duplicated().any()
-        assert not counted["truth"].duplicated().any()
-        assert n[name] <= most <= min(n["each prediction"], n["each truth"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TABLE, TABLE, st.integers(0, 99))
 def test_properties_of_the_challenge_score(truth, predictions, seed):
     result = counts(truth, predictions)
     assert result.dtypes.eq(np.int64).all()
     assert (result >= 0).all(axis=None)
-    assert (result["tp"] + result["fn"])["overall"] == len(truth)
-    assert (result["tp"] + result["fp"])["overall"] == len(predictions)
+    tp, fp, fn = result.loc["overall"]
+    assert (tp + fn, tp + fp) == (len(truth), len(predictions))
     parts = f1(result[result.sum(axis=1) > 0].drop(index="overall", errors="ignore"))
     if len(parts):
         assert parts.min() <= f1(result)["overall"] <= parts.max()
@@ -212,7 +210,8 @@ def test_the_oracle_chooses_for_each_subject():
     subjects = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
     chosen = scoring.oracle(truth, [low, high], subjects)
     assert chosen.to_numpy().tolist() == [[2, 1, 0], [1, 0, 0], [3, 1, 0]]
-    assert_frame_equal(scoring.oracle(truth, [low], subjects), counts(truth, low))
+    equal = [truth[1:2], truth[:1]]  # of subject a the macro one, or the micro one
+    assert scoring.oracle(truth, equal, subjects)["tp"].tolist() == [0, 1, 1]
 
 
 # The log file -------------------------------------------------------------------------------------
@@ -243,16 +242,13 @@ def test_the_log_file_round_trip(two_sets, tmp_path):
     assert [*again] == [1, 2]
     for number, part in two_sets.items():
         assert_frame_equal(again[number], part.drop(columns="label"))
-    path.write_text(
-        "2\n23_0507   -         -       3089    3110    FP\n"
-    )  # as the organisers align it
-    part = scoring.read_megc_log(path, first=0)[2]
-    assert part["predicted_offset"].tolist() == [3110]
-    assert part["onset"].isna().all()
+    path.write_text("2\n23_0507   -       -       3089    3110    FP\n")  # aligned, as released
+    part = scoring.read_megc_log(path, first=0)[2].astype(object).fillna("-")
+    assert part.iloc[0].tolist() == ["23_0507", "-", "-", 3089, 3110, "FP"]
 
 
 WRONG = (
-    "|x 1 2 3 4 TP|one;x 1 2 3 4 TP|1;x 1 2 3 4 TP 5|1;x 1 2 3 y TP|1;x 1 2 3 4 tp|1;x 1 2.5 3 4 TP"
+    "|x 1 2 3 4 TP|one;x 1 2 3 4 TP|1;x 1 2 3 4 TP 5|1;x 1 2 3 y TP|1;x 1 2 3 4 tp|1;x 1.5 2 3 4 TP"
 )
 
 

@@ -194,8 +194,10 @@ def fit_threshold(
 ) -> Recipes:
     """Recipes with the thresholds that give each class its best F1, pooled over the videos given.
 
-    Intervals are laid once, and a threshold chooses among them: the time is linear in the number of
-    frames. Tried are heights of peaks, spread evenly by rank, and infinity; of equals the highest.
+    A class goes by its own F1: by the overall one a rare class is often best left alone, which says
+    nothing about it. Intervals are laid once, and a threshold chooses among them: the time is linear in
+    the number of frames. Tried are heights of peaks, spread evenly by rank, and infinity, which spots
+    nothing; of equals the highest.
 
     Args:
         scores: Of the training videos alone: video -> scores, as `spotted`.
@@ -208,9 +210,7 @@ def fit_threshold(
         BadInput: Another shape; no video; as `spotted` and `scoring.counts`.
     """
     if not scores or any(recipe.shape != "window" for recipe in recipes.values()):
-        raise BadInput(
-            "recipes", "cannot be fitted", 'give training videos, and the shape "window"'
-        )
+        raise BadInput("recipes", "cannot be fitted", 'give training videos, and shape "window"')
     free = {label: replace(recipe, threshold=-np.inf) for label, recipe in recipes.items()}
     candidates = pd.concat([spotted(x, gaps, free, video) for video, x in scores.items()])
     fitted = {}

@@ -47,7 +47,7 @@ def write_casme_sheet(root, rows=CAS_ROWS, folders=None):
         number = (folders or {1: 15, 22: 40})[person]
         people.append([number, f"s{number}", person])
         au = "4+7" if number == 15 else 12  # text or number
-        book.active.append([person, *cells, au, "negative", f"{kind}-expression", "anger"])
+        book.active.append([person, *cells, au, "negative", f"{kind}-expression ", "anger"])
     for line in zip(CODES, FILMS, strict=True):
         films.append(line)
     book.save(root / "CAS(ME)^2code_final.xlsx")

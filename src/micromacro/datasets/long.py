@@ -34,8 +34,11 @@ Other oddities, read as they are. Apex -1 in SAMM-LV means not annotated, and is
 rounding makes it 0). So is an apex outside its event: three in CAS(ME)^2, six in V1 of SAMM-LV, -1 in V2.
 Three macro-expressions of SAMM-LV end after their video by the organisers' list of lengths, one of them
 starts there too (`PAST_END`); they are kept, as the organisers do. Two events are called 037_4_1. Events
-overlap in both sets. Not checked against the pictures, which nobody here has; and V3 of SAMM-LV's sheet was
-not seen: SOFTNet's rule is said to give 169 with it. It is read as V1 and V2, which agree in all but apexes.
+overlap in both sets.
+
+Read so, public copies of both sheets give all 859 events of the organisers' own lists. Not checked are the
+pictures, which nobody here has, and V3 of SAMM-LV's sheet: it is read as V1 and V2, which agree in all but
+the six apexes; but SOFTNet's rule is said to give 169 with it, so some of its events must differ.
 """
 
 import re
@@ -178,7 +181,7 @@ def casme_squared(root: str | Path, **options: Option) -> LongVideos:
     """
     root, path = find_root(root, CASME_SHEETS)
     people = {row[2]: row[1] for row in _untitled(path, "naming rule1")}  # "1" -> "s15", often
-    films = {row[1]: row[0].zfill(4) for row in _untitled(path, "naming rule2")}
+    films = {row[1]: row[0] for row in _untitled(path, "naming rule2")}
     stated = []
     for number, (person, clip, *cells) in enumerate(_untitled(path, "CASFEcode_final"), 1):
         film = clip.partition("_")[0]  # "disgust1_2" -> "disgust1" -> "0101"
@@ -247,7 +250,7 @@ def _source(
     missing = sorted({f"{base.name}/{video}" for _, video, *_ in stated if video not in found})
     if strict and missing:
         remedy = "complete the folder, or read with strict=False, which leaves it out"
-        faults.append(BadInput(root / missing[0], "has events, but is not there", remedy))
+        faults.append(BadInput(base.parent / missing[0], "has events, but is not there", remedy))
     if strict and faults:
         raise faults[0]
     return LongVideos(videos, events, *map(tuple, (missing, unlisted, faults)), base.name, sheet)

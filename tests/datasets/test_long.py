@@ -229,7 +229,7 @@ def test_pictures_that_are_not_1_2_3_are_refused(samm):
 def test_what_is_not_there_is_named(samm, casme):
     (samm / "SAMM_longvideos/006_1").rename(samm / "SAMM_longvideos/six")
     name = "SAMM_longvideos/006_1"
-    refused(lambda: long.samm_lv(samm), f"{name}: has events, but is not there", "strict=False")
+    refused(lambda: long.samm_lv(samm), f"{samm / name}: has events, but", "strict=False")
     source = long.samm_lv(samm, strict=False)
     assert (source.missing, source.unlisted) == ((name,), ("SAMM_longvideos/six",))
     assert (len(source.events), source.faults) == (6, ())

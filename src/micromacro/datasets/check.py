@@ -12,6 +12,7 @@ from tqdm import tqdm
 from micromacro.datasets import micro
 from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
+from micromacro.datasets.long import LongVideos, casme_squared, megc2022, samm_lv
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput, check_choice
 from micromacro.video import probe
@@ -38,7 +39,7 @@ def check(name: str, path: str | Path) -> Report:
 
     Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
     taken, which may be wrong; of a folder of faces only the names are read; of the pictures of a
-    micro-expression clip all headers are read. Nothing is written.
+    micro-expression clip or a long video all headers are read. Nothing is written.
 
     Args:
         name: A key of `CHECKS`.
@@ -51,7 +52,8 @@ def check(name: str, path: str | Path) -> Report:
     read, check_clip, summary = CHECKS[name]
     listing = read(path, strict=False)
     faults, frames = [str(fault) for fault in listing.faults], []
-    rows = [row for _, row in listing.table.iterrows()]
+    table = listing.videos if isinstance(listing, LongVideos) else listing.table
+    rows = [row for _, row in table.iterrows()]
     for index, row in enumerate(tqdm(rows, name, unit="clip", disable=None)):
         try:
             frames.append(check_clip(listing, index, row))
@@ -76,7 +78,8 @@ def show(name: str, path: str | Path) -> bool:
     """Print the report of a check; whether all is fine.
 
     Args:
-        name: The data set: omg, affwild, affwild2, casme, casme2, smic or samm.
+        name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv, casme-squared,
+            megc2022-samm or megc2022-cas.
         path: Its root folder, see data/README.md.
 
     Examples:
@@ -156,11 +159,44 @@ def _sum_up_pictures(name: str, listing: Listing, frames: list) -> list[str]:
     return lines
 
 
+# ---- long videos ---------------------------------------------------------------------------------
+
+
+OFFICIAL_VIDEOS = {
+    "samm-lv": "147 videos of 30 people, 482797 frames, 159 micro, 343 macro",
+    "casme-squared": "98 videos of 22 people, 254094 frames, 57 micro, 300 macro",
+}
+
+
+def _check_video(listing: LongVideos, index: int, row: pd.Series) -> None:
+    if Path(row["path"]).is_dir():
+        whole = {"first": 1, "onset": 0, "offset": row["n_frames"] - 1}
+        check_sizes(pd.Series({"path": row["path"], **whole}))
+
+
+def _sum_up_videos(name: str, listing: LongVideos, frames: list) -> list[str]:
+    videos, events = listing.videos, listing.events
+    here = f"{len(videos)} videos of {videos['subject'].nunique()} people"
+    here += f", {videos['n_frames'].sum()} frames"
+    if not listing.sheet:
+        return [f"  {listing.pictures}: {here}"]
+    micro, macro = ((events["label"] == label).sum() for label in ("micro", "macro"))
+    lines = [f"  {listing.pictures}, {listing.sheet}: {here}, {micro} micro, {macro} macro"]
+    lines.append(f"  complete: {OFFICIAL_VIDEOS[name]}")
+    silent = len(videos) - events["video"].nunique()
+    unknown = (events["apex"] < 0).sum()
+    return [*lines, f"  {silent} videos without an event, {unknown} events without an apex"]
+
+
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)
+_VIDEOS = (_check_video, _sum_up_videos)
 # name -> reader(path, strict=...), what looks at one clip, what counts
 CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
     "omg": (read_omg, *_FILMS),
     "affwild": (read_affwild, *_FILMS),
     "affwild2": (read_affwild2, *_FILMS),
     **{name: (partial(micro.read, name), *_PICTURES) for name in micro.RELEASES},
+    "samm-lv": (samm_lv, *_VIDEOS),
+    "casme-squared": (casme_squared, *_VIDEOS),
+    **{f"megc2022-{part}": (partial(megc2022, part=part), *_VIDEOS) for part in ("samm", "cas")},
 }

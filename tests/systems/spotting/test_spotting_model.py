@@ -70,7 +70,6 @@ def test_the_network_by_hand(reference, orders, options):
     raw = (frames.squeeze(2) - 0.5) / 0.25
     vectors = [by_hand(net.streams[i % len(net.streams)], raw[:, o]) for i, o in enumerate(orders)]
     torch.testing.assert_close(net(frames), net.classifier(torch.cat(vectors, 1)))
-    assert vectors[0].std() > 0
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
@@ -93,8 +92,7 @@ def test_first_weights(reference):
     assert drawn.sum(2).abs().max() > 0.1 > 1e-6 > plain[name].sum(2).abs().max()
     for other in others:  # all arms draw the same numbers
         assert all(torch.equal(other[key], plain[key]) for key in other.keys() & plain.keys())
-    separate = others[1]
-    assert all(torch.equal(t, separate[k.replace("s.1.c", "s.0.c")]) for k, t in separate.items())
+    assert all(torch.equal(t, others[1][k.replace("ams.1", "ams.0")]) for k, t in others[1].items())
     net, still = network(reference=reference), faces(2, 1, 1, 24, 24)
     logits = net(still.expand(2, 2 * depth - 1, 1, 24, 24))
     torch.testing.assert_close(logits, net.classifier.bias.expand(2, 2), atol=1e-6, rtol=0)
@@ -107,8 +105,8 @@ def test_streams_see_their_own_references_and_odd_batches_are_defined():
         other = frames.clone()
         other[:, place] = faces(3, 1, 1, 13, 17, seed=9)[:, 0]
         assert torch.equal(net(frames), net(other)) == same
-    byte = (255 * frames).round().byte()
-    torch.testing.assert_close(net(byte), net(byte / 255))
+    raw, byte = network(inputs="raw"), (255 * frames).round().byte()
+    torch.testing.assert_close(raw(byte), raw(byte / 255))
     assert network(n_gaps=1)(frames[:1, :2]).shape == (1, 2)
     frames.requires_grad_()  # saliency maps
     network()(frames).sum().backward()
@@ -122,7 +120,6 @@ def test_bad_input_of_the_network():
     net, frames = network(), faces(2, 3, 1, 20, 20)
     refused(lambda: net(frames[0]), "(3, 1, 20, 20)", "(B, T, 1, H, W)")
     refused(lambda: net(frames[:, :2]), "(2, 2, 1, 20, 20)", "(B, 3, 1, H, W)")
-    refused(lambda: network(reference="symmetric")(frames), "(B, 5, 1, H, W)")
     refused(lambda: net(frames.double()), "float64", "float32 or uint8")
     for inputs in INPUTS:
         refused(lambda inputs=inputs: network(inputs=inputs)(frames * torch.nan), "NaN")
@@ -134,10 +131,13 @@ def test_bad_input_of_the_network():
 
 def test_softnet_sees_each_gap_by_a_network_of_its_own():
     torch.manual_seed(0)
-    net, flow = SoftNet(24, hidden=7), torch.randn(5, 2, 2, 30, 33)
-    other = flow.clone()
-    other[:, 1] += torch.randn(5, 2, 30, 33)
-    assert ((net(other) == net(flow)).all(0)).tolist() == [True, False]
+    net, flow = SoftNet(24, hidden=7), torch.randn(5, 2, 2, 24, 24)
+    for gap, dense in enumerate(net.dense):
+        maps = torch.cat([flow[:, gap], model.optical_strain(flow[:, gap])], 1).split(1, 1)
+        convs = net.convs[3 * gap : 3 * gap + 3]
+        three = [conv(one).relu() for conv, one in zip(convs, maps, strict=True)]
+        cells = functional.max_pool2d(functional.max_pool2d(torch.cat(three, 1), 3), 2)
+        torch.testing.assert_close(net(flow)[:, gap], dense(cells.flatten(1))[:, 0])
     refused(lambda: net(flow[:, :1]), "flow_px", "(B, 2, 2, H, W)")
 
 

@@ -102,7 +102,7 @@ def labels(
     By the last two rules a frame whose reference would lie outside the video has no label.
 
     Args:
-        events: Those of the video: label, onset, offset. Frames outside the video have no effect.
+        events: Those of the video: label, onset, offset. They may overlap, and reach beyond it.
         n_frames: Length of the video.
         gaps: Class to frames; without effect on "inside".
         reference: Where the references lie, as for `references`.
@@ -143,7 +143,7 @@ class Pairs:
     Attributes:
         frames: (N, ...), the frames of all videos, one after the other; or flow.
         places: int64 (M, 1 + R) into frames: each frame, then its references. For flow (M,).
-        target: float32 (M, 2). Rows with a nan are never drawn.
+        target: float32 (M, 2). Rows with a nan are never drawn: no label, or no face.
         size: Frames in a batch.
         steps: Batches in an epoch of training.
 
@@ -207,7 +207,8 @@ def stream(
     """Look at every frame of a video with its references, in memory that does not grow.
 
     A ring holds the frames that the references reach over and two batches. Frames wait in it until
-    a batch of them has its future references, or the video ends.
+    a batch of them has its future references, or the video ends. So batches do not hang on chunks,
+    and results are the same to the last bit.
 
     Args:
         look: Makes of frames with their references (B, 1 + R, C, H, W) something (B, ...).

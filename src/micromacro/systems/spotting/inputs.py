@@ -208,7 +208,8 @@ def stream(
 
     A ring holds the frames that the references reach over and two batches. Frames wait in it until
     a batch of them has its future references, or the video ends. So batches do not hang on chunks,
-    and results are the same to the last bit.
+    and results are the same to the last bit. For SAMM-LV's gap of 174 on both sides the ring holds
+    476 frames: at 112 px 24 MB of float32 or 6 MB of uint8, however long the video.
 
     Args:
         look: Makes of frames with their references (B, 1 + R, C, H, W) something (B, ...).

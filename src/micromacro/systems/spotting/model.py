@@ -1,0 +1,298 @@
+"""Spotting with temporal reference frames: each frame against frames nearby, by a small 3D CNN.
+
+Yap et al., *3D-CNN for Facial Micro- and Macro-expression Spotting on Long Video Sequences using
+Temporal Oriented Reference Frame*, ACM MM 2022, arXiv 2105.06340. A frame is compared with a
+reference half a micro-expression away and with one half a macro-expression away: two streams of
+one network, `SpottingNet`, that scores both classes at once.
+
+We have not seen the body of the paper. Its abstracts, and others who describe it, say: two streams
+with shared weights; three 3D convolutions, depthwise separable; residual in the first version
+("EL-FACE"); local contrast normalisation at the input; trained from scratch. All else is our
+choice: sizes, kernels, pooling, the side of the references, how the streams join, how the first
+kernel starts. What may matter is an option, for notebook 06b to vary. The loss is no part of this
+module: ``binary_cross_entropy_with_logits``, as both classes may hold at once, our choice too.
+
+Two peers see the optical flow to the references and not the pixels: `SoftNet` is trained,
+`main_direction` is not.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from micromacro.errors import BadInput, check_choice
+from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.kernels.local_contrast import local_contrast
+
+# The frames of a stream in their order in time, by their places in (frame, its references).
+REFERENCES = {"past": (1, 0), "future": (0, 1), "symmetric": (1, 0, 2)}
+FIRST_KERNELS = ("antisymmetric", "random")
+INPUTS = ("lcn", "zscore", "clahe", "raw")
+
+
+class SpottingNet(nn.Module):
+    """Score a frame for both classes by what differs from its references.
+
+    The defaults, all our choice, are for aligned grey faces of 112 to 128 px and have 102,082
+    parameters. The benchmark's: ``widths=(8, 8, 16), grid=6, hidden=24`` for 48 px.
+
+    Args:
+        reference: Where the references lie: "past", "future", or "symmetric", one on each side.
+            The paper does not say; "past" is our choice, as it needs no look-ahead.
+        widths: Channels of the three convolutions.
+        grid: Cells a side that the last maps are averaged to; 112 px leave 14, 48 px leave 6.
+        hidden: Length of a stream's vector.
+        n_gaps: Number of streams: 2, micro and macro; 1 for the ablation with a single gap.
+        shared: All streams have the same weights, as in the paper. Else they start from the same.
+        first: How the kernels of the first convolution start. "antisymmetric": they add up to 0
+            over time (w0 = -w1 for two frames), so that what does not change gives 0. "random":
+            as they are drawn.
+        residual: Add its input to the second and to the third convolution, as the first version.
+        inputs: Normalisation of each frame; see `normalise`.
+
+    Raises:
+        BadInput: An unknown name; not three widths.
+    """
+
+    def __init__(
+        self,
+        *,
+        reference: str = "past",
+        widths: Sequence[int] = (8, 16, 32),
+        grid: int = 7,
+        hidden: int = 64,
+        n_gaps: int = 2,
+        shared: bool = True,
+        first: str = "antisymmetric",
+        residual: bool = False,
+        inputs: str = "lcn",
+    ):
+        super().__init__()
+        check_choice("reference", reference, REFERENCES)
+        check_choice("first", first, FIRST_KERNELS)
+        check_choice("inputs", inputs, INPUTS)
+        if len(widths) != 3:
+            raise BadInput("widths", f"are {tuple(widths)}", "give three")
+        self.order, self.n_gaps, self.inputs = REFERENCES[reference], n_gaps, inputs
+        one = Stream(len(self.order), widths, grid, hidden, first, residual)
+        others = [] if shared else [copy.deepcopy(one) for _ in range(n_gaps - 1)]
+        self.streams = nn.ModuleList([one, *others])
+        self.classifier = nn.Linear(n_gaps * hidden, 2)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Compare frames with their references.
+
+        Args:
+            frames: float32 in [0, 1] or uint8 (B, T, 1, H, W), grey, 12 px or more a side. The
+                frame comes first, then its references: those of the micro gap before those of the
+                macro gap, the past one before the future one. T is 3, or 5 if they are symmetric.
+
+        Returns:
+            Logits float32 (B, 2): micro, macro.
+
+        Raises:
+            BadInput: Another shape or dtype; values that are not finite or far out of range.
+        """
+        check_tensor("frames", frames, "(B, T, 1, H, W)", (torch.float32, torch.uint8))
+        n_frames = 1 + self.n_gaps * (len(self.order) - 1)
+        if frames.shape[1:3] != (n_frames, 1):
+            fault = f"have shape {tuple(frames.shape)}"
+            raise BadInput("frames", fault, f"give (B, {n_frames}, 1, H, W), the frame first")
+        images = normalise(frames, self.inputs).transpose(1, 2)  # (B, 1, T, H, W)
+        now, others = images[:, :, :1], images[:, :, 1:].chunk(self.n_gaps, 2)
+        pairs = [torch.cat([now, own], 2)[:, :, self.order] for own in others]  # (B, 1, 2, H, W)
+        vectors = [self.streams[i % len(self.streams)](pair) for i, pair in enumerate(pairs)]
+        return self.classifier(torch.cat(vectors, 1))  # 2 x (B, 64) -> (B, 128) -> (B, 2)
+
+
+class Stream(nn.Module):
+    """A frame and its reference(s) to one vector.
+
+    A depthwise-separable 3D convolution is {kernels for each channel, ReLU, 2 x 2 max-pooling,
+    1 x 1 x 1 convolution, ReLU}. The first kernels, 2 x 5 x 5 at full resolution (3 x 5 x 5 if
+    references are symmetric), span all frames, so the others, 1 x 3 x 3, find no time left. What is
+    added in the residual form is the input, pooled and brought to as many channels.
+
+    Weights start as He et al. (2015) draw them, biases at 0: by PyTorch's own start a difference of
+    frames would shrink by two orders of magnitude on its way, and training would not begin.
+    """
+
+    def __init__(
+        self, depth: int, widths: Sequence[int], grid: int, hidden: int, first: str, residual: bool
+    ):
+        super().__init__()
+        one, two, three = widths
+        later = ((one, two), (two, three))
+        # The single channel of a grey image has as many kernels as channels come out.
+        convs = [_separable(1, one, one, (depth, 5, 5))]
+        convs += [_separable(n, n, n_out, (1, 3, 3)) for n, n_out in later]
+        # Made in any case, so that all arms draw the same numbers.
+        skips = [nn.Conv3d(n, n_out, 1) for n, n_out in later]
+        self.convs = nn.ModuleList(convs)
+        self.skips = nn.ModuleList(skips) if residual else None
+        self.grid, self.dense = grid, nn.Linear(three * grid**2, hidden)
+        for weight in nn.ModuleList([*convs, *skips, self.dense]).parameters():
+            start = nn.init.zeros_ if weight.ndim == 1 else nn.init.kaiming_normal_
+            start(weight)
+        if first == "antisymmetric":
+            drawn = convs[0][0].weight.detach()  # (8, 1, 2, 5, 5), shares its memory
+            drawn.sub_(drawn.mean(2, keepdim=True)).mul_((depth / (depth - 1)) ** 0.5)  # as large
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalised frames in order of time, float32 (B, 1, depth, H, W), to (B, hidden)."""
+        for i, conv in enumerate(self.convs):
+            skipped = self.skips[i - 1](conv[2](maps)) if i and self.skips else 0  # pooled
+            # (B, 8, 1, H / 2, W / 2), then (B, 16, 1, H / 4, W / 4), then (B, 32, 1, H / 8, W / 8)
+            maps = (conv(maps) + skipped).relu()
+        cells = functional.adaptive_avg_pool2d(maps.squeeze(2), self.grid)  # (B, 32, 7, 7)
+        return self.dense(cells.flatten(1)).relu()  # (B, 1568) -> (B, 64)
+
+
+def _separable(n_in: int, n: int, n_out: int, size: tuple[int, int, int]) -> nn.Sequential:
+    padding = (0, size[1] // 2, size[2] // 2)
+    depthwise = nn.Conv3d(n_in, n, size, padding=padding, groups=n_in)
+    return nn.Sequential(depthwise, nn.ReLU(), nn.MaxPool3d((1, 2, 2)), nn.Conv3d(n, n_out, 1))
+
+
+def normalise(frames: Tensor, inputs: str) -> Tensor:
+    """Normalise each frame by itself.
+
+    ========  ======================================================================================
+    inputs    what is done
+    ========  ======================================================================================
+    lcn       Local contrast of Jarrett et al. in a window of 9 px, sigma 2 px, at 48 px; at other
+              sizes in proportion. A gain and an offset of the whole frame change nothing.
+    zscore    The frame's mean is taken away, its deviation divided by: likewise.
+    clahe     Histogram equalisation of OpenCV: 8 x 8 tiles, clip limit 2.
+    raw       Nothing.
+    ========  ======================================================================================
+
+    The last two are then shifted and scaled by *fixed* numbers, (x - 0.5) / 0.25. So all inputs are
+    of order 1, and arms differ in what they do to light, not in the size of what the network gets.
+    Window, sigma and form of the paper's normalisation are unknown; all of this is our choice.
+
+    Args:
+        frames: float32 in [0, 1] or uint8 (..., H, W).
+        inputs: A name of the table.
+
+    Returns:
+        float32 (..., H, W).
+
+    Raises:
+        BadInput: Values that are not finite or not in [-1, 2].
+    """
+    check_values("frames", frames, -1, 2)
+    frames = frames / 255 if frames.dtype == torch.uint8 else frames
+    if inputs == "lcn":
+        side, backend = min(frames.shape[-2:]), "torch" if frames.requires_grad else "auto"
+        window = {"sigma": side / 24, "window": 2 * max(1, round(side / 12)) + 1}
+        return local_contrast(frames, **window, backend=backend, check=False)
+    if inputs == "zscore":
+        deviation, mean = torch.std_mean(frames, (-2, -1), keepdim=True)
+        return (frames - mean) / deviation.clamp_min(1 / 255)
+    return ((_equalised(frames) if inputs == "clahe" else frames) - 0.5) / 0.25
+
+
+def _equalised(frames: Tensor) -> Tensor:
+    import cv2  # the rest of this module needs torch alone
+
+    equalise = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply
+    grey = (255 * frames).clamp(0, 255).round().to("cpu", torch.uint8).flatten(0, -3)
+    equal = torch.stack([torch.from_numpy(equalise(image.numpy())) for image in grey])
+    return equal.view(frames.shape).to(frames.device) / 255
+
+
+# ---- peers ---------------------------------------------------------------------------------------
+
+
+class SoftNet(nn.Module):
+    """The shallow network of Liong et al. (SOFTNet, 2021) over optical flow, one for each class.
+
+    Horizontal flow, vertical flow and optical strain get a 5 x 5 convolution each, of 3, 5 and 8
+    channels; {ReLU, 3 x 3 max-pooling}; together {2 x 2 max-pooling, dense, ReLU, dense 1}. The
+    original trains a network for each class, on squared errors; here they stand side by side
+    without a common weight, each on the flow across its own gap, and give logits. Its maps are
+    brows and mouth put together; here they are the whole face.
+
+    Args:
+        map_px: Side to which the maps are reduced; 42 in the original.
+        hidden: Length of the first dense layer; 400 in the original.
+        n_gaps: Number of networks, one for each class.
+    """
+
+    def __init__(self, map_px: int = 42, *, hidden: int = 400, n_gaps: int = 2):
+        super().__init__()
+        self.map_px, cells = map_px, (-(-map_px // 3) // 2) ** 2
+        self.convs, self.dense = nn.ModuleList(), nn.ModuleList()
+        for _ in range(n_gaps):
+            self.convs.extend(nn.Conv2d(1, width, 5, padding=2) for width in (3, 5, 8))
+            layers = (nn.Linear(16 * cells, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+            self.dense.append(nn.Sequential(*layers))
+
+    def forward(self, flow_px: Tensor) -> Tensor:
+        """Score flow.
+
+        Args:
+            flow_px: float32 (B, n_gaps, 2, H, W), x then y, from the frame to its references.
+
+        Returns:
+            Logits float32 (B, n_gaps).
+
+        Raises:
+            BadInput: Another shape or dtype.
+        """
+        check_tensor("flow_px", flow_px, "(B, G, 2, H, W)", (torch.float32,))
+        if flow_px.shape[1:3] != (len(self.dense), 2):
+            fault = f"has shape {tuple(flow_px.shape)}"
+            raise BadInput("flow_px", fault, f"give (B, {len(self.dense)}, 2, H, W)")
+        maps = torch.cat([flow_px, optical_strain(flow_px)], 2).flatten(1, 2)  # (B, 6, H, W)
+        maps = functional.interpolate(maps, (self.map_px,) * 2, mode="bilinear", antialias=True)
+        maps = [conv(maps[:, i : i + 1]) for i, conv in enumerate(self.convs)]  # 3 5 8 3 5 8
+        maps = functional.max_pool2d(torch.cat(maps, 1).relu(), 3, ceil_mode=True)  # 32, 14 x 14
+        cells = functional.max_pool2d(maps, 2).chunk(len(self.dense), 1)  # 2 x (B, 16, 7, 7)
+        logits = [dense(own.flatten(1)) for dense, own in zip(self.dense, cells, strict=True)]
+        return torch.cat(logits, 1)  # 2 x (B, 784) -> 2 x (B, 1) -> (B, 2)
+
+
+def optical_strain(flow_px: Tensor) -> Tensor:
+    """How much the skin is stretched, of flow (..., 2, H, W): 0 where all moves alike.
+
+    Returns:
+        sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2), float32 (..., 1, H, W), px a px.
+    """
+    (u_y, v_y), (u_x, v_x) = (d.unbind(-3) for d in torch.gradient(flow_px, dim=(-2, -1)))
+    return (u_x**2 + v_y**2 + (u_y + v_x) ** 2 / 2).sqrt().unsqueeze(-3)
+
+
+def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tensor:
+    """Main directional maximal difference (MDMD), the organisers' baseline of 2020; no training.
+
+    An expression at its apex has moved away from its beginning, *near*, and by its end it is back,
+    *far*. In each block the quadrant with most vectors of near is the main direction; of its
+    vectors count the third that exceed those of far most, by their mean; of the blocks the largest
+    third, by their mean. Four quadrants, as the baseline says; its code takes the arctangent of a
+    quotient, so that opposite directions fall together.
+
+    Args:
+        near_px: float32 (..., 2, H, W), flow from the past reference to the frame, x then y.
+        far_px: The same from the past reference to the future one.
+        blocks: Blocks a side. Rows and columns that are left over are left out.
+
+    Returns:
+        float32 (...), px.
+    """
+    h, w = (side // blocks for side in near_px.shape[-2:])
+    tiles = torch.stack([near_px, far_px]).unfold(-2, h, h).unfold(-2, w, w)
+    tiles = tiles[..., :blocks, :blocks, :, :].flatten(-2).flatten(-3, -2)
+    near, far = tiles.movedim(-3, 1)  # of near and far x and y, (..., 36, pixels) each
+    quadrant = 2 * (near[0] >= 0) + (near[1] >= 0)
+    votes = functional.one_hot(quadrant, 4).sum(-2)  # (..., 36, 4)
+    most, main = votes.max(-1, keepdim=True)
+    excess = (near.norm(dim=0) - far.norm(dim=0)).masked_fill(quadrant != main, -torch.inf)
+    count = (most / 3).round().clamp_min(1)
+    counts = torch.arange(h * w, device=count.device) < count
+    means = excess.sort(-1, descending=True).values.where(counts, 0).sum(-1) / count.squeeze(-1)
+    return means.topk(round(blocks**2 / 3)).values.mean(-1)

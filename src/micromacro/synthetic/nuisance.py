@@ -160,9 +160,9 @@ def _speech(rng: np.random.Generator, t_s: np.ndarray, share: float) -> torch.Te
     jaw, (first, last) = np.zeros(len(t_s)), t_s[[0, -1]]
     for _ in range(rng.poisson(share * (last - first) / 2)):  # 2 s is their mean
         length, rate, drop = rng.uniform((1, 3, 0.015), (3, 5, 0.045))  # s, Hz, face units
-        t = np.clip(t_s - rng.uniform(first - length, last), 0, length)
+        t = t_s - rng.uniform(first - length, last)
         syllables = np.sin(np.pi * t / length) * np.sin(np.pi * rate * t) ** 2
-        jaw = np.maximum(jaw, drop * syllables)
+        jaw = np.where((t > 0) & (t < length), np.maximum(jaw, drop * syllables), jaw)
     return torch.from_numpy(jaw).float()
 
 

@@ -13,10 +13,16 @@ samm  SAMM-LV         200 fps, dense: 25 % are macro, and some events go on
 ====  ==============  ======================================================
 
 The upper and the lower half of the face follow scripts of their own, so that events overlap by
-chance: two random halves of the official SAMM-LV sheet would overlap 68 times, as often as its events
-do. Some people show one event where others show many; videos that lack a class, or show no event at
-all, occur. Blinks, speech, a head that sways and drifts, light and sensor noise are no events: they
-are there to mislead.
+chance: if the official SAMM-LV sheet were dealt out to two independent halves, about 68 pairs would
+overlap, as many as do. Some people show one event where others show many; videos that lack a class, or
+show no event at all, occur. Every event lies whole within its video, so that few are at its very ends.
+Blinks, speech, a head that sways and drifts, light and sensor noise are no events: they are
+there to mislead.
+
+The dials were settled on development seeds (1000 to 1003) by a probe that no network is needed for:
+the largest change of local contrast in brows and mouth since a frame k earlier, k being half the mean
+duration of the class. It tells frames of an event from rest with an AUC of 0.80 (micro) and 0.87
+(macro) in ``cas``, 0.82 and 0.83 in ``samm``.
 
 Every frame comes from explicit streams; it depends neither on the frames it is rendered with nor on
 how many people there are. Nothing is rendered before it is asked for.
@@ -24,7 +30,7 @@ how many people there are. Nothing is rendered before it is asked for.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,8 +72,9 @@ class Dials:
     Attributes:
         fps: Frames per second; as many seconds at another rate show the same events.
         n_frames: Number of frames of a video.
-        shares: Expected shares of the frames that are micro and macro. The official 0.3 % of micro
-            frames in CAS(ME)^2 would leave three events in 12,000 frames; here it is 2 %.
+        shares: Summed durations of the micro- and the macro-expressions, expected over all people, as
+            shares of the video. The 0.3 % of CAS(ME)^2 that is micro would leave three events in
+            12,000 frames; here it is 2 %.
         micro_s: Durations of micro-expressions in seconds: quantiles at `KNOTS`, straight between.
         macro_s: Durations of macro-expressions in seconds, likewise.
         micro_px: Smallest and largest peak displacement of a micro-expression, uniform between.
@@ -111,11 +118,11 @@ class Dials:
 
 
 _SAMM_S = (0.15, 0.33, 0.39, 0.43, 0.48, 0.5), (0.51, 0.75, 1.08, 1.9, 3.3, 4.0)
+# Of 28 % macro, overlaps and the busiest people leave 25 % of the frames.
 KINDS = {"cas": Dials(), "samm": Dials(200.0, 2000, (0.025, 0.28), *_SAMM_S)}
 
 
-@dataclass(frozen=True, eq=False)
-class Benchmark:
+class Benchmark(NamedTuple):
     """The videos of one seed: tables, and frames that are rendered when they are asked for.
 
     Attributes:
@@ -186,7 +193,7 @@ class Benchmark:
             BadInput: No video of that name, or no such frame.
         """
         face, play = self.scene(video)
-        points, margin = face.landmarks(play.take(frames)), 0.03 * face.short  # (F, 30, 2)
+        points, margin = face.landmarks(play.take(frames)), 0.03 * face.short  # (F, n, 2)
         own = [points[:, [n.startswith(p) for n in LANDMARKS]] for p in REGIONS.values()]
         return torch.stack([torch.cat([p.amin(1) - margin, p.amax(1) + margin], 1) for p in own], 1)
 
@@ -205,13 +212,12 @@ def videos(kind: str, n_subjects: int, seed: int, *, split: str = "train", **dia
         BadInput: Unknown kind, or a dial out of range.
     """
     check_choice("kind", kind, KINDS)
-    every, rows = replace(KINDS[kind], **dials), []
+    every = replace(KINDS[kind], **dials)
     scenes = {f"{split}{k:02d}": (every, split, seed, k) for k in range(n_subjects)}
     film = pd.DataFrame({"dataset": f"synthetic-{kind}", "video": list(scenes)})
     film = film.assign(subject=film.video, n_frames=every.n_frames, fps=float(every.fps), path="")
     times = dict.fromkeys(("onset", "apex", "offset"), "int64")
-    for video, key in scenes.items():
-        rows += [(video, video, e.kind, e.onset, e.apex, e.offset) for e in script(*key)]
+    rows = [(v, v, e.kind, e.onset, e.apex, e.offset) for v in scenes for e in script(*scenes[v])]
     events = pd.DataFrame(rows, columns=["video", "subject", "label", *times]).astype(times)
     return Benchmark(film, events, scenes)
 

@@ -133,6 +133,27 @@ def test_flicker_is_the_alias_of_100_hz():
     assert play.gain.std() == pytest.approx(0.05 / math.sqrt(2), rel=0.02)
 
 
+def test_black_level_drifts_on_a_stream_of_its_own():
+    plays = [perform(900, 30.0, nuisance=Nuisance(offset=(o, o)), seed=3) for o in (0.02, 0.04)]
+    assert plays[0].offset.std() == pytest.approx(0.02, rel=0.5)
+    torch.testing.assert_close(2 * plays[0].offset, plays[1].offset)
+    drifting, hard = (replace(NUISANCES["hard"], offset=(o, o)) for o in (0.02, 0.0))
+    one, two = (perform(900, 30.0, nuisance=n, seed=3) for n in (drifting, hard))
+    assert all(torch.equal(getattr(one, n), getattr(two, n)) for n in ("gain", "light", "shadow"))
+
+
+def test_talking_moves_the_jaw_for_its_share_of_the_time():
+    for share in (0.1, 0.3):
+        plays = [perform(3000, 30.0, nuisance=Nuisance(talking=share), seed=s) for s in range(8)]
+        jaw = torch.cat([play.jaw for play in plays])
+        assert jaw.min() == 0
+        assert 0.04 < jaw.max() < 0.045  # face units: 1.4 px at 64
+        assert (jaw > 0).float().mean() == pytest.approx(share, rel=0.35)  # bouts may overlap
+    spectrum = torch.fft.rfft(jaw.double() - jaw.mean()).abs()
+    hertz = torch.linspace(0, 15, len(spectrum))
+    assert spectrum[(hertz > 3) & (hertz < 5)].mean() > 3 * spectrum[hertz > 6].mean()
+
+
 def test_head_drift_reaches_its_range_slowly():
     drift = HeadDrift.at(4, 2, 1.5, size=224, period_s=4)
     clips = [perform(240, 30.0, nuisance="none", seed=s, head_drift=drift) for s in range(8)]

@@ -18,8 +18,11 @@ class Nuisance:
         sway: Standard deviation of the head's wandering, face units (1 px at 64 = 0.031).
         turn: Standard deviation of yaw, rad; pitch has half of it, roll a quarter.
         blink_rate: Mean number of blinks per second.
+        talking: Share of the time, about, in which the jaw moves as in speech; `exaggerate` magnifies
+            this jaw with the rest of the face.
         light: Standard deviations of the drift of the light's x and y weights.
         gain: Standard deviation of the logarithm of the exposure.
+        offset: Standard deviation of an offset of the linear light, white is 1.
         flicker: Amplitude of mains flicker, an alias of 100 Hz at the camera's rate.
         shadow: Depth of a wandering shadow, 0 (none) to 1 (black).
         shadow_sharp: Steepness of the shadow's edge, per face unit.
@@ -29,8 +32,10 @@ class Nuisance:
     sway: tuple[float, float] = (0.0, 0.0)
     turn: tuple[float, float] = (0.0, 0.0)
     blink_rate: float = 0.0
+    talking: float = 0.0
     light: tuple[float, float] = (0.0, 0.0)
     gain: tuple[float, float] = (0.0, 0.0)
+    offset: tuple[float, float] = (0.0, 0.0)
     flicker: float = 0.0
     shadow: tuple[float, float] = (0.0, 0.0)
     shadow_sharp: tuple[float, float] = (5.0, 14.0)
@@ -87,15 +92,16 @@ class HeadDrift:
 
 
 def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
-    """Sway, blinks, light, exposure, shadow and sensor noise, each from its own stream."""
+    """Sway, blinks, speech, light, exposure, shadow and sensor noise, each from its own stream."""
     T, fps = len(play), play.fps
-    names = ("head", "blink", "light", "gain", "shadow")
+    names = ("head", "blink", "speech", "light", "gain", "offset", "shadow")
     rng = {name: stream("performance", name, seed) for name in names}
     head = [_wander(rng["head"], T, fps) for _ in range(5)]  # x, y, yaw, pitch, roll
     sway, turn = rng["head"].uniform(*noise.sway), rng["head"].uniform(*noise.turn)
     blink, blinks = _blinks(rng["blink"], T, fps, noise.blink_rate)
     light = torch.stack([sd * _wander(rng["light"], T, fps, slow=1.5) for sd in noise.light], 1)
     exposure = rng["gain"].uniform(*noise.gain) * _wander(rng["gain"], T, fps, slow=1.5)
+    offset = rng["offset"].uniform(*noise.offset) * _wander(rng["offset"], T, fps, slow=1.5)
     alias = (100 + fps / 2) % fps - fps / 2  # 100 Hz as the camera sees it, Hz
     mains = torch.sin(2 * math.pi * alias * play.t_s + rng["gain"].uniform(0, 2 * math.pi))
     return replace(
@@ -106,9 +112,11 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
         roll=0.25 * turn * head[4],
         blink=blink,
         blinks=blinks,
+        jaw=play.jaw + _speech(rng["speech"], play.t_s.numpy(), noise.talking),
         light=light,
         # Both multiply the linear light.
         gain=torch.exp(exposure) * (1 + noise.flicker * mains).float(),
+        offset=offset,
         shadow=_shadow(rng["shadow"], T, fps, noise),
         noise_sd=torch.full((T,), noise.noise_sd),
     )
@@ -145,6 +153,17 @@ def _blinks(rng: np.random.Generator, T: int, fps: float, rate: float):
         events.append(event)
         frame += length
     return closure, tuple(events)
+
+
+def _speech(rng: np.random.Generator, t_s: np.ndarray, share: float) -> torch.Tensor:
+    """Drop of a talking jaw, (T,), face units: now and then one to three seconds of syllables."""
+    jaw, (first, last) = np.zeros(len(t_s)), t_s[[0, -1]]
+    for _ in range(rng.poisson(share * (last - first) / 2)):  # 2 s is their mean
+        length, rate, drop = rng.uniform((1, 3, 0.015), (3, 5, 0.045))  # s, Hz, face units
+        t = t_s - rng.uniform(first - length, last)
+        syllables = np.sin(np.pi * t / length) * np.sin(np.pi * rate * t) ** 2
+        jaw = np.where((t > 0) & (t < length), np.maximum(jaw, drop * syllables), jaw)
+    return torch.from_numpy(jaw).float()
 
 
 def _shadow(rng: np.random.Generator, T: int, fps: float, noise: Nuisance) -> torch.Tensor:

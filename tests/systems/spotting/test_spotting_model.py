@@ -72,6 +72,19 @@ def test_the_network_by_hand(reference, orders, options):
     torch.testing.assert_close(net(frames), net.classifier(torch.cat(vectors, 1)))
 
 
+@pytest.mark.parametrize("options", [{"widths": (8, 8, 16), "grid": 6}, {"residual": True}])
+def test_the_layout_of_the_weights_changes_no_result(options):
+    frames, results = faces(9, 3, 1, 48, 48), []
+    for layout in (torch.channels_last_3d, torch.contiguous_format):
+        net = network(**options)
+        kernels = [p for p in net.parameters() if p.ndim == 5]
+        assert all(p.is_contiguous(memory_format=torch.channels_last_3d) for p in kernels)
+        logits = net.to(memory_format=layout)(frames)
+        functional.binary_cross_entropy_with_logits(logits, torch.eye(2)[[0, 1, 1] * 3]).backward()
+        results.append([logits, *(p.grad / p.grad.abs().max() for p in net.parameters())])
+    torch.testing.assert_close(*results, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_gain_and_offset_of_each_frame_change_nothing(inputs):
     net, frames = network(inputs=inputs, first="random"), faces(6, 3, 1, 48, 48)

@@ -1,6 +1,9 @@
 """Labels by hand; streams against whole arrays, in any chunks; flow added up; a net that learns."""
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -148,6 +151,27 @@ def test_scores_do_not_hang_on_the_chunks():
     assert gone.nonzero().flatten().tolist() == [15, 18, 20, 22, 25]
     torch.testing.assert_close(made[~gone], whole[~gone])
     refused(lambda: score([video[0]]), "chunk", "(n, C, H, W)")
+
+
+PEAKS = """
+import re, torch
+from micromacro.systems.spotting.inputs import scores
+def peak_mb(n_chunks, take=iter):
+    chunks = take(torch.full((50, 1, 48, 48), 0.5) for _ in range(n_chunks))
+    score = scores(lambda x: x.mean((2, 3))[:, 1:3, 0], chunks, {"micro": 37, "macro": 174}, "past")
+    assert score.shape == (50 * n_chunks, 2)
+    return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
+print(peak_mb(20), peak_mb(400), peak_mb(400, list))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
+def test_a_long_stream_needs_no_more_memory_than_a_short_one():
+    """176 MB in all, in a process of its own; the peak of getrusage would begin at this one's."""
+    made = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
+    short, long, kept = map(float, made.stdout.split())
+    assert long - short < 10
+    assert kept - short > 150  # were the video kept, it would show
 
 
 # ---- what the peers see --------------------------------------------------------------------------

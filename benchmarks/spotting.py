@@ -20,7 +20,7 @@ it, 32 frames at a time, over a whole video of 1 or of 10 minutes, 200 fps, 112 
 noise, drawn chunk by chunk, never stored. On Linux it is VmHWM, as the peak of `getrusage` begins at
 that of the process that started it.
 
-Run: python benchmarks/spotting.py [--rounds 9] [--minutes 10]
+Run: python benchmarks/spotting.py [--rounds 7] [--minutes 10]
 """
 
 import os
@@ -243,7 +243,7 @@ def memory(minutes: int) -> list[dict]:
 def main() -> None:
     """Check, measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=int, default=10)
     parser.add_argument("--stream", type=int, metavar="FRAMES", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -146,6 +146,8 @@ class Pairs:
         target: float32 (M, 2). Rows with a nan are never drawn: no label, or no face.
         size: Frames in a batch.
         steps: Batches in an epoch of training.
+        mirror: Mirror every other frame of an epoch of training, drawn by chance, with its references.
+            Not for flow, whose signs would change.
 
     Raises:
         BadInput: No frame has a label.
@@ -156,6 +158,7 @@ class Pairs:
     target: Tensor
     size: int = 72
     steps: int = 250
+    mirror: bool = False
 
     def __post_init__(self):
         if self.target.isnan().any(1).all():
@@ -173,7 +176,12 @@ class Pairs:
         shows[self.target.isnan().any(1)] = 0
         weights = (shows / shows.sum(0).clamp_min(1)).sum(1)
         draws = {"replacement": True, "generator": generator}
-        return self._take(torch.multinomial(weights, self.size * self.steps, **draws))
+        for frames, target in self._take(
+            torch.multinomial(weights, self.size * self.steps, **draws)
+        ):
+            turned = torch.rand(len(frames), generator=generator) < 0.5 * self.mirror
+            frames[turned] = frames[turned].flip(-1)
+            yield frames, target
 
     def _take(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for some in rows.split(self.size):
@@ -181,7 +189,7 @@ class Pairs:
 
 
 def pairs(
-    videos: Iterable[tuple[Tensor, Tensor]], gaps: Gaps, reference: str = "past", **sizes: int
+    videos: Iterable[tuple[Tensor, Tensor]], gaps: Gaps, reference: str = "past", **options: int
 ) -> Pairs:
     """Batches from all frames of some videos; no reference lies in another video.
 
@@ -189,13 +197,13 @@ def pairs(
         videos: Of each its frames, float32 in [0, 1] or uint8 (n, 1, H, W), and their `labels`.
         gaps: Class to frames.
         reference: Where the references lie.
-        sizes: `size` and `steps` of `Pairs`.
+        options: `size`, `steps` and `mirror` of `Pairs`.
     """
     frames, targets = zip(*videos, strict=True)
     rows = torch.arange(sum(map(len, frames))).split(list(map(len, frames)))
     others = [own[references(len(own), gaps, reference)] for own in rows]
     places = torch.cat([torch.cat(rows)[:, None], torch.cat(others)], 1)
-    return Pairs(torch.cat(frames), places, torch.cat(targets), **sizes)
+    return Pairs(torch.cat(frames), places, torch.cat(targets), **options)
 
 
 # ---- the video as a stream -----------------------------------------------------------------------
@@ -310,13 +318,16 @@ def between(sums: Tensor) -> Tensor:
     return (sums[:, 1:] - sums[:, :1]).float()
 
 
-def steadied(flow_px: Tensor, box: Sequence[float]) -> Tensor:
-    """Take from flow (..., 2, H, W) its mean in a box that only the head moves, such as the nose.
+def steadied(flow_px: Tensor, box: Sequence[float] | None = None) -> Tensor:
+    """Take the head's own movement from flow (..., 2, H, W).
 
     Args:
         flow_px: Flow.
-        box: Left, top, right, bottom in px, inclusive.
+        box: A part that only the head moves, such as the nose, whose mean flow is taken off, as by
+            SOFTNet: left, top, right, bottom in px, inclusive. None takes the median of all pixels.
     """
+    if box is None:
+        return flow_px - flow_px.flatten(-2).median(-1).values[..., None, None]
     left, top, right, bottom = (round(float(edge)) for edge in box)
     part = flow_px[..., max(0, top) : bottom + 1, max(0, left) : right + 1]
     return flow_px - part.mean((-2, -1), keepdim=True)

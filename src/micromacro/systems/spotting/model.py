@@ -52,6 +52,7 @@ class SpottingNet(nn.Module):
             as they are drawn.
         residual: Add its input to the second and to the third convolution, as the first version.
         inputs: Normalisation of each frame; see `normalise`.
+        dropout: Share of the cells that training leaves out.
 
     Raises:
         BadInput: An unknown name; not three widths.
@@ -69,6 +70,7 @@ class SpottingNet(nn.Module):
         first: str = "antisymmetric",
         residual: bool = False,
         inputs: str = "lcn",
+        dropout: float = 0.0,
     ):
         super().__init__()
         check_choice("reference", reference, REFERENCES)
@@ -77,7 +79,7 @@ class SpottingNet(nn.Module):
         if len(widths) != 3:
             raise BadInput("widths", f"are {tuple(widths)}", "give three")
         self.order, self.n_gaps, self.inputs = REFERENCES[reference], n_gaps, inputs
-        one = Stream(len(self.order), widths, grid, hidden, first, residual)
+        one = Stream(len(self.order), widths, grid, hidden, first, residual, dropout)
         others = [] if shared else [copy.deepcopy(one) for _ in range(n_gaps - 1)]
         # So laid out, a CPU trains it about twice as fast; results agree to rounding.
         self.streams = nn.ModuleList([one, *others]).to(memory_format=torch.channels_last_3d)
@@ -122,7 +124,14 @@ class Stream(nn.Module):
     """
 
     def __init__(
-        self, depth: int, widths: Sequence[int], grid: int, hidden: int, first: str, residual: bool
+        self,
+        depth: int,
+        widths: Sequence[int],
+        grid: int,
+        hidden: int,
+        first: str,
+        residual: bool,
+        dropout: float,
     ):
         super().__init__()
         one, two, three = widths
@@ -134,7 +143,8 @@ class Stream(nn.Module):
         skips = [nn.Conv3d(n, n_out, 1) for n, n_out in later]
         self.convs = nn.ModuleList(convs)
         self.skips = nn.ModuleList(skips) if residual else None
-        self.grid, self.dense = grid, nn.Linear(three * grid**2, hidden)
+        self.grid, self.dropout = grid, dropout
+        self.dense = nn.Linear(three * grid**2, hidden)
         for weight in nn.ModuleList([*convs, *skips, self.dense]).parameters():
             start = nn.init.zeros_ if weight.ndim == 1 else nn.init.kaiming_normal_
             start(weight)
@@ -149,6 +159,7 @@ class Stream(nn.Module):
             # (B, 8, 1, H / 2, W / 2), then (B, 16, 1, H / 4, W / 4), then (B, 32, 1, H / 8, W / 8)
             maps = (conv(maps) + skipped).relu()
         cells = functional.adaptive_avg_pool2d(maps.squeeze(2), self.grid)  # (B, 32, 7, 7)
+        cells = functional.dropout(cells, self.dropout, self.training)
         return self.dense(cells.flatten(1)).relu()  # (B, 1568) -> (B, 64)
 
 

@@ -74,7 +74,7 @@ class Dials:
         n_frames: Number of frames of a video.
         shares: Summed durations of the micro- and the macro-expressions, expected over all people, as
             shares of the video. The 0.3 % of CAS(ME)^2 that is micro would leave three events in
-            12,000 frames; here it is 2 %.
+            12,000 frames; here it is 3 %.
         micro_s: Durations of micro-expressions in seconds: quantiles at `KNOTS`, straight between.
         macro_s: Durations of macro-expressions in seconds, likewise.
         micro_px: Smallest and largest peak displacement of a micro-expression, uniform between.
@@ -95,10 +95,10 @@ class Dials:
 
     fps: Annotated[float, 5, 1000] = 30.0
     n_frames: Annotated[int, 1, 10**7] = 600
-    shares: Annotated[tuple[float, float], 0, 0.4] = (0.02, 0.04)
+    shares: Annotated[tuple[float, float], 0, 0.4] = (0.03, 0.04)
     micro_s: Annotated[tuple[float, ...], 0.04, 0.5] = (0.30, 0.43, 0.467, 0.48, 0.5, 0.5)
     macro_s: Annotated[tuple[float, ...], 0.5, 4] = (0.5, 0.75, 1.03, 1.45, 2.4, 3.9)
-    micro_px: Annotated[tuple[float, float], 0.2, 1.5] = (0.4, 1.5)
+    micro_px: Annotated[tuple[float, float], 0.2, 1.5] = (0.8, 1.5)
     macro_px: Annotated[tuple[float, float], 2, 3.5] = (2.0, 3.5)
     uneven: Annotated[float, 0, 2] = 0.8
     size: Annotated[int, 16, 1024] = 48

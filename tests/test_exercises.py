@@ -31,6 +31,14 @@ def turns_as_released(jumps):
     return -2 * np.pi * (jumps > np.pi)
 
 
+def f1(part):
+    return 2 * part[0] / sum(part[1:])
+
+
+def pooled_f1(micro, macro):
+    return f1(np.add(micro, macro))
+
+
 CASES = [
     (exercises.check_jitter_at_48_px, (0.7,), 0.15, 0.7),
     (exercises.check_two_eye_similarity, (POINTS, TEMPLATE), MATRIX, MATRIX * 1.02),
@@ -48,6 +56,9 @@ CASES = [
     (exercises.check_kept_frames, ([0.91, 0.94, 0.97, 0.99, 0.99, 0.98, 0.92, 0.90],), 4, 5),
     (exercises.check_random_distance, (61, 30), 930 / 61, 15.0),
     (exercises.check_nearest_share, (0.6618, 189), 0.6614, 0.6618),
+    (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
+    (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
+    (exercises.check_fewer_digits, (820, 41), 20, 820),
 ]
 
 
@@ -58,3 +69,20 @@ def test_checkers(check, given, right, wrong, capsys):
         said = capsys.readouterr().out
         assert said.startswith(sign), answer
         assert said.count("\n") == 1
+
+
+def test_known_mistakes_are_named_and_hints_come_in_steps(capsys):
+    def said(check, *given, **options) -> str:
+        check(*given, **options)
+        return capsys.readouterr().out
+
+    assert "least overlap" in said(exercises.check_found_by_tiles, 0.5, 0.675)
+    assert "mean of the two F1s" in said(
+        exercises.check_pooled_f1, lambda a, b: (f1(a) + f1(b)) / 2
+    )
+    assert "ZeroDivisionError" in said(exercises.check_pooled_f1, lambda a, b: 1 / 0)
+    assert "not the factor" in said(exercises.check_fewer_digits, 820, 820, 41)
+    steps = [said(exercises.check_fewer_digits, 3, 820, 41, hint=step) for step in range(5)]
+    assert len({*steps}) == 4
+    assert "10 x 10 x 10" in steps[3]
+    assert "10 x 10 x 10" not in "".join(steps[:3])

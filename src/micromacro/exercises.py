@@ -3,6 +3,7 @@
 An exercise leaves ``answer = None``; an unanswered one says so and Run All goes on.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -234,3 +235,89 @@ def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
     right = f"no whole number of {n} clips prints as {printed}."
     hint = f"multiply {printed} by {n}, round to whole clips, divide by {n}."
     _mark(answer, _close(round(printed * n) / n, rtol=0, atol=6e-5), right, hint)
+
+
+# ---- notebook 11 -------------------------------------------------------------------------------------
+
+
+def _judge(answer, expected, mistakes, right, hints, hint, value=lambda answer: answer) -> None:
+    """Says what a number is, a mistake that it comes from, and the hint that was asked for."""
+    said = ""
+    with contextlib.suppress(Exception):  # what is no number is no known mistake
+        number = value(answer)
+        known = (f", {name}" for name, wrong in mistakes.items() if _close(wrong)(number))
+        said = f"you have {number}{next(known, '')}. "
+    said += ("Ask with hint=1, 2, 3.", *hints)[min(max(int(hint), 0), len(hints))]
+    _mark(answer, lambda answer: _close(expected)(value(answer)), right, said)
+
+
+def check_found_by_tiles(answer: float | None, measured: float, hint: int = 0) -> None:
+    """Notebook 11, exercise 1: how many events are found by tiles of their own length?
+
+    Args:
+        answer: The share that the reader gives, from 0 to 1; None if there is none yet.
+        measured: The share that the notebook measured.
+        hint: 1, 2 or 3 for a hint.
+    """
+    mistakes = {
+        "the least overlap that counts, not how often it is reached": 0.5,
+        "shifts to one side alone": measured / 2,
+        "what touching alone would give": 1.0,
+    }
+    right = "two events of three, without a look at the video."
+    hints = (
+        "Slide one bar along another of the same length: when is half of the union shared?",
+        "Shifted by d, two bars of length L share L - d frames and cover L + d together.",
+        "(L - d) / (L + d) >= 1/2 means d <= L/3; shifts go from -L/2 to L/2.",
+    )
+    _judge(answer, measured, mistakes, right, hints, hint)
+
+
+def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
+    """Notebook 11, exercise 2: the overall F1 of two classes.
+
+    Args:
+        answer: The reader's function of two triples (tp, predictions, true intervals), for micro and
+            macro; returns F1. None if there is none yet.
+        hint: 1, 2 or 3 for a hint.
+    """
+    micro, macro = (7, 139, 57), (43, 101, 300)
+    ones, right = [2 * 7 / (139 + 57), 2 * 43 / (101 + 300)], 2 * 50 / (240 + 357)
+    mistakes = {
+        "the mean of the two F1s": sum(ones) / 2,
+        "the mean weighted by true intervals": (57 * ones[0] + 300 * ones[1]) / 357,
+        "half of it: the hits count twice": right / 2,
+    }
+    hints = (
+        "Add the triples first, then make one F1 of the sums.",
+        "F1 is the share of hits in the mean of predictions and true intervals.",
+        "2 tp / (predictions + true intervals), all three summed over both classes.",
+    )
+    praise = "counts are added, never F1s: 50 of 240 and of 357 give 0.1675."
+    _judge(answer, right, mistakes, praise, hints, hint, lambda function: function(micro, macro))
+
+
+def check_fewer_digits(
+    answer: float | None, measured: int, with_all_digits: int, hint: int = 0
+) -> None:
+    """Notebook 11, exercise 3: how many times more counts fit when one digit fewer is printed?
+
+    Args:
+        answer: The factor that the reader gives; None if there is none yet.
+        measured: Number of solutions with a digit fewer.
+        with_all_digits: Number of solutions with all digits.
+        hint: 1, 2 or 3 for a hint.
+    """
+    factor = measured / with_all_digits
+    mistakes = {
+        "the number of solutions, not the factor": measured,
+        "what one lost digit would give, and three are lost": 10.0,
+        "what counts that need not be whole would give": 1000.0,
+    }
+    right = "a digit is a witness; with three gone, that many more stories fit."
+    hints = (
+        "Run the cell with the shorter texts, and divide the two numbers of rows.",
+        "Each of three numbers now allows an interval ten times as wide.",
+        f"Up to 10 x 10 x 10; counts are whole, so it is less: {measured} / {with_all_digits}.",
+    )
+    _judge(answer, factor, mistakes, right, hints, hint)

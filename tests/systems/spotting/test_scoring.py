@@ -262,28 +262,3 @@ def test_what_is_no_log_file_is_refused(text, tmp_path):
     spaced = {1: scoring.outcomes(table(("a b", "micro", 0, 9)), NOTHING)}
     refused(lambda: scoring.write_megc_log(path, spaced), "blanks")
     assert not path.exists()
-
-
-# What is behind a printed number ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["f1", "precision", "recall"])
-@pytest.mark.parametrize("printed", ["0.00", "0.12", "0.5", "1.00"])
-def test_counts_behind_are_all_that_print_so(name, printed):
-    pairs = [(tp, n) for tp, n in product(range(8), range(13)) if tp <= n]
-    rows = pd.DataFrame([(tp, n - tp, 7 - tp) for tp, n in pairs], columns=["tp", "fp", "fn"])
-    far = abs(getattr(scoring, name)(rows) - float(printed)) * 10 ** (len(printed) - 2)
-    expected = np.array(pairs)[far <= 0.5 + 1e-9].tolist()
-    assert scoring.counts_behind(7, most=12, **{name: printed}).to_numpy().tolist() == expected
-
-
-def test_what_the_papers_printed_numbers_come_from():
-    a, b = scoring.counts_behind(57, f1="0.0714"), scoring.counts_behind(300, f1="0.2145")
-    pooled = scoring.pooled_behind(a, b, 357, f1="0.1675")
-    assert pooled.iloc[0].tolist() == [7, 139, 43, 101]
-    assert len(pooled) == 41
-    a = scoring.counts_behind(31, f1="0.1176", precision="0.0845", recall="0.1935")
-    b = scoring.counts_behind(36, f1="0.1739", precision="0.4000", recall="0.1111")
-    pooled = scoring.pooled_behind(a, b, 67, f1="0.1351", precision="0.1235", recall="0.1493")
-    assert pooled.to_numpy().tolist() == [[6, 71, 4, 10]]
-    assert scoring.pooled_behind(a, b, 67, f1="0.1531").empty  # as the abstract has it

@@ -159,11 +159,10 @@ def _checked(name: str, table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     if not good.all():
         row, remedy = table[~good].iloc[0], "give a video, micro or macro, whole onset <= offset"
         raise BadInput(f"{name}, row {row.name} {[*row]}", "is no interval", remedy)
-    table = table[KEYS].astype(str).join(frames.astype(np.int64))
     if rule.macro_from is not None:
-        table["label"] = np.where(table["offset"] - table["onset"] < rule.macro_from, *CLASSES)
-    frames = FRAMES[2:] if name == "predictions" else FRAMES[:2]
-    return table.set_axis([*KEYS, *frames], axis=1)
+        table["label"] = np.where(frames["offset"] - frames["onset"] < rule.macro_from, *CLASSES)
+    names = FRAMES[2:] if name == "predictions" else FRAMES[:2]
+    return table[KEYS].astype(str).join(frames.astype(np.int64).set_axis(names, axis=1))
 
 
 def overlap(a: np.ndarray, b: np.ndarray, measure: str = "frames") -> np.ndarray:
@@ -287,11 +286,12 @@ def oracle(
     """
     parts = [by_video(truth, table, videos=subjects, **options) for table in candidates]
     people = pd.Series(subjects).groupby(subjects).groups  # of each subject its videos
-    chosen = [
-        max((part.loc[list(own)] for part in parts), key=lambda own: f1(_pooled(own))["overall"])
-        for own in people.values()
-    ]
-    return _pooled(pd.concat(chosen))
+
+    def score(part: pd.DataFrame) -> float:
+        return f1(_pooled(part))["overall"]
+
+    own = ([part.loc[list(videos)] for part in parts] for videos in people.values())
+    return _pooled(pd.concat(max(choices, key=score) for choices in own))
 
 
 def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.DataFrame:
@@ -312,8 +312,7 @@ def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.Da
     """
     hits, truth, predictions = compared(truth, predictions, replace(Rule(), **changes))
     pairs = most_pairs(hits)
-    misses, alarms = truth.drop(pairs["truth"]), predictions.drop(pairs["prediction"])
-    parts = {"TP": pairs, "FN": misses, "FP": alarms}
+    parts = {"TP": pairs, "FN": truth.drop(pairs.truth), "FP": predictions.drop(pairs.prediction)}
     table = pd.concat(parts, names=["outcome", None]).reset_index("outcome")
     table["start"] = table["predicted_onset"].fillna(table["onset"])
     table = table.sort_values(["video", "start"], kind="stable", ignore_index=True)
@@ -369,53 +368,3 @@ def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame
     except (ValueError, TypeError) as error:
         raise BadInput(path, f"is no log file ({error})", "restore the file") from error
     return {int(n): part.reset_index(drop=True) for n, part in table.groupby(dataset)}
-
-
-def counts_behind(n_truth: int, *, most: int = 10_000, **printed: str) -> pd.DataFrame:
-    """All counts that a printed table can come from: of intervals found, and of predictions.
-
-    Args:
-        n_truth: Number of true intervals.
-        most: Predictions at most.
-        **printed: f1, precision or recall as texts, such as f1="0.1084": their digits matter. A tie may
-            have been rounded either way; a share of nothing prints 0.
-
-    Returns:
-        int64 columns tp, n_predictions; tp is at most n_truth and n_predictions, as one to one.
-    """
-    tp, n = np.ogrid[: n_truth + 1, : most + 1]
-    fits = np.argwhere((tp <= n) & _prints(tp, n, n_truth, printed))
-    return pd.DataFrame(fits, columns=["tp", "n_predictions"])
-
-
-def pooled_behind(a: pd.DataFrame, b: pd.DataFrame, n_truth: int, **printed: str) -> pd.DataFrame:
-    """Pairs of counts, one of each of two parts, whose sums print so; fewest predictions first.
-
-    Args:
-        a: Of `counts_behind`: of micro-expressions, or of one data set.
-        b: Of the other part.
-        n_truth: True intervals of both parts together.
-        **printed: Of both together, as `counts_behind`.
-
-    Returns:
-        int64 columns tp_a, n_predictions_a, tp_b, n_predictions_b. Memory grows with what fits alone.
-    """
-    others, pairs = b.to_numpy(), []
-    for one in a.to_numpy():
-        fits = _prints(*(others + one).T, n_truth, printed)
-        pairs += [(*one, *other) for other in others[fits]]
-    names = [f"{name}_{part}" for part in "ab" for name in a]
-    table = pd.DataFrame(pairs, columns=names, dtype=np.int64)
-    total = table["n_predictions_a"] + table["n_predictions_b"]
-    return table.iloc[total.argsort(kind="stable")].reset_index(drop=True)
-
-
-def _prints(tp: np.ndarray, n: np.ndarray, m: int, printed: Mapping[str, str]) -> np.ndarray:
-    """Whether shares of tp, with n predictions and m truths, print so: in whole numbers, so exactly."""
-    shares = {"f1": (2 * tp, n + m), "precision": (tp, n), "recall": (tp, m + 0 * n)}
-    fits = np.ones(np.broadcast(tp, n).shape, bool)
-    for (part, whole), text in ((shares[name], text) for name, text in printed.items()):
-        unit = 10 ** len(text.partition(".")[2])
-        value = int(text.replace(".", ""))
-        fits &= (abs(2 * unit * part - 2 * value * whole) <= whole) & ((whole > 0) | (value == 0))
-    return fits

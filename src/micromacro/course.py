@@ -17,6 +17,7 @@ from micromacro.files import project_root
 PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
+    "06b_spotting_ablation": ("samm-lv", "casme-squared"),
     "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import affect_miniatures
+import long_miniatures
 import micro_miniatures
 import pytest
 
@@ -23,8 +24,23 @@ def casme2(folder: Path) -> str:
     return micro_miniatures.write_dataset("casme2", folder / "casme2")
 
 
+def samm_lv(folder: Path) -> Path:
+    names = ("006_1_9", "012_4_9", "020_6_9", "037_4_9")  # so that each person shows both classes
+    root = long_miniatures.write_samm_lv(folder / "samm-lv")
+    micro = [(name, 2, 3, 5, long_miniatures.MICRO) for name in names]
+    long_miniatures.write_samm_sheet(root, (*long_miniatures.SAMM_ROWS, *micro))
+    return root
+
+
 CASES = {  # notebook: data set, its miniature, arms, metric, clips or videos behind each of its rows
     "04_mimamo_net": ("omg", omg, {"ours", "as released"}, "ccc_valence", [1, 1, 2, 2] + [3] * 4),
+    "06b_spotting_ablation": (
+        "samm-lv",
+        samm_lv,
+        {"two references", "blind tiling"},
+        "f1_overall",
+        [12, 12],
+    ),
     "08_akmnet": (
         "casme2",
         casme2,

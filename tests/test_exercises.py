@@ -1,5 +1,10 @@
-"""Right, wrong, missing and absurd answers: one printed line each, never an exception."""
+"""Right, wrong, missing and absurd answers: what is printed, and never an exception."""
 
+import contextlib
+import io
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 
@@ -86,3 +91,94 @@ def test_known_mistakes_are_named_and_hints_come_in_steps(capsys):
     assert len({*steps}) == 4
     assert "10 x 10 x 10" in steps[3]
     assert "10 x 10 x 10" not in "".join(steps[:3])
+
+
+# ---- lessons: known mistakes, hints in steps, starters and solutions ---------------------------
+
+
+def shared(a, b, plus=1):
+    return max(min(a[1], b[1]) - max(a[0], b[0]) + plus, 0)
+
+
+def union(a, b, plus=1):
+    return a[1] - a[0] + b[1] - b[0] + 2 * plus - shared(a, b, plus)
+
+
+def unclipped(a, b):
+    both = min(a[1], b[1]) - max(a[0], b[0]) + 1
+    return both / (a[1] - a[0] + b[1] - b[0] + 2 - both)
+
+
+AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
+LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
+    (
+        exercises.check_longest_hit,
+        (17, 30),
+        70,
+        {35: "itself", 17.5: "shortest", 70 / 30: "seconds", 68: "own frame", 71: "off by one"},
+    ),
+    (
+        exercises.check_interval_iou,
+        (),
+        lambda a, b: shared(a, b) / union(a, b),
+        {
+            (lambda a, b: shared(a, b, 0) / union(a, b, 0)): "off by one",
+            unclipped: "negative",
+            (lambda a, b: shared(a, b) / (a[1] - a[0] + b[1] - b[0] + 2)): "twice",
+            (lambda a, b: shared(a, b) / (b[1] - b[0] + 1)): "second interval",
+            (lambda a, b: shared(a, b)): "alone",
+            (lambda a, b: union(a, b) / max(shared(a, b), 1)): "not yet",
+        },
+    ),
+    (
+        exercises.check_auc_loss,
+        AUCS,
+        0.25,
+        {-0.25: "sign", 25: "per cent", 0.62: "left", 0.62 / 0.87: "ratio", 0.1: "micro"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "given", "right", "wrong"), LESSONS)
+def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
+    def said(answer, hint=0) -> str:
+        check(answer, *given, hint=hint)
+        return capsys.readouterr().out
+
+    assert said(right).startswith("✓")
+    for answer, mistake in wrong.items():
+        assert said(answer).startswith("✗")
+        assert mistake in said(answer)
+    assert said(None).startswith("·")
+    for absurd in ("a cat", [], [1, 2], {}, 7 + 1j, lambda: 0, object()):
+        assert said(absurd).startswith("✗")
+    assert [said(None, hint).count("hint ") for hint in (1, 2, 3, 9)] == [1, 2, 3, 3]
+
+
+def test_a_change_that_was_not_made_is_no_answer(capsys):
+    exercises.check_auc_loss(0.0, AUCS[0], AUCS[0])
+    assert "FACTOR" in capsys.readouterr().out
+
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def exercise_cells(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if c.cell_type == "code" and "exercises.check" in c.source]
+
+
+@pytest.mark.parametrize("number", ["06"])
+def test_starters_fail_and_solutions_pass(number):
+    (lesson,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    before, after = AUCS  # what the cells take from the lesson
+    given = {"gaps": {"micro": 6, "macro": 17}, "auc": before, "scored": lambda gaps: gaps}
+    given |= {"frame_auc": lambda scores: after, "exercises": exercises}
+    for path, mark in ((lesson, "·"), (NOTEBOOKS / "solutions" / f"{number}.ipynb", "✓")):
+        cells = exercise_cells(path)
+        assert len(cells) == 3
+        for source in cells:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(source, dict(given))
+            assert printed.getvalue().splitlines()[-1].startswith(mark), source

@@ -72,6 +72,19 @@ def test_film_strip_refuses_ragged_rows():
         plots.film_strip({"two": [a, a], "one": [a]})
 
 
+def test_a_diagram_has_a_box_each_and_arrows_between_their_edges():
+    boxes = {"a": (0, 0, "frames\n(B, 3)"), "b": (1, 0, "stream"), "c": (1, 1.0, "stream")}
+    (ax,) = plots.diagram(boxes, [("a", "b"), ("a", "c")]).axes
+    assert len(ax.patches) == 3
+    words = [text.get_text() for text in ax.texts if text.get_text()]
+    assert words == ["frames", "(B, 3)", "stream", "stream"]
+    assert min(text.get_fontsize() for text in ax.texts) >= 9
+    arrows = [text for text in ax.texts if hasattr(text, "arrowprops")]
+    (x, y), (to_x, to_y) = arrows[1].xyann, arrows[1].xy
+    assert 0 < x < to_x < 1
+    assert (y, to_y) == (0, -1)
+
+
 def test_map_marks_what_exists():
     boxes = [p for p in plots.course_map(("01",)).axes[0].patches if p.get_linewidth() > 2]
     assert len(boxes) == 1

@@ -5,6 +5,7 @@ files. Only notebooks and reports import this module.
 """
 
 import io
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -165,6 +166,38 @@ def traces(ax: Axes, t_s, series: dict[str, np.ndarray], truth=None, unit: str =
     ax.set(xlabel="time (s)", ylabel=f"motion ({unit})")
     ax.legend(loc="upper left", ncols=2)
     return ax
+
+
+def diagram(
+    boxes: dict[str, tuple[float, float, str]], links: Sequence[tuple[str, str]], width: float = 9.0
+) -> Figure:
+    """A network as boxes with what they are and the shapes they give, joined by arrows.
+
+    Args:
+        boxes: Name of a box → column from the left, row from the top, and what stands in it; a
+            second line, such as a shape, is smaller.
+        links: Pairs of names; an arrow leads from the first to the second.
+        width: Width of the figure in inches.
+    """
+    columns, rows = (max(box[axis] for box in boxes.values()) + 1 for axis in (0, 1))
+    inches = width / columns  # of one column
+    figure, ax = plt.subplots(figsize=(width, 0.95 * rows), layout="constrained")
+    half, joined = 0.5 - min(0.2, 0.16 / inches), {"arrowstyle": "-|>", "color": "0.35"}
+    for column, row, text in boxes.values():
+        corner, look = (column - half, -row - 0.34), {"fc": "#E8F1F8", "ec": COLOURS[2]}
+        ax.add_patch(
+            FancyBboxPatch(corner, 2 * half, 0.68, "round,pad=0,rounding_size=0.05", **look)
+        )
+        first, _, rest = text.partition("\n")
+        lift = 0.14 if rest else 0
+        ax.text(column, lift - row, first, ha="center", va="center", weight="bold")
+        ax.text(column, -row - 0.15, rest, ha="center", va="center", fontsize=9)
+    for one, other in links:
+        (x, y, _), (to_x, to_y, _) = boxes[one], boxes[other]
+        ax.annotate("", (to_x - half, -to_y), (x + half, -y), arrowprops=joined)
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(0.5 - rows, 0.5))
+    ax.axis("off")
+    return figure
 
 
 # Status of a frame -> grey and hatch of its bar.

@@ -14,6 +14,7 @@ MDMD                         `mdmd_scores`: at flow as well, without any trainin
 ===========================  =======================================================================
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -210,7 +211,7 @@ def pairs(
 
 
 def stream(
-    look: Look, chunks: Chunks, gaps: Gaps, reference: str = "past", batch: int = 64
+    look: Look, chunks: Chunks, gaps: Gaps, reference: str = "past", batch: int = 32
 ) -> Iterator[Tensor]:
     """Look at every frame of a video with its references, in memory that does not grow.
 
@@ -277,7 +278,10 @@ def scores(
         BadInput: As `stream` and the model.
     """
     parts = stream(lambda frames: model(frames).sigmoid().cpu(), chunks, gaps, reference)
-    scored = torch.cat([torch.zeros(0, 2), *parts])
+    flat = array("f")  # thousands of small tensors would keep freed memory apart
+    for part in parts:
+        flat.frombytes(part.numpy().tobytes())
+    scored = torch.tensor(flat).view(-1, 2)
     if lost is not None:
         scored[lost | lost[references(len(lost), gaps, reference)].any(1)] = torch.nan
     return scored

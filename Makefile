@@ -58,9 +58,9 @@ env: .venv/.ready
 
 # Copies, so that saving breaks nothing; one that is there is the student's own and stays.
 lab: env
-	@mkdir -p my
-	@for notebook in notebooks/*.ipynb; do \
-	  copy="my/$${notebook##*/}"; [ -e "$$copy" ] || cp "$$notebook" "$$copy"; \
+	@mkdir -p my/solutions
+	@for notebook in notebooks/*.ipynb notebooks/solutions/*.ipynb; do \
+	  copy="my/$${notebook#notebooks/}"; [ -e "$$copy" ] || cp "$$notebook" "$$copy"; \
 	done
 	@$(BIN)/jupyter lab my
 

@@ -36,7 +36,7 @@ def test_a_dry_run_without_what_a_lent_machine_lacks(tmp_path):
     with (out / "gpu_check__no-gpu.csv").open() as file:
         rows = list(csv.DictReader(file))
     checks = {row["check"] for row in rows}
-    assert checks >= {"machine", "renderer", "unit mimamo", "unit akmnet"}
+    assert checks >= {"machine", "renderer", "unit mimamo", "unit spotting", "unit akmnet"}
     assert {(row["gpu"], row["git_sha"]) for row in rows} == {("no GPU", "feed")}
     summary = (out / "gpu_check__no-gpu.txt").read_text()
     assert "skipped" in summary  # every test that needs a GPU was collected

@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 470  # of the whole check: a lent machine's command ends after ten minutes
-SYSTEMS = ("mimamo", "akmnet")
+SYSTEMS = ("mimamo", "spotting", "akmnet")
 RENDERED = {64: 512, 112: 256, 224: 128}  # side of a frame in pixels: frames in a batch
 COLUMNS = ("gpu", "check", "device", "setting", "metric", "value", "unit")
 
@@ -93,7 +93,7 @@ def _unit(system: str, device: str, tiny: bool) -> tuple[dict, dict]:
     experiment = importlib.import_module(f"micromacro.systems.{system}.experiment")
     arms = experiment.grid("smoke" if tiny else "full", device=device)
     options = dict(next(iter(arms.values()))[0])  # the first arm's first unit
-    if tiny:
+    if tiny and "epochs" in options:  # spotting's smoke is tiny
         small = {"people": 4, "subjects": 4, "clips": 3}
         data = {name: small.get(name, value) for name, value in options["data"].items()}
         options |= {"data": data, "epochs": 1}

@@ -120,6 +120,11 @@ def test_a_source_edited_after_it_was_loaded_is_refused(package):
         (package / f"pkg_a/{name}.py").write_text(text)  # not loaded: the edit is what will run
         keys.add(code_key(sys.modules["pkg_a.top"]))
     assert len(keys) == 4, "what an edit imports counts from then on"
+    (package / "pkg_a/other.py").unlink()  # never loaded
+    assert code_key(sys.modules["pkg_a.top"]) not in keys
+    path.unlink()
+    with pytest.raises(BadInput, match=r"inner\.py: is gone, .*; restore it"):
+        code_key(sys.modules["pkg_a.top"])
 
 
 def test_code_outside_files_is_refused():

@@ -185,7 +185,9 @@ def _closure(module: ModuleType) -> tuple[dict[str, Path], set[str]]:
     name = spec.name if spec else file.stem  # of a script
     root = file.parents[name.count(".") + (file.name == "__init__.py")]
     files, libraries, stamps = _closures.get(file, ({}, set(), None))
-    if stamps != [_stamp(path) for path in files.values()]:
+    if gone := [path for n, path in files.items() if n in sys.modules and not path.exists()]:
+        raise BadInput(gone[0], "is gone, and this process has loaded it", "restore it, or restart")
+    if stamps != [path.exists() and _stamp(path) for path in files.values()]:
         installed = _distributions().keys() - {name.partition(".")[0], _PACKAGE.name}
         finder = ModuleFinder([str(root), str(_PACKAGE.parent)], excludes=_AROUND | installed)
         finder.import_hook(name)

@@ -51,6 +51,15 @@ def test_reference_is_what_scipy_computes(method, window, sigma):
     np.testing.assert_allclose(local_contrast_reference(x, **options), expected, atol=1e-12)
 
 
+def test_a_face_looks_nearly_the_same_by_the_deviation_about_one_mean():
+    face = skimage.data.astronaut()[20:180, 150:310].mean(-1) / 255
+    mean = scipy_blur(face, 9, 2.0)
+    deviation = np.sqrt(np.maximum(scipy_blur(face**2, 9, 2.0) - mean**2, 0))
+    other = (face - mean) / (deviation + 0.02)
+    ours = local_contrast(torch.from_numpy(face).float(), method="mean_std").numpy()
+    assert np.corrcoef(ours.ravel(), other.ravel())[0, 1] > 0.95
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("faint", [1, 1024])

@@ -240,7 +240,14 @@ def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
 
 
 def _judge(
-    answer, expected, right: str, mistakes: dict[str, object], hints, hint: int, rtol: float = 0.005
+    answer,
+    expected,
+    right: str,
+    mistakes: dict[str, object],
+    hints,
+    hint: int,
+    rtol: float = 0.005,
+    atol: float = 1e-9,
 ) -> None:
     """Print what was given and the verdict on it; with ``hint`` the first so many hints.
 
@@ -252,33 +259,55 @@ def _judge(
         hints: Three, each says more than the one before.
         hint: How many of them to print.
         rtol: How far an answer may be off, relative to what it is compared with.
+        atol: The same, whatever it is compared with.
     """
 
     def same(one) -> bool:
-        values = np.asarray(answer, dtype=float)
-        return values.shape == np.shape(one) and np.allclose(values, one, rtol, 1e-9)
+        return values.shape == np.shape(one) and np.allclose(values, one, rtol, atol)
 
     try:
-        if answer is None:
+        values = None if answer is None else np.asarray(answer, dtype=float)
+        if values is None:
             print("·  not answered yet; hint=1 gives a first hint")
         elif same(expected):
-            print(f"✓  got {_short(answer)}: {right}")
+            print(f"✓  got {_short(values)}: {right}")
+        elif values.shape != np.shape(expected):
+            print(f"✗  got {_short(values)}: give one number, not {_form(values)}")
         else:
             known = [f"it looks like {name}" for name, value in mistakes.items() if same(value)]
-            print(f"✗  got {_short(answer)}: {(known or ['not yet'])[0]}")
-    except Exception as fault:  # an exercise must never stop Run All
-        print(f"✗  got {_short(answer)}, which is no such answer ({type(fault).__name__})")
-    for number, text in enumerate(hints[: hint if isinstance(hint, int) else 0], 1):
+            known += ["not yet" if hint else "not yet; hint=1 gives a first hint"]
+            print(f"✗  got {_short(values)}: {known[0]}")
+    except Exception:  # a cat has no digits, and an exercise must never stop Run All
+        print(f"✗  got something of type {type(answer).__name__}: give a number")
+    _hints(hints, hint)
+
+
+def _hints(hints, hint: int) -> None:
+    """Print the first so many hints."""
+    for number, text in enumerate(hints[: max(hint, 0) if isinstance(hint, int) else 0], 1):
         print(f"   hint {number}: {text}")
 
 
-def _short(answer: object) -> str:
-    """What was given, in one short line."""
+def _called(function, call: Callable, hints, hint: int):
+    """What the reader's function gives in ``call``; None and one line if it cannot be called."""
     try:
-        text = np.array2string(np.asarray(answer, float), precision=4, separator=", ")
-    except Exception:  # a cat has no digits
-        text = "something that is no number"
-    return " ".join(text.split())[:60]
+        return call(function)
+    except Exception as fault:  # an exercise must never stop Run All
+        if callable(function):
+            print(f"✗  your function stops with {type(fault).__name__}: {fault}")
+        else:
+            print("✗  got no function: give the name of yours, without brackets behind it")
+        _hints(hints, hint)
+
+
+def _short(values: np.ndarray) -> str:
+    """What was given, in one short line."""
+    look = {"float_kind": lambda value: np.format_float_positional(value, 4, trim="-")}
+    return " ".join(np.array2string(values, separator=", ", formatter=look).split())[:60]
+
+
+def _form(values: np.ndarray) -> str:
+    return "an empty list" if not values.size else f"a list of {values.size}"
 
 
 def check_longest_hit(answer: float | None, k: int, fps: float, hint: int = 0) -> None:
@@ -296,7 +325,9 @@ def check_longest_hit(answer: float | None, k: int, fps: float, hint: int = 0) -
         "the shortest event that the window hits: you were asked for the longest": window / 2,
         "the shortest event that the window hits, in whole frames": k + 1,
         "seconds: give frames": 2 * window / fps,
+        "seconds, rounded: give frames": round(2 * window / fps, 1),
         "one frame left out: the peak's own frame belongs to the window": 4 * k,
+        "the window without the peak's own frame, and an event may be longer": 2 * k,
         "off by one: a half is enough": 2 * window - 1,
         "off by one: a longer event has less than half of itself covered": 2 * window + 1,
     }
@@ -317,6 +348,7 @@ def check_interval_iou(function: Callable | None, hint: int = 0) -> None:
         hint: How many hints to print, 0 to 3.
     """
     pairs = [((10, 19), (15, 24)), ((0, 9), (20, 29)), ((5, 5), (5, 5)), ((0, 19), (5, 14))]
+    pairs += [((3, 4), (1, 8))]  # here the first is the shorter one
 
     def results(own: Callable) -> list[float]:
         def one(a, b) -> float:
@@ -348,23 +380,28 @@ def check_interval_iou(function: Callable | None, hint: int = 0) -> None:
         "the share of the longer one: divide by the union": rule(
             below=lambda n, m, both: max(n, m)
         ),
+        "the share of the shorter one: divide by the union": rule(
+            below=lambda n, m, both: min(n, m)
+        ),
+        "the mean length below: divide by the union": rule(below=lambda n, m, both: (n + m) / 2),
+        "off by one: the shared frames lack their + 1": lambda a, b: (
+            (both := max(min(a[1], b[1]) - max(a[0], b[0]), 0))
+            / (a[1] - a[0] + b[1] - b[0] + 2 - both)
+        ),
         "the intersection alone: divide it by the union": rule(below=lambda n, m, both: 1),
     }
-    try:
-        given = [np.nan] if function is None else results(function)
-        given = None if np.isnan(given).all() else given  # still blank
-    except Exception as fault:  # an exercise must never stop Run All
-        print(f"✗  your function stops with {type(fault).__name__}: {fault}")
-        return
     hints = (
         "how many frames has the interval (5, 5)? And (10, 19)?",
         "the intersection begins at the later onset and ends at the earlier offset.",
         "union = length of a + length of b - intersection; and no intersection is below 0.",
     )
     right = "inclusive ends, no negative overlap, shared frames counted once."
-    expected = results(rule())
+    given = [np.nan] if function is None else _called(function, results, hints, hint)
+    if given is None:
+        return
+    given = None if np.isnan(given).all() else given  # still blank
     wrong = {name: results(slip) for name, slip in mistakes.items()}
-    _judge(given, expected, right, wrong, hints, hint)
+    _judge(given, results(rule()), right, wrong, hints, hint)
 
 
 def check_auc_loss(
@@ -382,9 +419,13 @@ def check_auc_loss(
     if answer is not None and before == after:
         print("·  nothing was changed yet: change FACTOR and run the cell again")
         return
+    digits = 0.0101  # two numbers read off the print, each rounded to two digits
+    per_cent = 100 * lost
+    if isinstance(answer, int | float) and abs(answer - per_cent) < 100 * digits:
+        per_cent = answer
     mistakes = {
         "the sign: a loss is before minus after": -lost,
-        "per cent: AUC is a number from 0 to 1, so is its loss": 100 * lost,
+        "per cent: AUC is a number from 0 to 1, so is its loss": per_cent,
         "a ratio: take the difference": after["macro"] / before["macro"],
         "the share that is lost: take the difference": lost / before["macro"],
         "micro: you were asked for macro": before["micro"] - after["micro"],
@@ -396,10 +437,7 @@ def check_auc_loss(
         "before - after, about two digits behind the point.",
     )
     right = "the network is the same; only what it is compared with is another frame."
-    close = answer
-    if isinstance(answer, int | float) and abs(answer - lost) < 0.006:  # read off the print
-        close = lost
-    _judge(close, lost, right, mistakes, hints, hint)
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
 
 
 # ---- notebook 11 -------------------------------------------------------------------------------------
@@ -416,7 +454,8 @@ def check_found_by_tiles(answer: float | None, measured: float, hint: int = 0) -
     mistakes = {
         "the least overlap that counts, not how often it is reached": 0.5,
         "shifts to one side alone": measured / 2,
-        "what touching alone would give": 1.0,
+        "what half of the event would give: half of the union must be shared": 1.0,
+        "per cent: give a number from 0 to 1": 100 * measured,
     }
     right = "two events of three, without a look at the video."
     hints = (
@@ -424,7 +463,7 @@ def check_found_by_tiles(answer: float | None, measured: float, hint: int = 0) -
         "Shifted by d, two bars of length L share L - d frames and cover L + d together.",
         "(L - d) / (L + d) >= 1/2 means d <= L/3; shifts go from -L/2 to L/2.",
     )
-    _judge(answer, measured, right, mistakes, hints, hint, rtol=0.02)
+    _judge(answer, measured, right, mistakes, hints, hint, rtol=0.025)
 
 
 def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
@@ -441,6 +480,10 @@ def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
         "the mean of the two F1s": sum(ones) / 2,
         "the mean weighted by true intervals": (57 * ones[0] + 300 * ones[1]) / 357,
         "half of it: the hits count twice": right / 2,
+        "the sum of the two F1s": sum(ones),
+        "the precision: divide by the mean of predictions and true intervals": 50 / 240,
+        "the recall: divide by the mean of predictions and true intervals": 50 / 357,
+        "per cent: F1 is a number from 0 to 1": 100 * right,
     }
     hints = (
         "Add the triples first, then make one F1 of the sums.",
@@ -448,12 +491,11 @@ def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
         "2 tp / (predictions + true intervals), all three summed over both classes.",
     )
     praise = "counts are added, never F1s: 50 of 240 and of 357 give 0.1675."
-    try:
-        value = None if answer is None else answer(micro, macro)
-    except Exception as fault:  # an exercise must never stop Run All
-        print(f"✗  your function stops with {type(fault).__name__}: {fault}")
-        return
-    _judge(value, right, praise, mistakes, hints, hint)
+    given = (
+        [answer] if answer is None else _called(answer, lambda f: [f(micro, macro)], hints, hint)
+    )
+    if given is not None:
+        _judge(given[0], right, praise, mistakes, hints, hint)
 
 
 def check_fewer_digits(
@@ -471,12 +513,14 @@ def check_fewer_digits(
     mistakes = {
         "the number of solutions, not the factor": measured,
         "what one lost digit would give, and three are lost": 10.0,
-        "what counts that need not be whole would give": 1000.0,
+        "what chance alone would give: the true counts are there with any digits": 1000.0,
+        "what came on top: divide the two numbers": factor - 1,
     }
     right = "a digit is a witness; with three gone, that many more stories fit."
     hints = (
-        "Run the cell with the shorter texts, and divide the two numbers of rows.",
-        "Each of three numbers now allows an interval ten times as wide.",
-        f"Up to 10 x 10 x 10; counts are whole, so it is less: {measured} / {with_all_digits}.",
+        "Run the cell with the shorter texts, and divide the two numbers that it prints.",
+        "Each of three numbers now allows an interval ten times as wide; but what fits for certain?",
+        "By chance 10 x 10 x 10 times as many would fit. The true counts fit with any digits, and with "
+        f"few solutions that counts: {measured} / {with_all_digits}.",
     )
     _judge(answer, factor, right, mistakes, hints, hint, rtol=0.02)

@@ -16,8 +16,8 @@ from encoder_training import Plan, make_encoder, save_expression_encoder, scores
 from micromacro import synthetic
 from micromacro.expression_encoder import EXPRESSIONS, N_FEATURES, WEIGHTS_FILE, ExpressionEncoder
 from micromacro.expression_encoder import load_expression_encoder as load
+from micromacro.files import project_root
 from micromacro.metrics import accuracy
-from micromacro.results import project_root
 from micromacro.synthetic import AUS, FOLD_OVER, Identity
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL

@@ -29,16 +29,9 @@ from micromacro.expression_encoder import (
     ExpressionEncoder,
     load_expression_encoder,
 )
-from micromacro.files import replacing
+from micromacro.files import make_writable, project_root, replacing, write_atomically
 from micromacro.metrics import accuracy, uar
-from micromacro.results import (
-    Row,
-    make_writable,
-    project_root,
-    version,
-    write_atomically,
-    write_rows,
-)
+from micromacro.results import Row, version, write_rows
 from micromacro.synthetic import AUS, FOLD_OVER, NUISANCES, Face, Identity, Performance, pose
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL

@@ -294,7 +294,7 @@ def unit(
     Returns:
         Metrics: `gaps`, half a mean training event of each class, in frames; `thresholds` fitted to the
         training videos; `loss` of the last tenth of the steps; `parameters`, number of weights;
-        `frames` searched; `missing` videos. Of blind tiling `tile`, the length of its windows.
+        `frames` searched, `fps`; `missing` videos. Of blind tiling `tile`, the length of its windows.
         Predictions: of the V videos searched `video`, `subject`, `n_frames`; of their frames in turn
         `curve` float16 (N, 2), the scores, nan for blind tiling, and `inside` bool (N, 2), whether an
         event is running; of E events `event_video, event_label, event_onset, event_offset`; of P
@@ -330,6 +330,7 @@ def unit(
         # npz without pickle holds no arrays of objects, which pandas' texts are.
         predictions |= {start + name: np.array(table[name].tolist()) for name in table}
     about = {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
+    about["fps"] = float(source.videos["fps"].iloc[0])
     return about | search.about, predictions
 
 
@@ -476,7 +477,10 @@ def rows(units: Sequence) -> list[dict]:
     for metric in (scoring.f1, scoring.precision, scoring.recall):
         values |= {f"{metric.__name__}_{name}": value for name, value in metric(counts).items()}
     for rule in list(scoring.RULES)[1:]:  # the first is the challenge's
-        table = scoring.counts(events, spotted, rule, **about)
+        # Half a second, the bound by duration, is as many frames as the rate says.
+        timed = scoring.RULES[rule].macro_from is not None
+        own = {"macro_from": round(units[0].metrics["fps"] / 2)} if timed else {}
+        table = scoring.counts(events, spotted, rule, **about, **own)
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
     other = spotted.assign(
         label=spotted["label"].map(dict(zip(CLASSES, CLASSES[::-1], strict=True)))

@@ -29,6 +29,7 @@ def samm_lv(folder: Path) -> Path:
     root = long_miniatures.write_samm_lv(folder / "samm-lv")
     micro = [(name, 2, 3, 5, long_miniatures.MICRO) for name in names]
     long_miniatures.write_samm_sheet(root, (*long_miniatures.SAMM_ROWS, *micro))
+    (root / "SAMM_longvideos").rename(root / "SAMM_longvideos_crop")
     return root
 
 

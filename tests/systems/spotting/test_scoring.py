@@ -212,6 +212,9 @@ def test_the_oracle_chooses_for_each_subject():
     assert chosen.to_numpy().tolist() == [[2, 1, 0], [1, 0, 0], [3, 1, 0]]
     equal = [truth[1:2], truth[:1]]  # of subject a the macro one, or the micro one
     assert scoring.oracle(truth, equal, subjects)["tp"].tolist() == [0, 1, 1]
+    alarms = table(*[("c1", "micro", start, start + 5) for start in (0, 50, 100)])
+    for order in ([alarms, alarms[:1]], [alarms[:1], alarms]):  # of equals the fewest false alarms
+        assert scoring.oracle(truth, order, subjects)["fp"].tolist() == [1, 0, 1]
 
 
 # The log file -------------------------------------------------------------------------------------

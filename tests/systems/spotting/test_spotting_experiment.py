@@ -144,6 +144,13 @@ def test_rows_are_the_pooled_scores(folds):
     above = (a[:, None] > b).mean() + 0.5 * (a[:, None] == b).mean()
     assert values["auc_macro"]["value"] == pytest.approx(above, abs=1e-9)
     assert values["f1_overall_oracle"]["value"] <= 1
+    shown = 0
+    micro = spotted[spotted["label"] == "micro"]
+    for row in micro.itertuples():
+        middle = (row.onset + row.offset) // 2
+        hits = events[(events["video"] == row.video) & (events["onset"] <= middle)]
+        shown += {*hits[hits["offset"] >= middle]["label"]} == {"macro"}
+    assert values["confusion_micro"]["value"] == pytest.approx(shown / max(len(micro), 1))
     gaps = folds[0].metrics["gaps"]
     recipes = intervals.RECIPES["softnet"]
     fitted = {
@@ -164,6 +171,8 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     if dataset == "samm-lv":
         root = long_miniatures.write_samm_lv(tmp_path / "data")
+        refused(lambda: experiment.official(dataset, root, cache="x"), "SAMM_longvideos", "crops")
+        (root / "SAMM_longvideos").rename(root / "SAMM_longvideos_crop")
         names = (
             "006_1_9",
             "012_4_9",
@@ -173,7 +182,7 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
         more = [(name, 2, 3, 5, long_miniatures.MICRO) for name in names]
         long_miniatures.write_samm_sheet(root, (*long_miniatures.SAMM_ROWS, *more))
     else:
-        root = long_miniatures.write_casme_squared(tmp_path / "data")
+        root = long_miniatures.write_casme_squared(tmp_path / "data", "longVideoFaceCropped")
         more = (1, "anger1_3", 4, 5, 7, "micro")
         long_miniatures.write_casme_sheet(root, (*long_miniatures.CAS_ROWS, more))
     grid = experiment.grid("paper", dataset=dataset, data_root=root, trial=1)
@@ -213,6 +222,11 @@ def test_the_grid_names_what_there_is():
     [
         (lambda: Arm(method="cnn"), ["method", "3d-cnn"]),
         (lambda: Arm(references=("micro", "mega")), ["references", "macro"]),
+        (lambda: Arm(factor=0), ["factor=0", "leave it out"]),
+        (lambda: Arm(references=()), ["references=()"]),
+        (lambda: Arm(references=("micro",), shared=False), ["shared=False"]),
+        (lambda: Arm(labels="bogus"), ["bogus", "inside"]),
+        (lambda: unit(steps=25), ["steps=25", "multiple of 10"]),
         (lambda: Arm(method="mdmd", inputs="raw"), ["inputs", "does nothing", "leave it out"]),
         (lambda: unit(arm={"gap": 2}), ["gap", "factor"]),
         (lambda: unit(fold=2), ["fold 2", "no such fold", "count from 0"]),

@@ -31,7 +31,7 @@ from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.systems.spotting import inputs, intervals, scoring, task
-from micromacro.systems.spotting.model import SoftNet, SpottingNet
+from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
 from micromacro.training import Recipe, isolated_rng, train
 
@@ -66,7 +66,6 @@ def _turned(what: str, *arms: str, **options: object) -> dict[str, dict]:
 
 
 _INPUTS = ("two references", "z-score", "raw", "CLAHE")
-_DENSE = ("two references", "k-gap flow", "accumulated flow", "blind tiling")
 SWEEP: dict[str, dict[str, dict]] = {
     "light": {
         arm: options
@@ -95,7 +94,7 @@ SWEEP: dict[str, dict[str, dict]] = {
 ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
 _SMALL = {"widths": [8, 8, 16], "grid": 6, "hidden": 24, "dropout": 0.3}
 _SMOKE = {"arms": ("two references", "blind tiling"), "seeds": (1000,), "folds": 2, "steps": 40}
-_SMOKE |= {"data": {"subjects": 8, "n_frames": 600}}
+_SMOKE |= {"data": {"subjects": 16, "n_frames": 450}}
 _FULL = {"arms": tuple(CORE), "seeds": range(8), "folds": 2, "steps": 250}
 _PAPER = {"arms": ("two references", "blind tiling"), "seeds": (0,), "steps": 3000}
 PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
@@ -136,8 +135,18 @@ class Arm:
 
     def __post_init__(self):
         check_choice("method", self.method, METHODS)
+        choices = {"labels": inputs.LABELS, "reference": inputs.SIDES, "inputs": INPUTS}
+        for name, among in (choices | {"first": FIRST_KERNELS}).items():
+            check_choice(name, getattr(self, name), among)
         for name in self.references:
             check_choice("references", name, CLASSES)
+        rules = {
+            "factor": 0 < self.factor < np.inf,
+            "references": len({*self.references}) == len(self.references) > 0,
+            "shared": self.shared or len(self.references) > 1,
+        }
+        for name in (name for name, holds in rules.items() if not holds):
+            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
         for name, value in asdict(self).items():
             if name != "method" and self.method != "3d-cnn" and value != getattr(Arm, name):
                 fault = f"does nothing with method {self.method!r}"
@@ -174,24 +183,29 @@ def benchmark(seed: int, kind: str = "cas", subjects: int = 48, n_frames=1200, *
 def official(
     dataset: str, root: str, *, cache: str, image_px: int = 112, sizes=None, **options
 ) -> Source:
-    """An official data set; its frames are cut to squares once and kept on disk, 12.5 kB a frame.
+    """An official data set; its frames are resized once, not cropped, and kept on disk, 12.5 kB each.
 
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
         cache: Folder for the frames, made if missing: 6 GB for SAMM-LV, 3 GB for CAS(ME)^2. A unit
-            has those of its training videos in memory.
+            has those of its training videos in memory, twice while it gathers them.
         image_px: Side of the frames.
         sizes: Options of `SpottingNet` in place of its own.
         options: Of the reader: `long.samm_lv`, `long.casme_squared`.
 
     Raises:
-        BadInput: As the reader; a cache that cannot be written.
+        BadInput: As the reader; raw pictures that `pictures` does not ask for, as they show more than
+            the face; a cache that cannot be written.
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root, **options)
+    if "crop" not in listing.pictures.lower() and "pictures" not in options:
+        remedy = f'get the official crops, or ask for pictures="{listing.pictures}"'
+        raise BadInput(Path(root, listing.pictures), "shows more than the face", remedy)
     table = listing.videos.set_index("video")
 
+    @lru_cache(maxsize=None)  # noqa: UP033 (cache is the folder); pictures are hashed once
     def frames(video: str) -> Tensor:
         make = partial(_write_frames, listing.frames, video, table["n_frames"][video], image_px)
         place, files = Path(cache) / "spotting" / dataset, [table["path"][video]]
@@ -211,6 +225,13 @@ def _write_frames(read: Callable, video: str, n_frames: int, size: int, folder: 
     stored.flush()
 
 
+def _arms(profile: str) -> dict[str, dict]:
+    """The arms of a profile: official videos have no dials, and their summed flow fills no memory."""
+    fits = {name: {*options} <= {*vars(Arm())} for name, options in ARMS.items()}
+    official = [name for name in ARMS if fits[name] and name != "accumulated flow"]
+    return {name: ARMS[name] for name in (official if profile == "paper" else ARMS)}
+
+
 def grid(
     profile: str = "smoke",
     *,
@@ -221,6 +242,7 @@ def grid(
     folds: int | None = None,
     sweep: int = 0,
     device: str = "cpu",
+    pictures: str | None = None,
     trial: bool | int = False,
 ) -> dict[str, list[dict]]:
     """Parameters of all units of a profile; arguments are a notebook's parameters.
@@ -234,6 +256,7 @@ def grid(
         folds: Number of groups of people; None for 2, and for one person each in paper.
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
+        pictures: Folder of official pictures in place of the data set's own crops.
         trial: Try the official path with a tiny network, in two folds and few steps.
 
     Returns:
@@ -250,6 +273,8 @@ def grid(
     if profile == "paper":
         data = {"dataset": dataset, "root": str(data_root)}
         data["cache"] = str(project_root() / "runs" / "official")
+        if pictures is not None:
+            data["pictures"] = pictures
         if trial:
             common |= {"steps": 10, "folds": folds or 2}
             data |= {"image_px": 24, "sizes": {**_SMALL, "grid": 3}}
@@ -258,7 +283,7 @@ def grid(
         names += [name for group in SWEEP.values() for name in group]
     units = {}
     for name in names:
-        check_choice("arm", name, ARMS)
+        check_choice("arm", name, _arms(profile))
         own = {"data": dict(data), "arm": {}}
         for option, value in ARMS[name].items():
             own["arm" if hasattr(Arm, option) else "data"][option] = value
@@ -285,7 +310,8 @@ def unit(
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``root`` those of `official`.
         arm: Fields of `Arm`.
-        seed: Random seed of the benchmark's people and scripts, of folds, first weights and order.
+        seed: Random seed of the benchmark's people and scripts and of folds; with the fold that of
+            first weights and order.
         fold: The one that is searched, from 0 on.
         folds: Number of folds; None leaves one subject out, in the order of their names.
         steps: Steps of training, of 72 frames each, a multiple of 10.
@@ -306,6 +332,8 @@ def unit(
     for name in arm:
         check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     arm = Arm(**_hashable(arm))
+    if steps < RECIPE.epochs or steps % RECIPE.epochs:
+        raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
     source = official(**data) if "root" in data else benchmark(seed, **_hashable(data))
     people = source.videos["subject"].tolist()
     fold_of = leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
@@ -314,7 +342,7 @@ def unit(
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
     events = source.events[source.events["video"].isin(seen["video"])]
     half = inputs.gaps(events)
-    run = Run(source, arm, seen, events, half, seed, steps, device)
+    run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device)
     search = tiled(run) if arm.method == "tiling" else trained(run)
     curves, laid, inside = [], [], []
     for video, n in zip(searched["video"], searched["n_frames"], strict=True):
@@ -340,7 +368,10 @@ def _hashable(options: Mapping) -> dict:
 
 
 class Run(NamedTuple):
-    """What all methods start from: the training videos, their events, half a mean event of each class."""
+    """What all methods start from: the training videos, their events, half a mean event of each class.
+
+    The seed is that of first weights, order and shuffling: another in each fold, the same in all arms.
+    """
 
     source: Source
     arm: Arm
@@ -423,8 +454,11 @@ def trained(run: Run) -> Search:
             mine, rows = run.events[run.events["video"] == video], order(video)
             labels = inputs.labels(mine, len(rows), run.half, arm.reference, arm.labels)
             videos.append((torch.cat([*chunks(video)]), labels[rows]))
-        steps = max(1, run.steps // RECIPE.epochs)
-        options = {"size": BATCH, "steps": steps, "mirror": arm.method != "accumulated flow"}
+        options = {
+            "size": BATCH,
+            "steps": run.steps // RECIPE.epochs,
+            "mirror": arm.method != "accumulated flow",
+        }
         batches = inputs.pairs(videos, k, arm.reference, **options)
         history = train(net, batches, RECIPE, seed=run.seed, device=run.device, progress=False)
         net.eval()
@@ -452,7 +486,8 @@ def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         arrays = one.predictions()
         for made, start in zip(parts, ("", "event_", "spotted_"), strict=True):
             columns = INTERVAL if start else ["video", "subject", "n_frames"]
-            made.append(pd.DataFrame({name: arrays[start + name] for name in columns}))
+            table = pd.DataFrame({name: arrays[start + name] for name in columns})
+            made.append(table.astype(dict.fromkeys(columns[2:], np.int64)))
         curves = np.split(arrays["curve"].astype(np.float64), arrays["n_frames"].cumsum()[:-1])
         parts[0][-1] = parts[0][-1].assign(curve=curves, gaps=[one.metrics["gaps"]] * len(curves))
     videos, events, spotted = (pd.concat(made, ignore_index=True) for made in parts)
@@ -467,9 +502,10 @@ def rows(units: Sequence) -> list[dict]:
 
     Metrics: `f1_<class>`, `precision_<class>`, `recall_<class>` of micro, macro and overall, by the
     challenge's rule; `f1_overall_<rule>` by every other one of `scoring.RULES`, and
-    `f1_overall_oracle`, each person with the threshold that suits it best; `confusion`, share of the
-    intervals laid that overlap an event of the other class by half or more; `auc_micro` and
-    `auc_macro` of frames, by whether an event is running.
+    `f1_overall_oracle`, each person with the threshold that suits it best, the fitted one among them;
+    `confusion_micro` and `confusion_macro`, share of the intervals of that class whose middle lies in
+    an event of the other class and in none of its own; `auc_micro` and `auc_macro` of frames, by
+    whether an event is running.
     """
     videos, events, spotted = tables(units)
     about = {"videos": videos["video"].tolist()}
@@ -482,16 +518,18 @@ def rows(units: Sequence) -> list[dict]:
         own = {"macro_from": round(units[0].metrics["fps"] / 2)} if timed else {}
         table = scoring.counts(events, spotted, rule, **about, **own)
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
-    other = spotted.assign(
-        label=spotted["label"].map(dict(zip(CLASSES, CLASSES[::-1], strict=True)))
-    )
-    hits = scoring.counts(events, other, "many_to_one", **about)
-    values["confusion"] = hits["tp"]["overall"] / max(len(spotted), 1)
     arrays = [one.predictions() for one in units]
     curve, inside = (np.concatenate([a[name] for a in arrays]) for name in ("curve", "inside"))
+    first = dict(
+        zip(videos["video"], videos["n_frames"].cumsum() - videos["n_frames"], strict=True)
+    )
+    middle = spotted["video"].map(first) + (spotted["onset"] + spotted["offset"]) // 2
+    for i, name in enumerate(CLASSES):
+        shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
+        values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
     if not np.isnan(curve).all():
         values |= {f"auc_{c}": _auc(inside[:, i], curve[:, i]) for i, c in enumerate(CLASSES)}
-        values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events))["overall"]
+        values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
     shared = {"dataset": units[0].params["data"].get("dataset", "synthetic")}
     shared["split"] = "people left out" if units[0].params["folds"] else "one person left out"
     n = (counts["tp"] + counts["fn"]).to_dict()
@@ -508,9 +546,9 @@ def _auc(inside: np.ndarray, curve: np.ndarray) -> float:
     return roc_auc_score(inside[known], curve[known]) if varies else float("nan")
 
 
-def _oracle(videos: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
-    """Counts with the threshold, of eight, that suits each person best."""
-    candidates = []
+def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -> pd.DataFrame:
+    """Counts with the threshold, of eight and the fitted one, that suits each person best."""
+    candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
         fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES["softnet"].items()}
         each = videos[["curve", "gaps", "video"]].itertuples(index=False)

@@ -181,6 +181,8 @@ def spotted(
         recipe = recipes[label]
         check_choice("shape", recipe.shape, ("window", "fall", "run"))
         peak, spans = _laid(curve, gaps[label], recipe)
+        known = ~np.isnan(scores[peak, CLASSES.index(label)])  # no peak in what was bridged
+        peak, spans = peak[known], spans[known]
         columns = (video, label, *spans.T, peak, curve[peak])
         table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
         good = (table["offset"] - table["onset"] + 1).between(*recipe.lengths)
@@ -243,6 +245,10 @@ def tiling(
     Returns:
         Columns video, label, onset, offset.
     """
+    if length < 1 or phase < 0:
+        raise BadInput(
+            f"length={length}, phase={phase}", "is no window", "give 1 or more, 0 or more"
+        )
     onset = np.arange(phase, n_frames, length)
     offset = np.minimum(onset + length, n_frames) - 1
     return pd.DataFrame({"video": video, "label": label, "onset": onset, "offset": offset})

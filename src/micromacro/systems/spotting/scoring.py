@@ -274,7 +274,8 @@ def oracle(
 
     Args:
         truth: True intervals.
-        candidates: Predictions, a table for each threshold or epoch; of equals the first counts.
+        candidates: Predictions, a table for each threshold or epoch; of equals the one with the
+            fewest false alarms counts.
         subjects: Video -> subject, of all videos that were searched.
         **options: The rule and its changes, as `counts`.
 
@@ -287,8 +288,8 @@ def oracle(
     parts = [by_video(truth, table, videos=subjects, **options) for table in candidates]
     people = pd.Series(subjects).groupby(subjects).groups  # of each subject its videos
 
-    def score(part: pd.DataFrame) -> float:
-        return f1(_pooled(part))["overall"]
+    def score(part: pd.DataFrame) -> tuple[float, int]:
+        return f1(_pooled(part))["overall"], -part["fp"].sum()
 
     own = ([part.loc[list(videos)] for part in parts] for videos in people.values())
     return _pooled(pd.concat(max(choices, key=score) for choices in own))

@@ -9,7 +9,7 @@ plain to see. How long they last follows the official sheets.
 kind  as in           videos
 ====  ==============  ======================================================
 cas   CAS(ME)^2       30 fps, sparse: 4 % of the frames are macro
-samm  SAMM-LV         200 fps, dense: 25 % are macro, and some events go on
+samm  SAMM-LV         200 fps, dense: 24 % are macro, and some events go on
 ====  ==============  ======================================================
 
 The upper and the lower half of the face follow scripts of their own, so that events overlap by
@@ -118,7 +118,7 @@ class Dials:
 
 
 _SAMM_S = (0.15, 0.33, 0.39, 0.43, 0.48, 0.5), (0.51, 0.75, 1.08, 1.9, 3.3, 4.0)
-# Of 28 % macro, overlaps and the busiest people leave 25 % of the frames.
+# Of 28 % macro, overlaps and the busiest people leave 24 % of the frames.
 KINDS = {"cas": Dials(), "samm": Dials(200.0, 2000, (0.025, 0.28), *_SAMM_S)}
 
 

@@ -126,6 +126,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             unclipped: "negative",
             (lambda a, b: shared(a, b) / (a[1] - a[0] + b[1] - b[0] + 2)): "twice",
             (lambda a, b: shared(a, b) / (b[1] - b[0] + 1)): "second interval",
+            (lambda a, b: shared(a, b) / (1 + min(a[1] - a[0], b[1] - b[0]))): "shorter",
             (lambda a, b: shared(a, b)): "alone",
             (lambda a, b: union(a, b) / max(shared(a, b), 1)): "not yet",
         },
@@ -182,3 +183,19 @@ def test_starters_fail_and_solutions_pass(number):
             with contextlib.redirect_stdout(printed):
                 exec(source, dict(given))
             assert printed.getvalue().splitlines()[-1].startswith(mark), source
+
+
+def test_what_is_read_off_two_rounded_prints_is_right(capsys):
+    before, after = {"micro": 0.6, "macro": 0.8749}, {"micro": 0.6, "macro": 0.6951}
+    for answer in (0.17, 0.18):
+        exercises.check_auc_loss(answer, before, after)
+        assert capsys.readouterr().out.startswith("✓")
+    exercises.check_auc_loss(0.2, before, after)
+    assert capsys.readouterr().out.startswith("✗")
+
+
+def test_hints_come_though_the_reader_s_function_stops(capsys):
+    exercises.check_interval_iou(lambda a, b: 1 / "x", hint=2)
+    said = capsys.readouterr().out
+    assert "TypeError" in said
+    assert said.count("hint") == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from refusals import refused
 
+from micromacro import units
 from micromacro.systems.spotting import experiment, inputs, intervals, scoring, task
 from micromacro.systems.spotting.experiment import ARMS, Arm
 from micromacro.systems.spotting.scoring import CLASSES
@@ -186,7 +187,7 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
         more = (1, "anger1_3", 4, 5, 7, "micro")
         long_miniatures.write_casme_sheet(root, (*long_miniatures.CAS_ROWS, more))
     grid = experiment.grid("paper", dataset=dataset, data_root=root, trial=1)
-    assert [len(units) for units in grid.values()] == [2, 2]
+    assert [len(params) for params in grid.values()] == [2, 2]
     listing = experiment.DATASETS[dataset](root)
     made = [unit(**params) for params in grid["two references"]]
     searched = [v for one in made for v in one.predictions()["video"].tolist()]
@@ -199,6 +200,13 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
     kept = experiment.official(**data).frames(searched[0])
     read = torch.cat(list(listing.frames(searched[0], size=24)))
     assert torch.equal(kept, (255 * read).round().byte())
+    key = units.unit_key(experiment.unit, grid["two references"][0])
+    (root / "another folder").mkdir()
+    (root / "another folder/large.avi").write_bytes(b"not read")
+    assert units.unit_key(experiment.unit, grid["two references"][0]) == key
+    picture = next((root / listing.pictures).rglob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    assert units.unit_key(experiment.unit, grid["two references"][0]) != key
     people = listing.videos["subject"].nunique()
     everyone = experiment.grid("paper", dataset=dataset, data_root=root, variants=["raw"])["raw"]
     assert [params["fold"] for params in everyone] == list(range(people))
@@ -211,9 +219,9 @@ def test_the_grid_names_what_there_is():
     swept = experiment.grid("full", sweep=1, seeds=[3])
     assert set(swept) == set(ARMS)
     dials = {"subjects", "n_frames", "kind"} | {dial.name for dial in fields(task.Dials)}
-    for name, units in swept.items():
-        Arm(**experiment._hashable(units[0]["arm"]))
-        assert set(units[0]["data"]) <= dials, name
+    for name, params in swept.items():
+        Arm(**experiment._hashable(params[0]["arm"]))
+        assert set(params[0]["data"]) <= dials, name
     assert list(experiment.grid()) == ["two references", "blind tiling"]
 
 

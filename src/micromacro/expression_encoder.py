@@ -115,9 +115,9 @@ def _block(inside: int, outside: int) -> nn.Sequential:
 
 
 def _checked(images: Tensor) -> Tensor:
-    check_tensor("images", images, "(B, C, S, S)", (torch.float32,))
-    n, C, height, width = images.shape
-    if n < 1 or C not in (1, 3) or height != width or width < SMALLEST_PX:
+    check_tensor("images", images, "(B, 1|3, S, S)", (torch.float32,))
+    n, _, height, width = images.shape
+    if n < 1 or height != width or width < SMALLEST_PX:
         remedy = f"give (B, 3 or 1, S, S), B > 0, squares of {SMALLEST_PX} px or more"
         raise BadInput("images", f"have shape {tuple(images.shape)}", remedy)
     check_values("images", images, 0, 1)

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only  # stable since 1.12, though private
 from tqdm import tqdm
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 from micromacro.files import make_writable, replacing
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -219,6 +219,7 @@ def train(
             training, or that cannot be written.
         FloatingPointError: The loss is not finite; says where. The last checkpoint stays.
     """
+    seed = check_whole("seed", seed, least=0)
     if recipe.patience is not None and validate is None:
         raise BadInput("patience", "needs a validation score", "give validate")
     if len(batches) == 0:
@@ -360,5 +361,5 @@ def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict
             number = torch.cuda.current_device() if device.index is None else device.index
             generators["cuda"] = torch.cuda.default_generators[number]
         for generator in generators.values():
-            generator.manual_seed(seed)
+            generator.manual_seed(check_whole("seed", seed, least=0))
         yield generators

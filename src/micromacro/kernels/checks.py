@@ -63,8 +63,13 @@ def _right_way(x: torch.Tensor, axes: list[str]) -> str:
     return f", such as {fitting[0]}" if fitting else ""
 
 
-def refuse_colours(name: str, frames: torch.Tensor) -> None:
+def refuse_colours(name: str, frames: torch.Tensor, otherwise: str = "") -> None:
     """Refuse frames (..., T, H, W) that look like RGB: three in place of time, or last.
+
+    Args:
+        name: Name of the argument, for the message.
+        frames: Three axes or more.
+        otherwise: What to do if it is frames, as the end of the remedy.
 
     Raises:
         BadInput: They do. A single (3, H, W) passes, for nobody can tell it from three frames.
@@ -74,7 +79,7 @@ def refuse_colours(name: str, frames: torch.Tensor) -> None:
         remedy = "give kernels.grey(x.movedim(-1, -3))"
         raise BadInput(name, f"{fault}, colours where columns are", remedy)
     if frames.ndim > 3 and frames.shape[-3] == 3:
-        remedy = "give kernels.grey(x), clip.grey(), or check=False if it is frames"
+        remedy = f"give grey, by kernels.grey(x) or clip.grey(){otherwise}"
         raise BadInput(name, f"{fault}, three colours where frames are", remedy)
 
 

@@ -99,7 +99,7 @@ def phase_difference(
     levels, suits_triton = _check_options(*options)
     _check_frames(frames, size, max(levels))
     if check:
-        refuse_colours("frames", frames)
+        refuse_colours("frames", frames, "; if it is clips of three frames, check=False")
         check_values("frames", frames, -1, 2)
     clips = frames.detach().reshape(-1, *frames.shape[-3:])  # (B, T, H, W)
     if backend == "auto" and suits_triton and triton_serves(frames.device):

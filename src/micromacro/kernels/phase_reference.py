@@ -50,17 +50,19 @@ def phase_difference_reference(
     size: int | tuple[int, int] | None = None,
     mode: str = "weighted",
     legacy_unwrap: bool = False,
+    check: bool = True,
 ) -> list[torch.Tensor]:
     """What :func:`~micromacro.kernels.phase_difference` computes, in float64 and step by step.
 
-    Differentiable. Arguments as there, but float64 frames too, and only their shape and dtype are
-    checked; the result is float64, on the CPU where the device of the frames has none.
+    Differentiable. Arguments as there, but float64 frames too, and no values or options are looked
+    at; the result is float64, on the CPU where the device of the frames has none.
 
     Raises:
         BadInput: Frames of another shape or dtype, or in colour; a size that is none.
     """
     check_tensor("frames", frames, "(..., T, H, W)", (torch.float32, torch.float64, torch.uint8))
-    refuse_colours("frames", frames)
+    if check:
+        refuse_colours("frames", frames, "; if it is clips of three frames, check=False")
     images = frames.to(wide(frames.device), torch.float64)
     images = images / 255 if frames.dtype == torch.uint8 else images
     if size is not None:

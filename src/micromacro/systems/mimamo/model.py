@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice, check_sizes, check_widths
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 
 STREAMS = ("both", "spatial", "temporal")
 LEVELS = ("level_1", "level_2")
@@ -53,6 +54,8 @@ class PhaseNet(nn.Module):
 
     def __init__(self, channels: int = 24, widths: Sequence[int] = (64, 128, 256)):
         super().__init__()
+        (channels,) = check_sizes(phase_channels=channels)
+        widths = check_widths("phase_widths", widths)
         if len(widths) < 2:
             raise BadInput("phase_widths", f"are {tuple(widths)}", "give two blocks or more")
         inputs = (channels, widths[0] + channels, *widths[1:-1])  # level 2 joins block 2
@@ -101,12 +104,11 @@ class TwoStreams(nn.Module):
         self, streams: str, n_features: int, spatial: nn.Module, phase: PhaseNet, mlp: nn.Module
     ):
         super().__init__()
-        if streams not in STREAMS:
-            raise BadInput(f"streams={streams!r}", "is unknown", f"one of {', '.join(STREAMS)}")
+        check_choice("streams", streams, STREAMS)
         self.spatial = None if streams == "temporal" else spatial
         self.phase, self.phase_mlp = (None, None) if streams == "spatial" else (phase, mlp)
-        maps = (phase.in_channels, "any", "any")
-        self._shapes = {"features": (n_features,), "level_1": maps, "level_2": maps}  # after (B, S)
+        maps = f"(B, S, {phase.in_channels}, h, w)"
+        self._shapes = {"features": f"(B, S, {n_features})", "level_1": maps, "level_2": maps}
         for name in {"spatial": LEVELS, "temporal": ("features",)}.get(streams, ()):
             del self._shapes[name]
 
@@ -133,27 +135,30 @@ class TwoStreams(nn.Module):
             n_outputs); NaN for an utterance without any snippet.
 
         Raises:
-            BadInput: A missing input, shapes that do not fit; fewer than two snippets, or utterances
-                with a snippet, in training.
+            BadInput: A missing input, shapes or dtypes that do not fit, values of a snippet that are
+                not finite; fewer than two snippets, or utterances with a snippet, in training.
         """
-        inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, ("B", "S")
+        inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, "B, S"
         for name, shape in self._shapes.items():
             if (tensor := inputs[name]) is None:
                 raise BadInput(name, "is missing", "this network needs it; see streams")
-            expected = (*lead, *shape)
-            sides = zip(expected, tensor.shape, strict=False)
-            if len(expected) != tensor.ndim or any(e not in ("B", "S", "any", n) for e, n in sides):
-                remedy = f"give ({', '.join(map(str, expected))})"
-                raise BadInput(name, f"has shape {tuple(tensor.shape)}", remedy)
-            lead, device = tuple(tensor.shape[:2]), tensor.device
-        mask = _checked(mask, lead, device)
+            if getattr(tensor, "ndim", 0) == 5 and name == "features":
+                remedy = "give net(**inputs.video_inputs(videos, backbone))"
+                raise BadInput(name, "has five axes, like videos", remedy)
+            shape = shape.replace("B, S", lead)  # the same for all
+            check_tensor(name, tensor, shape, (self.head[1].weight.dtype,))
+            lead, device = f"{tensor.shape[0]}, {tensor.shape[1]}", tensor.device
+        mask = _checked(mask, tensor.shape[:2], device)
         if self.training and mask.sum() < 2:
             raise BadInput("mask", "leaves less than two snippets", "batch norm trains on two")
+        seen = {name: inputs[name][mask] for name in self._shapes}  # (N, ...)
+        for name, values in seen.items():
+            check_values(name, values)
         rows = []
         if self.spatial is not None:
-            rows.append(self.spatial(features[mask]))  # (B, S, 2048) -> (N, 2048) -> (N, 256)
+            rows.append(self.spatial(seen["features"]))  # (N, 2048) -> (N, 256)
         if self.phase is not None:
-            vectors = self.phase(level_1[mask], level_2[mask])  # 2 x (N, 24, h, w) -> (N, 256)
+            vectors = self.phase(seen["level_1"], seen["level_2"])  # 2 x (N, 24, h, w) -> (N, 256)
             rows.append(self.phase_mlp(vectors))  # (N, 256)
         return self.read(rows, mask)  # by each network in its own way
 
@@ -261,6 +266,9 @@ class MimamoNet(TwoStreams):
     ):
         if legacy_gru_axis and not recurrent:
             raise BadInput("legacy_gru_axis", "asks for a GRU", "set recurrent=True")
+        n_outputs, n_features, hidden, gru_hidden = check_sizes(
+            n_outputs=n_outputs, n_features=n_features, hidden=hidden, gru_hidden=gru_hidden
+        )
         # The order in which parts are made decides their first weights: spatial, temporal, the rest.
         spatial = [*_affwild_dense(n_features, hidden), *_affwild_dense(hidden, hidden)]
         phase = PhaseNet(phase_channels, phase_widths)
@@ -342,6 +350,9 @@ class OmgNet(TwoStreams):
         streams: str = "both",
         legacy_gru_axis: bool = False,
     ):
+        n_outputs, n_features, hidden, gru_hidden = check_sizes(
+            n_outputs=n_outputs, n_features=n_features, hidden=hidden, gru_hidden=gru_hidden
+        )
         spatial = [*_dense(n_features, hidden, 0.5), *_dense(hidden, hidden, 0.5)]
         phase = PhaseNet(phase_channels, phase_widths)
         mlp = [nn.Linear(phase.out_features, hidden), nn.ReLU(), nn.Dropout(0.2)]
@@ -460,6 +471,8 @@ def _ccc(prediction: Tensor, target: Tensor, *, correction: int) -> Tensor:
 
 def _valid(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     """The mask, of everything if none is given, after a look at the shapes."""
+    for name, values in (("prediction", prediction), ("target", target)):
+        check_tensor(name, values, "(B, ...)", FLOATS)
     shape = prediction.shape
     if prediction.ndim not in (2, 3) or target.shape != shape:
         fault = f"have shapes {tuple(shape)} and {tuple(target.shape)}"
@@ -471,7 +484,5 @@ def _checked(mask: Tensor | None, shape: Sequence[int], device: torch.device) ->
     """A mask of that shape, of everything if none is given."""
     if mask is None:
         return torch.ones(tuple(shape), dtype=torch.bool, device=device)
-    if mask.dtype != torch.bool or mask.shape != tuple(shape):
-        fault = f"is {mask.dtype} {tuple(mask.shape)}"
-        raise BadInput("mask", fault, f"give bool {tuple(shape)}, one for each snippet")
+    check_tensor("mask", mask, f"({', '.join(map(str, shape))})", (torch.bool,))
     return mask.to(device)

@@ -54,9 +54,11 @@ def _fits(x: torch.Tensor, axes: list[str]) -> bool:
 
 
 def _right_way(x: torch.Tensor, axes: list[str]) -> str:
-    """What would make it fit, if its axes were taken for one another."""
-    ways = {f"x.transpose({k}, {k + 1})": x.transpose(k, k + 1) for k in range(x.ndim - 1)}
-    ways |= {f"x.movedim(-1, {k})": x.movedim(-1, k) for k in range(x.ndim - 2)}
+    """What would make it fit, if an axis of a certain size was taken for another."""
+    fixed = [k - len(axes) for k, axis in enumerate(axes) if axis[0].isdigit()]
+    pairs = [(a, a + 1) for k in fixed for a in (k - 1, k) if -x.ndim <= a < -1]
+    ways = {f"x.movedim(-1, {k})": x.movedim(-1, k) for k in fixed if -x.ndim <= k}
+    ways |= {f"x.transpose({a}, {b})": x.transpose(a, b) for a, b in pairs}
     if x.ndim > 2 and x.shape[-3] == 3:
         ways["kernels.grey(x).unsqueeze(-3)"] = x[..., :1, :, :]
     fitting = [way for way, view in ways.items() if _fits(view, axes)]

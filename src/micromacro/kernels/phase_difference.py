@@ -97,9 +97,10 @@ def phase_difference(
     orientations = check_whole("orientations", orientations)
     options = levels, orientations, blur_sigma, size, mode, legacy_unwrap, backend
     levels, suits_triton = _check_options(*options)
-    _check_frames(frames, size, max(levels))
     if check:
         refuse_colours("frames", frames, "; if it is clips of three frames, check=False")
+    _check_frames(frames, size, max(levels))
+    if check:
         check_values("frames", frames, -1, 2)
     clips = frames.detach().reshape(-1, *frames.shape[-3:])  # (B, T, H, W)
     if backend == "auto" and suits_triton and triton_serves(frames.device):

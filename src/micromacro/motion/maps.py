@@ -62,7 +62,8 @@ def motion_maps(
         raise BadInput(f"length={length}", "is no even number", "give 2, 4, 6 ...")
     length = int(length)
     T = faces.shape[1]
-    around = centres[:, None] + torch.arange(-(length // 2), length // 2 + 1)  # (S, L + 1)
+    steps = torch.arange(-(length // 2), length // 2 + 1, device=centres.device)
+    around = centres[:, None] + steps  # (S, L + 1)
     if kind == "phase" and legacy_unwrap:
         # Each snippet by itself: what the one-sided rule gives depends on its first frame.
         alone = [

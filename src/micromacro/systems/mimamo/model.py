@@ -143,8 +143,8 @@ class TwoStreams(nn.Module):
             if (tensor := inputs[name]) is None:
                 raise BadInput(name, "is missing", "this network needs it; see streams")
             if getattr(tensor, "ndim", 0) == 5 and name == "features":
-                remedy = "give net(**inputs.video_inputs(videos, backbone))"
-                raise BadInput(name, "has five axes, like videos", remedy)
+                fault = f"has shape {tuple(tensor.shape)}, like videos"
+                raise BadInput(name, fault, "call net(**inputs.video_inputs(videos, backbone))")
             shape = shape.replace("B, S", lead)  # the same for all
             check_tensor(name, tensor, shape, (self.head[1].weight.dtype,))
             lead, device = f"{tensor.shape[0]}, {tensor.shape[1]}", tensor.device

@@ -273,8 +273,6 @@ def test_the_readme_joins_its_snippets():
 
 # ---- a device without float64 --------------------------------------------------------------------
 
-WHERE = {"phase reference": "cpu", "contrast reference": "cpu", "summed flow": "cpu"}  # float64
-
 
 @pytest.fixture
 def lacking(monkeypatch):
@@ -308,8 +306,8 @@ def test_no_float64_is_made_on_a_device_that_has_none(door, lacking):
     found, expected = there(given.to(DEVICE)), DOORS[door].call(given)
     pairs = [*zip(numbers(found), numbers(expected), strict=True)]
     assert pairs
-    for one, other in pairs:
-        assert one.device.type == WHERE.get(door, DEVICE.type)
+    for one, other in pairs:  # what is still float64 is on the CPU
+        assert one.device.type == ("cpu" if one.dtype == torch.float64 else DEVICE.type)
         torch.testing.assert_close(held(one), other, check_dtype=False, rtol=1e-4, atol=1e-5)
 
 
@@ -323,7 +321,7 @@ def test_a_step_of_training_makes_none_either(steps, lacking):
         net.zero_grad()
         output = net(FACES.to(place))
         akm_loss(output, torch.tensor([0, 2]).to(place)).backward()
-        assert {m.device for m in numbers(output)} == {torch.device(place)}
+        assert output.logits.device == torch.device(place)
         grads.append([held(p.grad) for p in net.parameters()])
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -436,7 +434,7 @@ def test_other_places_for_numbers():
     torch.testing.assert_close(magnify(FILM, three, blur_px=three), magnify(FILM, 3.0, blur_px=3.0))
     flows = [optical_flow(FILM[:1], FILM[1:2], warps=1, theta=v) for v in (np.float64(0.2), 0.2)]
     assert torch.equal(*flows)
-    for options in ({"alpha": "15"}, {"alpha": None}, {"blur_px": "2"}, {"blur_px": math.inf}):
+    for options in ({"alpha": math.inf}, {"blur_px": -1.0}, {"blur_px": math.inf}):
         refused(lambda options=options: magnify(FILM, **options), *options)
 
 

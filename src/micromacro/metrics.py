@@ -166,7 +166,11 @@ def _averaged(
     groups: Sequence | None,
 ) -> float:
     """The mean of a score over columns (labels) and groups of rows."""
-    p, t = _numbers(prediction), _numbers(target)
+    p, t = _array(prediction), _array(target)
+    if not all(each.dtype.kind in "biuf" for each in (p, t)):
+        fault = f"are {p.dtype} and {t.dtype}"
+        raise BadInput("prediction and target", fault, "give real numbers for both")
+    p, t = p.astype(np.float64), t.astype(np.float64)
     if p.shape != t.shape or p.ndim not in (1, 2) or p.size == 0:
         fault = f"have shapes {p.shape} and {t.shape}"
         raise BadInput("prediction and target", fault, "give (N,) or (N, L) for both, N above 0")
@@ -203,23 +207,13 @@ def _classes(prediction: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarr
     return p, t
 
 
-def _numbers(values: Numbers) -> np.ndarray:
-    array = _array(values)
-    try:
-        if array.dtype.kind in "biufO":  # the last of pandas, whose columns may lack values
-            return array.astype(np.float64)
-    except (TypeError, ValueError):
-        pass
-    raise BadInput("prediction and target", f"hold {array.dtype}", "give real numbers for both")
-
-
 def _array(values: Numbers) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         return (values.double() if values.is_floating_point() else values).numpy()
     try:
         values = np.asarray(values)
-    except ValueError as error:  # or a row says so of itself, in several lines
-        raise BadInput("a list", "its rows differ in length", "give rows of one length") from error
-    text = values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat)
-    return values.astype(str) if text else values  # a text column of pandas
+    except ValueError as error:
+        fault = "have rows of unequal length"
+        raise BadInput("prediction and target", fault, "give (N,) or (N, L)") from error
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values  # a column of pandas

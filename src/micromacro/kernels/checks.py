@@ -65,7 +65,7 @@ def _right_way(x: torch.Tensor, axes: list[str]) -> str:
     return f", such as {fitting[0]}" if fitting else ""
 
 
-def refuse_colours(name: str, frames: torch.Tensor, otherwise: str = "") -> None:
+def refuse_rgb(name: str, frames: torch.Tensor, otherwise: str = "") -> None:
     """Refuse frames (..., T, H, W) that look like RGB: three in place of time, or last.
 
     Args:

@@ -17,13 +17,7 @@ from numbers import Real
 import torch
 
 from micromacro.errors import BadInput, check_choice, check_sides, check_sizes, check_whole, wholes
-from micromacro.kernels.checks import (
-    FLOATS,
-    check_tensor,
-    check_values,
-    refuse_colours,
-    triton_serves,
-)
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values, refuse_rgb, triton_serves
 from micromacro.kernels.phase_reference import CLIP_RAD, EPS, phase_difference_reference
 from micromacro.kernels.phase_tables import LevelTables, PhaseTables, phase_tables
 
@@ -98,7 +92,7 @@ def phase_difference(
     options = levels, orientations, blur_sigma, size, mode, legacy_unwrap, backend
     levels, suits_triton = _check_options(*options)
     if check:
-        refuse_colours("frames", frames, "; if it is clips of three frames, check=False")
+        refuse_rgb("frames", frames, "; if it is clips of three frames, check=False")
     _check_frames(frames, size, max(levels))
     if check:
         check_values("frames", frames, -1, 2)

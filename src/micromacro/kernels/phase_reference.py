@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from micromacro.errors import check_sides, wholes
-from micromacro.kernels.checks import check_tensor, refuse_colours, wide
+from micromacro.kernels.checks import check_tensor, refuse_rgb, wide
 from micromacro.kernels.phase_tables import blur_taps, lanczos
 from micromacro.kernels.steerable import band_pass, lobe
 
@@ -62,7 +62,7 @@ def phase_difference_reference(
     """
     check_tensor("frames", frames, "(..., T, H, W)", (torch.float32, torch.float64, torch.uint8))
     if check:
-        refuse_colours("frames", frames, "; if it is clips of three frames, check=False")
+        refuse_rgb("frames", frames, "; if it is clips of three frames, check=False")
     images = frames.to(wide(frames.device), torch.float64)
     images = images / 255 if frames.dtype == torch.uint8 else images
     if size is not None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from micromacro.errors import BadInput, check_choice, whole
-from micromacro.kernels.checks import check_tensor, refuse_colours
+from micromacro.kernels.checks import check_tensor, refuse_rgb
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import METHODS, optical_flow
 from micromacro.motion.prepare import REACH, prepare
@@ -56,7 +56,7 @@ def motion_maps(
     """
     check_choice("motion", kind, MOTIONS)
     check_tensor("faces", faces, "(N, T, H, W)", (torch.uint8,))
-    refuse_colours("faces", faces)
+    refuse_rgb("faces", faces)
     check_tensor("centres", centres, "(S)", (torch.int64,))
     if (whole(length) or 1) < 2 or length % 2:
         raise BadInput(f"length={length}", "is no even number", "give 2, 4, 6 ...")

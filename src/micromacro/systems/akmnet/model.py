@@ -22,16 +22,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from micromacro.backbones import BasicBlock, make_stage
-from micromacro.errors import (
-    BadInput,
-    check_choice,
-    check_sides,
-    check_sizes,
-    check_whole,
-    check_widths,
-    whole,
-    wholes,
-)
+from micromacro.errors import BadInput, check_choice, check_sides, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values, wide
 
 WIDTHS = (64, 128, 256, 512)  # of the published stages
@@ -101,12 +92,11 @@ class FrameNet(nn.Sequential):
         Raises:
             BadInput: Out of that range.
         """
-        number = whole(parts)
-        if number is None or not 0 <= number <= len(self):
+        if (parts := check_whole("parts", parts, least=0)) > len(self):
             raise BadInput(f"parts={parts}", "is out of range", f"give 0 to {len(self)}")
         for i, part in enumerate(self):
-            part.requires_grad_(i >= number)
-        self.frozen = number
+            part.requires_grad_(i >= parts)
+        self.frozen = parts
         return self.train(self.training)
 
     @torch.no_grad()
@@ -208,8 +198,8 @@ class Mining:
         lengths: Frames of each clip.
         kept: bool (N,), True for the frames that reach the GRU; at least one in each clip.
         alpha: float32 (N,) in (0, 1), attention; None without s1.
-        beta: float64 (N,) in [0, 1], cosine with the clip's sum; None without s2. On a device
-            without float64 it is mined in float64 on the CPU, and kept as float32.
+        beta: float64 (N,) in [0, 1], cosine with the clip's sum; None without s2. Where the device
+            has no float64, beta is on the CPU, and with it kept.
         binary: float32 (N,), 1 where kept and 0 elsewhere, with the gradient of the binariser;
             None if nothing is selected.
     """
@@ -311,16 +301,16 @@ class Miner(nn.Module):
         alpha, beta = self._scores(maps.mean((-2, -1)), lengths)  # (N,) each, of p (N, C)
         if self.steps == "s12":
             weighted = maps * beta.to(maps)[:, None, None, None]  # (N, C, h, w)
-            return weighted, Mining(lengths, kept, alpha, _beside(beta, maps))
+            return weighted, Mining(lengths, kept, alpha, beta)
         score, kind = (alpha, "alpha") if beta is None else (beta, "beta")
         kept = select(score, lengths, tie=_ROUNDING[kind], keep_ties=self.legacy_selection)
         passes = kept
         if self.legacy_straight_through:
             means = [clip.mean().expand_as(clip) for clip in score.detach().split(lengths)]
             passes = torch.cat([(mean > 0) & (mean < 1) for mean in means])
-        binary, kept = straight_through(score, kept, passes).to(maps), kept.to(maps.device)  # (N,)
+        binary = straight_through(score, kept, passes).to(maps)  # (N,)
         key = maps[kept] * binary[kept][:, None, None, None]  # (M, C, h, w), eq. 9
-        return key, Mining(lengths, kept, alpha, _beside(beta, maps), binary)
+        return key, Mining(lengths, kept, alpha, beta, binary)
 
     def _scores(self, means: Tensor, lengths: Sequence[int]) -> tuple[Tensor | None, ...]:
         """Alpha float32 (N,) and beta float64 (N,) of p (N, C); None for a step that is dropped.
@@ -337,11 +327,6 @@ class Miner(nn.Module):
         weighted = vectors if alpha is None else vectors * alpha.to(vectors)[:, None]  # (N, C)
         sums = [clip.sum(0).expand_as(clip) for clip in weighted.split(lengths)]  # G, eq. 6
         return alpha, functional.cosine_similarity(vectors, torch.cat(sums), dim=1)  # s2, eq. 7
-
-
-def _beside(beta: Tensor | None, maps: Tensor) -> Tensor | None:
-    """On the device of the maps; if it has to come there, in their dtype."""
-    return beta if beta is None or beta.device == maps.device else beta.to(maps)
 
 
 def select(
@@ -484,7 +469,7 @@ class AkmNet(nn.Module):
         legacy_gru_init: bool = False,
     ):
         super().__init__()
-        n_classes, gru_hidden = check_sizes(n_classes=n_classes, gru_hidden=gru_hidden)
+        n_classes, gru_hidden = check_widths("n_classes, gru_hidden", (n_classes, gru_hidden))
         self.image_px = check_sides("image_px", image_px)
         self.frame_net = FrameNet(widths, blocks=blocks, bn=bn)
         widths = self.frame_net.widths
@@ -541,24 +526,23 @@ def _packed(
     dtype: torch.dtype,
 ) -> tuple[Tensor, list[int]]:
     """All frames in one tensor, and the length of each clip; a frame has these axes."""
-    several = isinstance(frames, Sequence)
-    if several or getattr(frames, "ndim", 0) == 5:
+    if getattr(frames, "ndim", 0) == 5:
+        check_tensor("frames", frames, f"(B, T, {axes})", (dtype,))
+        frames = tuple(frames)
+    if isinstance(frames, Sequence):
         if lengths is not None:
             raise BadInput("lengths", "are given with a list of clips", "give one tensor of frames")
-        if not len(frames):
-            raise BadInput("clips", "are none", "give one or more")
-        for clip in frames if several else ():  # bytes would join floats unscaled
+        for clip in frames:  # one of bytes would join the floats of others unscaled
             check_tensor("clips", clip, f"(T, {axes})", (dtype,))
-        if not several:
-            check_tensor("frames", frames, f"(B, T, {axes})", (dtype,))
-        lengths = [len(clip) for clip in frames]
+        if not (lengths := [len(clip) for clip in frames]):
+            raise BadInput("clips", "are none", "give one or more")
         frames = torch.cat(tuple(frames))
     else:
         check_tensor("frames", frames, f"(N, {axes})", (dtype,))
         if lengths is None:
             raise BadInput("lengths", "are missing", "say how many of the frames each clip has")
-        lengths = wholes(lengths)
-    if not lengths or None in lengths or min(lengths) < 1 or sum(lengths) != len(frames):
+        lengths = list(check_widths("lengths", lengths))
+    if not lengths or min(lengths) < 1 or sum(lengths) != len(frames):
         fault = f"are {lengths} for {len(frames)} frames"
         raise BadInput("lengths", fault, "give 1 or more for each clip, all frames together")
     return frames, lengths

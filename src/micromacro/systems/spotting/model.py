@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice, check_sizes, check_widths
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 from micromacro.kernels.local_contrast import local_contrast
 
@@ -311,12 +311,10 @@ def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tenso
     Raises:
         BadInput: Another shape or dtype; more blocks than pixels.
     """
-    for name, flow_px in (("near_px", near_px), ("far_px", far_px)):
-        check_tensor(name, flow_px, "(..., 2, H, W)", FLOATS)
-    (blocks,) = check_sizes(blocks=blocks)
-    if near_px.shape != far_px.shape or blocks > min(near_px.shape[-2:]):
-        fault = f"{tuple(near_px.shape)} and {tuple(far_px.shape)} for {blocks} blocks a side"
-        raise BadInput("near_px and far_px", fault, "give one shape, a pixel or more a block")
+    check_tensor("near_px", near_px, "(..., 2, H, W)", FLOATS)
+    check_tensor("far_px", far_px, f"({', '.join(map(str, near_px.shape))})", FLOATS)
+    if (blocks := check_whole("blocks", blocks)) > min(near_px.shape[-2:]):
+        raise BadInput("blocks", f"{blocks} a side of {tuple(near_px.shape)}", "give fewer")
     h, w = (side // blocks for side in near_px.shape[-2:])
     tiles = torch.stack([near_px, far_px]).unfold(-2, h, h).unfold(-2, w, w)
     tiles = tiles[..., :blocks, :blocks, :, :].flatten(-2).flatten(-3, -2)

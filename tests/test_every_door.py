@@ -222,7 +222,7 @@ MISTAKEN = {  # door: what is given, and the way out that the message names
         (VIDEO[:, :, :1], "(B, T, 3, H, W)"),
     ],
     "LBP-TOP": [(RGB, "(T, H, W)")],
-    "MimamoNet": [(RGB[None], "video_inputs")],
+    "MimamoNet": [(RGB[None], "(B, S, 8)")],
     "Thumbnail": [(COLOURS.movedim(1, -1), "x.movedim(-1, -3)")],
     "ExpressionEncoder": [(COLOURS.movedim(1, -1), "x.movedim(-1, -3)")],
     "grey": [(RGB.movedim(1, -1), "x.movedim(-1, -3)"), (RGB[:, :2], "1|3")],

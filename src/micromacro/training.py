@@ -219,7 +219,6 @@ def train(
             training, or that cannot be written.
         FloatingPointError: The loss is not finite; says where. The last checkpoint stays.
     """
-    seed = check_whole("seed", seed, least=0)
     if recipe.patience is not None and validate is None:
         raise BadInput("patience", "needs a validation score", "give validate")
     if len(batches) == 0:
@@ -230,7 +229,7 @@ def train(
         options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
         options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
         optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
-        generators["shuffle"] = shuffle = torch.Generator().manual_seed(seed)
+        generators["shuffle"] = shuffle = torch.Generator().manual_seed(int(seed))
         parts = {"model": model, "optimiser": optimiser}
         parts = {name: (part.state_dict, part.load_state_dict) for name, part in parts.items()}
         parts |= {name: (rng.get_state, rng.set_state) for name, rng in generators.items()}

@@ -36,7 +36,7 @@ def check_tensor(name: str, x: object, shape: str, dtypes: Sequence[torch.dtype]
     if not isinstance(x, torch.Tensor):
         fault = f"a {type(x).__name__}, not a tensor"
         raise BadInput(name, fault, f"give {shape}; torch.as_tensor makes one")
-    axes = shape.strip("()").split(", ")
+    axes = shape.strip("(),").split(", ")
     if not _fits(x, axes):
         raise BadInput(name, f"has shape {tuple(x.shape)}", f"give {shape}{_right_way(x, axes)}")
     if x.dtype not in dtypes:
@@ -85,7 +85,9 @@ def refuse_rgb(name: str, frames: torch.Tensor, otherwise: str = "") -> None:
         raise BadInput(name, f"{fault}, three colours where frames are", remedy)
 
 
-def check_values(name: str, x: torch.Tensor, low: float = -math.inf, high: float = math.inf):
+def check_values(
+    name: str, x: torch.Tensor, low: float = -math.inf, high: float = math.inf
+) -> torch.Tensor:
     """Refuse floating-point values that are not finite or not in [low, high]; reads every value.
 
     Args:
@@ -94,17 +96,21 @@ def check_values(name: str, x: torch.Tensor, low: float = -math.inf, high: float
         low: The least value that passes.
         high: The largest value that passes.
 
+    Returns:
+        The tensor as it is.
+
     Raises:
         BadInput: Values are NaN, infinite or out of range.
     """
     if not x.is_floating_point() or x.numel() == 0:
-        return
+        return x
     least, most = (float(end) for end in torch.aminmax(x.detach()))  # a NaN anywhere makes both NaN
     if not (math.isfinite(least) and math.isfinite(most)):
         raise BadInput(name, "holds NaN or infinite values", "leave those frames out, or mend them")
     if least < low or most > high:
         fault = f"values from {least:.4g} to {most:.4g}, not [0, 1]"
         raise BadInput(name, fault, "divide 8-bit values by 255, give uint8, or rescale")
+    return x
 
 
 @lru_cache  # a search of the disk takes as long as a small kernel

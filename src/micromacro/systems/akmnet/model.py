@@ -510,8 +510,7 @@ class AkmNet(nn.Module):
         after = check_whole("after", after, least=0)
         axes = ", ".join(map(str, self.frame_net.shape(self.image_px, after)))
         frames, lengths = _packed(frames, lengths, axes, self.classifier.weight.dtype)
-        limits = () if after else (-1, 2)
-        check_values("frames", frames, *limits)  # (N, 1, H, W)
+        check_values("frames", frames, *(() if after else (-1, 2)))  # (N, 1, H, W)
         maps = self.frame_net(frames, lengths, after=after)  # (N, 512, 4, 4)
         key, mining = self.miner(maps, lengths)  # (M, 512, 4, 4)
         fused = self.gru(key, mining.takes)  # (B, 64, 4, 4)
@@ -519,12 +518,7 @@ class AkmNet(nn.Module):
         return AkmOutput(logits, mining)
 
 
-def _packed(
-    frames: Tensor | Sequence[Tensor],
-    lengths: Tensor | Sequence[int] | None,
-    axes: str,
-    dtype: torch.dtype,
-) -> tuple[Tensor, list[int]]:
+def _packed(frames, lengths, axes: str, dtype: torch.dtype) -> tuple[Tensor, list[int]]:
     """All frames in one tensor, and the length of each clip; a frame has these axes."""
     if getattr(frames, "ndim", 0) == 5:
         check_tensor("frames", frames, f"(B, T, {axes})", (dtype,))
@@ -539,8 +533,6 @@ def _packed(
         frames = torch.cat(tuple(frames))
     else:
         check_tensor("frames", frames, f"(N, {axes})", (dtype,))
-        if lengths is None:
-            raise BadInput("lengths", "are missing", "say how many of the frames each clip has")
         lengths = list(check_widths("lengths", lengths))
     if not lengths or min(lengths) < 1 or sum(lengths) != len(frames):
         fault = f"are {lengths} for {len(frames)} frames"
@@ -576,8 +568,9 @@ def akm_loss(
     loss = functional.cross_entropy(logits, target)  # eq. 4
     if mining.binary is None:
         return loss
-    terms = count_weight * count_loss(mining) + margin_weight * margin_loss(mining)
-    return loss + terms.to(loss.dtype)
+    margin = margin_loss(mining)  # in float64, where that is
+    terms = count_weight * count_loss(mining).to(margin.device) + margin_weight * margin
+    return loss + terms.to(loss)
 
 
 def count_loss(mining: Mining) -> Tensor:

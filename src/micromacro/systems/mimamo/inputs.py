@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from micromacro.backbones import FrozenFeatures, FrozenResNet50, Thumbnail
 from micromacro.datasets import frames as on_disk
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
 from micromacro.kernels import grey, phase_difference, snippets
 from micromacro.kernels.checks import check_tensor, check_values
@@ -203,8 +203,7 @@ def video_inputs(videos: Tensor, backbone: Callable[[Tensor], Tensor]) -> dict[s
     check_values("videos", videos, 0, 1)
     B, T = videos.shape[:2]
     features = backbone(videos.flatten(0, 1)).unflatten(0, (B, T))  # (B T, F) -> (B, T, F)
-    around = torch.arange(-HALF, T + HALF).clamp(0, T - 1)
-    padded = grey(videos)[:, around]  # (B, T, H, W) -> (B, T + 12, H, W)
+    padded = grey(videos)[:, torch.arange(-HALF, T + HALF).clamp(0, T - 1)]  # (B, T + 12, H, W)
     maps = phase_difference(padded, size=MOTION_PX)  # 2 x (B, 2, T + 11, h, w)
     levels = [snippets(level, 2 * HALF).flatten(2, 3) for level in maps]  # 2 x (B, T, 24, h, w)
     return {"features": features, **dict(zip(LEVELS, levels, strict=True))}
@@ -302,8 +301,7 @@ def faces(frames: Tensor, crop: str = "none", generator: torch.Generator | None 
     Raises:
         BadInput: Unknown crop.
     """
-    if crop not in CROPS:
-        raise BadInput(f"crop={crop!r}", "is unknown", f"use one of {', '.join(CROPS)}")
+    check_choice("crop", crop, CROPS)
     whole = frames[:, :, FACE, FACE]
     if crop == "none":
         return whole

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from micromacro.errors import BadInput, check_choice, check_sizes, check_widths
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 
 STREAMS = ("both", "spatial", "temporal")
@@ -123,7 +123,7 @@ class TwoStreams(nn.Module):
 
         Args:
             features: float32 (B, S, F), appearance of each snippet's centre frame. Not needed for
-                "temporal".
+                "temporal". Of videos (B, T, 3, H, W) `inputs.video_inputs` makes all three.
             level_1: float32 (B, S, channels, h, w), rad, phase differences of pyramid level 1 as
                 `PhaseNet` takes them, 48 px in the paper. Not needed for "spatial".
             level_2: float32 (B, S, channels, h / 2, w / 2), those of level 2.
@@ -142,18 +142,12 @@ class TwoStreams(nn.Module):
         for name, shape in self._shapes.items():
             if (tensor := inputs[name]) is None:
                 raise BadInput(name, "is missing", "this network needs it; see streams")
-            if getattr(tensor, "ndim", 0) == 5 and name == "features":
-                fault = f"has shape {tuple(tensor.shape)}, like videos"
-                raise BadInput(name, fault, "call net(**inputs.video_inputs(videos, backbone))")
-            shape = shape.replace("B, S", lead)  # the same for all
-            check_tensor(name, tensor, shape, (self.head[1].weight.dtype,))
-            lead, device = f"{tensor.shape[0]}, {tensor.shape[1]}", tensor.device
-        mask = _checked(mask, tensor.shape[:2], device)
+            check_tensor(name, tensor, shape.replace("B, S", lead), (self.head[1].weight.dtype,))
+            lead = f"{tensor.shape[0]}, {tensor.shape[1]}"  # the same for all
+        mask = _checked(mask, tensor.shape[:2], tensor.device)
         if self.training and mask.sum() < 2:
             raise BadInput("mask", "leaves less than two snippets", "batch norm trains on two")
-        seen = {name: inputs[name][mask] for name in self._shapes}  # (N, ...)
-        for name, values in seen.items():
-            check_values(name, values)
+        seen = {name: check_values(name, inputs[name][mask]) for name in self._shapes}  # (N, ...)
         rows = []
         if self.spatial is not None:
             rows.append(self.spatial(seen["features"]))  # (N, 2048) -> (N, 256)
@@ -195,7 +189,8 @@ class TimeGru(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, *, dropout: float, legacy_axis: bool):
         super().__init__()
-        self.gru = nn.GRU(inputs, hidden, num_layers=2, bidirectional=True, dropout=dropout)
+        self.hidden = check_whole("gru_hidden", hidden)
+        self.gru = nn.GRU(inputs, self.hidden, num_layers=2, bidirectional=True, dropout=dropout)
         self.legacy_axis = legacy_axis
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -204,7 +199,7 @@ class TimeGru(nn.Module):
         order = (step if self.legacy_axis else sequence).argsort(stable=True)
         lengths = [n for n in mask.sum(0 if self.legacy_axis else 1).tolist() if n]
         if not lengths:
-            return rows.new_zeros(0, 2 * self.gru.hidden_size)
+            return rows.new_zeros(0, 2 * self.hidden)
         packed = pack_sequence(rows[order].split(lengths), enforce_sorted=False)
         return torch.cat(unpack_sequence(self.gru(packed)[0]))[order.argsort()]
 
@@ -266,9 +261,7 @@ class MimamoNet(TwoStreams):
     ):
         if legacy_gru_axis and not recurrent:
             raise BadInput("legacy_gru_axis", "asks for a GRU", "set recurrent=True")
-        n_outputs, n_features, hidden, gru_hidden = check_sizes(
-            n_outputs=n_outputs, n_features=n_features, hidden=hidden, gru_hidden=gru_hidden
-        )
+        n_features, hidden = check_sizes(n_features=n_features, hidden=hidden)
         # The order in which parts are made decides their first weights: spatial, temporal, the rest.
         spatial = [*_affwild_dense(n_features, hidden), *_affwild_dense(hidden, hidden)]
         phase = PhaseNet(phase_channels, phase_widths)
@@ -279,7 +272,7 @@ class MimamoNet(TwoStreams):
         self.gru = None
         if recurrent:
             self.gru = TimeGru(hidden, gru_hidden, dropout=0.3, legacy_axis=legacy_gru_axis)
-        self.head = _head(2 * gru_hidden if recurrent else hidden, n_outputs)
+        self.head = _head(2 * self.gru.hidden if recurrent else hidden, n_outputs)
         if dropout is not None:
             for layer in self.modules():
                 if isinstance(layer, nn.Dropout | nn.Dropout2d):
@@ -350,9 +343,7 @@ class OmgNet(TwoStreams):
         streams: str = "both",
         legacy_gru_axis: bool = False,
     ):
-        n_outputs, n_features, hidden, gru_hidden = check_sizes(
-            n_outputs=n_outputs, n_features=n_features, hidden=hidden, gru_hidden=gru_hidden
-        )
+        n_features, hidden = check_sizes(n_features=n_features, hidden=hidden)
         spatial = [*_dense(n_features, hidden, 0.5), *_dense(hidden, hidden, 0.5)]
         phase = PhaseNet(phase_channels, phase_widths)
         mlp = [nn.Linear(phase.out_features, hidden), nn.ReLU(), nn.Dropout(0.2)]
@@ -362,7 +353,7 @@ class OmgNet(TwoStreams):
             TimeGru(hidden, gru_hidden, dropout=0.5, legacy_axis=legacy_gru_axis)
             for _ in range(2 if streams == "both" else 1)
         )
-        self.head = _head(len(self.grus) * gru_hidden, n_outputs)
+        self.head = _head(len(self.grus) * self.grus[0].hidden, n_outputs)
 
     def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
         """A GRU for each stream; the head reads their last states."""
@@ -380,6 +371,7 @@ class OmgNet(TwoStreams):
 
 
 def _head(n_in: int, n_outputs: int) -> nn.Sequential:
+    n_outputs = check_whole("n_outputs", n_outputs)
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(n_in, n_outputs), nn.BatchNorm1d(n_outputs))
 
 
@@ -484,5 +476,5 @@ def _checked(mask: Tensor | None, shape: Sequence[int], device: torch.device) ->
     """A mask of that shape, of everything if none is given."""
     if mask is None:
         return torch.ones(tuple(shape), dtype=torch.bool, device=device)
-    check_tensor("mask", mask, f"({', '.join(map(str, shape))})", (torch.bool,))
+    check_tensor("mask", mask, str(tuple(shape)), (torch.bool,))
     return mask.to(device)

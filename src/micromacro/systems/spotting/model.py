@@ -31,7 +31,6 @@ from micromacro.kernels.local_contrast import local_contrast
 REFERENCES = {"past": (1, 0), "future": (0, 1), "symmetric": (1, 0, 2)}
 FIRST_KERNELS = ("antisymmetric", "random")
 INPUTS = ("lcn", "zscore", "clahe", "raw")
-SMALLEST_PX = 12  # a side
 
 
 class SpottingNet(nn.Module):
@@ -103,13 +102,13 @@ class SpottingNet(nn.Module):
             BadInput: Another shape or dtype; values that are not finite or far out of range.
         """
         n_frames = 1 + self.n_gaps * (len(self.order) - 1)
-        for T in ("T", n_frames):  # so that both are said
-            shape = f"(B, {T}, 1, H, W)"
-            check_tensor("frames", frames, shape, (torch.float32, torch.uint8))
-        if min(frames.shape[-2:]) < SMALLEST_PX:
-            remedy = f"give {SMALLEST_PX} px or more a side"
-            raise BadInput("frames", f"have {tuple(frames.shape[-2:])} px", remedy)
-        images = normalise(frames, self.inputs).to(self.classifier.weight.dtype)
+        shape = f"(B, {n_frames}, 1, H, W)"  # the frame first
+        check_tensor("frames", frames, shape, (torch.float32, torch.uint8))
+        if min(frames.shape[-2:]) < 12:
+            raise BadInput(
+                "frames", f"have shape {tuple(frames.shape)}", "give 12 px or more a side"
+            )
+        images = normalise(frames, self.inputs).to(self.classifier.weight)
         images = images.transpose(1, 2)  # (B, 1, T, H, W)
         now, others = images[:, :, :1], images[:, :, 1:].chunk(self.n_gaps, 2)
         pairs = [torch.cat([now, own], 2)[:, :, self.order] for own in others]  # (B, 1, 2, H, W)
@@ -265,8 +264,7 @@ class SoftNet(nn.Module):
         Raises:
             BadInput: Another shape or dtype, such as frames; values that are not finite.
         """
-        dtype = self.convs[0].weight.dtype
-        check_tensor("flow_px", flow_px, f"(B, {len(self.dense)}, 2, H, W)", (dtype,))
+        check_tensor("flow_px", flow_px, f"(B, {len(self.dense)}, 2, H, W)", (torch.float32,))
         check_values("flow_px", flow_px)
         maps = torch.cat([flow_px, optical_strain(flow_px)], 2).flatten(1, 2)  # (B, 6, H, W)
         maps = functional.interpolate(maps, (self.map_px,) * 2, mode="bilinear", antialias=True)
@@ -312,7 +310,7 @@ def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tenso
         BadInput: Another shape or dtype; more blocks than pixels.
     """
     check_tensor("near_px", near_px, "(..., 2, H, W)", FLOATS)
-    check_tensor("far_px", far_px, f"({', '.join(map(str, near_px.shape))})", FLOATS)
+    check_tensor("far_px", far_px, str(tuple(near_px.shape)), FLOATS)
     if (blocks := check_whole("blocks", blocks)) > min(near_px.shape[-2:]):
         raise BadInput("blocks", f"{blocks} a side of {tuple(near_px.shape)}", "give fewer")
     h, w = (side // blocks for side in near_px.shape[-2:])

@@ -143,6 +143,15 @@ class FaceClip:
         """Return frames start..stop-1 as float32 (stop - start, C, S, S) in [0, 1], a copy."""
         return torch.from_numpy(self.frames[start:stop].astype(np.float32)).div_(255)
 
+    def grey(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return frames start..stop-1 as grey float32 (stop - start, S, S) in [0, 1].
+
+        So the kernels take them, (T, H, W); networks take ``clip.grey()[:, None]``, with a channel.
+        """
+        from micromacro.kernels import grey  # loads OpenCV, which a clip does without
+
+        return grey(self.images(start, stop))
+
     def segments(self, min_frames: int = 1) -> list[tuple[int, int]]:
         """Return the half-open runs [start, stop) with a face in every frame and no cut inside.
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only  # stable since 1.12, though private
 from tqdm import tqdm
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 from micromacro.files import make_writable, replacing
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -229,7 +229,7 @@ def train(
         options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
         options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
         optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
-        generators["shuffle"] = shuffle = torch.Generator().manual_seed(seed)
+        generators["shuffle"] = shuffle = torch.Generator().manual_seed(int(seed))
         parts = {"model": model, "optimiser": optimiser}
         parts = {name: (part.state_dict, part.load_state_dict) for name, part in parts.items()}
         parts |= {name: (rng.get_state, rng.set_state) for name, rng in generators.items()}
@@ -360,5 +360,5 @@ def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict
             number = torch.cuda.current_device() if device.index is None else device.index
             generators["cuda"] = torch.cuda.default_generators[number]
         for generator in generators.values():
-            generator.manual_seed(seed)
+            generator.manual_seed(check_whole("seed", seed, least=0))
         yield generators

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 
 RGB = tuple[float, float, float]
 
@@ -151,11 +151,10 @@ class Identity:
             The identity; the same arguments give the same one on every machine.
 
         Raises:
-            BadInput: A number is negative, or the name of the split is empty.
+            BadInput: A number is negative or not whole, or the name of the split is empty.
         """
-        if subject < 0 or run_seed < 0:
-            numbers = f"subject={subject}, run_seed={run_seed}"
-            raise BadInput(numbers, "negative", "give numbers from 0 on")
+        subject = check_whole("subject", subject, least=0)
+        run_seed = check_whole("run_seed", run_seed, least=0)
         if not split:
             raise BadInput("split", "is empty", "name it, for example 'train'")
         seed = (zlib.crc32(b"micromacro identity"), zlib.crc32(split.encode()), subject, run_seed)

@@ -302,7 +302,7 @@ def choose(
         return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
     if choice in ("apex", "max-key"):
         return [torch.tensor([k]) for k in (apex if choice == "apex" else max_key)]
-    draws, frames = torch.Generator().manual_seed(seed), []
+    draws, frames = torch.Generator().manual_seed(int(seed)), []
     for i, (t, n) in enumerate(zip(T, takes, strict=True)):
         if choice == "random":
             frames.append(torch.randperm(t, generator=draws)[:n].sort().values)

@@ -458,7 +458,7 @@ def trained(run: Run) -> Search:
 
     def order(video: str) -> Tensor:
         rows = torch.arange(len(source.frames(video)))
-        draws = torch.Generator().manual_seed(run.seed)
+        draws = torch.Generator().manual_seed(int(run.seed))
         return torch.randperm(len(rows), generator=draws) if arm.shuffled else rows
 
     def chunks(video: str) -> Iterator[Tensor]:

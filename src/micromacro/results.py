@@ -22,10 +22,18 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput
-from micromacro.files import checkout, project_root, replacing, write_atomically
+from micromacro.files import (
+    checkout,
+    project_root,
+    read_npz,
+    reading,
+    replacing,
+    write_atomically,
+)
 from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
+_AGAIN = "take it from git again, or make it again"
 
 # Where numbers come from --------------------------------------------------------------------------
 
@@ -164,8 +172,16 @@ def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFram
     """Rows as `write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``.
 
     Files from before there was a column have it empty.
+
+    Raises:
+        BadInput: It cannot be read, is no such table, or a row has no number.
     """
-    frame = pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
+    with reading(Path(path), "a table of rows", _AGAIN):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame.loc[0, ["arm", "metric", "git_sha", "utc"]]
+        frame[["value", "n"]].astype(float)
+        if dtype is None:
+            frame = pd.read_csv(path)
     frame[[name for name in COLUMNS if name not in frame]] = ""
     return frame
 
@@ -203,8 +219,8 @@ def committed_predictions(notebook: str) -> dict[str, np.ndarray]:
     path = project_root() / "data" / "results" / f"{notebook}__full__cpu__predictions.npz"
     if not path.exists():
         return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
+    stored = read_npz(path, "predictions", _AGAIN)
+    return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
 
 
 # From units to rows and predictions ---------------------------------------------------------------
@@ -409,8 +425,10 @@ def published_differences(
     Returns:
         Arms x data sets, float64; nan where nothing is printed.
     """
-    printed = pd.read_csv(project_root() / "data" / "published" / f"{paper}.csv")
-    printed = printed[printed["metric"] == "accuracy"]
+    path = project_root() / "data" / "published" / f"{paper}.csv"
+    with reading(path, "a table of printed numbers", _AGAIN):
+        printed = pd.read_csv(path)
+        printed = printed[printed["metric"] == "accuracy"].astype({"value": float})
 
     def best(table: str, method: str) -> pd.Series:
         fits = printed["table"].str.fullmatch(table) & printed["method"].str.fullmatch(method)

@@ -29,7 +29,7 @@ from types import ModuleType
 
 from micromacro import SOURCES
 from micromacro.errors import BadInput
-from micromacro.files import NO_ROOM, lock, make_writable, writing
+from micromacro.files import lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stores or schedules a computation and so cannot change its numbers: the closure ends there.
@@ -38,7 +38,7 @@ _AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "unit
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
-_SEAL = ".sha256"  # of a folder that is whole: its `content_key`, which leaves out hidden files
+_SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
 _distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
@@ -133,10 +133,12 @@ def kept(
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder is there as :func:`write_whole` left it, in every bit."""
+    """Whether the files are there that :func:`write_whole` left in a folder, in every bit."""
     try:
-        return (folder / _SEAL).read_text(encoding="utf-8") == content_key(folder)
-    except (OSError, ValueError):  # BadInput, or a seal that is no text
+        lines = (folder / _SEAL).read_text(encoding="utf-8").splitlines()
+        sealed = [line.split("  ", 1) for line in lines]
+        return bool(sealed) and all(content_key(folder / name) == key for key, name in sealed)
+    except (OSError, ValueError):  # BadInput too; the seal is damaged, or a file is gone
         return False
 
 
@@ -192,10 +194,12 @@ def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
     """
     part = folder.with_name(f".part-{folder.name}-{secrets.token_hex(8)}")
     try:
-        with writing(folder.parent, NO_ROOM):
+        with writing(folder.parent, full=True):
             part.mkdir()
             make(part)
-            (part / _SEAL).write_text(content_key(part), encoding="utf-8")
+            files = [path for path in part.rglob("*") if path.is_file()]
+            lines = [f"{content_key(path)}  {path.relative_to(part)}\n" for path in files]
+            (part / _SEAL).write_text("".join(lines), encoding="utf-8")
             for path in (*part.rglob("*"), part):
                 _to_disk(path)
             if folder.is_dir() and not folder.is_symlink():  # torn

@@ -15,7 +15,7 @@ import numpy as np
 from micromacro.errors import BadInput
 
 WRITABLE = "choose a place that exists, is writable and has room"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Nobody can guess its middle, and nobody else names files so: what is left can be removed.
 _PART = ".micromacro-{}.part"
 
@@ -62,12 +62,12 @@ def read_npz(path: Path, kind: str, remedy: str) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def writing(path: Path, errors: tuple[int, ...] = ()) -> Iterator[None]:
+def writing(path: Path, *, full: bool = False) -> Iterator[None]:
     """Name the place where the block writes, if the system refuses.
 
     Args:
         path: The file or folder.
-        errors: Numbers of the system's errors that count; by default, all.
+        full: Whether only a full disk counts, since the block does more than to write.
 
     Raises:
         BadInput: For such an OSError.
@@ -75,7 +75,8 @@ def writing(path: Path, errors: tuple[int, ...] = ()) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if errors and error.errno not in errors:
+        of_numpy = str(error).endswith(" written")  # too few; it has no number
+        if full and not (of_numpy or error.errno in _NO_ROOM):
             raise
         fault = f"cannot be written ({error.strerror or error})"
         raise BadInput(path, fault, WRITABLE) from error

@@ -22,14 +22,7 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput
-from micromacro.files import (
-    checkout,
-    project_root,
-    read_npz,
-    reading,
-    replacing,
-    write_atomically,
-)
+from micromacro.files import checkout, project_root, read_npz, reading, replacing, write_atomically
 from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
@@ -178,8 +171,9 @@ def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFram
     """
     with reading(Path(path), "a table of rows", _AGAIN):
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        frame.loc[0, ["arm", "metric", "git_sha", "utc"]]
+        frame.loc[0, ["arm", "metric", "git_sha"]]
         frame[["value", "n"]].astype(float)
+        pd.to_datetime(frame["utc"])  # one of the last columns: no comma is lost before it
         if dtype is None:
             frame = pd.read_csv(path)
     frame[[name for name in COLUMNS if name not in frame]] = ""
@@ -322,7 +316,7 @@ class Comparison:
         if profile != "smoke" or not files[0].exists():
             return cls(rows, f"this {profile} run")
         frame = pd.concat([read_rows(file) for file in files if file.exists()])
-        day, commit = frame["utc"].min()[:10], frame["git_sha"].iloc[0][:8]
+        day, commit = frame["utc"].min()[:10], str(frame["git_sha"].iloc[0])[:8]
         return cls(frame, f"the committed full run of {day}, commit {commit}")
 
     def values(self, arm: str, metric: str) -> pd.Series:

@@ -6,7 +6,7 @@ machine, or on a cluster, and reads all of them from disk. A unit lies in ``runs
 * ``metrics.json``: ``function``, ``params``, ``metrics``, ``seconds``, ``provenance``;
 * ``predictions.npz``: the arrays that the unit returned, if any.
 
-A folder that is not as it was written, in any bit, is torn: its unit is computed again.
+A folder whose files are not as they were written, in any bit, is torn: its unit is computed again.
 
 The key names what decides the numbers: the function, its parameters, the code as it is loaded, the
 libraries that compute (:mod:`micromacro.cache`), and the content of the unit's input files. These
@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from micromacro.cache import claimed, code_key, content_key, digest, is_whole, sweep, write_whole
 from micromacro.errors import BadInput
-from micromacro.files import WRITABLE, make_writable, project_root, read_npz
+from micromacro.files import WRITABLE, make_writable, project_root, read_npz, reading
 from micromacro.results import provenance
 
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
@@ -79,9 +79,11 @@ class UnitResult:
             BadInput: The file was damaged after this result was read.
         """
         path = self.folder / "predictions.npz"
-        if not path.exists():
-            return {}
-        return read_npz(path, "predictions", f"remove the folder {self.folder}, and run again")
+        what = path, "the unit's predictions", f"remove the folder {self.folder}, and run again"
+        with reading(*what):
+            if not is_whole(self.folder):
+                raise ValueError("another content")
+        return read_npz(*what) if path.exists() else {}
 
 
 class UnitFailure(RuntimeError):

@@ -129,11 +129,12 @@ def test_a_unit_that_kills_its_workers_fails_alone(cluster):
 def test_workers_that_lack_the_unit_s_module_end_the_run_with_one_line(
     cluster, tmp_path, monkeypatch
 ):
-    (tmp_path / "only_here.py").write_text("def unit(a):\n    return {'a': a}\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    worker, grid = cluster.worker(), [{"a": a} for a in range(20)]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/only_here.py").write_text("def unit(a):\n    return {'a': a}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
     import only_here
 
-    worker, grid = cluster.worker(), [{"a": a} for a in range(1000)]
     call = partial(run, only_here.unit, grid, progress=False)
     refused(call, cluster.address, "cannot start a unit", "only_here", "with this code")
     assert worker.poll() is None

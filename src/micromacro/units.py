@@ -475,7 +475,7 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
             part, waiting = parts.pop(future), []
             try:
                 yield from zip(part, future.result(), strict=True)
-            except CancelledError:
+            except (CancelledError, OSError):  # the latter by the connection
                 remedy = "start it again and repeat the command: what was done is stored"
                 raise BadInput(what, "has died", remedy) from None
             except KilledWorker as error:  # several died, and one of the tasks is to blame

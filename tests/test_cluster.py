@@ -136,7 +136,7 @@ def test_workers_that_lack_the_unit_s_module_end_the_run_with_one_line(
     import only_here
 
     call = partial(run, only_here.unit, grid, progress=False)
-    refused(call, cluster.address, "cannot start a unit", "only_here", "with this code")
+    refused(call, cluster.address, "cannot start units of only_here", "this code")
     assert worker.poll() is None
     assert len(run(only_here.unit, grid[:2], scheduler="")) == 2
 

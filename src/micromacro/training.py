@@ -35,7 +35,7 @@ from micromacro.files import make_writable, reading, replacing
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 SCHEDULES = ("constant", "one_cycle", "steps", "cosine")
-SAME_LOSS = 1e-4  # relative: GPUs add in another order each time
+_SAME_LOSS = 1e-4  # relative: GPUs add in another order each time
 _ABOVE_0 = dict.fromkeys(("lr", "clip_norm", "period"), (Real, "a number above 0"))
 _WHOLE = (Integral, "a whole number above 0")
 _ABOVE_0 |= dict.fromkeys(("epochs", "accumulate", "patience"), _WHOLE)
@@ -366,7 +366,7 @@ def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict]
         before = state["identity"]
         same = {name: before.get(name) == value for name, value in identity.items()}
         same["first loss"] = math.isclose(
-            before["first loss"], identity["first loss"], rel_tol=SAME_LOSS
+            before["first loss"], identity["first loss"], rel_tol=_SAME_LOSS
         )
         if all(same.values()):
             parts["model"][1](state["best"]["weights"])  # they fit too

@@ -484,7 +484,7 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
                 else:
                     yield part[0], f"KilledWorker: {error}"
             except Exception as error:  # an attempt raises nothing: it has not even begun
-                fault = f"its workers cannot start a unit ({type(error).__name__}: {error})"
+                fault = f"its workers cannot start units of {part[0].unit.__module__} ({error})"
                 remedy = "start scheduler and workers with this code and these libraries"
                 raise BadInput(what, fault, remedy) from None
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import tempfile
@@ -127,8 +128,6 @@ def lock(file: IO | int, *, wait: bool = False) -> bool:
     Raises:
         OSError: Its file system has no locks.
     """
-    import fcntl  # not on every system, and needed only where something is written
-
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -168,8 +168,7 @@ def read_claims() -> pd.DataFrame:
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
-        claims["margin"].astype(float)
-        claims["contrast"].astype(str)
+        claims.astype({"margin": float, "contrast": str})
         return claims
 
 

@@ -36,9 +36,7 @@ from micromacro.files import make_writable, reading, replacing
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 SCHEDULES = ("constant", "one_cycle", "steps", "cosine")
 _SAME_LOSS = 1e-4  # relative: GPUs add in another order each time
-_ABOVE_0 = dict.fromkeys(("lr", "clip_norm", "period"), (Real, "a number above 0"))
-_WHOLE = (Integral, "a whole number above 0")
-_ABOVE_0 |= dict.fromkeys(("epochs", "accumulate", "patience"), _WHOLE)
+_WHOLE = ("epochs", "accumulate", "patience")
 _OPTIONAL = ("clip_norm", "period", "patience")
 
 
@@ -92,17 +90,17 @@ class Recipe:
         check("optimiser", self.optimiser in tuple(OPTIMISERS), ", ".join(OPTIMISERS))
         check("schedule", self.schedule in SCHEDULES, ", ".join(SCHEDULES))
         # Written as what must hold, so that a nan is refused as well.
-        for name, (kind, remedy) in _ABOVE_0.items():
-            value = getattr(self, name)
-            none = value is None and name in _OPTIONAL
-            check(name, none or (isinstance(value, kind) and 0 < value < math.inf), remedy)
+        for name in ("lr", "clip_norm", "period", *_WHOLE):
+            value, whole = getattr(self, name), name in _WHOLE
+            holds = isinstance(value, Integral if whole else Real) and 0 < value < math.inf
+            holds = holds or (value is None and name in _OPTIONAL)
+            check(name, holds, f"a {'whole ' if whole else ''}number above 0")
         most = {"weight_decay": (math.inf, ""), "momentum": (1, ""), "lowest": (self.lr, "lr, ")}
         for name, (high, where) in most.items():
             holds = isinstance(value := getattr(self, name), Real) and 0 <= value <= high
             check(name, holds and value < math.inf, f"0 to {where}{high}")
-        whole = isinstance(self.milestones, tuple | list) and all(
-            isinstance(epoch, Integral) and epoch >= 0 for epoch in self.milestones
-        )
+        epochs = self.milestones if isinstance(self.milestones, tuple | list) else [-1]
+        whole = all(isinstance(epoch, Integral) and epoch >= 0 for epoch in epochs)
         check("milestones", whole, "a tuple of whole numbers, 0 or more")
 
 

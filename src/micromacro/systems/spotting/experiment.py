@@ -28,7 +28,7 @@ from micromacro.cache import kept
 from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import project_root, reading
+from micromacro.files import project_root
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.systems.spotting import inputs, intervals, scoring, task
 from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
@@ -225,8 +225,7 @@ def official(
         make = partial(_write_frames, listing.frames, video, table["n_frames"][video], image_px)
         place, files = Path(cache) / "spotting" / dataset, [table["path"][video]]
         folder = kept(place, video, image_px, make, files=files, code=long)
-        with reading(folder / "frames.npy", "frames", "remove its folder and run again"):
-            return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
+        return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
 
     return Source(listing.videos, listing.events, frames, sizes or {}, listing.missing)
 

@@ -106,9 +106,8 @@ def test_checkpoints(tmp_path):
 
     def trained() -> dict:
         with isolated_rng(0):
-            net = torch.nn.Sequential(
-                torch.nn.Linear(5, 4), torch.nn.Dropout(), torch.nn.Linear(4, 1)
-            )
+            layers = torch.nn.Linear(5, 300), torch.nn.Dropout(), torch.nn.Linear(300, 1)
+            net = torch.nn.Sequential(*layers)  # large: most of the file is numbers
         train(net, Batches(x, x[:, :1], 4), Recipe(epochs=2), seed=0, checkpoint=file)
         return net.state_dict()
 

@@ -422,6 +422,7 @@ OTHERS = {  # what differs: how the message calls it, and what is given
     "slope": ("first loss", {"model": Net(slope=0.2)}),
     "memory of batch norm": ("model", {"model": Net(momentum=0.2)}),
     "a lambda loss": ("first loss", {"recipe": replace(BEGUN, loss=scaled(2.0))}),
+    "a loss that begins alike": ("(other loss)", {"recipe": replace(BEGUN, loss=mse_loss)}),
     "a partial loss": ("loss", {"recipe": replace(BEGUN, loss=partial(mse_loss, reduction="sum"))}),
 }
 

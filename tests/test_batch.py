@@ -279,6 +279,18 @@ def test_baking_keeps_outputs_and_drops_litter(root, capsys):
     assert code[2].outputs[0].data["text/plain"] == "42"
 
 
+def test_what_killed_runs_have_left_half_written_goes_with_the_next_run(root, monkeypatch):
+    write_notebook(root, "00_good", "1")
+    rows = root / "runs" / "20260101T000000.000000Z" / "rows"
+    rows.mkdir(parents=True)
+    (rows / ".micromacro-0123456789abcdef.part").touch()
+    (rows / "mine.part").touch()
+    monkeypatch.setattr(batch, "_execute", lambda *_: None)
+    monkeypatch.setattr(batch.report, "run_page", lambda folder, run: folder)
+    reproduce()
+    assert [path.name for path in rows.iterdir()] == ["mine.part"]
+
+
 def test_cleaning_drops_what_varies():
     view = "application/vnd.jupyter.widget-view+json"
     view = V4.new_output("display_data", {view: {"model_id": "1f"}, "text/plain": "interactive"})

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from micromacro import course, report, results, statistics
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root, replacing, write_atomically
+from micromacro.files import make_writable, project_root, replacing, sweep, write_atomically
 from micromacro.headless import Session
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
@@ -72,6 +72,7 @@ def reproduce(
         raise BadInput("--write-results", f"profile {profile}", "only the profile full is recorded")
     at_once, unit_workers = _shared(workers, len(paths))
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
+    sweep(project_root() / "runs", "*Z/**/")  # of runs that were killed
     folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     make_writable(folder)
     sessions = [

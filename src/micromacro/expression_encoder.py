@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
+from micromacro.files import reading
 from micromacro.kernels import grey
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.weights import fill, own_file
@@ -94,13 +95,9 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
         BadInput: The file is missing, torn, or not of this encoder.
     """
     file, _ = own_file(file)
-    try:
-        with safe_open(file, "pt") as opened:
-            state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-            about = json.loads((opened.metadata() or {})["about"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        fault = f"cannot be read as the encoder's weights ({type(error).__name__})"
-        raise BadInput(file, fault, _MAKE) from error
+    with reading(file, "the encoder's weights", _MAKE), safe_open(file, "pt") as opened:
+        state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+        about = json.loads((opened.metadata() or {})["about"])
     with torch.device("meta"):  # no random numbers: the file fills it
         encoder = ExpressionEncoder()
     fill(encoder, state, file, _MAKE)

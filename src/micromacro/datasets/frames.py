@@ -8,7 +8,6 @@ not end in a number, is passed over.
 
 import functools
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from micromacro.cache import kept
 from micromacro.clip import FaceClip, load_clip, save_clip
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
-from micromacro.files import existing
+from micromacro.files import existing, reading
 from micromacro.images import image_files, load_image
 from micromacro.motion.magnify import magnify
 
@@ -203,11 +202,8 @@ class Film:
         Raises:
             BadInput: The file is torn, or gone.
         """
-        try:
+        with reading(self.files[name], "frames", "remove its folder and run again"):
             return np.load(self.files[name], mmap_mode="r")[frames]
-        except (OSError, ValueError, IndexError) as error:
-            fault = f"cannot be read ({type(error).__name__})"
-            raise BadInput(self.files[name], fault, "remove its folder and run again") from error
 
 
 def film_on_disk(
@@ -346,13 +342,8 @@ def face_clip(
     def make(folder: Path) -> None:
         save_clip(extract_faces(path, **settings), folder / "faces.npz")
 
-    place = (Path(cache) / row["dataset"], name, settings, make)
-    folder = kept(*place, files=[path], code=extract_faces)
-    try:
-        return load_clip(folder / "faces.npz")
-    except BadInput:  # torn since
-        shutil.rmtree(folder)
-        return load_clip(kept(*place, files=[path], code=extract_faces) / "faces.npz")
+    place = Path(cache) / row["dataset"], name, settings, make
+    return load_clip(kept(*place, files=[path], code=extract_faces) / "faces.npz")
 
 
 def face_files(folder: str | Path) -> dict[int, Path]:

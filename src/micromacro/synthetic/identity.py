@@ -49,7 +49,7 @@ def stream(*key: int | str) -> np.random.Generator:
         *key: Integers (>= 0) and strings that name the stream.
 
     Returns:
-        A NumPy generator (Philox); the same key gives the same numbers everywhere.
+        A NumPy generator (Philox); the same key gives the same stream of bits everywhere.
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))

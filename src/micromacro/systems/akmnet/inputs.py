@@ -38,6 +38,7 @@ from micromacro.cache import digest, kept
 from micromacro.datasets import micro
 from micromacro.datasets.frames import clip_files, write_magnified
 from micromacro.errors import BadInput
+from micromacro.files import reading
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.model import FrameNet
 from micromacro.training import Recipe
@@ -168,7 +169,8 @@ def official(
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
     def pixels(i: int, px: int = small) -> np.ndarray:
-        return np.load(folders[i] / f"{px}.npy")
+        with reading(folders[i], "a clip", "remove this folder and run again"):
+            return np.load(folders[i] / f"{px}.npy")
 
     def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
         if alpha:

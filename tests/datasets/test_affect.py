@@ -118,7 +118,7 @@ def fault(read, root):
 def test_omg_as_published(omg):
     clips = read_omg(omg)
     table = check_clip_table(clips.table)
-    assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "select"]
+    assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "select", "film"]
     assert table["subject"].tolist() == ["a", "a", "a", "c", "d"]
     assert table["clip"].tolist() == [f"utterance_{n}" for n in (1, 7, 2, 3, 1)]  # sheet's order
     assert table["split"].tolist() == ["Train"] * 3 + ["Validation", "Test"]
@@ -220,7 +220,7 @@ WRONG_ROWS = {
     omg_row("../a", 1): "video '../a' is not a plain name",
     omg_row("a", 1) + ",0.3": "9 fields under a header of 8",
     "": "0 fields under a header of 8",
-    omg_row("a", 7): "a/utterance_7.mp4 stands in line 2 already",
+    omg_row("a", 7): f"a/utterance_7.mp4 stands in {SHEET}, line 2 already",
 }
 WRONG_FILES = [
     ("omg", SHEET, None, ": is not there; get it"),

@@ -91,9 +91,9 @@ def write_omg(root: Path, face_folders: dict[str, Path]) -> Path:
         lines = []
         for video, number, faces in rows:
             valence, arousal = next(values)
-            link = "https://youtu.be/b-and-c-are" if video in "bc" else None
-            labels = {"arousal": f"{arousal}", "valence": f"{valence}"}
-            lines.append(omg_row(video, number, **labels, link=link))
+            about = {"arousal": f"{arousal}", "valence": f"{valence}"}
+            about |= {"link": "https://youtu.be/b-and-c-are"} if video in "bc" else {}
+            lines.append(omg_row(video, number, **about))
             stem = f"utterance_{number}"
             if faces:
                 link(face_folders[faces], root / split / video / stem / f"{stem}_aligned")

@@ -1,5 +1,7 @@
 """Writers of SAMM-LV, CAS(ME)^2 and MEGC 2022's tests in their official layouts, with the known traps planted."""
 
+from functools import partial
+
 import openpyxl
 from micro_miniatures import write_pictures, write_xlsx
 
@@ -80,8 +82,7 @@ def write_all_videos(dataset, root, n_micro, n_macro, videos=None):
         types = {"micro": MICRO, "macro": MACRO}
         events = [names[k % len(names)] for k in range(len(kinds))]
         rows = [(f"{events[k]}_{k}", 1, 1, 2, types[kind]) for k, kind in enumerate(kinds)]
-        folders = [f"SAMM_longvideos/{name}" for name in names]
-        write_samm_sheet(root, rows)
+        folders, write = [f"SAMM_longvideos/{name}" for name in names], write_samm_sheet
     else:
         people = [
             (1 + k % 22, k // 22) for k in range(videos or 98)
@@ -91,6 +92,7 @@ def write_all_videos(dataset, root, n_micro, n_macro, videos=None):
             (p, f"{FILMS[n]}_1", 1, 1, 2, kind) for (p, n), kind in zip(rows, kinds, strict=True)
         ]
         folders = [f"rawpic/s{14 + p}/{14 + p}_{CODES[n]}film" for p, n in people]
-        write_casme_sheet(root, rows, {p: 14 + p for p in range(1, 23)})
+        write = partial(write_casme_sheet, folders={p: 14 + p for p in range(1, 23)})
     for folder in folders:
         write_pictures(root / folder, (1, 2), "img{}.jpg")
+    write(root, rows)

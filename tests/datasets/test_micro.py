@@ -1,6 +1,7 @@
 """CASME, CASME II, SAMM and SMIC-HS in miniature: official layouts with the known traps planted."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -271,6 +272,29 @@ def test_smic_folders_that_contradict_each_other(smic, old, new, told):
     (hs / old).rename(hs / new)
     fault("smic", smic, told)
     assert len(micro.read("smic", smic, strict=False)) == 2
+
+
+# ---- one person has one name ---------------------------------------------------------------------
+
+
+def test_subjects_are_numbers_however_they_are_written(casme2, smic):
+    rows = [
+        mini.casme2_row(s, c, 10, 11, 14, "fear") for s, c in (("001", "a"), (1, "b"), ("1", "c"))
+    ]
+    for row in rows:
+        mini.write_pictures(
+            casme2 / f"CASME2_RAW_selected/sub01/{row[1]}", range(9, 15), "img{}.jpg"
+        )
+    rewrite(casme2, rows)
+    columns(micro.read("casme2", casme2, strict=False).table, subject="01 01 01")
+    hs = smic / "SMIC_all_cropped/HS"
+    (hs / "s01/micro/surprise").rename(hs / "away")
+    (hs / "s1/micro").mkdir(parents=True)
+    (hs / "away").rename(hs / "s1/micro/surprise")
+    columns(micro.read("smic", smic).table, subject="s01 s01 s14")
+    (hs / "s1/micro/negative").mkdir()
+    shutil.copytree(hs / "s01/micro/negative/s1_ne_01", hs / "s1/micro/negative/s1_ne_01")
+    fault("smic", smic, "s1_ne_01: subject s01, clip s1_ne_01 is also that of")
 
 
 # ---- patches -------------------------------------------------------------------------------------

@@ -287,7 +287,7 @@ def _named(release: Release, where: str, cells: dict[str, str]) -> dict[str, str
     subject, clip, label = cells["subject"], cells["clip"], cells["label"]
     if release.sheets:
         if not re.fullmatch(NUMBER, subject):
-            raise BadInput(where, f"subject {subject[:40]!r} is not a number", RESTORE_SHEET)
+            raise BadInput(where, f"subject {subject!r} is not a number", RESTORE_SHEET)
         check_name(where, "file name", clip, RESTORE_SHEET)
         return {"subject": release.subject.format(int(subject)), "clip": clip}
     remedy = "restore the official folders"
@@ -316,14 +316,14 @@ def _stated(
         text = cells[name]
         number = re.fullmatch(NUMBER, text)
         if name not in patch and not number and text not in ("", release.missing):
-            raise BadInput(where, f"{title} is {text[:40]!r}, not a frame number", RESTORE_SHEET)
+            raise BadInput(where, f"{title} is {text!r}, not a frame number", RESTORE_SHEET)
         stated[name] = int(text) if number else None
         if (stated | patch)[name] is None and name != "apex":
             raise BadInput(where, f"{title} is missing", RESTORE_SHEET)
     stated |= patch
     known = LABEL_MAPS["akm4"][dataset]
     if stated["label"] not in known:
-        fault = f"emotion {stated['label'][:40]!r} is none of {', '.join(known)}"
+        fault = f"emotion {stated['label']!r} is none of {', '.join(known)}"
         raise BadInput(where, fault, RESTORE_SHEET)
     return stated
 

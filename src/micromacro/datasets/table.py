@@ -1,12 +1,12 @@
 """The clip table, one row a clip, that all readers of official data give; and official sheets as text."""
 
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from pathlib import Path
+from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
@@ -23,8 +23,8 @@ CLIP_TABLE_COLUMNS = (
 )
 RESTORE_FILE = "restore the official file"
 # What is read of a spreadsheet: all rows of the format, since a stray cell may stand in the last; more
-# columns than an official sheet has (12); more bytes, unpacked, than one has (below a million).
-MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 2**20, 32, 2**25
+# columns than an official sheet has (12), more characters of a cell and more bytes, unpacked, of a file.
+MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS, MOST_BYTES = 2**20, 32, 250, 2**25
 MOST_NAME = 200  # bytes of a name in a sheet, which becomes part of a path
 
 
@@ -160,23 +160,21 @@ def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
 
     Returns:
         Number of a row, 1-based as spreadsheet programs count, to its first `MOST_COLUMNS` cells, as
-        text without white space at the ends; a whole number has no point and no leading zeros.
+        text without white space at the ends, cut at `MOST_CHARACTERS`; a whole number has no point and
+        no leading zeros.
 
     Raises:
         BadInput: The file is missing, damaged or too large, or has no such tab.
     """
     try:
-        with existing(path).open("rb") as file:
-            is_xls = file.read(2) != b"PK"
-        if is_xls:
-            size = path.stat().st_size
-        else:
-            with ZipFile(path) as packed:
-                size = sum(part.file_size for part in packed.infolist())
-        if size > MOST_BYTES:
-            raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
-        with warnings.catch_warnings(action="ignore"):  # of styles, which are not used here
-            return (_xls_rows if is_xls else _xlsx_rows)(path, tab)
+        with existing(path).open("rb") as file, warnings.catch_warnings(action="ignore"):
+            is_xls = file.read(2) != b"PK"  # warnings are of styles, which are not used here
+            parts = [] if is_xls else ZipFile(file).infolist()
+            size = sum(part.file_size for part in parts) or path.stat().st_size
+            if size > MOST_BYTES:
+                raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
+            file.seek(0)
+            return _filled_rows((_xls_rows if is_xls else _xlsx_rows)(path, file, tab))
     except BadInput:
         raise
     except Exception as error:  # both libraries raise whatever they met
@@ -184,18 +182,19 @@ def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
         raise BadInput(path, fault, "copy it again, as released") from error
 
 
-def _xls_rows(path: Path, tab: str | int) -> dict[int, list[str]]:
+def _xls_rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
     # Of unequal rows: else one stray cell fills a table. Its warnings would go to stdout.
-    with xlrd.open_workbook(path, logfile=StringIO(), ragged_rows=True) as book:
+    how = {"logfile": StringIO(), "ragged_rows": True}
+    with xlrd.open_workbook(file_contents=file.read(), **how) as book:
         sheet = book[_tab(path, tab, book.sheet_names())]
-        return _filled_rows(sheet.row_values(k, 0, MOST_COLUMNS) for k in range(sheet.nrows))
+        yield from (sheet.row_values(k, 0, MOST_COLUMNS) for k in range(sheet.nrows))
 
 
-def _xlsx_rows(path: Path, tab: str | int) -> dict[int, list[str]]:
-    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-        sheet = book[_tab(path, tab, book.sheetnames)]
-        sheet.reset_dimensions()  # what the file says of its size may be wrong
-        return _filled_rows(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True))
+def _xlsx_rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    sheet = book[_tab(path, tab, book.sheetnames)]
+    sheet.reset_dimensions()  # what the file says of its size may be wrong
+    yield from sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True)
 
 
 def _tab(path: Path, tab: str | int, tabs: Sequence[str]) -> str:
@@ -217,7 +216,7 @@ def _filled_rows(rows: Iterable[Sequence]) -> dict[int, list[str]]:
 
 def _text(value: object) -> str:
     whole = isinstance(value, float) and value.is_integer()
-    return "" if value is None else str(int(value) if whole else value).strip()
+    return "" if value is None else str(int(value) if whole else value).strip()[:MOST_CHARACTERS]
 
 
 def check_name(where: str, what: str, name: str, remedy: str) -> None:

@@ -252,7 +252,7 @@ def test_data_check_counts_and_names(samm, casme, capsys):
         output = capsys.readouterr().out
         assert [words for words in told if words not in output] == []
 
-    told = ("V3_Release.xlsx: 5 videos, 4 people, 50 frames, 2 micro, 6 macro", "343 macro")
+    told = ("V3_Release.xlsx: 5 videos of 4 people, 2 micro, 6 macro, 50 frames", "343 macro")
     check("samm-lv", samm, 1, *told, "2 events without an apex", "1 wrong, 0 missing, 0 unlisted")
     write_pictures(casme / "rawpic/s40/40_0502err", [2], "img{:03d}.jpg", (4, 4))
     told = ("1 videos without an event", "1 wrong", "img002.jpg: is 4x4, the clip's first")

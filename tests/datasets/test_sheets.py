@@ -123,8 +123,11 @@ def put(sheet, cell, value):
     book.save(sheet)
 
 
-@pytest.mark.parametrize("cell", ["A1048576", "XFD1048576", "XFD3", "C40000"])
-@pytest.mark.parametrize("dataset", [name for name in READERS if name != "casme"])
+@pytest.mark.parametrize(
+    ("dataset", "cell"),
+    [(name, "A1048576") for name in READERS if name != "casme"]
+    + [("casme2", cell) for cell in ("XFD1048576", "XFD3", "C40000")],
+)
 def test_a_stray_cell_costs_nothing(root, dataset, cell):
     folder, read = root(dataset), READERS[dataset]
     before, sheet = read(folder), the_sheet(folder)
@@ -182,8 +185,9 @@ def bounded(call, most=30e6):
     return result
 
 
-@pytest.mark.parametrize("column", range(3), ids=["onset", "apex", "offset"])
-@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize(
+    ("value", "column"), [*((value, 2) for value in NUMBERS), ("1e20", 0), ("1e20", 1)]
+)
 @pytest.mark.parametrize("dataset", [name for name in PLACES if name != "casme"])
 def test_a_number_beyond_all_measure_is_one_fault(root, capsys, dataset, value, column):
     (row, columns), folder = PLACES[dataset], root(dataset)
@@ -217,8 +221,9 @@ def test_a_number_beyond_all_measure_in_an_old_workbook(root, value):
     assert len(bounded(lambda: micro.read("casme", folder, strict=False)).faults) == 1
 
 
-@pytest.mark.parametrize("value", NUMBERS.values())
-@pytest.mark.parametrize("video", long.PAST_END)
+@pytest.mark.parametrize(
+    ("video", "value"), [*zip(long.PAST_END, NUMBERS.values(), strict=False), ("020_6", "inf")]
+)
 def test_events_past_the_end_of_their_video_have_a_bound_too(root, video, value):
     folder = root("samm-lv")
     mini.write_pictures(folder / "SAMM_longvideos/036_7", range(1, 10), "{}.jpg")
@@ -300,14 +305,14 @@ def test_more_labels_than_a_film_can_have(tmp_path):
     ids=["quotation mark", "utterance", "vote", "other digits", "label", "long line"],
 )
 def test_a_hostile_line_is_one_fault(tmp_path, line, told):
-    rows = [affect_miniatures.omg_row("b", k) for k in range(5000)]
+    rows = [affect_miniatures.omg_row("b", k) for k in range(1500)]
     affect_miniatures.write_sheet(tmp_path, "omg_TrainVideos.csv", [line, *rows])
     listing = affect.read_omg(tmp_path, ("Train",), strict=False)
     (fault,) = listing.faults
     assert "omg_TrainVideos.csv, line 2" in str(fault)
     assert told in str(fault)
     assert len(str(fault)) < 1500
-    assert listing.listed == {"Train": 5000}
+    assert listing.listed == {"Train": 1500}
 
 
 # ---- any damage ----------------------------------------------------------------------------------

@@ -97,12 +97,12 @@ def read_omg(
         if split not in OMG_SHEETS:
             raise BadInput(f"split {split!r}", "is unknown", f"use {', '.join(OMG_SHEETS)}")
     rows, labels, missing, faults = [], [], [], []
-    listed, seen, links = dict.fromkeys(splits, 0), {}, {}
+    listed, seen = dict.fromkeys(splits, 0), {}
     expected, films = set(), set()
     for split in splits:
         bases = [f for f in sorted(root.iterdir()) if f.name.lower() == split.lower()] + [root]
         films.update(film for base in bases for film in base.glob("*/utterance_*.mp4"))
-        for entry in _omg_entries(root, split, seen, links, faults):
+        for entry in _omg_entries(root, split, seen, faults):
             listed[split] += 1
             video, utterance = entry["video"], entry["utterance"]
             stem, folders = Path(utterance).stem, [base / video for base in bases]
@@ -115,7 +115,7 @@ def read_omg(
                 continue
             place = {"dataset": "omg", "subject": video, "clip": stem, "path": str(present[0])}
             about = {"label": entry["EmotionMaxVote"], "split": split, "select": "auto"}
-            rows.append(place | about | {"film": links[video]})
+            rows.append(place | about | {"film": entry["film"]})
             labels.append(np.array([entry[name] for name in LABELS], np.float32))
     unlisted = [str(film.relative_to(root)) for film in sorted(films - expected)]
     if len(set(splits)) < len(OMG_SHEETS):
@@ -123,12 +123,10 @@ def read_omg(
     return _listing(rows, labels, listed, missing, unlisted, faults, strict)
 
 
-def _omg_entries(
-    root: Path, split: str, seen: dict, links: dict, faults: list[BadInput]
-) -> Iterator[dict]:
+def _omg_entries(root: Path, split: str, seen: dict, faults: list[BadInput]) -> Iterator[dict]:
     """The good rows of a split's sheet; what is wrong goes to `faults`.
 
-    `seen` has for each utterance of all splits so far where it stands, `links` for each video its film.
+    `seen` has for each utterance of all splits so far where it stands, and for each video its film.
     """
     sheets = [root / name for name in OMG_SHEETS[split] if (root / name).exists()]
     if not sheets:
@@ -140,11 +138,11 @@ def _omg_entries(
         where = f"{sheets[0]}, line {number}"
         try:
             entry = _omg_entry(fields, where)
-            key, film = (entry["video"], entry["utterance"]), _film(fields["link"], where)
+            key, film = (entry["video"], entry["utterance"]), entry["film"]
             if key in seen:
                 fault = f"{'/'.join(key)} stands in {seen[key]} already"
                 raise BadInput(where, fault, "keep one of the two")
-            if links.setdefault(key[0], film) != film:
+            if seen.setdefault(entry["video"], film) != film:
                 raise BadInput(where, f"video {key[0]} had another link before", RESTORE_FILE)
         except BadInput as error:
             faults.append(error)
@@ -157,14 +155,6 @@ def _omg_entries(
         if others != own:
             fault = f"{len(others ^ own)} utterances are not in both this and {sheets[0].name}"
             faults.append(BadInput(sheets[1], fault, RESTORE_FILE))
-
-
-def _film(link: str, where: str) -> str:
-    """What identifies the film at a link, however that is written."""
-    if not link.strip():
-        raise BadInput(where, "has no link, which says whose film it is", RESTORE_FILE)
-    match = YOUTUBE.search(link)
-    return match[1] if match else link.strip()
 
 
 def _omg_records(path: Path, faults: list[BadInput]) -> Iterator[tuple[int, dict]]:
@@ -196,7 +186,11 @@ def _omg_entry(fields: dict[str, str], where: str) -> dict:
     check_name(where, "video", video, RESTORE_FILE)
     if not UTTERANCE.fullmatch(utterance):
         raise BadInput(where, f"utterance {utterance!r} is not like utterance_7.mp4", RESTORE_FILE)
-    entry = {"video": video, "utterance": utterance}
+    link = fields["link"].strip()
+    if not link:
+        raise BadInput(where, "has no link, which says whose film it is", RESTORE_FILE)
+    match = YOUTUBE.search(link)  # one film, however its link is written
+    entry = {"video": video, "utterance": utterance, "film": match[1] if match else link}
     if "valence" not in fields:
         return entry | {"valence": np.nan, "arousal": np.nan, "EmotionMaxVote": None}
     vote = fields["EmotionMaxVote"].strip()

@@ -1,7 +1,7 @@
 """``micromacro data check NAME PATH``: what of an official data set is there, missing, or wrong."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
@@ -65,8 +65,7 @@ def check(name: str, path: str | Path) -> Report:
     lines = [f"{name} in {path}", *lines]
     if differs and not (faults or listing.missing):
         fault = "counts are not those of the official data, though nothing is missing"
-        remedy = "get whole data and the official sheet: this one has other rows or labels"
-        faults.append(str(BadInput(path, fault, remedy)))
+        faults.append(f"{path}: {fault}; get the official sheet, and all that belongs to it")
     if known:
         lines.append(f"  without a label, as is known, and left out: {', '.join(known)}")
     counts = {"wrong": faults, "missing": listing.missing, "unlisted": unlisted}
@@ -123,9 +122,7 @@ def _check_film(listing: Listing, index: int, row: pd.Series) -> tuple[int | Non
     return n_frames, n_labels
 
 
-def _sum_up_films(
-    name: str, listing: Listing, frames: list[tuple[int | None, int]]
-) -> tuple[list[str], bool]:
+def _sum_up_films(name: str, listing: Listing, frames: list) -> tuple[list[str], bool]:
     absent, lines = Counter(line.partition("/")[0] for line in listing.missing), []
     for split, listed in listing.listed.items():
         inside = listing.table["split"] == split
@@ -155,7 +152,7 @@ def _sum_up_pictures(name: str, listing: Listing, frames: list) -> tuple[list[st
     table, listed = listing.table, listing.listed[""]
     there = f"{listed} clips listed, {len(table)} read, {len(listing.missing)} missing"
     lines = [f"  {listing.pictures} pictures: {there}"]
-    differs = name == "casme" and len(table) != micro.CASME_CLIPS  # its classes are not known
+    differs = name == "casme" and len(table) != micro.CASME_CLIPS  # not all its classes are known
     if len(table):
         length = table["offset"] - table["onset"] + 1
         people = table["subject"].nunique()
@@ -164,7 +161,7 @@ def _sum_up_pictures(name: str, listing: Listing, frames: list) -> tuple[list[st
         if dataset == name:
             counts = Counter(micro.relabel(table, label_map)["label"])
             classes = [*enumerate(micro.CLASSES[label_map])]
-            differs |= name != "casme" and official != tuple(counts[k] for k, _ in classes)
+            differs |= name != "casme" and [*official] != [counts[number] for number, _ in classes]
             here = ", ".join(f"{counts[number]} {word}" for number, word in classes)
             expected = ", ".join(map(str, official))
             lines.append(f"  {label_map}: {here} (all clips: {expected})")
@@ -175,8 +172,8 @@ def _sum_up_pictures(name: str, listing: Listing, frames: list) -> tuple[list[st
 
 
 OFFICIAL_VIDEOS = {  # frames are said, but not compared: nobody here has the pictures
-    "samm-lv": {"videos": 147, "people": 30, "frames": 482797, "micro": 159, "macro": 343},
-    "casme-squared": {"videos": 98, "people": 22, "frames": 254094, "micro": 57, "macro": 300},
+    "samm-lv": ("147 videos of 30 people, 159 micro, 343 macro", 482797),
+    "casme-squared": ("98 videos of 22 people, 57 micro, 300 macro", 254094),
 }
 
 
@@ -188,23 +185,19 @@ def _check_video(listing: LongVideos, index: int, row: pd.Series) -> None:
 
 def _sum_up_videos(name: str, listing: LongVideos, frames: list) -> tuple[list[str], bool]:
     videos, events = listing.videos, listing.events
-    here = {"videos": len(videos), "people": videos["subject"].nunique()}
-    here["frames"] = videos["n_frames"].sum()
+    here = f"{len(videos)} videos of {videos['subject'].nunique()} people"
+    n_frames = videos["n_frames"].sum()
     if not listing.sheet:
-        return [f"  {listing.pictures}: {_counted(here)}"], False
-    here |= {label: (events["label"] == label).sum() for label in ("micro", "macro")}
-    official, silent = OFFICIAL_VIDEOS[name], len(videos) - events["video"].nunique()
+        return [f"  {listing.pictures}: {here}, {n_frames} frames"], False
+    micro, macro = ((events["label"] == label).sum() for label in ("micro", "macro"))
+    here += f", {micro} micro, {macro} macro"
+    lines = [f"  {listing.pictures}, {listing.sheet}: {here}, {n_frames} frames"]
+    official, total = OFFICIAL_VIDEOS[name]
+    lines.append(f"  complete: {official}, {total} frames")
+    silent = len(videos) - events["video"].nunique()
     unknown = (events["apex"] < 0).sum()
-    lines = [
-        f"  {listing.pictures}, {listing.sheet}: {_counted(here)}",
-        f"  complete: {_counted(official)}",
-        f"  {silent} videos without an event, {unknown} events without an apex",
-    ]
-    return lines, official != here | {"frames": official["frames"]}
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {what}" for what, number in counts.items())
+    lines.append(f"  {silent} videos without an event, {unknown} events without an apex")
+    return lines, here != official
 
 
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)

@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,14 +83,13 @@ def clip_files(row: pd.Series) -> list[Path]:
     """
     if row.reindex(["first", "onset", "offset"]).isna().any():
         raise BadInput(row["path"], "has no onset and offset", "use a row that a reader gave")
-    onset, offset = (int(row["first"] + row[name]) for name in ("onset", "offset"))
-    if onset >= offset:
-        fault = f"is {offset - onset + 1} frame(s) long"
-        raise BadInput(row["path"], fault, "a clip needs two frames")
+    numbers = range(int(row["first"] + row["onset"]), int(row["first"] + row["offset"]) + 1)
+    if len(numbers) < 2:
+        raise BadInput(row["path"], f"is {len(numbers)} frame(s) long", "a clip needs two frames")
     pictures = numbered_pictures(row["path"])
-    if lacking := lacking_frames(pictures, onset, offset):
+    if lacking := lacking_frames(numbers, pictures):
         raise BadInput(row["path"], f"{lacking} not there any more", RESTORE)
-    return [pictures[number] for number in range(onset, offset + 1)]
+    return [pictures[number] for number in numbers]
 
 
 def load_frames(row: pd.Series) -> np.ndarray:
@@ -166,15 +164,15 @@ def check_sizes(row: pd.Series) -> None:
     _refuse_other_sizes(files, sizes)
 
 
-def lacking_frames(pictures: Mapping[int, Path], onset: int, offset: int) -> str:
-    """Frames from onset to offset without a picture, "frame 7 and 2 more are"; "" if there are none.
+def lacking_frames(numbers: range, pictures: Mapping[int, Path]) -> str:
+    """The numbers without a picture, "frame 7 and 2 more are"; "" if there are none.
 
-    However far apart onset and offset are, nothing is made that is larger than the folder.
+    However many numbers there are, time and memory are those of the pictures.
     """
-    more = offset - onset - sum(onset <= number <= offset for number in pictures)
+    more = len(numbers) - 1 - sum(number in numbers for number in pictures)
     if more < 0:
         return ""
-    first = next(number for number in count(onset) if number not in pictures)
+    first = next(number for number in numbers if number not in pictures)
     return f"frame {first}" + (f" and {more} more are" if more else " is")
 
 
@@ -379,12 +377,9 @@ def face_files(folder: str | Path, at_least: int = 1) -> dict[int, Path]:
     files = numbered_pictures(folder, ALIGNED_FACE)
     if 0 in files:
         raise BadInput(files[0], "is numbered 0", "number the frames from 1 on")
-    last = max(files)
-    if max(last, at_least) > MOST_FRAMES:
-        fault = f"makes a film of {max(last, at_least):,} frames, and {MOST_FRAMES:,} is the most"
-        raise BadInput(
-            files[last] if last >= at_least else folder, fault, "check numbers and labels"
-        )
+    if (T := max(at_least, *files)) > MOST_FRAMES:
+        fault = f"makes a film of {T:,} frames, and {MOST_FRAMES:,} is the most"
+        raise BadInput(files.get(T, folder), fault, "check numbers and labels")
     return {number - 1: file for number, file in files.items()}
 
 

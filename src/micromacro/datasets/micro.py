@@ -38,7 +38,7 @@ from pathlib import Path
 import pandas as pd
 
 from micromacro.datasets.frames import RESTORE, lacking_frames, numbered_pictures
-from micromacro.datasets.table import Listing, check_name, find_root, find_sheet, read_sheet
+from micromacro.datasets.table import Listing, check_name, find_sheet, read_sheet
 from micromacro.errors import BadInput, check_choice
 
 Patches = Mapping[tuple[str, str, str], Mapping[str, int | str | None]]
@@ -123,11 +123,7 @@ RELEASES = {
         header_row=14,
     ),
     "smic": Release(
-        fps=100.0,
-        cropped="SMIC_all_cropped/HS",
-        raw="HS",
-        folder="{subject}/micro/{label}/{clip}",
-        subject="s{:0>2}",
+        fps=100.0, cropped="SMIC_all_cropped/HS", raw="HS", folder="{subject}/micro/{label}/{clip}"
     ),
 }
 DATASETS = (*RELEASES, "megc2019")
@@ -200,10 +196,8 @@ def read(
             fault = f"changes {', '.join(unknown)}"
             raise BadInput(f"patch {key}", fault, f"use {', '.join(PATCHED)}")
     release = RELEASES[dataset]
-    if release.sheets:
-        root, present, faults = find_sheet(root, release.sheets, sheet)
-    else:
-        (root, _), faults = find_root(root, (release.cropped, release.raw)), []
+    official = release.sheets or (release.cropped, release.raw)
+    root, present, faults = find_sheet(root, official, sheet)
     kind, base = _picture_folder(root, release, pictures)
     pattern = release.folder.removeprefix("sub").format(subject="*", clip="*", label="*")
     folders = sorted(f for f in base.glob(pattern) if f.is_dir() and f.name[0] != ".")
@@ -297,7 +291,7 @@ def _named(release: Release, where: str, cells: dict[str, str]) -> dict[str, str
     if not number or not re.fullmatch(f"s0*{number[1]}_{SMIC_CODES[label]}_[0-9]+", clip):
         fault = f"is not a clip of {subject} named like s1_{SMIC_CODES[label]}_01"
         raise BadInput(where, fault, remedy)
-    return {"subject": release.subject.format(int(number[1])), "clip": clip}
+    return {"subject": f"s{int(number[1]):02}", "clip": clip}
 
 
 def _stated(
@@ -342,7 +336,7 @@ def _placed(folder: Path, stated: dict[str, int | str | None]) -> dict:
     if onset >= offset:
         fault = f"runs from frame {onset} to {offset}"
         raise BadInput(folder, fault, "a clip needs two frames; patch it if the sheet is wrong")
-    if lacking := lacking_frames(numbers, onset, offset):
+    if lacking := lacking_frames(range(onset, offset + 1), numbers):
         fault = f"should hold frames {onset} to {offset}, {lacking} not there"
         fault += f" (the folder holds {first} to {last})"
         raise BadInput(folder, fault, f"{RESTORE}, or patch the clip if the sheet is wrong")

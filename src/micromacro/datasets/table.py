@@ -104,14 +104,14 @@ def find_sheet(
 
     Args:
         root: The root.
-        sheets: Names of the official sheets, that of the protocols first.
+        sheets: Names of the official sheets, that of the protocols first; or of folders that do without.
         sheet: Name of the one that is asked for; None for the first that is there.
 
     Raises:
         BadInput: As `find_root`.
     """
     root, path = find_root(root, [sheet] if sheet else sheets)
-    if path.name == (sheet or sheets[0]):
+    if path.is_dir() or path.name == (sheet or sheets[0]):
         return root, path, []
     fault = f"is not the protocols' {sheets[0]}, and its labels may be others"
     remedy = f"get that one, or read this by sheet={path.name!r} and say so"
@@ -166,52 +166,41 @@ def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
     Raises:
         BadInput: The file is missing, damaged or too large, or has no such tab.
     """
+    rows = {}
     try:
         with existing(path).open("rb") as file, warnings.catch_warnings(action="ignore"):
-            is_xls = file.read(2) != b"PK"  # warnings are of styles, which are not used here
-            parts = [] if is_xls else ZipFile(file).infolist()
-            size = sum(part.file_size for part in parts) or path.stat().st_size
-            if size > MOST_BYTES:
-                raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
-            file.seek(0)
-            return _filled_rows((_xls_rows if is_xls else _xlsx_rows)(path, file, tab))
+            for number, row in enumerate(islice(_rows(path, file, tab), MOST_ROWS), 1):
+                if row.count(None) < len(row) - 1:
+                    texts = [_text(value) for value in row] + [""] * (MOST_COLUMNS - len(row))
+                    if sum(map(bool, texts)) > 1:
+                        rows[number] = texts
     except BadInput:
         raise
     except Exception as error:  # both libraries raise whatever they met
         fault = f"cannot be read as a spreadsheet ({type(error).__name__})"
         raise BadInput(path, fault, "copy it again, as released") from error
+    return rows
 
 
-def _xls_rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
-    # Of unequal rows: else one stray cell fills a table. Its warnings would go to stdout.
-    how = {"logfile": StringIO(), "ragged_rows": True}
-    with xlrd.open_workbook(file_contents=file.read(), **how) as book:
-        sheet = book[_tab(path, tab, book.sheet_names())]
-        yield from (sheet.row_values(k, 0, MOST_COLUMNS) for k in range(sheet.nrows))
-
-
-def _xlsx_rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
-    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    sheet = book[_tab(path, tab, book.sheetnames)]
-    sheet.reset_dimensions()  # what the file says of its size may be wrong
-    yield from sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True)
-
-
-def _tab(path: Path, tab: str | int, tabs: Sequence[str]) -> str:
+def _rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
+    """Cells as the libraries have them, row by row; warnings may come, of styles."""
+    if is_xls := file.read(2) != b"PK":
+        # Of unequal rows: else one stray cell fills a table. Warnings would go to stdout.
+        book = xlrd.open_workbook(path, logfile=StringIO(), ragged_rows=True)
+    else:
+        size = sum(part.file_size for part in ZipFile(file).infolist())
+        if size > MOST_BYTES:
+            raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    tabs = book.sheet_names() if is_xls else book.sheetnames
     if isinstance(tab, str) and tab not in tabs:
         fault = f"has no sheet {tab}, but {', '.join(tabs)}"
         raise BadInput(path, fault, "give the official file, as released")
-    return tab if isinstance(tab, str) else tabs[tab]
-
-
-def _filled_rows(rows: Iterable[Sequence]) -> dict[int, list[str]]:
-    filled = {}
-    for number, row in enumerate(islice(rows, MOST_ROWS), 1):
-        if row.count(None) < len(row) - 1:
-            texts = [_text(value) for value in row] + [""] * (MOST_COLUMNS - len(row))
-            if sum(map(bool, texts)) > 1:
-                filled[number] = texts
-    return filled
+    sheet = book[tab if isinstance(tab, str) else tabs[tab]]
+    if is_xls:
+        return (sheet.row_values(k, 0, MOST_COLUMNS) for k in range(sheet.nrows))
+    sheet.reset_dimensions()  # what the file says of its size may be wrong
+    return sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True)
 
 
 def _text(value: object) -> str:

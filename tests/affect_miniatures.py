@@ -75,10 +75,10 @@ def some_labels(n: int, seed: int) -> np.ndarray:
     return 0.4 * waves + rng.uniform(-0.3, 0.3, 2)
 
 
-def write_omg(root: Path, face_folders: dict[str, Path]) -> Path:
+def write_omg(root: Path, face_folders: dict[str, Path], one_film: str = "") -> Path:
     """Train a (one), b (two, short), e (lost); Validation c (gap), d (long, wall); Test f, g.
 
-    Videos b and c, of two splits, are of one film. Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short).
+    Each video is a film, but those of `one_film`, such as "bc", are parts of one. Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short).
     """
     sheets = {
         "Train": [("a", 1, "one"), ("b", 1, "two"), ("b", 4, "short"), ("e", 1, None)],
@@ -92,7 +92,7 @@ def write_omg(root: Path, face_folders: dict[str, Path]) -> Path:
         for video, number, faces in rows:
             valence, arousal = next(values)
             about = {"arousal": f"{arousal}", "valence": f"{valence}"}
-            about |= {"link": "https://youtu.be/b-and-c-are"} if video in "bc" else {}
+            about |= {"link": "https://youtu.be/b-and-c-are"} if video in one_film else {}
             lines.append(omg_row(video, number, **about))
             stem = f"utterance_{number}"
             if faces:

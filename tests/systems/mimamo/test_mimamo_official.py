@@ -59,7 +59,8 @@ def where(folder) -> dict[str, dict]:
     data = {}
     for name in ("omg", "affwild", "affwild2"):
         (folder / name).mkdir()
-        root = getattr(affect_miniatures, f"write_{name}")(folder / name, faces)
+        how = {"one_film": "bc"} if name == "omg" else {}  # of two splits
+        root = getattr(affect_miniatures, f"write_{name}")(folder / name, faces, **how)
         data[name] = {"dataset": name, "root": str(root), **shared}
     return data
 

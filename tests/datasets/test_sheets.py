@@ -149,7 +149,9 @@ def test_a_stray_cell_in_an_old_workbook_costs_nothing(root):
 
 
 def test_rows_are_numbered_as_they_stand_and_never_wider_than_official_ones(tmp_path):
-    mini.write_xlsx(tmp_path / "a.xlsx", [(1, "b"), (), ("note",), (0, 2.0, None, " x ")])
+    mini.write_xlsx(
+        tmp_path / "a.xlsx", [(1, "b"), (), ("note",), (0, 2.0, None, " x ", *"y" * 50)]
+    )
     rows = sheet_rows(tmp_path / "a.xlsx")
     assert {number: row[:4] for number, row in rows.items()} == {
         1: ["1", "b", "", ""],

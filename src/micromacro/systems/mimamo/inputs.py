@@ -46,8 +46,7 @@ class Clip:
 
     Attributes:
         name: "split/subject/clip", or what of it is needed to be unique.
-        subject: Who is in it; officially the video, for who is in it is not published. Folds go by
-            subjects.
+        subject: Who is in it; officially the video, for who is in it is not published.
         split: Of the data set.
         labels: float (T, n), a row a frame, or (1, n) for one label of the clip; nan for none.
         frames: int64 (K,), the frames that snippets are cut from, see `cut`.
@@ -59,6 +58,7 @@ class Clip:
         half: Frames of a snippet on either side of its centre, L / 2.
         fps: Frames per second.
         version: Changes with what is loaded, where that lies on disk.
+        film: What a video was cut from, perhaps with others; folds keep it whole.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Clip:
     half: int = HALF
     fps: float = FPS
     version: str = ""
+    film: str = ""
 
     def around(self, centres: range) -> np.ndarray:
         """Frame numbers of the snippets around some of the K frames, int64 (S, L + 1)."""
@@ -152,9 +153,8 @@ class Sequences:
         chunks = list(order.split(self.size)) if n else []
         if len(chunks) > 1 and len(chunks[-1]) == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
-        if (
-            fixed and generator is not None
-        ):  # members and order stay, only the order inside is drawn
+        if fixed and generator is not None:
+            # Members and order stay, only the order inside is drawn.
             chunks = [rows[torch.randperm(len(rows), generator=generator)] for rows in chunks]
         return chunks
 
@@ -366,7 +366,7 @@ def official_clips(
         labels = np.atleast_2d(film.labels).astype(np.float64, order="F")
         about = {"load": partial(_official_inputs, film), "fps": film.fps, "half": arm.length // 2}
         about |= {"version": str(film.files), **cut(film.seen, film.shot, arm)}
-        clips.append(Clip(*names, labels, **about))
+        clips.append(Clip(*names, labels, film=film.row["film"], **about))
     return clips, listing.missing
 
 

@@ -277,7 +277,8 @@ def grid(
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
         pictures: Folder of official pictures in place of the data set's own crops.
-        trial: Try the official path with a tiny network, in two folds and few steps.
+        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network, in two folds
+            and few steps.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold.
@@ -287,6 +288,8 @@ def grid(
     """
     check_profile(profile, dataset, DATASETS)
     default = PROFILES[profile]
+    if trial and profile == "full":
+        default = _SMOKE | {"arms": default["arms"], "seeds": default["seeds"]}
     names, data = [*(variants or default["arms"])], {**default.get("data", {})}
     common = {"folds": folds or default.get("folds"), "steps": default["steps"], "device": device}
     n_folds = common["folds"]

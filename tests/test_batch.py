@@ -25,7 +25,7 @@ from micromacro.batch import bake, clean, reproduce
 from micromacro.errors import BadInput
 
 V4 = nbformat.v4
-PARAMETERS = 'PROFILE = "smoke"\nDATASET = "synthetic"\nSEEDS = None\nN = 3\nRATE = 1.0\nOUT = None'
+PARAMETERS = 'PROFILE = "smoke"\nDATASET = "synthetic"\nSEEDS = None\nSEED = 3\nOUT = None'
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
 ROWS = """from micromacro.results import Row, write_rows
 write_rows([Row("00_good", "mimamo", "phase", "ccc", 0.5, 12, profile=PROFILE)], OUT);"""
@@ -75,7 +75,9 @@ def root(tmp_path, monkeypatch):
 def run(tmp_path_factory):
     """One run of four notebooks, looked at by many tests: (folder, what it printed)."""
     root = tmp_path_factory.mktemp("run")
-    write_notebook(root, "00_good", FIGURE, ROWS, ENVIRONMENT, "print('N', N, OUT, os.getcwd())")
+    write_notebook(
+        root, "00_good", FIGURE, ROWS, ENVIRONMENT, "print('SEED', SEED, OUT, os.getcwd())"
+    )
     write_notebook(root, "01_raises", "x = 1", "def f():\n    raise ValueError('not 42')\nf()", "2")
     write_notebook(root, "02_dies", "import os, signal\nos.kill(os.getpid(), 9)", "2")
     write_notebook(root, "03_leaves_early", "import sys\nsys.exit(0)", "2")
@@ -88,7 +90,7 @@ def run(tmp_path_factory):
     # A backend of the environment must not turn figures off.
     variables = {"MICROMACRO_ROOT": root, "JUPYTER_PATH": root / "jupyter", "TMPDIR": long}
     variables = os.environ | {"MPLBACKEND": "Agg"} | {k: str(v) for k, v in variables.items()}
-    command = [*REPRODUCE, "--param", "N=4", "--workers", "9"]
+    command = [*REPRODUCE, "--param", "SEED=4", "--workers", "9"]
     answer = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert (answer.returncode, answer.stderr) == (1, "")
     # No socket and no temporary file is left, neither there nor beside the run.
@@ -121,10 +123,10 @@ def test_a_run_leaves_notebooks_pages_logs_rows_and_an_index(run):
     assert "ValueError: not 42" in log
     assert "\x1b[" not in log
     assert (folder / "rows" / "00_good__smoke__cpu.csv").exists()
-    assert json.loads((folder / "run.json").read_text())["params"] == {"N": 4}
+    assert json.loads((folder / "run.json").read_text())["params"] == {"SEED": 4}
     executed = nbformat.read(folder / "00_good.ipynb", as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
-    assert outputs[-1].text == f"N 4 {folder} {folder.parents[1] / 'notebooks'}\n"
+    assert outputs[-1].text == f"SEED 4 {folder} {folder.parents[1] / 'notebooks'}\n"
     assert outputs[-2].data["text/plain"] == "['2', '1']"  # nine workers, four notebooks
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
@@ -316,12 +318,15 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
         ({"notebooks": "07"}, "notebook 07: there is none; choose among 00"),
         ({"notebooks": " "}, "none chosen"),
         ({"workers": 0}, "workers: 0 given"),
-        ({"params": {"SEDES": 3}}, "'SEDES': is unknown; choose DATASET, N, RATE, SEEDS"),
+        ({"params": {"SEDES": 3}}, "'SEDES': is unknown; choose DATASET, SEED, SEEDS"),
         ({"params": {"OUT": "x"}}, "parameter 'OUT': is unknown"),
-        *(({"params": {"N": n}}, f"parameter N of 00_good: {n!r} given") for n in ("4", 4.5, True)),
+        *(
+            ({"params": {"SEED": n}}, f"parameter SEED of 00_good: {n!r} given")
+            for n in ("4", 4.5, True)
+        ),
         ({"params": {"SEEDS": {1, 2}}}, "parameter SEEDS: "),
         ({"write_results": True}, "only the profile full"),
-        ({"params": {"N": "\udcff"}}, "parameter N: "),
+        ({"params": {"SEEDS": "\udcff"}}, "parameter SEEDS: "),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(root, arguments, message):
@@ -346,12 +351,12 @@ def test_places_and_parameters_cells_that_are_refused(root):
 
 def test_parameters_go_where_they_are_declared_if_their_type_fits(root):
     one = write_notebook(root, "00_good")
-    for params in ({"N": 5}, {"RATE": 2}, {"RATE": 0.5}, {"SEEDS": [1]}, {"SEEDS": None}):
+    for params in ({"SEED": 5}, {"SEEDS": [1]}, {"SEEDS": None}):
         assert course.injected([one], "full", params) == {one: {"PROFILE": "full", **params}}
-    two = write_notebook(root, "01_video", parameters=f"{PARAMETERS}\nCODEC: str = 'h264'")
-    values = course.injected([one, two], "smoke", {"CODEC": "av1"})
-    assert "CODEC" not in values[one]
-    assert values[two]["CODEC"] == "av1"
+    two = write_notebook(root, "01_video", parameters=f"{PARAMETERS}\nWEIGHTS: str = 'x'")
+    values = course.injected([one, two], "smoke", {"WEIGHTS": "imagenet"})
+    assert "WEIGHTS" not in values[one]
+    assert values[two]["WEIGHTS"] == "imagenet"
 
 
 def by_reproduce(root: Path, values: dict) -> dict:
@@ -465,6 +470,17 @@ def test_a_data_set_goes_with_its_adapter_its_folder_and_the_profile_paper(root,
         refused(lambda values=values: course.injected([path], "paper", values), *words)
     both = [path, write_notebook(root, "01_other")]
     refused(lambda: course.injected(both, "paper", real), "DATASET of 01_other", "synthetic")
+
+
+def test_a_lesson_has_no_units_though_its_system_has(root):
+    write_notebook(root, "06_expression_spotting")
+    refused(lambda: course.compute("06"), "06_expression_spotting", "has no grid of units")
+
+
+def test_a_trial_is_not_recorded(root):
+    write_notebook(root, "00_good", parameters=f"{PARAMETERS}\nTRIAL = 0")
+    call = partial(reproduce, "full", params={"TRIAL": 1}, write_results=True)
+    refused(call, "--write-results", "no trial")
 
 
 def test_notebooks_are_chosen_by_number_or_name(root):

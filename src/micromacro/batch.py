@@ -8,7 +8,8 @@ A run is a folder ``runs/<utc>/``::
     run.json                what was asked, where and when, and how each notebook went
 
 There is nothing to continue in a run that was killed: its finished units are in ``runs/units``
-(:mod:`micromacro.units`), so the same command goes on from there in a new folder.
+(:mod:`micromacro.units`), so the same command goes on from there in a new folder. What it left in
+``runs/.part-batch-*``, such as the keys of its kernels, goes when the next one starts.
 """
 
 import contextlib

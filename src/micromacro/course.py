@@ -103,9 +103,8 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
     papermill would run with the defaults and say nothing.
 
     Raises:
-        BadInput: Unknown profile or parameter, a value of another kind or type than the default,
-            a path or device that is not there, or a profile and a data set that do not belong
-            together.
+        BadInput: Unknown profile or parameter, a value that is not like that of `RIGHT`, a path or
+            device that is not there, or a profile and a data set that do not belong together.
     """
     check_choice("profile", profile, PROFILES)
     defaults = {path: declared(path) for path in paths}
@@ -120,8 +119,6 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
     values = {}
     for path in paths:
         mine = {name: value for name, value in params.items() if name in defaults[path]}
-        for name in mine.keys() - RIGHT.keys():
-            _check_type(f"parameter {name} of {path.stem}", mine[name], defaults[path][name])
         every = _checked(path.stem, defaults[path] | mine | {"PROFILE": profile}, [Path.cwd()])
         values[path] = {name: every[name] for name in ("PROFILE", *mine)}
     return values
@@ -184,13 +181,6 @@ def _is_like(value: object, example: object) -> bool:
         return bool(alike) and len({*value}) == len(value)
     alike = type(value) is type(example) and value != ""
     return alike and (isinstance(value, str) or example <= value < 2**32)
-
-
-def _check_type(name: str, value: object, default: object) -> None:
-    alike = type(value) is type(default) or (type(value), type(default)) == (int, float)
-    if default is not None and not alike:  # None says nothing about the type
-        fault = f"{value!r} given, but the default {default!r} is of another type"
-        raise BadInput(name, fault, "give a value of that type")
 
 
 def _check_data(notebook: str, profile: str, values: Mapping) -> None:

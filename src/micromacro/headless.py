@@ -69,14 +69,10 @@ class Session:
         timer = threading.Timer(self.limit_s, self.stop, [f"limit of {self.limit_s:g} s reached"])
         timer.daemon = True
         timer.start()
-        log = self.target.with_suffix(".log")
-        try:
-            with log.open("a", buffering=1, encoding="utf-8", errors="replace") as self._log:
-                with contextlib.closing(ensure_event_loop()):  # jupyter_client's, one a thread
-                    self._execute(note)
-                print(self.reason or "passed", self.traceback, file=self._log)
-        except OSError as error:  # of the log: a full disk
-            self.reason = self.reason or str(error)
+        with self.target.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as self._log:
+            with contextlib.closing(ensure_event_loop()):  # jupyter_client's, one a thread
+                self._execute(note)
+            print(self.reason or "passed", self.traceback, file=self._log)
         timer.cancel()
         self._group = None
         self.seconds = round(time.monotonic() - began, 3)

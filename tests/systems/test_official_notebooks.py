@@ -53,7 +53,7 @@ def samm_lv(folder: Path) -> str:
 
 
 def casme_squared(folder: Path) -> str:
-    root = long_miniatures.write_casme_squared(folder / "casme", "cropped")
+    root = long_miniatures.write_casme_squared(folder / "casme", "longVideoFaceCropped")
     micro = [(1, "disgust2_1", 2, 4, 5, "micro"), (22, "happy5_1", 2, 4, 6, "macro")]
     long_miniatures.write_casme_sheet(root, (*long_miniatures.CAS_ROWS, *micro))
     return str(root)
@@ -130,10 +130,11 @@ def test_the_notebook_runs_on_official_data(root, notebook, dataset):
     rows = read_rows(run / f"{notebook}__trial__cpu.csv")
     assert set(rows["arm"]) == arms
     assert dataset in set(rows["dataset"])
-    scores = rows[(rows["metric"] == metric) & (rows["split"] != "validation")]
-    assert sorted(scores["n"].astype(int)) == N.get(dataset, sorted(scores["n"].astype(int)))
-    assert len(scores)
-    assert scores["value"].dropna().between(-1, 1).all()
+    scores = rows[rows["metric"] == metric]
+    assert scores["value"].between(-1, 1).all()
+    assert len(scores) >= len(arms)
+    if dataset in N:
+        assert sorted(scores["n"][scores["split"] != "validation"].astype(int)) == N[dataset]
     written = run.parent.glob("submissions/*/*/predictions.csv")  # of the sets that have a server
     lengths = [len(file.read_text().splitlines()) for file in written]
     assert lengths == ([5] * 4 if dataset == "omg" else [])

@@ -293,6 +293,21 @@ def test_a_wrong_file_is_named(dataset, file, content, told, request):
     assert f"{root / file}{told}" in fault(READERS[dataset], root)
 
 
+def test_films_behind_linked_folders_are_found_once(affwild, films, tmp_path):
+    place(films / "actor.mp4", affwild / "videos/train/2.mp4")
+    place(films / "other.mp4", affwild / "videos/test/deep/9.mp4")
+    own, store = read_affwild(affwild).table, tmp_path / "store"
+    (affwild / "videos").rename(store)
+    (affwild / "videos").mkdir()
+    for split in ("train", "test"):
+        (affwild / "videos" / split).symlink_to(store / split)
+    (store / "test" / "deep" / "round").symlink_to("..")  # leads back
+    (store / "test" / "gone").symlink_to("nowhere")
+    linked = read_affwild(affwild).table
+    assert own["clip"].tolist() == ["105", "2", "9"]
+    pd.testing.assert_frame_equal(linked, own)
+
+
 def test_affwild_two_films_of_a_name_and_too_many_labels(affwild, films, tmp_path):
     place(films / "actor.mp4", affwild / "videos/train/2.mp4")
     place(films / "actor.mp4", affwild / "videos/train/2.avi")

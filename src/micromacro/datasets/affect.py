@@ -34,6 +34,7 @@ is none. `frames.film_on_disk` gives faces and labels of one clip.
 
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -486,9 +487,15 @@ def _label(text: str, name: str, where: str, *, unlabelled: float | None = None)
 
 
 def _films_below(folder: Path) -> list[Path]:
-    """All films at any depth, sorted; hidden ones are passed over."""
-    files = folder.rglob("*") if folder.is_dir() else ()
-    return sorted(f for f in files if f.suffix.lower() in FILM_SUFFIXES and f.name[0] != ".")
+    """All films at any depth, behind links to folders too, sorted; hidden ones are passed over."""
+    films, seen = [], set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        if Path(top).resolve() in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(Path(top).resolve())
+        films += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(film for film in films if film.suffix.lower() in FILM_SUFFIXES)
 
 
 def _filled(folder: Path) -> bool:

@@ -292,8 +292,8 @@ def grid(
         device: Where to compute.
         weights: Those of the frozen ResNet-50, see `inputs.official_clips`.
         weights_file: Your file of them.
-        trial: Try the official path in minutes: tiny networks, one epoch, two folds, and thumbnails
-            in place of features. Its numbers mean nothing.
+        trial: Try the path in minutes: in full with the sizes of smoke; in paper with tiny networks,
+            one epoch, two folds, and thumbnails in place of features. Its numbers mean nothing.
 
     Raises:
         BadInput: An unknown arm or data set, or one that does not go with the profile.
@@ -301,7 +301,7 @@ def grid(
     check_profile(profile, dataset, [name for name in DATASETS if name != "synthetic"])
     swept = [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
     data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
-    if profile == "smoke":
+    if profile == "smoke" or (trial and dataset == "synthetic"):
         data["people"], common["epochs"] = 8, 2
     folds = folds or DATASETS[dataset].folds
     if dataset != "synthetic":

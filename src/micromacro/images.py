@@ -1,8 +1,11 @@
 """Pictures as 8-bit RGB or luma: the images of a folder in natural order, and decoded frames."""
 
+import math
 import re
 import warnings
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +17,14 @@ from micromacro.errors import BadInput
 if TYPE_CHECKING:
     import av  # 35 MB that pictures do without
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".jp2", ".pgm", ".ppm"}
+)
+LONGEST_GAP = 30_000  # steps from a picture to the next: beyond a quarter of an hour, a stray name
+LARGEST_ASPECT = 4  # of a pixel: no camera or disc has more, a damaged header may
+SQUARE = 0.01  # pixels this near to square are a scaler's rounding (853:854): left as they are
+HDR = {16: "PQ", 18: "HLG"}  # transfer curves, ITU-T H.273
+BT709 = 1  # its number as transfer curve and as primaries there
 Y_PLANE = re.compile(r"(yuv[aj]?4[0-9]{2}p|nv12|nv21|gray)([0-9]+le)?")  # pixel formats
 
 Pixels = Literal["rgb", "luma"]
@@ -31,27 +41,86 @@ def image_files(folder: Path) -> list[Path]:
     if not files:
         kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise BadInput(folder, "a folder without images", f"give a folder with {kinds} files")
-    return sorted(files, key=_natural_key)
+    return sorted(files, key=lambda file: (_natural_key(file.name), file.name))
 
 
-def _natural_key(file: Path) -> tuple:
-    parts = re.split(r"([0-9]+)", file.name.lower())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
+def _natural_key(name: str) -> list:
+    parts = re.split(r"([0-9]+)", name.lower())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def pictures_of(source: Path) -> list[Path]:
+    """Return the images of a folder (`image_files`), or the one that a file is; none of a film."""
+    if source.is_dir():
+        return image_files(source)
+    return [source] if source.suffix.lower() in IMAGE_SUFFIXES else []
+
+
+def picture_numbers(files: Sequence[Path], notes: list[str]) -> list[int]:
+    """Return the place of each picture in time: the last number in its name, less the first one's.
+
+    Names that differ in more than that number, or whose number is a clock's, are no series: those
+    pictures are counted instead.
+
+    Args:
+        files: Pictures in natural order.
+        notes: What a user should know about the numbers is added here.
+
+    Raises:
+        BadInput: Two pictures of one name or number; a number far beyond the one before.
+    """
+    known = {}
+    for file in files:
+        other = known.setdefault(tuple(_natural_key(file.stem)), file)
+        if other is not file:
+            fault = f"stands for the same picture as {other.name}"
+            raise BadInput(file, fault, "keep one of them in the folder")
+    series = [re.fullmatch(r"(.*?)([0-9]+)([^0-9]*)", file.stem.lower()) for file in files]
+    one = None not in series and len({(match[1], match[3]) for match in series}) == 1
+    numbers = [int(match[2]) for match in series] if one else []
+    steps = sorted(after - before for before, after in pairwise(numbers)) or [1]
+    usual = steps[(len(steps) - 1) // 2]
+    if not one or usual > LONGEST_GAP:
+        if len(files) > 1:
+            notes.append("names are no series of frame numbers: taken as evenly spaced")
+        return list(range(len(files)))
+    check_gaps(files, numbers, usual)
+    if (steps[0], steps[-1]) != (1, 1):
+        notes.append(f"pictures are numbered in steps of {usual} to {steps[-1]}: a gap is a time")
+    return [number - numbers[0] for number in numbers]
+
+
+def check_gaps(files: Sequence[Path], numbers: Sequence[int], usual: int = 1) -> None:
+    """Refuse a number that lies so far beyond the one before that its picture must be a stray.
+
+    Args:
+        files: Pictures in the order of their numbers.
+        numbers: Rising.
+        usual: Usual step from one to the next.
+
+    Raises:
+        BadInput: Such a number; the message names its picture.
+    """
+    for file, (before, number) in zip(files[1:], pairwise(numbers), strict=True):
+        if number - before > LONGEST_GAP * usual:
+            fault = f"is numbered {number - before} after the picture before it"
+            raise BadInput(file, fault, "rename it, or take it out of the folder")
 
 
 def load_image(file: Path, pixels: Pixels) -> np.ndarray:
     """Load one picture upright as uint8 (H, W, 3) RGB or (H, W) luma (BT.601), 0-255.
 
     EXIF orientation is applied; 16-bit grey is divided by 257, 16-bit colour keeps its high byte
-    (the same to one level); transparency is laid on black; of several pages the first is taken.
+    (the same to one level); transparency is laid on black.
 
     Raises:
-        BadInput: Not an image, damaged, or pixels of more than 16 bit.
+        BadInput: Not an image, damaged, of several pages, or pixels of more than 16 bit.
     """
     try:
         with warnings.catch_warnings():  # Pillow warns of odd metadata, which is not used here
             warnings.simplefilter("ignore")
             with Image.open(file) as opened:
+                _refuse_pages(file, opened)
                 image = _eight_bit(file, ImageOps.exif_transpose(opened))
             return np.array(image.convert("RGB" if pixels == "rgb" else "L"))
     except BadInput:
@@ -59,6 +128,19 @@ def load_image(file: Path, pixels: Pixels) -> np.ndarray:
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         fault = f"not an image, or damaged ({type(error).__name__})"
         raise BadInput(file, fault, "replace or remove the file") from error
+
+
+def _refuse_pages(file: Path, image: Image.Image) -> None:
+    # MPO is a photograph, with its preview or depth map behind it.
+    if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
+        fault = f"holds {pages} pages, a folder has one picture in a file"
+        raise BadInput(file, fault, "save each page as a picture of its own, numbered")
+
+
+def is_deep(file: Path) -> bool:
+    """Return whether a picture that can be read stores more than 8 bits a channel."""
+    with Image.open(file) as image:
+        return "16" in f"{image.mode} {image.tile}" or image.mode == "I"
 
 
 def _eight_bit(file: Path, image: Image.Image) -> Image.Image:
@@ -75,17 +157,79 @@ def _eight_bit(file: Path, image: Image.Image) -> Image.Image:
     return image
 
 
-def frame_image(frame: "av.VideoFrame", pixels: Pixels) -> np.ndarray:
-    """Convert a decoded frame to uint8 (H, W, 3) RGB or (H, W) luma, full range and upright."""
-    # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
-    rgb = pixels == "rgb"
-    image = frame.to_ndarray(format="rgb24", threads=1) if rgb else _luma(frame)
-    return np.ascontiguousarray(np.rot90(image, quarter_turns(frame)))
+class FrameConverter:
+    """Makes decoded frames uint8 (H, W, 3) RGB or (H, W) luma: full range, square pixels, upright.
+
+    HDR is mapped to BT.709 by FFmpeg's own curves, reference white to white.
+
+    Args:
+        stream: The stream of the frames.
+        pixels: "rgb" or "luma".
+    """
+
+    def __init__(self, stream: "av.VideoStream", pixels: Pixels):
+        from av.video.reformatter import VideoReformatter
+
+        self.pixels, self.aspect = pixels, float(stream.sample_aspect_ratio or 1)
+        self.reformatter = VideoReformatter()  # a film's own: tables for HDR take seconds to make
+
+    def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
+        """Return one frame as a picture; C-contiguous."""
+        if self.pixels == "rgb":
+            image = self._rgb(frame)
+        elif frame.color_trc in HDR:
+            image = np.asarray(Image.fromarray(self._rgb(frame)).convert("L"))
+        else:
+            image = _luma(frame)
+        if (size := self.square_size(frame)) != (frame.width, frame.height):
+            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        turns, mirrored = orientation(frame)
+        image = np.rot90(image, turns)
+        return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+    def _rgb(self, frame: "av.VideoFrame") -> np.ndarray:
+        hdr = frame.color_trc in HDR
+        to = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if hdr else {}
+        # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
+        return self.reformatter.reformat(frame, format="rgb24", threads=1, **to).to_ndarray()
+
+    def square_size(self, frame: "av.VideoFrame") -> tuple[int, int]:
+        """Return width and height of a frame, not yet turned, once its pixels are square.
+
+        No side shrinks. Pixels within 1 % of square, or beyond 4:1, stay as they are.
+        """
+        long = max(self.aspect, 1 / self.aspect)
+        if not 1 + SQUARE < long <= LARGEST_ASPECT:
+            long = 1
+        wide, high = (long, 1) if self.aspect > 1 else (1, long)
+        return round(frame.width * wide), round(frame.height * high)
+
+    def notes(self, frame: "av.VideoFrame") -> list[str]:
+        """Return in words what the file says of its pixels that changes what is read."""
+        notes = []
+        if abs(self.aspect - 1) > SQUARE:
+            size = "x".join(map(str, self.square_size(frame)))
+            notes.append(f"pixels {self.aspect:.3g} times as wide as high: {size} square ones")
+        if frame.color_trc in HDR:
+            notes.append(f"HDR ({HDR[frame.color_trc]}): mapped to the standard range, BT.709")
+        return notes
 
 
-def quarter_turns(frame: "av.VideoFrame") -> int:
-    """Return how often the frame is to be turned by 90 degrees, counter-clockwise: 0 to 3."""
-    return round(frame.rotation / 90) % 4
+def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
+    """Return how a stored frame is made upright: quarter turns, then a mirror.
+
+    The display matrix takes a stored pixel to x' = a x + c y, y' = b x + d y (ISO 14496-12).
+
+    Returns:
+        Turns by 90 degrees counter-clockwise, 0 to 3; whether left and right change places then.
+    """
+    from av.sidedata.sidedata import Type
+
+    if (data := frame.side_data.get(Type.DISPLAYMATRIX)) is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    mirrored = a * d < b * c
+    return round(-math.atan2(b, -a if mirrored else a) / (math.pi / 2)) % 4, mirrored
 
 
 def _luma(frame: "av.VideoFrame") -> np.ndarray:

@@ -24,7 +24,7 @@ from micromacro.clip import FaceClip, load_clip, save_clip
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
 from micromacro.files import existing
-from micromacro.images import image_files, load_image
+from micromacro.images import check_gaps, image_files, load_image
 from micromacro.motion.magnify import magnify
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Film:
         row: Of the clip table.
         labels: float32 (2,) of the clip, or (T, 2) of each frame; nan for none.
         seen: bool (T,), frames with a face.
-        shot: int32 (T,), number of the shot.
+        shot: int32 (T,), number of the run of frames without a cut or a gap in time.
         fps: Frames per second.
         files: "grey", uint8 (T, 1, S, S), and "features", float16 (T, 2048), zero without a face.
     """
@@ -236,7 +236,7 @@ def film_on_disk(
 
     def make_faces(folder: Path) -> None:
         np.save(folder / "grey.npy", grey(faces().frames))
-        about = {"seen": faces().status != "none", "shot": faces().shot}
+        about = {"seen": faces().status != "none", "shot": faces().breaks().cumsum(dtype=np.int32)}
         fps = FACES_FPS if len(faces()) == 1 else faces().fps
         np.savez(folder / "about.npz", fps=fps, **about)
 
@@ -359,11 +359,12 @@ def face_files(folder: str | Path) -> dict[int, Path]:
     """The pictures of a folder of aligned faces by 0-based frame number, in order.
 
     Raises:
-        BadInput: As `numbered_pictures`, or a picture numbered 0.
+        BadInput: As `numbered_pictures`, or a picture numbered 0 or far beyond the one before.
     """
     files = numbered_pictures(folder, ALIGNED_FACE)
     if 0 in files:
         raise BadInput(files[0], "is numbered 0", "number the frames from 1 on")
+    check_gaps([Path(folder), *files.values()], [0, *files])  # each number becomes a frame
     return {number - 1: file for number, file in files.items()}
 
 

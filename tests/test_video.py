@@ -570,6 +570,23 @@ def test_few_bits_in_sixteen_are_noted(tmp_path, bits, kind):
         assert ["grey levels" in note and "scale" in note for note in notes] == [True]
 
 
+@pytest.mark.parametrize("kind", ["png", "mjpeg", "tiff"])
+@pytest.mark.parametrize("aspect", ["1", "2", "10/11"])
+def test_pictures_cut_from_a_film_with_other_pixels_are_noted(tmp_path, kind, aspect):
+    context = av.CodecContext.create(kind, "w")
+    context.width, context.height, context.time_base = 48, 32, Fraction(1, 25)
+    context.pix_fmt = "yuvj420p" if kind == "mjpeg" else "rgb24"
+    context.sample_aspect_ratio = Fraction(aspect)
+    frame = av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")
+    packets = context.encode(frame.reformat(format=context.pix_fmt)) + context.encode(None)
+    suffix = {"mjpeg": "jpg"}.get(kind, kind)
+    (tmp_path / f"1.{suffix}").write_bytes(b"".join(map(bytes, packets)))
+    images, notes = images_noted(tmp_path)
+    assert images.shape == (1, 32, 48, 3)
+    words = f"said to be {float(Fraction(aspect)):.3g} times"
+    assert [words in note and "resize" in note for note in notes] == [True] * (aspect != "1")
+
+
 def test_a_dark_film_of_eight_bits_has_no_such_note(tmp_path):
     Image.fromarray(RAMP[:, :40]).save(tmp_path / "1.png")
     assert images_noted(tmp_path)[1] == []

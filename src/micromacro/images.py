@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -137,10 +137,15 @@ def _refuse_pages(file: Path, image: Image.Image) -> None:
         raise BadInput(file, fault, "save each page as a picture of its own, numbered")
 
 
-def is_deep(file: Path) -> bool:
-    """Return whether a picture that can be read stores more than 8 bits a channel."""
+def picture_header(file: Path) -> tuple[bool, float]:
+    """Return whether a picture stores more than 8 bits a channel; its pixels' width by height."""
     with Image.open(file) as image:
-        return "16" in f"{image.mode} {image.tile}" or image.mode == "I"
+        deep = image.mode == "I" or ";16" in f"{image.mode} {image.tile}"
+        high, wide = image.info.get("dpi", (1, 1))
+        if image.info.get("jfif_unit") == 0:
+            wide, high = image.info["jfif_density"]
+        wide, high = map(float, image.info.get("aspect", (wide, high)))
+        return deep, wide / high if wide and high else 1.0
 
 
 def _eight_bit(file: Path, image: Image.Image) -> Image.Image:
@@ -157,40 +162,70 @@ def _eight_bit(file: Path, image: Image.Image) -> Image.Image:
     return image
 
 
+def frame_image(frame: "av.VideoFrame", pixels: Pixels) -> np.ndarray:
+    """Convert a decoded frame to uint8 (H, W, 3) RGB or (H, W) luma, full range and turned upright.
+
+    What else a film may want, `FrameConverter` does.
+    """
+    # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
+    rgb = pixels == "rgb"
+    image = frame.to_ndarray(format="rgb24", threads=1) if rgb else _luma(frame)
+    return np.ascontiguousarray(np.rot90(image, quarter_turns(frame)))
+
+
+def quarter_turns(frame: "av.VideoFrame") -> int:
+    """Return how often the frame is to be turned by 90 degrees, counter-clockwise: 0 to 3."""
+    return orientation(frame)[0]
+
+
+def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
+    """Return how a stored frame is made upright: quarter turns, then a mirror.
+
+    The display matrix takes a stored pixel to x' = a x + c y, y' = b x + d y (ISO 14496-12).
+
+    Returns:
+        Turns by 90 degrees counter-clockwise, 0 to 3; whether left and right change places then.
+    """
+    from av.sidedata.sidedata import Type
+
+    if (data := frame.side_data.get(Type.DISPLAYMATRIX)) is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    mirrored = a * d < b * c
+    return round(-math.atan2(b, -a if mirrored else a) / (math.pi / 2)) % 4, mirrored
+
+
 class FrameConverter:
-    """Makes decoded frames uint8 (H, W, 3) RGB or (H, W) luma: full range, square pixels, upright.
+    """Makes pictures of the frames of a film: upright, unmirrored, of square pixels.
 
     HDR is mapped to BT.709 by FFmpeg's own curves, reference white to white.
 
     Args:
         stream: The stream of the frames.
         pixels: "rgb" or "luma".
+        convert: Converts a frame that is at most turned, as `frame_image` does.
     """
 
-    def __init__(self, stream: "av.VideoStream", pixels: Pixels):
+    def __init__(self, stream: "av.VideoStream", pixels: Pixels, convert: Callable = frame_image):
         from av.video.reformatter import VideoReformatter
 
-        self.pixels, self.aspect = pixels, float(stream.sample_aspect_ratio or 1)
+        self.pixels, self.convert = pixels, convert
+        self.aspect = float(stream.sample_aspect_ratio or 1)  # width of a stored pixel by height
         self.reformatter = VideoReformatter()  # a film's own: tables for HDR take seconds to make
 
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
-        """Return one frame as a picture; C-contiguous."""
-        if self.pixels == "rgb":
-            image = self._rgb(frame)
-        elif frame.color_trc in HDR:
-            image = np.asarray(Image.fromarray(self._rgb(frame)).convert("L"))
-        else:
-            image = _luma(frame)
-        if (size := self.square_size(frame)) != (frame.width, frame.height):
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        """Return the picture of one frame; C-contiguous."""
         turns, mirrored = orientation(frame)
-        image = np.rot90(image, turns)
+        size, hdr = self.square_size(frame), frame.color_trc in HDR
+        if not (mirrored or hdr or size != (frame.width, frame.height)):
+            return self.convert(frame, self.pixels)
+        image = _luma(frame) if self.pixels == "luma" and not hdr else self._rgb(frame, hdr)
+        picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        image = np.rot90(picture.convert("L") if self.pixels == "luma" else picture, turns)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
-    def _rgb(self, frame: "av.VideoFrame") -> np.ndarray:
-        hdr = frame.color_trc in HDR
+    def _rgb(self, frame: "av.VideoFrame", hdr: bool) -> np.ndarray:
         to = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if hdr else {}
-        # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
         return self.reformatter.reformat(frame, format="rgb24", threads=1, **to).to_ndarray()
 
     def square_size(self, frame: "av.VideoFrame") -> tuple[int, int]:
@@ -213,23 +248,6 @@ class FrameConverter:
         if frame.color_trc in HDR:
             notes.append(f"HDR ({HDR[frame.color_trc]}): mapped to the standard range, BT.709")
         return notes
-
-
-def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
-    """Return how a stored frame is made upright: quarter turns, then a mirror.
-
-    The display matrix takes a stored pixel to x' = a x + c y, y' = b x + d y (ISO 14496-12).
-
-    Returns:
-        Turns by 90 degrees counter-clockwise, 0 to 3; whether left and right change places then.
-    """
-    from av.sidedata.sidedata import Type
-
-    if (data := frame.side_data.get(Type.DISPLAYMATRIX)) is None:
-        return 0, False
-    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
-    mirrored = a * d < b * c
-    return round(-math.atan2(b, -a if mirrored else a) / (math.pi / 2)) % 4, mirrored
 
 
 def _luma(frame: "av.VideoFrame") -> np.ndarray:

@@ -11,7 +11,7 @@ Coordinates of anything found in a film are pixels (x, y) of these pictures, not
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,11 +29,13 @@ except ModuleNotFoundError:  # folders of images do without it
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, existing, replacing
 from micromacro.images import (
+    SQUARE,
     FrameConverter,
     Pixels,
-    is_deep,
+    frame_image,
     load_image,
     orientation,
+    picture_header,
     picture_numbers,
     pictures_of,
 )
@@ -123,6 +125,7 @@ def read_frames(
     *,
     pixels: Pixels = "rgb",
     fps: float | None = None,
+    convert: Callable = frame_image,
     keep_damaged: bool = False,
     notes: list[str] | None = None,
 ) -> Iterator[Frame]:
@@ -145,6 +148,8 @@ def read_frames(
             0-255 (so by the file's own matrix, BT.601 or BT.709), and 0.299 R + 0.587 G +
             0.114 B (BT.601, as `write_video` uses) where there is no Y plane, as in images, or HDR.
         fps: Numbers per second of a folder's pictures, default 30; ignored for a file.
+        convert: Makes the image of a decoded frame and `pixels`, where it needs to be turned at
+            most (`micromacro.images.FrameConverter` does the rest); ignored for pictures.
         keep_damaged: Go on after damage, with the frames that cannot be trusted marked `damaged`
             up to the next whole one, and end a film that is cut short where it is cut.
         notes: What a user should know of the film is added here in plain words, the last of it with
@@ -168,8 +173,8 @@ def read_frames(
         timed = zip(files, picture_numbers(files, collected), strict=True)
         pictures = ((f, "", number / rate, load_image(f, pixels), False) for f, number in timed)
     else:
-        pictures = _file_pictures(path, pixels, keep_damaged, collected)
-    frames = _frames(pictures, path, collected)
+        pictures = _file_pictures(path, pixels, convert, keep_damaged, collected)
+    frames = _frames(pictures, collected)
     return frames if notes is not None else _warned(path, frames, collected)
 
 
@@ -271,31 +276,37 @@ def _warned(path: Path, frames: Iterable[Frame], notes: list[str]) -> Iterator[F
         warnings.warn(f"{path}: {note}", stacklevel=2)
 
 
-def _frames(pictures: Iterable[tuple], path: Path, notes: list[str]) -> Iterator[Frame]:
+def _frames(pictures: Iterable[tuple], notes: list[str]) -> Iterator[Frame]:
     """Frames of pictures (file, place in it, seconds, image, damaged), all of one size."""
-    shape, brightest, file = None, 0, path
+    shape = None
     for index, (file, place, t_s, image, damaged) in enumerate(pictures):
-        shape = shape or image.shape
+        if shape is None:
+            shape, (deep, aspect) = image.shape, _header(file)
+            brightest = 0 if deep else 255
+            if abs(aspect - 1) > SQUARE:
+                said = f"pixels are said to be {aspect:.3g} times as wide as high"
+                notes.append(f"{said}: taken as square; if they are not, resize the pictures")
         if image.shape != shape:
             size, first = (f"{width}x{height}" for height, width in (image.shape[:2], shape[:2]))
             raise BadInput(file, f"{place}is {size}, before {first}", "give pictures of one size")
         if brightest <= DIM:
             brightest = max(brightest, int(image.max()))
         yield Frame(index, t_s, image, damaged)
-    if 0 < brightest <= DIM and _is_deep(file):
+    if 0 < brightest <= DIM:
         levels = f"of 256 grey levels the lowest {brightest + 1} are used"
         notes.append(f"{levels}: if the camera has 10, 12 or 14 bits, scale its values to 16")
 
 
-def _is_deep(file: Path) -> bool:
+def _header(file: Path) -> tuple[bool, float]:
+    """Whether there are more than 8 bits a channel; the aspect of pixels that is not applied."""
     if pictures_of(file):
-        return is_deep(file)
+        return picture_header(file)
     with open_stream(file, "video") as (_, stream):
-        return stream.format.components[0].bits > 8
+        return stream.format.components[0].bits > 8, 1.0
 
 
 def _file_pictures(
-    path: Path, pixels: Pixels, keep_damaged: bool, notes: list[str]
+    path: Path, pixels: Pixels, convert: Callable, keep_damaged: bool, notes: list[str]
 ) -> Iterator[tuple]:
     packets: dict[Fraction, bool] = {}
     with open_stream(path, "video") as (container, stream):
@@ -303,9 +314,9 @@ def _file_pictures(
         if keep_damaged:
             frames = _up_to_the_break(frames, notes)
         nominal = container.format.name == "avi" and stream.codec_context.has_b_frames
-        stamped = _marked(_deinterlaced(stream, frames, notes), packets, nominal)
+        stamped = _marked(_deinterlaced(frames, notes), packets, nominal)
         timed = _timed(path, stream, stamped, notes)
-        converter, image, n_damaged = FrameConverter(stream, pixels), None, 0
+        converter, image, n_damaged = FrameConverter(stream, pixels, convert), None, 0
         for index, (t_s, frame, damaged) in enumerate(timed):
             if image is None:
                 notes += converter.notes(frame)
@@ -329,7 +340,7 @@ def _up_to_the_break(frames: Iterable["av.VideoFrame"], notes: list[str]) -> Ite
         notes.append(str(error))
 
 
-def _deinterlaced(stream, frames: Iterable["av.VideoFrame"], notes: list[str]) -> Iterator:
+def _deinterlaced(frames: Iterable["av.VideoFrame"], notes: list[str]) -> Iterator:
     """The frames without combs: those said to be interlaced go through FFmpeg's bwdif."""
     graph = None
     for frame in chain(frames, [None]):  # None flushes the graph
@@ -337,8 +348,9 @@ def _deinterlaced(stream, frames: Iterable["av.VideoFrame"], notes: list[str]) -
             graph = av.filter.Graph()
             graph.threads = 1
             bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink"))
-            graph.configure()
+            size = {"width": frame.width, "height": frame.height}
+            source = graph.add_buffer(**size, format=frame.format, time_base=frame.time_base)
+            graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
             notes.append("interlaced: one picture made of the two fields of a frame (bwdif)")
         if graph is None:
             yield from () if frame is None else (frame,)

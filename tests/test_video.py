@@ -273,7 +273,7 @@ def test_frames_that_repeat_a_stamp_are_kept_between_their_neighbours(tmp_path, 
     np.testing.assert_allclose(read[: len(times) - 1], times[:-1], atol=1e-6)
     assert read[-1] == pytest.approx(times[-1], abs=0.51)  # nothing says how long the last ones are
     n_repeated = len(stamps) - len(set(stamps))
-    assert [f"{n_repeated} frames repeat" in note for note in notes] == [True]
+    assert [f"repeated time stamps: {n_repeated}" in note for note in notes] == [True]
     assert [round((int(frame.image[16, 16, 0]) - 20) / 10) for frame in frames] == [
         *range(len(stamps))
     ]
@@ -281,7 +281,7 @@ def test_frames_that_repeat_a_stamp_are_kept_between_their_neighbours(tmp_path, 
 
 def test_what_was_done_is_a_warning_where_no_one_collects_notes(tmp_path):
     write_stamped(tmp_path / "a.mkv", [0, 1, 1, 2])
-    with pytest.warns(UserWarning, match=r"a\.mkv: 1 frames repeat a time stamp"):
+    with pytest.warns(UserWarning, match=r"a\.mkv: repeated time stamps: 1"):
         assert len(times_of(tmp_path / "a.mkv")) == 4
 
 
@@ -730,7 +730,7 @@ def test_damaged_frames_are_kept_and_marked_if_asked_for(tmp_path):
     for frame in frames:  # the last one that can be trusted
         good = max(i for i in range(frame.index + 1) if i not in lost)
         assert difference(frame.image, 20 + 10 * good) <= 2
-    assert ["4 frames are damaged" in note for note in notes] == [True]
+    assert ["damaged frames: 4" in note for note in notes] == [True]
     write_stamped(tmp_path / "b.mkv", [*range(4)], damage=[0])  # nothing before it to show
     assert damaged(read_frames(tmp_path / "b.mkv", keep_damaged=True, notes=[])) == "x..."
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -69,40 +70,37 @@ def picture_numbers(files: Sequence[Path], notes: list[str]) -> list[int]:
     Raises:
         BadInput: Two pictures of one name or number; a number far beyond the one before.
     """
-    known = {}
-    for file in files:
-        other = known.setdefault(tuple(_natural_key(file.stem)), file)
-        if other is not file:
-            fault = f"stands for the same picture as {other.name}"
-            raise BadInput(file, fault, "keep one of them in the folder")
-    series = [re.fullmatch(r"(.*?)([0-9]+)([^0-9]*)", file.stem.lower()) for file in files]
-    one = None not in series and len({(match[1], match[3]) for match in series}) == 1
-    numbers = [int(match[2]) for match in series] if one else []
-    steps = sorted(after - before for before, after in pairwise(numbers)) or [1]
-    usual = steps[(len(steps) - 1) // 2]
-    if not one or usual > LONGEST_GAP:
+    for one, other in pairwise(files):
+        if _natural_key(one.stem) == _natural_key(other.stem):
+            fault = f"stands for the same picture as {one.name}"
+            raise BadInput(other, fault, "keep one of them in the folder")
+    matches = [re.fullmatch(r"(.*?)([0-9]+)([^0-9]*)", file.stem.lower()) for file in files]
+    one_series = None not in matches and len({(match[1], match[3]) for match in matches}) == 1
+    numbers = [int(match[2]) for match in matches] if one_series else []
+    steps = [after - before for before, after in pairwise(numbers)] or [1]
+    if not one_series or median_low(steps) > LONGEST_GAP:
         if len(files) > 1:
             notes.append("names are no series of frame numbers: taken as evenly spaced")
         return list(range(len(files)))
-    check_gaps(files, numbers, usual)
-    if (steps[0], steps[-1]) != (1, 1):
-        notes.append(f"pictures are numbered in steps of {usual} to {steps[-1]}: a gap is a time")
+    check_gaps(files, numbers)
+    if max(steps) > 1:
+        words = f"steps of {median_low(steps)} to {max(steps)}"
+        notes.append(f"pictures are numbered in {words}: a gap in number is one in time")
     return [number - numbers[0] for number in numbers]
 
 
-def check_gaps(files: Sequence[Path], numbers: Sequence[int], usual: int = 1) -> None:
+def check_gaps(files: Sequence[Path], numbers: Sequence[int]) -> None:
     """Refuse a number that lies so far beyond the one before that its picture must be a stray.
 
     Args:
         files: Pictures in the order of their numbers.
         numbers: Rising.
-        usual: Usual step from one to the next.
 
     Raises:
         BadInput: Such a number; the message names its picture.
     """
     for file, (before, number) in zip(files[1:], pairwise(numbers), strict=True):
-        if number - before > LONGEST_GAP * usual:
+        if number - before > LONGEST_GAP:
             fault = f"is numbered {number - before} after the picture before it"
             raise BadInput(file, fault, "rename it, or take it out of the folder")
 
@@ -210,41 +208,38 @@ class FrameConverter:
         from av.video.reformatter import VideoReformatter
 
         self.pixels, self.convert = pixels, convert
-        self.aspect = float(stream.sample_aspect_ratio or 1)  # width of a stored pixel by height
+        self.said = said = float(stream.sample_aspect_ratio or 1)  # width of a pixel by its height
+        believed = abs(said - 1) > SQUARE and 1 / LARGEST_ASPECT <= said <= LARGEST_ASPECT
+        self.aspect = said if believed else 1.0
         self.reformatter = VideoReformatter()  # a film's own: tables for HDR take seconds to make
 
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
         """Return the picture of one frame; C-contiguous."""
-        turns, mirrored = orientation(frame)
-        size, hdr = self.square_size(frame), frame.color_trc in HDR
-        if not (mirrored or hdr or size != (frame.width, frame.height)):
+        (turns, mirrored), hdr = orientation(frame), frame.color_trc in HDR
+        if self.aspect == 1 and not (mirrored or hdr):
             return self.convert(frame, self.pixels)
-        image = _luma(frame) if self.pixels == "luma" and not hdr else self._rgb(frame, hdr)
-        picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        if self.pixels == "luma" and not hdr:
+            image = _luma(frame)
+        else:
+            to = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if hdr else {}
+            image = self.reformatter.reformat(frame, format="rgb24", threads=1, **to).to_ndarray()
+        picture = Image.fromarray(image).resize(self.square_size(frame), Image.Resampling.BICUBIC)
         image = np.rot90(picture.convert("L") if self.pixels == "luma" else picture, turns)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
-
-    def _rgb(self, frame: "av.VideoFrame", hdr: bool) -> np.ndarray:
-        to = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if hdr else {}
-        return self.reformatter.reformat(frame, format="rgb24", threads=1, **to).to_ndarray()
 
     def square_size(self, frame: "av.VideoFrame") -> tuple[int, int]:
         """Return width and height of a frame, not yet turned, once its pixels are square.
 
         No side shrinks. Pixels within 1 % of square, or beyond 4:1, stay as they are.
         """
-        long = max(self.aspect, 1 / self.aspect)
-        if not 1 + SQUARE < long <= LARGEST_ASPECT:
-            long = 1
-        wide, high = (long, 1) if self.aspect > 1 else (1, long)
-        return round(frame.width * wide), round(frame.height * high)
+        return round(frame.width * max(self.aspect, 1)), round(frame.height / min(self.aspect, 1))
 
     def notes(self, frame: "av.VideoFrame") -> list[str]:
         """Return in words what the file says of its pixels that changes what is read."""
         notes = []
-        if abs(self.aspect - 1) > SQUARE:
+        if abs(self.said - 1) > SQUARE:
             size = "x".join(map(str, self.square_size(frame)))
-            notes.append(f"pixels {self.aspect:.3g} times as wide as high: {size} square ones")
+            notes.append(f"pixels {self.said:.3g} times as wide as high: {size} square ones")
         if frame.color_trc in HDR:
             notes.append(f"HDR ({HDR[frame.color_trc]}): mapped to the standard range, BT.709")
         return notes

@@ -325,7 +325,7 @@ def _file_pictures(
             n_damaged += damaged
             yield path, f"frame {index} ", t_s, image, damaged
     if n_damaged:
-        notes.append(f"{n_damaged} frames are damaged and show the one before them")
+        notes.append(f"damaged frames: {n_damaged}")
 
 
 def _up_to_the_break(frames: Iterable["av.VideoFrame"], notes: list[str]) -> Iterator:
@@ -404,7 +404,7 @@ def _timed(path: Path, stream, stamped: Iterable[tuple], notes: list[str]) -> It
         held.append(picture)
     yield from _spread(held, now, now + len(held) / rate)
     if n_repeated := n_repeated + len(held) - 1:
-        notes.append(f"{n_repeated} frames repeat a time stamp: spread up to the next one")
+        notes.append(f"repeated time stamps: {n_repeated}, those frames spread up to the next one")
 
 
 def _spread(held: list, start: Fraction, stop: Fraction) -> Iterator[tuple]:

@@ -68,7 +68,7 @@ def test_time_stamps_that_repeat_and_frames_that_were_dropped(portrait, tmp_path
     assert clip.segments() == [(0, 5), (5, 8)]
     assert np.isnan(jitter_px(clip)[4])
     assert np.isfinite(np.delete(jitter_px(clip), 4)).all()
-    assert any("repeat a time stamp" in note for note in clip.settings["notes"])
+    assert any("repeated time stamps: 1" in note for note in clip.settings["notes"])
 
 
 def test_missing_pictures_of_a_folder_are_a_gap(portrait, tmp_path):
@@ -92,7 +92,7 @@ def test_frames_that_are_damaged_are_none_and_never_bridged(portrait, tmp_path, 
     assert not clip.frames[[3, 6, 7]].any()
     assert clip.shot.tolist() == [0] * 9  # damage is no cut
     assert clip.segments() == [(0, 3), (4, 6), (8, 9)]
-    assert any("3 frames are damaged" in note for note in clip.settings["notes"])
+    assert any("damaged frames: 3" in note for note in clip.settings["notes"])
 
 
 def test_the_command_goes_on_after_damage_if_told_to(portrait, tmp_path):
@@ -100,5 +100,5 @@ def test_the_command_goes_on_after_damage_if_told_to(portrait, tmp_path):
     write_film(film, portrait.frames[:4], damage=[2])
     refused(lambda: export_faces(film, out, size=64), "film.mkv", "damaged")
     assert not out.exists()
-    assert "1 frames are damaged" in export_faces(film, out, size=64, keep_damaged=True)
+    assert "damaged frames: 1" in export_faces(film, out, size=64, keep_damaged=True)
     assert len(list(out.iterdir())) == 4

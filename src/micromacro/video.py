@@ -302,7 +302,8 @@ def _header(file: Path) -> tuple[bool, float]:
     if pictures_of(file):
         return picture_header(file)
     with open_stream(file, "video") as (_, stream):
-        return stream.format.components[0].bits > 8, 1.0
+        components = getattr(stream.format, "components", ())
+        return any(component.bits > 8 for component in components), 1.0
 
 
 def _file_pictures(

@@ -91,8 +91,9 @@ def extract_faces(
         "select": select,
         "pixels": pixels,
         "keep_damaged": keep_damaged,
+        "notes": notes,
     }
-    clip = cropper.clip(name, settings, notes)
+    clip = cropper.clip(name, settings)
     if (clip.status == "none").all():
         fault = f"no face found in {len(clip)} frames"
         remedy = "give a film with a face of at least 20 pixels"
@@ -155,8 +156,8 @@ class _Cropper:
             )
         return compose(self.to_size, compose(correction, aligned))
 
-    def clip(self, name: str, settings: dict, notes: list[str]) -> FaceClip:
-        """Everything added so far, with the notes of reading before our own."""
+    def clip(self, name: str, settings: dict) -> FaceClip:
+        """Everything added so far; our notes follow those of reading."""
         if not self.seen:
             raise BadInput(name, "holds no frame", "give a film with at least one frame")
         crops = np.frombuffer(self.pixel_bytes, np.uint8)
@@ -172,7 +173,7 @@ class _Cropper:
             n_faces=np.array([s.n_faces for s in self.seen], np.int32),
             mode=self.mode,
             source=name,
-            settings=settings | {"notes": notes + self._notes()},
+            settings=settings | {"notes": settings["notes"] + self._notes()},
         )
 
     def _notes(self) -> list[str]:

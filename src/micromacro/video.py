@@ -499,8 +499,7 @@ def _checked_images(path: Path, images: Iterable[np.ndarray]) -> Iterator[np.nda
 
 
 def _add_h264(out, size: tuple[int, int], rate: float, crf: int):
-    nominal = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
-    stream = out.add_stream("libx264", rate=nominal)
+    stream = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
     stream.height, stream.width = size
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
     # No B-frames: stored order is shown order, so that every player gets variable times right.

@@ -21,7 +21,7 @@ def make_clip(statuses="dtt-tti-tt", shots="0000011111", channels=3, size=7, **c
     """A clip of noise; a letter of `STATUSES` and a digit of the shot for each frame."""
     rng, n = np.random.default_rng(5), len(statuses)
     fields = {
-        "t_s": np.cumsum(rng.uniform(0.01, 0.1, n)),
+        "t_s": np.cumsum(rng.uniform(0.04, 0.05, n)),
         "status": np.array([STATUSES[letter] for letter in statuses]),
         "score": rng.uniform(0.7, 1, n).astype(np.float32),
         "landmarks": rng.normal(200, 50, (n, 5, 2)).astype(np.float32),
@@ -78,6 +78,34 @@ def test_segments(statuses, shots, expected):
     assert clip.segments() == expected
     assert clip.segments(2) == [(a, b) for a, b in expected if b - a >= 2]
     assert clip.segments(99) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([1, 1, 1, 1], [(0, 5)]),
+        ([1, 1, 1.5, 1], [(0, 5)]),  # a rounded time stamp
+        ([1, 1, 1.51, 1], [(0, 3), (3, 5)]),
+        ([1, 5, 1, 1], [(0, 2), (2, 5)]),  # the recorder dropped four
+        ([9, 1, 1, 1], [(0, 1), (1, 5)]),
+        ([1, 1, 1, 2], [(0, 4), (4, 5)]),
+        ([0.3, 1, 1, 1], [(0, 5)]),
+        ([1 / 1000, 1, 1, 1], [(0, 5)]),
+        ([], [(0, 1)]),
+    ],
+)
+def test_a_gap_in_time_ends_a_segment(steps, expected):
+    times = np.cumsum([3.0, *steps]) / 30
+    clip = make_clip("t" * len(times), "0" * len(times), t_s=times)
+    assert clip.segments() == expected
+    assert np.flatnonzero(clip.breaks()).tolist() == [start for start, _ in expected[1:]]
+
+
+def test_a_gap_beside_a_loss_or_a_cut_breaks_once():
+    times = np.array([0, 1, 2, 5, 6, 9, 10.0]) / 25
+    clip = make_clip("tt-ttt-", "0001111", t_s=times)
+    assert clip.segments() == [(0, 2), (3, 5), (5, 6)]
+    assert clip.breaks().tolist() == [False, False, False, True, False, True, False]
 
 
 def broken_fields():

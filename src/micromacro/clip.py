@@ -27,6 +27,7 @@ from micromacro.files import existing, read_npz, reading, replacing
 MODES = ("aligned", "stabilised", "first_frame", "per_frame")
 STATUSES = ("track", "detect", "interp", "none")
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+LONGEST_STEP = 1.5  # median steps of time; after a longer one pictures are missing
 FORMAT, VERSION = "micromacro.FaceClip", 1
 CSV_COLUMNS = (
     *("frame", "t_s", "shot", "status", "score", "n_faces"),
@@ -55,8 +56,9 @@ class FaceClip:
         t_s: float64 (T,), seconds since the first frame, strictly increasing.
         status: str (T,): "track", "detect", "interp" (landmarks filled in time) or "none".
         score: float32 (T,), the detector's or tracker's; nan where "none" (and may be elsewhere).
-        landmarks: float32 (T, 5, 2), source pixels (x, y): left eye, right eye (as seen in the
-            image), nose, mouth left, mouth right; nan where "none", finite elsewhere.
+        landmarks: float32 (T, 5, 2), source pixels (x, y), which are those of the pictures that
+            `read_frames` gives, upright and square, not those stored: left eye, right eye (as seen
+            in the image), nose, mouth left, mouth right; nan where "none", finite elsewhere.
         transform: float64 (T, 2, 3), source pixels (x, y, 1) to crop pixels; nan where "none",
             finite elsewhere.
         shot: int32 (T,), 0-based number of the shot, never decreasing.
@@ -150,14 +152,23 @@ class FaceClip:
 
         return grey(self.images(start, stop))
 
+    def breaks(self) -> np.ndarray:
+        """Return bool (T,): whether a cut or a gap in time lies before a frame.
+
+        A gap is a step above 1.5 median steps: frames that the recorder dropped, pictures that are
+        not in the folder. Nothing may be measured across.
+        """
+        gap = np.diff(self.t_s) * self.fps > LONGEST_STEP + 1e-6  # of rounding
+        return np.concatenate([[False], gap | (np.diff(self.shot) != 0)])
+
     def segments(self, min_frames: int = 1) -> list[tuple[int, int]]:
-        """Return the half-open runs [start, stop) with a face in every frame and no cut inside.
+        """Return the half-open runs [start, stop) with a face in every frame and no break inside.
 
         Args:
             min_frames: Least number of frames; shorter runs are left out.
         """
         seen = np.concatenate([[False], self.status != "none", [False]])
-        cut = np.concatenate([[False], np.diff(self.shot) != 0, [False]])
+        cut = np.concatenate([self.breaks(), [False]])
         starts = np.flatnonzero(seen[1:] & (~seen[:-1] | cut))
         stops = np.flatnonzero(seen[:-1] & (~seen[1:] | cut))
         runs = zip(starts.tolist(), stops.tolist(), strict=True)

@@ -36,6 +36,7 @@ def export_faces(
     sha256: str | None = None,
     select: str = "auto",
     fps: float | None = None,
+    keep_damaged: bool = False,
 ) -> str:
     """Extract the faces of a film into four files.
 
@@ -52,7 +53,8 @@ def export_faces(
         weights: ONNX file of YuNet.
         sha256: Expected checksum of a weights file of your own.
         select: Which face, if there are several; see extract_faces (auto).
-        fps: Frames per second of a folder of images.
+        fps: Frames per second of a folder of images, by the numbers in their names (30).
+        keep_damaged: Go on after damage to the file; frames there are "none".
 
     Returns:
         One line: what was found, what to know about it, frames per second, where it lies.
@@ -75,6 +77,7 @@ def export_faces(
             began = time.perf_counter()
             options = {"mode": mode, "size": size, "backend": backend, "weights": weights}
             options |= {"sha256": sha256, "select": select, "fps": fps, "progress": True}
+            options["keep_damaged"] = keep_damaged
             clip = extract_faces(source, **options, strict=True)
             rate = len(clip) / (time.perf_counter() - began)
             line = "; ".join([clip.summary(), *clip.settings["notes"], f"{rate:.0f} frames/s"])

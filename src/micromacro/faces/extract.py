@@ -34,6 +34,7 @@ def extract_faces(
     pixels: str = "rgb",
     fps: float | None = None,
     strict: bool = False,
+    keep_damaged: bool = False,
     progress: bool = False,
 ) -> FaceClip:
     """Follow one face through a film and crop it, one row for every decoded frame.
@@ -60,8 +61,9 @@ def extract_faces(
         select: Whom to follow in each shot: "auto" (large, certain, central), "largest", "centre"
             or "index:N", counted from the left.
         pixels: "rgb" or "luma".
-        fps: Frames per second of a folder or an array, default 30.
+        fps: Frames per second of a folder (by the numbers in its names) or an array, default 30.
         strict: Raise if no frame shows a face, instead of one warning and a clip of "none".
+        keep_damaged: Go on after damage to the file, where frames are "none", instead of raising.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -73,7 +75,8 @@ def extract_faces(
     check_choice("mode", mode, MODES)
     check_choice("pixels", pixels, ("rgb", "luma"))
     cropper = _Cropper(mode, size, pixels)
-    name, frames, total = _open(source, pixels, fps)
+    notes: list[str] = []
+    name, frames, total = _open(source, pixels, fps, keep_damaged, notes)
     with single_thread():
         detector = make_detector(backend, weights, sha256)
         tracker = Tracker(detector, select, every_frame=mode == "per_frame")
@@ -87,6 +90,8 @@ def extract_faces(
         "weights": None if weights is None else Path(weights).name,
         "select": select,
         "pixels": pixels,
+        "keep_damaged": keep_damaged,
+        "notes": notes,
     }
     clip = cropper.clip(name, settings)
     if (clip.status == "none").all():
@@ -152,7 +157,7 @@ class _Cropper:
         return compose(self.to_size, compose(correction, aligned))
 
     def clip(self, name: str, settings: dict) -> FaceClip:
-        """Everything added so far."""
+        """Everything added so far; our notes follow those of reading."""
         if not self.seen:
             raise BadInput(name, "holds no frame", "give a film with at least one frame")
         crops = np.frombuffer(self.pixel_bytes, np.uint8)
@@ -168,7 +173,7 @@ class _Cropper:
             n_faces=np.array([s.n_faces for s in self.seen], np.int32),
             mode=self.mode,
             source=name,
-            settings=settings | {"notes": self._notes()},
+            settings=settings | {"notes": settings["notes"] + self._notes()},
         )
 
     def _notes(self) -> list[str]:
@@ -193,11 +198,16 @@ class _Cropper:
 
 
 def _open(
-    source: str | Path | np.ndarray, pixels: str, fps: float | None
+    source: str | Path | np.ndarray,
+    pixels: str,
+    fps: float | None,
+    keep_damaged: bool,
+    notes: list[str],
 ) -> tuple[str, Iterable[Frame], int | None]:
     """A name, the frames, and how many the source declares."""
     if isinstance(source, (str, Path)):
-        return str(source), read_frames(source, pixels=pixels, fps=fps), probe(source).n_frames
+        how = {"pixels": pixels, "fps": fps, "keep_damaged": keep_damaged, "notes": notes}
+        return str(source), read_frames(source, **how), probe(source).n_frames
     film = np.asarray(source)
     if fps is not None and not 0 < fps < math.inf:
         raise BadInput(f"fps {fps}", "is not a positive number", "give frames per second")

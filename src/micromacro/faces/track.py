@@ -242,7 +242,7 @@ class Tracker:
             seen = self._observe(frame, number)
             if seen.status == "none":
                 lost.append(seen)
-                if self.last is None or len(lost) > LONGEST_INTERP:
+                if self.last is None or len(lost) > LONGEST_INTERP or frame.damaged:
                     yield from lost
                     lost, self.bridge = [], None
                 continue
@@ -261,11 +261,11 @@ class Tracker:
     def _observe(self, frame: Frame, shot: int) -> Observation:
         """Track, or failing that detect."""
         image, reading, status, n_faces = frame.image, None, "track", -1
-        if self.last is not None and not self.every_frame:
+        if self.last is not None and not (self.every_frame or frame.damaged):
             reading = self.reader(image, self.last)
             reading = _sound(reading, START if self.misses else KEEP)
         due = self.misses <= LONGEST_INTERP or self.misses % BACK_OFF == 0
-        if reading is None and due:
+        if reading is None and due and not frame.damaged:
             status = "detect"
             reading, n_faces = self._detect(image)
         if reading is None:

@@ -7,7 +7,7 @@ made from agree. Not done: deinterlacing, mirrored display matrices, non-square 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -100,7 +100,11 @@ def probe(source: str | Path) -> VideoInfo:
 
 
 def read_frames(
-    source: str | Path, *, pixels: Pixels = "rgb", fps: float | None = None
+    source: str | Path,
+    *,
+    pixels: Pixels = "rgb",
+    fps: float | None = None,
+    convert: Callable = frame_image,
 ) -> Iterator[Frame]:
     """Decode a video file or a folder of images, lazily: one frame in memory at a time.
 
@@ -119,6 +123,7 @@ def read_frames(
             0-255 (so by the file's own matrix, BT.601 or BT.709), and 0.299 R + 0.587 G +
             0.114 B (BT.601, as `write_video` uses) where there is no Y plane, as in images.
         fps: Frames per second of a folder, default 30; ignored for a file.
+        convert: Makes the image of a decoded frame and `pixels`; ignored for a folder.
 
     Returns:
         Iterator of `Frame`.
@@ -135,7 +140,7 @@ def read_frames(
     if path.is_dir():
         rate, files = FOLDER_FPS if fps is None else _positive("fps", fps), image_files(path)
         return _frames((f, "", i / rate, load_image(f, pixels)) for i, f in enumerate(files))
-    return _frames(_file_pictures(path, pixels))
+    return _frames(_file_pictures(path, pixels, convert))
 
 
 def write_video(
@@ -241,7 +246,7 @@ def _frames(pictures: Iterable[tuple]) -> Iterator[Frame]:
         yield Frame(index, t_s, image)
 
 
-def _file_pictures(path: Path, pixels: Pixels) -> Iterator[tuple]:
+def _file_pictures(path: Path, pixels: Pixels, convert: Callable) -> Iterator[tuple]:
     with open_stream(path, "video") as (container, stream):
         nominal = container.format.name == "avi" and stream.codec_context.has_b_frames
         first, last_s = None, -1.0
@@ -255,7 +260,7 @@ def _file_pictures(path: Path, pixels: Pixels) -> Iterator[tuple]:
                 fault = f"time stamps do not increase at frame {index}"
                 raise BadInput(path, fault, "write it anew, for example: ffmpeg -i FILE new.mp4")
             last_s = t_s
-            yield path, f"frame {index} ", t_s, frame_image(frame, pixels)
+            yield path, f"frame {index} ", t_s, convert(frame, pixels)
 
 
 def decode(path: Path, container, stream) -> Iterator["av.VideoFrame | av.AudioFrame"]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from micromacro.errors import BadInput
+from micromacro.faces.windowed import Windowed
 
 # ArcFace's five points on a 112-px crop (Deng et al. 2019): eyes, nose, mouth corners.
 _EYES, _NOSE = ((38.2946, 51.6963), (73.5318, 51.5014)), (56.0252, 71.7366)
@@ -18,6 +19,8 @@ TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
 LARGEST_OVERSAMPLING = 8
+import os
+HALF = float(os.environ.get("HALF", "0.6"))
 
 
 def template_points(size: int = TEMPLATE_PX) -> np.ndarray:
@@ -84,13 +87,32 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
 
 
+def square_to_patch(
+    centre: np.ndarray, side: float, turn: int, side_px: int, size: int
+) -> np.ndarray:
+    """Image to patch: a square of `side` gets `side_px` pixels in the middle of the patch, upright.
+
+    Args:
+        centre: (2,), x y: middle of the square.
+        side: Side of the square in the image, pixels.
+        turn: Quarter turns anticlockwise that bring it upright.
+        side_px: Side of the square in the patch, pixels.
+        size: Side of the patch, pixels.
+    """
+    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn % 4]  # anticlockwise, y down
+    linear = side_px / side * np.array([[cos, -sin], [sin, cos]], dtype=np.float64)
+    return np.column_stack([linear, (size - 1) / 2 - linear @ centre])
+
+
 def rescale(size: int, new_size: int) -> np.ndarray:
     """The transform from crops of one size to crops of another, edges on edges."""
     k = new_size / size
     return np.array([[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2]], dtype=np.float64)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def warp(
+    image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False
+) -> np.ndarray:
     """Resample `image` once into a square crop, with a true area mean where it shrinks.
 
     `cv2.warpAffine(INTER_AREA)` is silently bilinear, which turns fine texture into noise: here the
@@ -100,14 +122,19 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         image: uint8 or float32 (H, W) or (H, W, 3).
         matrix: (2, 3), source to crop pixels.
         size: Side of the crop.
+        grey: Whether an RGB source is made grey first.
 
     Returns:
         (size, size) or (size, size, 3), same dtype; zero where the source has no pixels.
     """
+    scale = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
+    while isinstance(image, Windowed) and scale <= HALF / 2:
+        image, matrix, scale = image.half, compose(matrix, rescale(1, 2)), 2 * scale
     image, matrix = _window(image, matrix, size)
+    if grey and image.ndim == 3:
+        image = luma(image)
     if image.size == 0:
         return np.zeros((size, size, *image.shape[2:]), image.dtype)
-    scale = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
     coarse = math.ceil(SHRINK_MARGIN / LARGEST_OVERSAMPLING / scale)
     if coarse > 1:  # a huge face in a tiny crop: halve, third... the source first
         width, height = (max(1, n // coarse) for n in image.shape[1::-1])
@@ -125,6 +152,13 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     if g > 1:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(crop[..., :3]) if colour else crop
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Luma of uint8 (H, W, 3) RGB; what is (H, W) stays."""
+    if image.ndim == 2:
+        return np.ascontiguousarray(image)
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
 def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,13 +13,15 @@ from tqdm import tqdm
 
 from micromacro.clip import MODES, FaceClip
 from micromacro.errors import BadInput, check_choice
-from micromacro.faces.align import compose, rescale, similarity, template_points, warp
+from micromacro.faces.align import compose, luma, rescale, similarity, template_points, warp
 from micromacro.faces.detect import make_detector, single_thread
 from micromacro.faces.stabilise import WORK_PX, Stabiliser
 from micromacro.faces.track import Observation, Tracker, mark_cuts
+from micromacro.faces.windowed import picture
 from micromacro.video import Frame, probe, read_frames
 
 ARRAY_FPS = 30.0  # an array says nothing about time
+MOST_COVERS = 5  # that a note lists
 STEADY_EYES_PX = 20  # eye distance below which five points cannot carry micro-motion
 
 
@@ -145,9 +148,10 @@ class _Cropper:
         aligned = similarity(seen.landmarks, self.work)
         correction = self.stabiliser.correction  # an occluded frame is carried, never fitted
         if seen.status != "interp":
-            grey = _grey(seen.frame.image)
             correction = self.stabiliser.step(
-                lambda matrix: warp(grey, compose(matrix, aligned), WORK_PX)
+                lambda matrix: warp(
+                    seen.frame.image, compose(matrix, aligned), WORK_PX, grey=True
+                )
             )
         return compose(self.to_size, compose(correction, aligned))
 
@@ -177,6 +181,11 @@ class _Cropper:
         most = max(s.n_faces for s in self.seen)
         if most > 1:
             notes.append(f"up to {most} faces in sight, one followed")
+        pairs = pairwise(self.seen)
+        covers = [str(s.frame.index) for last, s in pairs if s.covered and not last.covered]
+        if covers:
+            frames = f"frame {', '.join(covers[:MOST_COVERS])}{' ...' * (len(covers) > MOST_COVERS)}"
+            notes.append(f"another face in front from {frames}: the segment ends there")
         turned = {90 * s.turn for s in found} - {0}
         if turned:
             degrees = ", ".join(map(str, sorted(turned)))
@@ -197,7 +206,7 @@ def _open(
 ) -> tuple[str, Iterable[Frame], int | None]:
     """A name, the frames, and how many the source declares."""
     if isinstance(source, (str, Path)):
-        return str(source), read_frames(source, pixels=pixels, fps=fps), probe(source).n_frames
+        return str(source), read_frames(source, pixels=pixels, fps=fps, convert=picture), probe(source).n_frames
     film = np.asarray(source)
     if fps is not None and not 0 < fps < math.inf:
         raise BadInput(f"fps {fps}", "is not a positive number", "give frames per second")
@@ -210,12 +219,6 @@ def _open(
 
 def _array_frames(film: np.ndarray, pixels: str, fps: float) -> Iterator[Frame]:
     for index, image in enumerate(film):
-        image = _grey(image) if pixels == "luma" else np.ascontiguousarray(image)
+        image = luma(image) if pixels == "luma" else np.ascontiguousarray(image)
         yield Frame(index, index / fps, image)
 
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """Luma of uint8 (H, W, 3) RGB or (H, W)."""
-    if image.ndim == 2:
-        return np.ascontiguousarray(image)
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)

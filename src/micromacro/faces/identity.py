@@ -1,0 +1,121 @@
+"""Is it still the same person? The faces that come near the followed one, and the looks of both.
+
+O-Net reads whatever face lies in its box. Where another one comes in front, it goes over to that one
+and its score says nothing. So the detector looks around the box as often as another head could have
+arrived; where boxes overlap, the crop must look like the followed face of a moment ago, and less like
+the other one.
+"""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from micromacro.faces.align import apply, invert, similarity, square_to_patch, template_points, warp
+from micromacro.faces.detect import Detector, stretch
+
+if TYPE_CHECKING:
+    from micromacro.faces.track import Reading
+
+FACE_PX = 30  # side of the followed face in the picture that is searched
+REACH = 3  # from its middle to the edges of that picture, in sides of its box
+# Lengths from here on are in sides of that box too; a gap is negative where boxes overlap.
+SPEED = 0.25  # a frame, of two heads that approach each other: each outruns O-Net at 0.12
+LOOK_EVERY = 8  # frames, in which no head comes from beyond the picture
+TOUCH = -0.2  # gap from which on looks decide
+HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
+LOOK_PX = 48  # side of the crops that are compared
+SAME = 0.8  # correlation of two looks of one face; actors and portraits: 0.92 to 1.00, others to 0.80
+MARGIN = 0.1  # by which the own look must be nearer than the other one
+
+
+class Identity:
+    """Says of each reading of a shot whether it is still of the person who is followed.
+
+    Args:
+        detector: Finds the faces around.
+
+    Attributes:
+        doubt: Whether readings are refused at present: another face was last seen over ours.
+    """
+
+    def __init__(self, detector: Detector):
+        self.detector, self.template = detector, template_points(LOOK_PX)
+        self.own: np.ndarray | None = None  # look of the followed face when it was clear
+        self.other: np.ndarray | None = None  # and of the face that came nearest
+        self.gap = np.inf  # between the two when they were seen last
+        self.hidden = 0  # frames since the other one was
+        self.wait = 0  # frames until the next look
+        self.doubt = False
+
+    def refuses(self, image: np.ndarray, reading: "Reading") -> bool:
+        """Whether another face lies over the one of `reading`, or is what was read.
+
+        Args:
+            image: uint8 (H, W, 3) RGB or (H, W).
+            reading: A reading that its score makes believable.
+        """
+        self.wait -= 1
+        if self.wait > 0:
+            return False
+        gap, other = self._nearest(image, reading)
+        self.hidden = self.hidden + 1 if other is None else 0
+        merged = other is None and self.gap < SPEED and self.hidden < HIDDEN
+        touching = self.own is not None and (merged or gap < TOUCH)
+        look = self._look(image, reading.landmarks)
+        if touching and self.other is None:
+            self.other = other
+        if touching or self.doubt:
+            alike, nearer = self._own(look) >= SAME, self._nearer(look)
+            accepted = alike and nearer >= MARGIN
+            if not touching:  # back after a cover: in another pose, or two of one look
+                accepted = nearer >= (-MARGIN if alike else MARGIN)
+            self.doubt = not accepted
+        if not touching and not self.doubt:
+            self.own, self.other = look, other
+        if not merged:
+            self.gap = gap
+        self.wait = 1 if touching or self.doubt else int(np.clip(gap / SPEED, 1, LOOK_EVERY))
+        return self.doubt
+
+    def find(self, image: np.ndarray, landmarks: np.ndarray) -> int | None:
+        """Which of several faces, float (N, 5, 2), looks like ours; `None` if none does clearly."""
+        nearer = [self._nearer(self._look(image, points)) for points in landmarks]
+        best = int(np.argmax(nearer))
+        return best if nearer[best] >= MARGIN else None
+
+    def _nearest(self, image: np.ndarray, reading: "Reading") -> tuple[float, np.ndarray | None]:
+        """Gap to the nearest other face around, and its look; infinite and `None` without one."""
+        size = 2 * REACH * FACE_PX
+        to_patch = square_to_patch(reading.centre, reading.side, reading.turn, FACE_PX, size)
+        patch = warp(image, to_patch, size)
+        if reading.stretched and (flat := stretch(patch)) is not None:
+            patch = flat
+        if patch.ndim == 2:
+            patch = cv2.cvtColor(patch, cv2.COLOR_GRAY2RGB)
+        faces = self.detector(patch)
+        faces = faces.keep(faces.scores >= self.detector.start_score)
+        corners = faces.boxes.reshape(-1, 2, 2) / FACE_PX
+        off = np.abs(corners.mean(axis=1) - (size - 1) / 2 / FACE_PX).max(axis=1)
+        sides = (corners[:, 1] - corners[:, 0]).max(axis=1)
+        ours = np.argmin(off) if len(off) and off.min() < 0.5 else -1
+        gaps = np.where(np.arange(len(off)) == ours, np.inf, off - (1 + sides) / 2)
+        if not np.isfinite(gaps).any():
+            return np.inf, None
+        nearest = np.argmin(gaps)
+        points = apply(invert(to_patch), faces.landmarks[nearest])
+        return float(gaps[nearest]), self._look(image, points)
+
+    def _look(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """The face as one vector of length 1 and mean 0: products are correlations."""
+        crop = warp(image, similarity(landmarks, self.template), LOOK_PX, grey=True)
+        values = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1).ravel()
+        values -= values.mean()
+        return values / max(float(np.linalg.norm(values)), 1e-6)
+
+    def _own(self, look: np.ndarray) -> float:
+        return float(self.own @ look)
+
+    def _nearer(self, look: np.ndarray) -> float:
+        """By how much a look is more like the followed face than like the other one."""
+        return self._own(look) - (SAME - MARGIN if self.other is None else float(self.other @ look))

@@ -150,6 +150,7 @@ def write_video(
     fps: float = 30.0,
     t_s: Iterable[float] | None = None,
     crf: int = 18,
+    preset: str = "medium",
 ) -> None:
     """Write an H.264 mp4 (BT.601, limited range, tagged so); nothing is left behind on failure.
 
@@ -163,6 +164,7 @@ def write_video(
         t_s: Time of each image in seconds, strictly increasing; it is kept to 1/90000 s and counted
             from the first.
         crf: x264 quality, 0 (nearly lossless) to 51; 18 is visually transparent.
+        preset: x264's trade of time for size, such as "veryfast".
 
     Raises:
         BadInput: No image, mixed or wrong shapes or types, unusable times, unwritable target.
@@ -183,7 +185,7 @@ def write_video(
     with replacing(path) as part:
         try:
             with av.open(f"file:{part}", "w", format="mp4") as out:
-                stream = _add_h264(out, first.shape[:2], rate, crf)
+                stream = _add_h264(out, first.shape[:2], rate, {"crf": str(crf), "preset": preset})
                 _encode(path, out, stream, chain((first,), images), ticks, rate)
         except av.FFmpegError as error:
             raise BadInput(path, f"cannot be written ({error.strerror})", WRITABLE) from error
@@ -329,12 +331,12 @@ def _checked_images(path: Path, images: Iterable[np.ndarray]) -> Iterator[np.nda
         raise BadInput(path, "no images to write", "give at least one")
 
 
-def _add_h264(out, size: tuple[int, int], rate: float, crf: int):
+def _add_h264(out, size: tuple[int, int], rate: float, options: dict[str, str]):
     stream = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
     stream.height, stream.width = size
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
     # No B-frames: stored order is shown order, so that every player gets variable times right.
-    stream.options = {"crf": str(crf), "bf": "0"}
+    stream.options = {**options, "bf": "0"}
     context = stream.codec_context
     context.thread_count = 1
     context.time_base = stream.time_base = Fraction(1, TICKS_PER_S)

@@ -17,10 +17,9 @@ _EYES, _NOSE = ((38.2946, 51.6963), (73.5318, 51.5014)), (56.0252, 71.7366)
 ARCFACE = np.array([*_EYES, _NOSE, (41.5493, 92.3655), (70.7299, 92.2041)])
 TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
+HALVE = 0.3  # crop pixels a source pixel, up to which a large frame may be halved first
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
 LARGEST_OVERSAMPLING = 8
-import os
-HALF = float(os.environ.get("HALF", "0.6"))
 
 
 def template_points(size: int = TEMPLATE_PX) -> np.ndarray:
@@ -111,7 +110,7 @@ def rescale(size: int, new_size: int) -> np.ndarray:
 
 
 def warp(
-    image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False
+    image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False, halve: bool = False
 ) -> np.ndarray:
     """Resample `image` once into a square crop, with a true area mean where it shrinks.
 
@@ -119,16 +118,18 @@ def warp(
     crop is sampled g times as densely, then averaged.
 
     Args:
-        image: uint8 or float32 (H, W) or (H, W, 3).
+        image: uint8 or float32 (H, W) or (H, W, 3), or a `Windowed` picture.
         matrix: (2, 3), source to crop pixels.
         size: Side of the crop.
         grey: Whether an RGB source is made grey first.
+        halve: Whether a `Windowed` picture that is over three times as fine as the crop may be
+            halved where it lies: much cheaper, and slightly softer.
 
     Returns:
         (size, size) or (size, size, 3), same dtype; zero where the source has no pixels.
     """
     scale = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
-    while isinstance(image, Windowed) and scale <= HALF / 2:
+    while halve and isinstance(image, Windowed) and scale <= HALVE:
         image, matrix, scale = image.half, compose(matrix, rescale(1, 2)), 2 * scale
     image, matrix = _window(image, matrix, size)
     if grey and image.ndim == 3:

@@ -25,7 +25,9 @@ LOOK_EVERY = 8  # frames, in which no head comes from beyond the picture
 TOUCH = -0.2  # gap from which on looks decide
 HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
 LOOK_PX = 48  # side of the crops that are compared
-SAME = 0.8  # correlation of two looks of one face; actors and portraits: 0.92 to 1.00, others to 0.80
+SAME = (
+    0.8  # correlation of two looks of one face; actors and portraits: 0.92 to 1.00, others to 0.80
+)
 MARGIN = 0.1  # by which the own look must be nearer than the other one
 
 
@@ -88,7 +90,7 @@ class Identity:
         """Gap to the nearest other face around, and its look; infinite and `None` without one."""
         size = 2 * REACH * FACE_PX
         to_patch = square_to_patch(reading.centre, reading.side, reading.turn, FACE_PX, size)
-        patch = warp(image, to_patch, size)
+        patch = warp(image, to_patch, size, halve=True)
         if reading.stretched and (flat := stretch(patch)) is not None:
             patch = flat
         if patch.ndim == 2:

@@ -304,7 +304,9 @@ class Tracker:
         faces, pick = sighting.faces, None
         if len(faces):
             shape = image.shape[:2]
-            pick = choose(faces, shape, self.select) if self.last is None else self._same(image, faces)
+            pick = (
+                choose(faces, shape, self.select) if self.last is None else self._same(image, faces)
+            )
         if pick is None:
             return None
         found = reading = _from_box(sighting, pick)

@@ -22,7 +22,9 @@ def picture(frame, pixels: Pixels) -> "np.ndarray | Windowed":
     """The picture of a decoded frame: an array as of `frame_image`, or windows of a large one."""
     sides = frame.width, frame.height
     plain = frame.format.name in FORMATS and not any(side % 2 for side in sides)
-    return Windowed(frame, pixels) if plain and max(sides) > LARGE_PX else frame_image(frame, pixels)
+    return (
+        Windowed(frame, pixels) if plain and max(sides) > LARGE_PX else frame_image(frame, pixels)
+    )
 
 
 class Windowed:

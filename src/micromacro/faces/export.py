@@ -6,6 +6,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,12 +167,13 @@ def find_films(sources: Sequence[str | Path], out: Path) -> tuple[dict[Path, str
         raise BadInput(out, f"is one name for {len(films)} films", "give a folder as OUT")
     common = os.path.commonpath([real.parent for real in films])
     longer = [real.relative_to(common) for real in films]
-    ways = [
+    stems, *ways = (
         [str(n if r.is_dir() else n.with_suffix("")) for n, r in zip(way, films, strict=True)]
         for way in ([name for _, name in films.values()], longer)
-    ]
-    ways.append([str(name) for name in longer])  # a.mp4 beside a.avi
-    stems = next(way for way in ways if len(set(way)) == len(way))
+    )
+    for way in (*ways, [str(name) for name in longer]):  # at last a.mp4 beside a.avi
+        times = Counter(stems)
+        stems = [w if times[s] > 1 else s for s, w in zip(stems, way, strict=True)]
     return dict(zip((film for film, _ in films.values()), stems, strict=True)), others
 
 

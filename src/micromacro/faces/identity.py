@@ -24,7 +24,10 @@ SPEED = 0.25  # a frame, of two heads that approach each other: each outruns O-N
 LOOK_EVERY = 8  # frames, in which no head comes from beyond the picture
 TOUCH = -0.2  # gap from which on looks decide
 HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
-LOOK_PX = 48  # side of the crops that are compared
+LOOK_PX = (
+    48  # side of the crops that are compared: of each the face itself, no hair and no neighbour
+)
+FACE = np.s_[10:46, 8:40]
 SAME = (
     0.8  # correlation of two looks of one face; actors and portraits: 0.92 to 1.00, others to 0.80
 )
@@ -74,7 +77,9 @@ class Identity:
                 accepted = nearer >= (-MARGIN if alike else MARGIN)
             self.doubt = not accepted
         if not touching and not self.doubt:
-            self.own, self.other = look, other
+            self.own = look
+            if self.other is None or gap > SPEED:  # nearer, each would show in the other's crop
+                self.other = other
         if not merged:
             self.gap = gap
         self.wait = 1 if touching or self.doubt else int(np.clip(gap / SPEED, 1, LOOK_EVERY))
@@ -111,7 +116,7 @@ class Identity:
     def _look(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """The face as one vector of length 1 and mean 0: products are correlations."""
         crop = warp(image, similarity(landmarks, self.template), LOOK_PX, grey=True)
-        values = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1).ravel()
+        values = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1)[FACE].ravel()
         values -= values.mean()
         return values / max(float(np.linalg.norm(values)), 1e-6)
 

@@ -3,12 +3,18 @@
 Accuracy: the scenes of `micromacro.studies.steadiness`, one actor each; median, quartiles and the worst
 actor of every score. "oracle" crops with the true motion of the head.
 
-Speed: frames/s of `extract_faces` on a 640x360 file, modes interleaved, wall and CPU time.
+Speed: frames/s of `extract_faces` on a 640x360 file, modes interleaved, wall and CPU time; and of
+1920x1080 files with a face that fills the picture and one of half that size, round by round beside the
+code of an earlier commit.
 
-Run: python benchmarks/faces.py [--actors 12] [--rounds 7]
+Run: python benchmarks/faces.py [--actors 12] [--rounds 7] [--before c7b299f]
+     python benchmarks/faces.py --large-only prints the rows of the large films and writes none
 """
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from multiprocessing import get_context
@@ -92,6 +98,66 @@ def side_by_side(path: Path, processes: int = 2) -> list[dict]:
     return rows
 
 
+# Reads paths of films, writes CPU seconds a frame of one stabilised pass after one to warm up.
+WORKER = """
+import sys, time, cv2, torch
+from micromacro.faces import extract_faces
+torch.set_num_threads(1); cv2.setNumThreads(1)
+for line in sys.stdin:
+    began = time.process_time()
+    n_frames = len(extract_faces(line.strip(), mode="stabilised", size=224))
+    print((time.process_time() - began) / n_frames, flush=True)
+"""
+
+
+def beside_before(folder: Path, before: str, rounds: int) -> list[dict]:
+    """Frames per CPU second from 1920x1080, and the ratio to an earlier commit's, interleaved."""
+    archive = subprocess.run(["git", "archive", before, "src"], check=True, capture_output=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    trees = {"before": folder / "src", "now": Path(__file__).parents[1] / "src"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", WORKER], env={**os.environ, "PYTHONPATH": str(tree)}, **pipes
+        )
+        for name, tree in trees.items()
+    }
+    rows = []
+    for eyes_px, height in ((260, 1080), (130, 540)):
+        film, times = large_film(folder, height), {name: [] for name in workers}
+        for _ in tqdm(range(rounds + 1), f"1920x1080, eyes {eyes_px} px apart"):
+            for name, worker in workers.items():
+                print(film, file=worker.stdin, flush=True)
+                times[name].append(float(worker.stdout.readline()))
+        then, now = (np.array(times[name][1:]) for name in ("before", "now"))
+        setting = f"1920x1080, eyes {eyes_px} px apart, to 224 px, 1 thread"
+        common = {"method": "stabilised", "setting": setting, "rounds": rounds, "n": 120}
+        for metric, unit, values in (
+            ("frames_per_cpu_s", "frames/s", 1 / now),
+            (f"frames_per_cpu_s, ratio to {before}", "", then / now),
+        ):
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            figures = {"value": middle, "q25": low, "q75": high}
+            rows.append(common | {"metric": metric, "unit": unit, **figures})
+    for worker in workers.values():
+        worker.communicate()
+    return rows
+
+
+def large_film(folder: Path, height: int) -> Path:
+    """A head of `height` pixels in 120 frames of 1920x1080; there and back four times."""
+    size = (height, height * 16 // 9)
+    face, drift = Face(Identity.draw(0, split="test"), size=size), HeadDrift.at(8, 3, 2, size=360)
+    play = perform(30, 30.0, nuisance="easy", seed=0, head_drift=drift)
+    blocks = (face.render(play, i, i + 10) for i in range(0, 30, 10))
+    frames = np.concatenate([(b * 255).round().byte().permute(0, 2, 3, 1).numpy() for b in blocks])
+    rows, columns = (1080 - size[0]) // 2, (1920 - size[1]) // 2
+    frames = np.pad(frames, ((0, 0), (rows, rows), (columns, columns), (0, 0)), mode="edge")
+    path = folder / f"large_{height}.mp4"
+    write_video(path, (f for _ in range(2) for order in (1, -1) for f in frames[::order]), crf=23)
+    return path
+
+
 def long_film(folder: Path) -> Path:
     """300 frames of one actor, for the speed."""
     face = Face(Identity.draw(0, split="test"), size=(360, 640))
@@ -108,12 +174,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--actors", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--before", default="c7b299f", help="commit that large films are timed beside"
+    )
+    parser.add_argument("--large-only", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
+        rows = beside_before(Path(name), arguments.before, arguments.rounds)
+        if arguments.large_only:
+            print(pd.DataFrame(rows).to_string(index=False))
+            return
         film = long_film(Path(name))
-        rows = speed(film, arguments.rounds) + side_by_side(film)
+        rows += speed(film, arguments.rounds) + side_by_side(film)
     rows += accuracy(arguments.actors)
     path = write_benchmark("faces", rows)
     print(pd.read_csv(path).iloc[:, :9].to_string(index=False, float_format="%.3f", na_rep=""))

@@ -6,6 +6,8 @@ arrived; where boxes overlap, the crop must look like the followed face of a mom
 the other one.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -39,13 +41,14 @@ class Identity:
 
     Args:
         detector: Finds the faces around.
+        reader: O-Net; looks need its landmarks, those of detectors are too coarse.
 
     Attributes:
         doubt: Whether readings are refused at present: another face was last seen over ours.
     """
 
-    def __init__(self, detector: Detector):
-        self.detector, self.template = detector, template_points(LOOK_PX)
+    def __init__(self, detector: Detector, reader: Callable[[np.ndarray, "Reading"], "Reading"]):
+        self.detector, self.reader, self.template = detector, reader, template_points(LOOK_PX)
         self.own: np.ndarray | None = None  # look of the followed face when it was clear
         self.other: np.ndarray | None = None  # and of the face that came nearest
         self.gap = np.inf  # between the two when they were seen last
@@ -67,9 +70,9 @@ class Identity:
         self.hidden = self.hidden + 1 if other is None else 0
         merged = other is None and self.gap < SPEED and self.hidden < HIDDEN
         touching = self.own is not None and (merged or gap < TOUCH)
-        look = self._look(image, reading.landmarks)
-        if touching and self.other is None:
-            self.other = other
+        look = self._look(image, reading)
+        if other is not None and (self.other is None or gap > SPEED):  # nearer, our crops show both
+            self.other = self._look(image, self._settled(image, other))
         if touching or self.doubt:
             alike, nearer = self._own(look) >= SAME, self._nearer(look)
             accepted = alike and nearer >= MARGIN
@@ -78,21 +81,20 @@ class Identity:
             self.doubt = not accepted
         if not touching and not self.doubt:
             self.own = look
-            if self.other is None or gap > SPEED:  # nearer, each would show in the other's crop
-                self.other = other
         if not merged:
             self.gap = gap
         self.wait = 1 if touching or self.doubt else int(np.clip(gap / SPEED, 1, LOOK_EVERY))
         return self.doubt
 
-    def find(self, image: np.ndarray, landmarks: np.ndarray) -> int | None:
-        """Which of several faces, float (N, 5, 2), looks like ours; `None` if none does clearly."""
-        nearer = [self._nearer(self._look(image, points)) for points in landmarks]
+    def find(self, image: np.ndarray, readings: Sequence["Reading"]) -> int | None:
+        """Which of several faces looks like ours; `None` if none does clearly."""
+        looks = [self._look(image, self._settled(image, reading)) for reading in readings]
+        nearer = [self._nearer(look) for look in looks]
         best = int(np.argmax(nearer))
         return best if nearer[best] >= MARGIN else None
 
-    def _nearest(self, image: np.ndarray, reading: "Reading") -> tuple[float, np.ndarray | None]:
-        """Gap to the nearest other face around, and its look; infinite and `None` without one."""
+    def _nearest(self, image: np.ndarray, reading: "Reading") -> "tuple[float, Reading | None]":
+        """Gap to the nearest other face around, and its box; infinite and `None` without one."""
         size = 2 * REACH * FACE_PX
         to_patch = square_to_patch(reading.centre, reading.side, reading.turn, FACE_PX, size)
         patch = warp(image, to_patch, size, halve=True)
@@ -102,20 +104,25 @@ class Identity:
             patch = cv2.cvtColor(patch, cv2.COLOR_GRAY2RGB)
         faces = self.detector(patch)
         faces = faces.keep(faces.scores >= self.detector.start_score)
-        corners = faces.boxes.reshape(-1, 2, 2) / FACE_PX
-        off = np.abs(corners.mean(axis=1) - (size - 1) / 2 / FACE_PX).max(axis=1)
-        sides = (corners[:, 1] - corners[:, 0]).max(axis=1)
-        ours = np.argmin(off) if len(off) and off.min() < 0.5 else -1
-        gaps = np.where(np.arange(len(off)) == ours, np.inf, off - (1 + sides) / 2)
+        corners = faces.boxes.reshape(-1, 2, 2).astype(np.float64)
+        middles, sides = corners.mean(axis=1), np.ptp(corners, axis=1).max(axis=1) / FACE_PX
+        off = np.abs(middles - (size - 1) / 2).max(axis=1) / FACE_PX
+        gaps = off - (1 + sides) / 2
+        if len(off) and off.min() < 0.5:
+            gaps[off.argmin()] = np.inf  # ours
         if not np.isfinite(gaps).any():
             return np.inf, None
-        nearest = np.argmin(gaps)
-        points = apply(invert(to_patch), faces.landmarks[nearest])
-        return float(gaps[nearest]), self._look(image, points)
+        nearest = gaps.argmin()
+        centre, side = apply(invert(to_patch), middles[nearest]), sides[nearest] * reading.side
+        return float(gaps[nearest]), replace(reading, centre=centre, side=side)
 
-    def _look(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def _settled(self, image: np.ndarray, reading: "Reading") -> "Reading":
+        """What O-Net reads in a detector's box, once the box is its own."""
+        return self.reader(image, self.reader(image, reading))
+
+    def _look(self, image: np.ndarray, reading: "Reading") -> np.ndarray:
         """The face as one vector of length 1 and mean 0: products are correlations."""
-        crop = warp(image, similarity(landmarks, self.template), LOOK_PX, grey=True)
+        crop = warp(image, similarity(reading.landmarks, self.template), LOOK_PX, grey=True)
         values = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1)[FACE].ravel()
         values -= values.mean()
         return values / max(float(np.linalg.norm(values)), 1e-6)

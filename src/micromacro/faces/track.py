@@ -255,7 +255,7 @@ class Tracker:
         self.bridge: Observation | None = None  # from where a short loss may be interpolated
         self.misses = 0  # frames since then
         self.people = 0  # most faces seen at once in this shot
-        self.identity = Identity(self.detector)
+        self.identity = Identity(self.detector, self.reader)
 
     def _observe(self, frame: Frame, shot: int) -> Observation:
         """Track, or failing that detect."""
@@ -305,7 +305,9 @@ class Tracker:
         if len(faces):
             shape = image.shape[:2]
             pick = (
-                choose(faces, shape, self.select) if self.last is None else self._same(image, faces)
+                choose(faces, shape, self.select)
+                if self.last is None
+                else self._same(image, sighting)
             )
         if pick is None:
             return None
@@ -321,13 +323,16 @@ class Tracker:
         reading = _sound(reading, least)
         return None if reading is None or self.identity.refuses(image, reading) else reading
 
-    def _same(self, image: np.ndarray, faces: Faces) -> int | None:
+    def _same(self, image: np.ndarray, sighting: Sighting) -> int | None:
         """The face nearest to where the person was; a lone face may be anywhere if it always was.
 
         After a cover it is the one that looks like the person, wherever it is.
         """
-        if self.identity.doubt and (pick := self.identity.find(image, faces.landmarks)) is not None:
-            return pick
+        faces = sighting.faces
+        if self.identity.doubt:
+            readings = [_from_box(sighting, i) for i in range(len(faces))]
+            if (pick := self.identity.find(image, readings)) is not None:
+                return pick
         centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
         distance = np.linalg.norm(centres - self.last.centre, axis=1) / self.last.side
         pick = int(np.argmin(distance))

@@ -26,13 +26,12 @@ SPEED = 0.25  # a frame, of two heads that approach each other: each outruns O-N
 LOOK_EVERY = 8  # frames, in which no head comes from beyond the picture
 TOUCH = -0.2  # gap from which on looks decide
 HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
-LOOK_PX = (
-    48  # side of the crops that are compared: of each the face itself, no hair and no neighbour
-)
-FACE = np.s_[10:46, 8:40]
-SAME = (
-    0.8  # correlation of two looks of one face; actors and portraits: 0.92 to 1.00, others to 0.80
-)
+LOOK_PX = 48  # side of the crops that are compared
+FACE = np.s_[
+    5:48, 6:42
+]  # what of them: narrower, actors look too much alike; wider, neighbours show
+BAND_PX = (1, 3)  # their detail, between two blurs: light and shape of the head are anyone's
+SAME = 0.85  # correlation of two looks of one face within a second (0.99), of two people up to 0.79
 MARGIN = 0.1  # by which the own look must be nearer than the other one
 
 
@@ -123,7 +122,9 @@ class Identity:
     def _look(self, image: np.ndarray, reading: "Reading") -> np.ndarray:
         """The face as one vector of length 1 and mean 0: products are correlations."""
         crop = warp(image, similarity(reading.landmarks, self.template), LOOK_PX, grey=True)
-        values = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1)[FACE].ravel()
+        crop = crop.astype(np.float32)
+        fine, coarse = (cv2.GaussianBlur(crop, (0, 0), sigma) for sigma in BAND_PX)
+        values = (fine - coarse)[FACE].ravel()
         values -= values.mean()
         return values / max(float(np.linalg.norm(values)), 1e-6)
 

@@ -20,11 +20,11 @@ from micromacro.statistics import (
     verdict,
 )
 
-CLAIMS = """claim,source,contrast,margin,verdict,effect,low,high,n
-better,"abstract, p. 1",a - b,0.05,,,,,
-cheaper,abstract,ratio b / a,1.0,,,,,
-far,table 2,c - d,0.1,,,,,
-still,table 3,c - e,0.1,,,,,
+CLAIMS = """claim,source,contrast,margin,half_width,family,verdict,effect,low,high,n
+better,"abstract, p. 1",a - b,0.05,0.03,primary,,,,,
+cheaper,abstract,ratio b / a,1.0,,,,,,,
+far,table 2,c - d,0.1,,,,,,,
+still,table 3,c - e,0.1,,,,,,,
 """
 
 
@@ -140,10 +140,10 @@ def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     judge(far=None)
     assert claims_csv.read_text(encoding="utf-8").splitlines() == [
         CLAIMS.splitlines()[0],
-        'better,"abstract, p. 1",a - b,0.05,holds,0.1235,0.06,0.18,8',
-        "cheaper,abstract,ratio b / a,1.0,reversed,0.3,0.2,0.4,20",
-        "far,table 2,c - d,0.1,untestable here,,,,",
-        "still,table 3,c - e,0.1,,,,,",
+        'better,"abstract, p. 1",a - b,0.05,0.03,primary,holds,0.1235,0.06,0.18,8',
+        "cheaper,abstract,ratio b / a,1.0,,,reversed,0.3,0.2,0.4,20",
+        "far,table 2,c - d,0.1,,,untestable here,,,,",
+        "still,table 3,c - e,0.1,,,,,,,",
     ]
 
 
@@ -157,6 +157,38 @@ def test_the_committed_claims_can_be_judged(monkeypatch):
         ratio = claim["contrast"].startswith("ratio ")
         assert verdict(Interval(1, 1, 1, 8), float(claim["margin"]), ratio=ratio)
         assert claim["verdict"] in ("", *statistics.VERDICTS)
+        assert claim["family"] in ("", "primary")
+        assert not claim["half_width"] or float(claim["half_width"]) > 0
+
+
+def test_holm_by_the_book():
+    """Against t-tests of SciPy on the seeds themselves, and Holm's procedure step by step."""
+    rng, margin, rows, p = np.random.default_rng(5), 0.05, [], {}
+    for k in range(12):
+        a = rng.normal((-1) ** k * rng.uniform(0, 0.25), 0.08, 8)
+        ratio = k % 4 == 3  # of logarithms
+        interval = paired_interval(np.exp(a) if ratio else a, np.ones(8) * ratio, ratio=ratio)
+        limit = np.exp(margin) if ratio else margin
+        word = verdict(interval, limit, ratio=ratio)
+        edge = np.sign(a.mean()) * margin
+        p[f"c{k}"] = stats.ttest_1samp(a, edge).pvalue
+        contrast = "ratio a / b" if ratio else "a - b"
+        rows.append([f"c{k}", contrast, str(limit), "primary", word, *map(str, interval)])
+    names = ["claim", "contrast", "margin", "family", "verdict", *Interval._fields]
+    claims = pd.DataFrame(rows, columns=names).set_index("claim")
+    claims.loc["other"] = claims.loc["c0"]
+    claims.loc["other", "family"] = ""
+    claims.loc["open"] = ["a - b", "0.05", "primary", "untestable here", "", "", "", ""]
+    expected, stands = {"other": "—", "open": "—"}, True
+    for done, name in enumerate(sorted(p, key=p.get)):
+        stands &= p[name] < 0.05 / (len(p) - done)
+        expected[name] = claims["verdict"][name] if stands else "undecided"
+    seen = statistics.holm(claims)
+    assert seen.to_dict() == expected
+    lost = (seen == "undecided") & (claims["verdict"] != "undecided")
+    assert lost.any()  # it matters here
+    assert (seen[:12] != "undecided").any()
+    assert statistics.holm(claims[:0]).empty
 
 
 def test_contrasts_are_read_as_they_are_written():

@@ -162,8 +162,9 @@ def read_claims() -> pd.DataFrame:
     """The claims of `data/claims.csv`, indexed by claim, all cells text.
 
     Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
-    a / b"; `margin`. These are committed before the full run; `verdict, effect, low, high, n` are
-    empty until then.
+    a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty where
+    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by.
+    These are committed before the full run; `verdict, effect, low, high, n` are empty until then.
     """
     return pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
 
@@ -186,6 +187,38 @@ def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
         numbers = [""] * 4 if interval is None else [f"{value:.4g}" for value in interval]
         claims.loc[name, ["verdict", *Interval._fields]] = [word, *numbers]
     return claims.loc[list(intervals)]
+
+
+def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
+    """Verdicts of the primary claims that hold for all of them together (Holm, 1979).
+
+    Of many intervals of 95 % one in twenty may miss. A verdict's p is that of the widest interval that
+    still lies whole on its side of the margin, so a verdict at 95 % has p < 0.05. The smallest p is
+    multiplied by the number of claims judged in the family, the next by one less, and so on.
+
+    Args:
+        claims: Judged, with the columns of `read_claims`.
+        level: Confidence, between 0 and 1.
+
+    Returns:
+        By claim: its verdict, or "undecided" where it does not stand; "—" for claims that are not
+        primary or have no interval.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    out = pd.Series("—", claims.index)
+    own = claims[(claims["family"] == "primary") & (claims["n"] != "")]
+    ratio = own["contrast"].str.startswith("ratio ").to_numpy()
+    numbers = own[["effect", "low", "high", "margin"]].astype(float).to_numpy()
+    effect, low, high, margin = np.log(numbers, where=ratio[:, None], out=numbers).T
+    df = own["n"].astype(int).to_numpy() - 1
+    se = (high - low) / 2 / stdtrit(df, (1 + level) / 2)
+    beyond = np.abs(np.abs(effect) - margin) / np.maximum(se, 1e-300)
+    p, rank = 2 * stdtr(df, -beyond), np.arange(len(own))
+    order = p.argsort()
+    adjusted = np.maximum.accumulate((p[order] * (len(own) - rank)).clip(max=1))
+    out[own.index[order]] = own["verdict"].iloc[order].where(adjusted < 1 - level, "undecided")
+    return out
 
 
 def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
@@ -233,8 +266,8 @@ def notebook_claims(
         seeds: Fewest seeds of a verdict.
 
     Returns:
-        ``source, contrast, margin, verdict, effect, n``, indexed by claim, all cells text; effect
-        with its interval.
+        ``source, contrast, margin, verdict, after Holm, effect, n``, indexed by claim, all cells text;
+        effect with its interval; see `holm`.
     """
     claims = read_claims()
     claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
@@ -246,10 +279,11 @@ def notebook_claims(
         intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
         hand_over(notebook, intervals, out)
         claims.update(judge_claims(intervals))
+    claims["after Holm"] = holm(claims)
     claims["verdict"] = claims["verdict"].replace("", "not judged yet")
     ends = " [" + claims["low"] + ", " + claims["high"] + "]"
     claims["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
-    return claims[["source", "contrast", "margin", "verdict", "effect", "n"]]
+    return claims[["source", "contrast", "margin", "verdict", "after Holm", "effect", "n"]]
 
 
 def hand_over(

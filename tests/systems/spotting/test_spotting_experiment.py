@@ -113,6 +113,21 @@ def test_shuffled_frames_are_scored_in_their_own_places(source, monkeypatch):
     assert len(np.unique(curves[0])) > 20
 
 
+def test_swapped_gaps_are_exchanged_in_the_search_alone(monkeypatch):
+    """Training is the same to the last bit; each search has the other class's gap."""
+    plain, seen, score = unit(), [], inputs.scores
+
+    def note(look, chunks, gaps, reference):
+        seen.append([*gaps.items()])
+        return score(look, chunks, gaps, reference)
+
+    monkeypatch.setattr(inputs, "scores", note)
+    swapped, half = unit(arm=ARMS["swapped gaps"]), plain.metrics["gaps"]
+    assert swapped.metrics["loss"] == plain.metrics["loss"]
+    assert all(own == [("micro", half["macro"]), ("macro", half["micro"])] for own in seen)
+    assert not np.array_equal(swapped.predictions()["curve"], plain.predictions()["curve"])
+
+
 def test_blind_tiling_takes_the_length_that_does_best_in_training(source):
     tiled = unit(arm=ARMS["blind tiling"])
     arrays, half = tiled.predictions(), tiled.metrics["gaps"]["macro"]
@@ -234,6 +249,7 @@ def test_the_grid_names_what_there_is():
         (lambda: Arm(references=()), ["references=()"]),
         (lambda: Arm(references=("micro",), shared=False), ["shared=False"]),
         (lambda: Arm(labels="bogus"), ["bogus", "inside"]),
+        (lambda: Arm(references=("micro",), swapped=True), ["swapped=True"]),
         (lambda: unit(steps=25), ["steps=25", "multiple of 10"]),
         (lambda: Arm(method="mdmd", inputs="raw"), ["inputs", "does nothing", "leave it out"]),
         (lambda: unit(arm={"gap": 2}), ["gap", "factor"]),

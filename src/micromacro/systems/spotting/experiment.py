@@ -55,7 +55,6 @@ CORE: dict[str, dict] = {
     "z-score": {"inputs": "zscore"},
     "raw": {"inputs": "raw"},
     "k-gap flow": {"method": "k-gap flow"},
-    "MDMD": {"method": "mdmd"},
     "blind tiling": {"method": "tiling"},
 }
 _BESIDE = CORE | {"CLAHE": {"inputs": "clahe"}, "separate weights": {"shared": False}}
@@ -70,16 +69,22 @@ _SPARSE = {"shares": [0.03, 0.04], "uneven": 0.8, "micro_px": [0.8, 1.5], "talki
 _INPUTS = ("two references", "z-score", "raw", "CLAHE")
 SWEEP: dict[str, dict[str, dict]] = {
     "light": {
-        arm: options
-        for light in ("none", "global", "flicker", "gradient", "shadow")
-        for arm, options in _turned(light, *_INPUTS, light=light).items()
+        "CLAHE": _BESIDE["CLAHE"],
+        **_turned("gradient", *_INPUTS, light="gradient"),
+        **_turned("shadow", *_INPUTS, light="shadow"),
+        **_turned("flicker", "two references", "raw", light="flicker"),
     },
-    "gaps": {f"gaps x {factor}": {"factor": factor} for factor in (0.25, 0.5, 2.0, 4.0)},
-    "time": {"shuffled frames": {"shuffled": True}},
+    "gaps": {f"gaps x {factor}": {"factor": factor} for factor in (0.25, 0.5, 2.0, 4.0)}
+    | {"swapped gaps": {"swapped": True}, "shuffled frames": {"shuffled": True}},
     "weights": {
         "separate weights": {"shared": False},
         **_turned("8 people", "two references", "separate weights", subjects=8),
     },
+    "peers": {"accumulated flow": {"method": "accumulated flow"}, "MDMD": {"method": "mdmd"}},
+    "drift of the head": _turned("drift 4 px", "two references", "k-gap flow", drift_px=4.0),
+    "few events": _turned("sparse", "two references", "k-gap flow", "blind tiling", **_SPARSE),
+    "frame rate": _turned("24 people", "two references", "k-gap flow", subjects=24)
+    | _turned("200 fps", "two references", "k-gap flow", subjects=24, fps=200.0, n_frames=4000),
     "what the paper leaves open": {
         "future reference": {"reference": "future"},
         "symmetric reference": {"reference": "symmetric"},
@@ -88,9 +93,6 @@ SWEEP: dict[str, dict[str, dict]] = {
         "overlap labels": {"labels": "overlap"},
         "soft labels": {"labels": "soft"},
     },
-    "flow": {"accumulated flow": {"method": "accumulated flow"}},
-    "few events": _turned("sparse", "two references", "k-gap flow", "blind tiling", **_SPARSE),
-    "drift of the head": _turned("drift 4 px", "two references", "k-gap flow", drift_px=4.0),
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
@@ -114,6 +116,8 @@ class Arm:
         factor: What the gaps of the training events are multiplied by.
         shuffled: Put the frames of each video in random order first, so that references are any
             frames of the video and time says nothing. A control.
+        swapped: Exchange the gaps once the network is trained, before thresholds are fitted: each
+            stream gets the other's reference. A control.
         labels: Rule of `inputs.labels`.
         reference: Where the references lie; see `SpottingNet`, as for the rest.
         inputs: Normalisation of frames.
@@ -129,6 +133,7 @@ class Arm:
     references: tuple[str, ...] = CLASSES
     factor: float = 1.0
     shuffled: bool = False
+    swapped: bool = False
     labels: str = "inside"
     reference: str = "past"
     inputs: str = "lcn"
@@ -147,6 +152,7 @@ class Arm:
             "factor": 0 < self.factor < np.inf,
             "references": len({*self.references}) == len(self.references) > 0,
             "shared": self.shared or len(self.references) > 1,
+            "swapped": not self.swapped or len(self.references) > 1,
         }
         for name in (name for name, holds in rules.items() if not holds):
             raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
@@ -247,9 +253,9 @@ def input_files(params: Mapping) -> list[Path]:
 
 def _arms(profile: str) -> dict[str, dict]:
     """The arms of a profile: official videos have no dials, and their summed flow fills no memory."""
-    fits = {name: {*options} <= {*vars(Arm())} for name, options in ARMS.items()}
-    official = [name for name in ARMS if fits[name] and name != "accumulated flow"]
-    return {name: ARMS[name] for name in (official if profile == "paper" else ARMS)}
+    fits = [name for name, options in ARMS.items() if {*options} <= {*vars(Arm())}]
+    own = [name for name in fits if name != "accumulated flow"] if profile == "paper" else ARMS
+    return {name: ARMS[name] for name in own}
 
 
 def grid(
@@ -465,7 +471,9 @@ def trained(run: Run) -> Search:
         if arm.method == "mdmd":
             return inputs.mdmd_scores((part / 255 for part in chunks(video)), run.half).numpy()
         look = lambda frames: net(frames.to(run.device))  # noqa: E731
-        return inputs.scores(look, chunks(video), k, arm.reference)[order(video).argsort()].numpy()
+        reach = dict(zip(k, [*k.values()][:: -1 if arm.swapped else 1], strict=True))
+        scored = inputs.scores(look, chunks(video), reach, arm.reference)
+        return scored[order(video).argsort()].numpy()
 
     about = {"parameters": 0}
     if arm.method != "mdmd":
@@ -540,10 +548,9 @@ def rows(units: Sequence) -> list[dict]:
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
     arrays = [one.predictions() for one in units]
     curve, inside = (np.concatenate([a[name] for a in arrays]) for name in ("curve", "inside"))
-    first = dict(
-        zip(videos["video"], videos["n_frames"].cumsum() - videos["n_frames"], strict=True)
-    )
-    middle = spotted["video"].map(first) + (spotted["onset"] + spotted["offset"]) // 2
+    starts = videos["n_frames"].cumsum() - videos["n_frames"]
+    middle = spotted["video"].map(dict(zip(videos["video"], starts, strict=True)))
+    middle += (spotted["onset"] + spotted["offset"]) // 2
     for i, name in enumerate(CLASSES):
         shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
         values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
@@ -572,9 +579,7 @@ def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -
     for share in np.linspace(0.2, 0.9, 8):
         fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES["softnet"].items()}
         each = videos[["curve", "gaps", "video"]].itertuples(index=False)
-        candidates.append(
-            pd.concat(intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
-        )
-    return scoring.oracle(
-        events, candidates, dict(zip(videos["video"], videos["subject"], strict=True))
-    )
+        laid = (intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
+        candidates.append(pd.concat(laid))
+    people = dict(zip(videos["video"], videos["subject"], strict=True))
+    return scoring.oracle(events, candidates, people)

@@ -1,4 +1,8 @@
-"""From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, one frame at a time."""
+"""From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, one frame at a time.
+
+Large films are converted to pixels only around the face, and halved first where the crop is less than
+a third as fine; O-Net always reads them at full size, for it is less steady on smaller ones.
+"""
 
 import math
 import warnings
@@ -49,6 +53,8 @@ def extract_faces(
     What is promised: no frame is dropped. A loss of up to five frames inside a shot is bridged
     ("interp", the crop shows what covered the face); a longer one is "none", with a black crop and
     nan in score, landmarks and transform, and nan nowhere else. Nothing is carried across a cut.
+    Where another face comes in front, frames are "none" and never bridged; afterwards the person is
+    known by looks. Of two that look alike, the one nearer to the old place is taken.
     A dark or flat film is looked at with stretched contrast, a sideways one at quarter turns; its
     crops come out upright. Expect "none" beyond about 60 degrees of yaw.
 

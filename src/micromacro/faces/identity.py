@@ -71,7 +71,7 @@ class Identity:
         touching = self.own is not None and (merged or gap < TOUCH)
         look = self._look(image, reading)
         if other is not None and (self.other is None or gap > SPEED):  # nearer, our crops show both
-            self.other = self._look(image, self._settled(image, other))
+            self.other = self._look(image, self.settled(image, other))
         if touching or self.doubt:
             alike, nearer = self._own(look) >= SAME, self._nearer(look)
             accepted = alike and nearer >= MARGIN
@@ -87,7 +87,7 @@ class Identity:
 
     def find(self, image: np.ndarray, readings: Sequence["Reading"]) -> int | None:
         """Which of several faces looks like ours; `None` if none does clearly."""
-        looks = [self._look(image, self._settled(image, reading)) for reading in readings]
+        looks = [self._look(image, self.settled(image, reading)) for reading in readings]
         nearer = [self._nearer(look) for look in looks]
         best = int(np.argmax(nearer))
         return best if nearer[best] >= MARGIN else None
@@ -115,7 +115,7 @@ class Identity:
         centre, side = apply(invert(to_patch), middles[nearest]), sides[nearest] * reading.side
         return float(gaps[nearest]), replace(reading, centre=centre, side=side)
 
-    def _settled(self, image: np.ndarray, reading: "Reading") -> "Reading":
+    def settled(self, image: np.ndarray, reading: "Reading") -> "Reading":
         """What O-Net reads in a detector's box, once the box is its own."""
         return self.reader(image, self.reader(image, reading))
 

@@ -320,8 +320,10 @@ class Tracker:
 
     def _ours(self, image: np.ndarray, reading: Reading, least: float) -> Reading | None:
         """`reading` if it can be believed, and is of the person who is followed."""
-        reading = _sound(reading, least)
-        return None if reading is None or self.identity.refuses(image, reading) else reading
+        if _sound(reading, least) is None:
+            return None
+        shown = self.identity.settled(image, reading) if self.every_frame else reading
+        return None if self.identity.refuses(image, shown) else reading
 
     def _same(self, image: np.ndarray, sighting: Sighting) -> int | None:
         """The face nearest to where the person was; a lone face may be anywhere if it always was.

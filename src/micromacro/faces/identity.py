@@ -19,11 +19,11 @@ from micromacro.faces.detect import Detector, stretch
 if TYPE_CHECKING:
     from micromacro.faces.track import Reading
 
-FACE_PX = 30  # side of the followed face in the picture that is searched
+FACE_PX = 27  # side of the followed face in the picture that is searched
 REACH = 3  # from its middle to the edges of that picture, in sides of its box
 # Lengths from here on are in sides of that box too; a gap is negative where boxes overlap.
-SPEED = 0.25  # a frame, of two heads that approach each other: each outruns O-Net at 0.12
-LOOK_EVERY = 8  # frames, in which no head comes from beyond the picture
+SPEED = 0.18  # a frame, of two heads that approach each other
+LOOK_EVERY = 12  # frames, in which no head comes from beyond the picture
 TOUCH = -0.2  # gap from which on looks decide
 HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
 LOOK_PX = 48  # side of the crops that are compared

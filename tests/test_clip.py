@@ -46,6 +46,7 @@ def test_properties():
     clip = make_clip(t_s=np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 20]) / 25)
     assert (len(clip), clip.size, clip.fps) == (10, 7, pytest.approx(25))
     assert np.isnan(make_clip("t", "0").fps)
+    assert "1 frame, stabilised" in make_clip("t", "0").summary()
     words = ("Tränen und Lächeln.mp4", "10 frames", "25.00", "stabilised at 7 px")
     words += ("6 track", "1 detect", "1 interp", "2 none", "2 shot")
     assert [word for word in (*words, "\n") if word not in clip.summary()] == ["\n"]
@@ -216,6 +217,31 @@ def test_torn_foreign_and_newer_files_are_refused(tmp_path, change, fault):
     path = save_clip(make_clip(size=40), tmp_path / "bad.npz")
     path.write_bytes(change(path.read_bytes()))
     refused(lambda: load_clip(path), "bad.npz", fault)
+
+
+def test_crops_may_stay_in_a_file(tmp_path):
+    """The same bytes come out, and what breaks the format is seen there too."""
+    clip = make_clip(("dtt-tti-tt" * 14), "0" * 140)
+    clip.frames.tofile(tmp_path / "crops")
+    frames = np.memmap(tmp_path / "crops", np.uint8, "r").reshape(clip.frames.shape)
+    for name, crops in (("a", clip.frames), ("b", frames)):
+        save_clip(replace(clip, frames=crops), tmp_path / f"{name}.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    np.savez(tmp_path / "c.npz", **np.load(tmp_path / "a.npz"))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()  # numpy's own
+    status = clip.status.copy()
+    status[-1] = "none"
+    nowhere = {n: getattr(clip, n).copy() for n in ("score", "landmarks", "transform")}
+    for values in nowhere.values():
+        values[-1] = np.nan
+    refused(lambda: replace(clip, frames=frames, status=status, **nowhere), "FaceClip.frames")
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(lambda: save_clip(make_clip(), ""), '""')
+    refused(lambda: load_clip(""), '""')
+    assert not list(tmp_path.iterdir())
 
 
 def test_places_to_write(tmp_path):

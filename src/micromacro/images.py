@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -155,12 +155,7 @@ def frame_image(frame: "av.VideoFrame", pixels: Pixels) -> np.ndarray:
     # threads=1: PyAV's default converts with every core, 10 times slower where they are busy.
     rgb = pixels == "rgb"
     image = frame.to_ndarray(format="rgb24", threads=1) if rgb else _luma(frame)
-    return np.ascontiguousarray(np.rot90(image, quarter_turns(frame)))
-
-
-def quarter_turns(frame: "av.VideoFrame") -> int:
-    """Return how often the frame is to be turned by 90 degrees, counter-clockwise: 0 to 3."""
-    return orientation(frame)[0]
+    return np.ascontiguousarray(np.rot90(image, orientation(frame)[0]))
 
 
 def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
@@ -188,13 +183,12 @@ class FrameConverter:
     Args:
         stream: The stream of the frames.
         pixels: "rgb" or "luma".
-        convert: Converts a frame that is at most turned, as `frame_image` does.
     """
 
-    def __init__(self, stream: "av.VideoStream", pixels: Pixels, convert: Callable = frame_image):
+    def __init__(self, stream: "av.VideoStream", pixels: Pixels):
         from av.video.reformatter import VideoReformatter
 
-        self.pixels, self.convert = pixels, convert
+        self.pixels = pixels
         self.said = said = float(stream.sample_aspect_ratio or 1)  # width of a pixel by its height
         believed = abs(said - 1) > SQUARE and 1 / LARGEST_ASPECT <= said <= LARGEST_ASPECT
         self.aspect = said if believed else 1.0
@@ -204,7 +198,7 @@ class FrameConverter:
         """Return the picture of one frame; C-contiguous."""
         (turns, mirrored), hdr = orientation(frame), frame.color_trc in HDR
         if self.aspect == 1 and not (mirrored or hdr):
-            return self.convert(frame, self.pixels)
+            return frame_image(frame, self.pixels)
         if self.pixels == "luma" and not hdr:
             image = _luma(frame)
         else:

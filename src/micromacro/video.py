@@ -11,7 +11,7 @@ Coordinates of anything found in a film are pixels (x, y) of these pictures, not
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +32,6 @@ from micromacro.images import (
     SQUARE,
     FrameConverter,
     Pixels,
-    frame_image,
     load_image,
     orientation,
     picture_header,
@@ -125,7 +124,6 @@ def read_frames(
     *,
     pixels: Pixels = "rgb",
     fps: float | None = None,
-    convert: Callable = frame_image,
     keep_damaged: bool = False,
     notes: list[str] | None = None,
 ) -> Iterator[Frame]:
@@ -148,8 +146,6 @@ def read_frames(
             0-255 (so by the file's own matrix, BT.601 or BT.709), and 0.299 R + 0.587 G +
             0.114 B (BT.601, as `write_video` uses) where there is no Y plane, as in images, or HDR.
         fps: Numbers per second of a folder's pictures, default 30; ignored for a file.
-        convert: Makes the image of a decoded frame and `pixels`, where it needs to be turned at
-            most (`micromacro.images.FrameConverter` does the rest); ignored for pictures.
         keep_damaged: Go on after damage, with the frames that cannot be trusted marked `damaged`
             up to the next whole one, and end a film that is cut short where it is cut.
         notes: What a user should know of the film is added here in plain words, the last of it with
@@ -173,7 +169,7 @@ def read_frames(
         timed = zip(files, picture_numbers(files, collected), strict=True)
         pictures = ((f, "", number / rate, load_image(f, pixels), False) for f, number in timed)
     else:
-        pictures = _file_pictures(path, pixels, convert, keep_damaged, collected)
+        pictures = _file_pictures(path, pixels, keep_damaged, collected)
     frames = _frames(pictures, collected)
     return frames if notes is not None else _warned(path, frames, collected)
 
@@ -185,6 +181,7 @@ def write_video(
     fps: float = 30.0,
     t_s: Iterable[float] | None = None,
     crf: int = 18,
+    preset: str = "medium",
 ) -> None:
     """Write an H.264 mp4 (BT.601, limited range, tagged so); nothing is left behind on failure.
 
@@ -198,6 +195,7 @@ def write_video(
         t_s: Time of each image in seconds, strictly increasing; it is kept to 1/90000 s and counted
             from the first.
         crf: x264 quality, 0 (nearly lossless) to 51; 18 is visually transparent.
+        preset: x264's trade of time for size, such as "veryfast".
 
     Raises:
         BadInput: No image, mixed or wrong shapes or types, unusable times, unwritable target.
@@ -218,7 +216,7 @@ def write_video(
     with replacing(path) as part:
         try:
             with av.open(f"file:{part}", "w", format="mp4") as out:
-                stream = _add_h264(out, first.shape[:2], rate, crf)
+                stream = _add_h264(out, first.shape[:2], rate, {"crf": str(crf), "preset": preset})
                 _encode(path, out, stream, chain((first,), images), ticks, rate)
         except av.FFmpegError as error:
             raise BadInput(path, f"cannot be written ({error.strerror})", WRITABLE) from error
@@ -307,7 +305,7 @@ def _header(file: Path) -> tuple[bool, float]:
 
 
 def _file_pictures(
-    path: Path, pixels: Pixels, convert: Callable, keep_damaged: bool, notes: list[str]
+    path: Path, pixels: Pixels, keep_damaged: bool, notes: list[str]
 ) -> Iterator[tuple]:
     packets: dict[Fraction, bool] = {}
     with open_stream(path, "video") as (container, stream):
@@ -317,7 +315,7 @@ def _file_pictures(
         nominal = container.format.name == "avi" and stream.codec_context.has_b_frames
         stamped = _marked(_deinterlaced(frames, notes), packets, nominal)
         timed = _timed(path, stream, stamped, notes)
-        converter, image, n_damaged = FrameConverter(stream, pixels, convert), None, 0
+        converter, image, n_damaged = FrameConverter(stream, pixels), None, 0
         for index, (t_s, frame, damaged) in enumerate(timed):
             if image is None:
                 notes += converter.notes(frame)
@@ -498,12 +496,12 @@ def _checked_images(path: Path, images: Iterable[np.ndarray]) -> Iterator[np.nda
         raise BadInput(path, "no images to write", "give at least one")
 
 
-def _add_h264(out, size: tuple[int, int], rate: float, crf: int):
+def _add_h264(out, size: tuple[int, int], rate: float, options: dict[str, str]):
     stream = out.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
     stream.height, stream.width = size
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
     # No B-frames: stored order is shown order, so that every player gets variable times right.
-    stream.options = {"crf": str(crf), "bf": "0"}
+    stream.options = {**options, "bf": "0"}
     context = stream.codec_context
     context.thread_count = 1
     context.time_base = stream.time_base = Fraction(1, TICKS_PER_S)

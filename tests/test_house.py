@@ -98,7 +98,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/spotting", 1074),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
-        (MACHINERY, 1697),  # the aim is 1,250
+        (MACHINERY, 1698),  # the aim is 1,250
         (".", 12_732),  # the aim is 11,500 with all five systems
     ],
 )

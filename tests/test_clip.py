@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from clips import face_clip
 from refusals import refused
 
-from micromacro.clip import FaceClip, load_clip, save_clip
+from micromacro.clip import FaceClip, crops_of, load_clip, save_clip
 
 ARRAYS = ("frames", "t_s", "status", "score", "landmarks", "transform", "shot", "n_faces")
 STATUSES = {"d": "detect", "t": "track", "i": "interp", "-": "none"}
@@ -235,6 +237,21 @@ def test_crops_may_stay_in_a_file(tmp_path):
     for values in nowhere.values():
         values[-1] = np.nan
     refused(lambda: replace(clip, frames=frames, status=status, **nowhere), "FaceClip.frames")
+
+
+def resident_mb() -> float:
+    """Pages of files that this process holds in memory."""
+    status = Path("/proc/self/status").read_text()
+    return sum(map(int, re.findall(r"Rss(?:File|Shmem):\s+(\d+)", status))) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says it")
+def test_crops_in_a_file_are_let_go_of(tmp_path):
+    """Of 50 MB the 13 MB of 64 crops are in memory at a time."""
+    (tmp_path / "crops").write_bytes(bytes(256 * 3 * 256 * 256))
+    frames = np.memmap(tmp_path / "crops", np.uint8, "r").reshape(256, 3, 256, 256)
+    before = resident_mb()
+    assert max(resident_mb() - before for crop in crops_of(frames) if not crop.any()) < 20
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):

@@ -108,3 +108,22 @@ def test_two_that_look_alike_end_the_segment_too(heads):
     clip = extract_faces(film, size=64, select="index:1")
     assert set(clip.status[24:32]) == {"none"}
     assert any("front" in note for note in clip.settings["notes"])
+
+
+@pytest.mark.parametrize("mode", ["aligned", "per_frame"])
+def test_a_cover_of_few_frames_is_never_bridged(portrait, monkeypatch, mode):
+    """As a loss without another face would be: the crops would show somebody else."""
+    film = portrait.frames[:8].copy()
+    film[:, 0, 0, 0] = range(8)
+
+    def refuses(self, image, reading):
+        self.doubt = image[0, 0, 0] in (3, 4)
+        return self.doubt
+
+    identity = "micromacro.faces.identity.Identity"
+    monkeypatch.setattr(f"{identity}.refuses", refuses)
+    monkeypatch.setattr(f"{identity}.find", lambda self, image, readings: None)
+    clip = extract_faces(film, mode=mode, size=64)
+    assert np.flatnonzero(clip.status == "none").tolist() == [3, 4]
+    assert clip.segments() == [(0, 3), (5, 8)]
+    assert [note for note in clip.settings["notes"] if "frame 3:" in note]

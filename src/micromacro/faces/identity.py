@@ -6,7 +6,7 @@ arrived; where boxes overlap, the crop must look like the followed face of a mom
 the other one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from micromacro.faces.align import (
 from micromacro.faces.detect import Detector, stretch
 
 if TYPE_CHECKING:
-    from micromacro.faces.track import Reading
+    from micromacro.faces.track import OnetReader, Reading
 
 FACE_PX = 27  # side of the followed face in the picture that is searched
 REACH = 3  # from its middle to the edges of that picture, in sides of its box
@@ -49,13 +49,15 @@ class Identity:
     Args:
         detector: Finds the faces around.
         reader: O-Net; looks need its landmarks, those of detectors are too coarse.
+        settle: Whether readings are a detector's, so that O-Net reads them first.
 
     Attributes:
         doubt: Whether readings are refused at present: another face was last seen over ours.
     """
 
-    def __init__(self, detector: Detector, reader: Callable[[np.ndarray, "Reading"], "Reading"]):
-        self.detector, self.reader, self.template = detector, reader, template_points(LOOK_PX)
+    def __init__(self, detector: Detector, reader: "OnetReader", *, settle: bool):
+        self.detector, self.reader, self.settle = detector, reader, settle
+        self.template = template_points(LOOK_PX)
         self.own: np.ndarray | None = None  # look of the followed face when it was clear
         self.other: np.ndarray | None = None  # and of the face that came nearest
         self.gap = np.inf  # between the two when they were seen last
@@ -73,6 +75,8 @@ class Identity:
         self.wait -= 1
         if self.wait > 0:
             return False
+        if self.settle:
+            reading = self.settled(image, reading)
         gap, other = self._nearest(image, reading)
         self.hidden = self.hidden + 1 if other is None else 0
         merged = other is None and self.gap < SPEED and self.hidden < HIDDEN

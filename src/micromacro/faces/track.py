@@ -253,7 +253,7 @@ class Tracker:
         self.bridge: Observation | None = None  # from where a short loss may be interpolated
         self.misses = 0  # frames since then
         self.people = 0  # most faces seen at once in this shot
-        self.identity = Identity(self.detector, self.reader)
+        self.identity = Identity(self.detector, self.reader, settle=self.every_frame)
 
     def _observe(self, frame: Frame, shot: int) -> Observation:
         """Track, or failing that detect."""
@@ -315,10 +315,8 @@ class Tracker:
 
     def _ours(self, image: np.ndarray, reading: Reading, least: float) -> Reading | None:
         """`reading` if it can be believed, and is of the person who is followed."""
-        if _sound(reading, least) is None:
-            return None
-        shown = self.identity.settled(image, reading) if self.every_frame else reading
-        return None if self.identity.refuses(image, shown) else reading
+        sound = _sound(reading, least) is not None
+        return reading if sound and not self.identity.refuses(image, reading) else None
 
     def _same(self, image: np.ndarray, sighting: Sighting) -> int | None:
         """The face nearest to where the person was; a lone face may be anywhere if it always was.

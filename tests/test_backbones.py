@@ -193,7 +193,7 @@ def test_files_that_are_absent_or_wrong(tmp_path, ferplus, monkeypatch):
         (ferplus.read_bytes()[:5_000_000], "download it again"),
         ({}, "has shape none"),
         ({"state_dict": {}}, "no state dict"),
-        ({"model": torch.nn.Linear(2, 2)}, "cannot be read"),  # code in the file is not run
+        ({"model": torch.nn.Linear(2, 2)}, "torn, or not"),  # code in the file is not run
     ):
         text.write_bytes(content) if isinstance(content, bytes) else torch.save(content, text)
         refused(lambda: FrozenResNet50("ferplus", text), "text.pth", words)

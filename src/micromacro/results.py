@@ -316,7 +316,7 @@ class Comparison:
         if profile != "smoke" or not files[0].exists():
             return cls(rows, f"this {profile} run")
         frame = pd.concat([read_rows(file) for file in files if file.exists()])
-        day, commit = frame["utc"].min()[:10], str(frame["git_sha"].iloc[0])[:8]
+        day, commit = str(frame["utc"].min())[:10], str(frame["git_sha"].iloc[0])[:8]
         return cls(frame, f"the committed full run of {day}, commit {commit}")
 
     def values(self, arm: str, metric: str) -> pd.Series:

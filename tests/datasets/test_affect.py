@@ -411,7 +411,7 @@ def test_faces_and_features_are_kept_and_follow_what_they_are_made_of(affwild, t
     assert one.calls == 3
     before.files["features"].unlink()
     call = partial(before.read, "features", np.arange(2))
-    refused(call, "features.npy", "; remove its folder")
+    refused(call, "features.npy: torn, or not", "; remove its folder")
 
 
 # ---- predictions ---------------------------------------------------------------------------------

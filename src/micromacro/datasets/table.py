@@ -10,9 +10,7 @@ from typing import IO
 from zipfile import ZipFile
 
 import numpy as np
-import openpyxl
 import pandas as pd
-import xlrd
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing
@@ -185,12 +183,16 @@ def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
 def _rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
     """Cells as the libraries have them, row by row; warnings may come, of styles."""
     if is_xls := file.read(2) != b"PK":
+        import xlrd  # a GPU machine that reads no sheet has neither of the two
+
         # Of unequal rows: else one stray cell fills a table. Warnings would go to stdout.
         book = xlrd.open_workbook(path, logfile=StringIO(), ragged_rows=True)
     else:
         size = sum(part.file_size for part in ZipFile(file).infolist())
         if size > MOST_BYTES:
             raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
+        import openpyxl
+
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     tabs = book.sheet_names() if is_xls else book.sheetnames
     if isinstance(tab, str) and tab not in tabs:

@@ -161,7 +161,7 @@ UNKNOWN = {
     "legacy 'axis'": {"legacy": ["axis"]},
     "loss 'mae'": {"loss": "mae"},
     "motion 'flow'": {"kind": "flow"},
-    "streams='flow'": {"streams": "flow"},
+    "streams 'flow'": {"streams": "flow"},
     "option of an arm 'blocks'": {"blocks": "figure"},
     "levels ()": {"levels": []},
     "steps 12": {"steps": 12},

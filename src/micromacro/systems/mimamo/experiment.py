@@ -433,8 +433,8 @@ def _split(
     test = [clip for clip in clips if clip.split == arm.about.test]
     if folds is None:
         return labelled, [], test
-    kept_whole = "subject" if "folds" in arm.legacy else "film"
-    fold_of = grouped_folds([getattr(clip, kept_whole) for clip in labelled], folds)
+    films = [("folds" not in arm.legacy and clip.film) or clip.subject for clip in labelled]
+    fold_of = grouped_folds(films, folds)
     held_out = [clip for clip, own in zip(labelled, fold_of, strict=True) if own == fold]
     if not any(clip.count(span) for clip in held_out for span in _spans(arm, clip)):
         videos = ", ".join(sorted({clip.subject for clip in held_out})[:5])

@@ -58,7 +58,7 @@ class Clip:
         half: Frames of a snippet on either side of its centre, L / 2.
         fps: Frames per second.
         version: Changes with what is loaded, where that lies on disk.
-        film: What a video was cut from, perhaps with others; folds keep it whole.
+        film: What a video was cut from, perhaps with others; folds keep it whole. "" for the video.
     """
 
     name: str

@@ -74,7 +74,7 @@ def test_commands_call_their_function_with_its_own_defaults(calls, capsys):
     assert cli.main(["bake", "--notebooks", "00,01"]) == 1  # a failure
     assert calls["bake"] == {"notebooks": "00,01", "workers": 2}
     assert cli.main(["faces", "a.mp4", "out", "--size", "112", "--fps", "200"]) == 0
-    options = {"source": "a.mp4", "out": "out", "size": 112, "fps": 200.0}
+    options = {"source": ["a.mp4"], "out": "out", "size": 112, "fps": 200.0}
     assert calls["export_faces"] == export.export_faces.__wrapped__.__kwdefaults__ | options
     assert cli.main(["report"]) == 0
     assert capsys.readouterr().out == "90 frames, one face\nruns/site/index.html\n"

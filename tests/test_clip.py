@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from clips import face_clip
 from refusals import refused
 
-from micromacro.clip import FaceClip, load_clip, save_clip
+from micromacro.clip import FaceClip, crops_of, load_clip, save_clip
 
 ARRAYS = ("frames", "t_s", "status", "score", "landmarks", "transform", "shot", "n_faces")
 STATUSES = {"d": "detect", "t": "track", "i": "interp", "-": "none"}
@@ -21,7 +23,7 @@ def make_clip(statuses="dtt-tti-tt", shots="0000011111", channels=3, size=7, **c
     """A clip of noise; a letter of `STATUSES` and a digit of the shot for each frame."""
     rng, n = np.random.default_rng(5), len(statuses)
     fields = {
-        "t_s": np.cumsum(rng.uniform(0.01, 0.1, n)),
+        "t_s": np.cumsum(rng.uniform(0.04, 0.05, n)),
         "status": np.array([STATUSES[letter] for letter in statuses]),
         "score": rng.uniform(0.7, 1, n).astype(np.float32),
         "landmarks": rng.normal(200, 50, (n, 5, 2)).astype(np.float32),
@@ -46,6 +48,7 @@ def test_properties():
     clip = make_clip(t_s=np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 20]) / 25)
     assert (len(clip), clip.size, clip.fps) == (10, 7, pytest.approx(25))
     assert np.isnan(make_clip("t", "0").fps)
+    assert "1 frame, stabilised" in make_clip("t", "0").summary()
     words = ("Tränen und Lächeln.mp4", "10 frames", "25.00", "stabilised at 7 px")
     words += ("6 track", "1 detect", "1 interp", "2 none", "2 shot")
     assert [word for word in (*words, "\n") if word not in clip.summary()] == ["\n"]
@@ -78,6 +81,34 @@ def test_segments(statuses, shots, expected):
     assert clip.segments() == expected
     assert clip.segments(2) == [(a, b) for a, b in expected if b - a >= 2]
     assert clip.segments(99) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([1, 1, 1, 1], [(0, 5)]),
+        ([1, 1, 1.5, 1], [(0, 5)]),  # a rounded time stamp
+        ([1, 1, 1.51, 1], [(0, 3), (3, 5)]),
+        ([1, 5, 1, 1], [(0, 2), (2, 5)]),  # the recorder dropped four
+        ([9, 1, 1, 1], [(0, 1), (1, 5)]),
+        ([1, 1, 1, 2], [(0, 4), (4, 5)]),
+        ([0.3, 1, 1, 1], [(0, 5)]),
+        ([1 / 1000, 1, 1, 1], [(0, 5)]),
+        ([], [(0, 1)]),
+    ],
+)
+def test_a_gap_in_time_ends_a_segment(steps, expected):
+    times = np.cumsum([3.0, *steps]) / 30
+    clip = make_clip("t" * len(times), "0" * len(times), t_s=times)
+    assert clip.segments() == expected
+    assert np.flatnonzero(clip.breaks()).tolist() == [start for start, _ in expected[1:]]
+
+
+def test_a_gap_beside_a_loss_or_a_cut_breaks_once():
+    times = np.array([0, 1, 2, 5, 6, 9, 10.0]) / 25
+    clip = make_clip("tt-ttt-", "0001111", t_s=times)
+    assert clip.segments() == [(0, 2), (3, 5), (5, 6)]
+    assert clip.breaks().tolist() == [False, False, False, True, False, True, False]
 
 
 def broken_fields():
@@ -188,6 +219,46 @@ def test_torn_foreign_and_newer_files_are_refused(tmp_path, change, fault):
     path = save_clip(make_clip(size=40), tmp_path / "bad.npz")
     path.write_bytes(change(path.read_bytes()))
     refused(lambda: load_clip(path), "bad.npz", fault)
+
+
+def test_crops_may_stay_in_a_file(tmp_path):
+    """The same bytes come out, and what breaks the format is seen there too."""
+    clip = make_clip(("dtt-tti-tt" * 14), "0" * 140)
+    clip.frames.tofile(tmp_path / "crops")
+    frames = np.memmap(tmp_path / "crops", np.uint8, "r").reshape(clip.frames.shape)
+    for name, crops in (("a", clip.frames), ("b", frames)):
+        save_clip(replace(clip, frames=crops), tmp_path / f"{name}.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    np.savez(tmp_path / "c.npz", **np.load(tmp_path / "a.npz"))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()  # numpy's own
+    status = clip.status.copy()
+    status[-1] = "none"
+    nowhere = {n: getattr(clip, n).copy() for n in ("score", "landmarks", "transform")}
+    for values in nowhere.values():
+        values[-1] = np.nan
+    refused(lambda: replace(clip, frames=frames, status=status, **nowhere), "FaceClip.frames")
+
+
+def resident_mb() -> float:
+    """Pages of files that this process holds in memory."""
+    status = Path("/proc/self/status").read_text()
+    return sum(map(int, re.findall(r"Rss(?:File|Shmem):\s+(\d+)", status))) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says it")
+def test_crops_in_a_file_are_let_go_of(tmp_path):
+    """Of 50 MB the 13 MB of 64 crops are in memory at a time."""
+    (tmp_path / "crops").write_bytes(bytes(256 * 3 * 256 * 256))
+    frames = np.memmap(tmp_path / "crops", np.uint8, "r").reshape(256, 3, 256, 256)
+    before = resident_mb()
+    assert max(resident_mb() - before for crop in crops_of(frames) if not crop.any()) < 20
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(lambda: save_clip(make_clip(), ""), '""')
+    refused(lambda: load_clip(""), '""')
+    assert not list(tmp_path.iterdir())
 
 
 def test_places_to_write(tmp_path):

@@ -23,7 +23,7 @@ from micromacro.errors import BadInput
 
 COMMANDS = {  # the words that call it: (what it does, where its function is)
     "reproduce": ("run the notebooks headlessly", "micromacro.batch:reproduce"),
-    "faces": ("turn a video into a track of one face", "micromacro.faces.export:export_faces"),
+    "faces": ("turn videos into tracks of one face", "micromacro.faces.export:export_faces"),
     "data check": ("say what of a data set is there or wrong", "micromacro.datasets.check:show"),
     "units": ("compute the units that a notebook reads", "micromacro.course:compute"),
     "report": ("write the notebooks as a static site", "micromacro.report:site"),
@@ -105,15 +105,16 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
     helps = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
     for key, parameter in inspect.signature(function).parameters.items():
         _add(parser, key, parameter, helps[key].replace("``", "").replace("%", "%%"))
-    return function, vars(parser.parse_args(words[len(name.split()) :]))
+    return function, vars(parser.parse_intermixed_args(words[len(name.split()) :]))
 
 
 def _add(parser: _Parser, name: str, parameter: inspect.Parameter, help: str) -> None:
     """Add the argument of a parameter."""
-    kind = (typing.get_args(parameter.annotation) or [parameter.annotation])[0]
+    kinds = typing.get_args(parameter.annotation) or [parameter.annotation]
+    kind, several = kinds[0], any(typing.get_origin(k) is Sequence for k in kinds)
     flag = f"--{name.replace('_', '-')}"
     if parameter.default is parameter.empty:
-        parser.add_argument(name, metavar=name.upper(), help=help)
+        parser.add_argument(name, metavar=name.upper(), help=help, nargs="+" if several else None)
     elif kind is Mapping:
         pairs = {"metavar": "NAME=VALUE", "type": _pair, "action": "append", "default": []}
         parser.add_argument("--param", dest=name, help=help, **pairs)

@@ -14,7 +14,9 @@ m00 m01 m02 m10 m11 m12 that takes source pixels (x, y, 1) to crop pixels. "nan"
 
 import csv
 import json
-from collections.abc import Sequence
+import mmap
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +24,13 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.files import existing, read_npz, reading, replacing
+from micromacro.files import existing, named, read_npz, reading, replacing
 
 MODES = ("aligned", "stabilised", "first_frame", "per_frame")
 STATUSES = ("track", "detect", "interp", "none")
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+LONGEST_STEP = 1.5  # median steps of time; after a longer one pictures are missing
+RELEASE_EVERY = 64  # crops
 FORMAT, VERSION = "micromacro.FaceClip", 1
 CSV_COLUMNS = (
     *("frame", "t_s", "shot", "status", "score", "n_faces"),
@@ -51,12 +55,14 @@ class FaceClip:
     """Face crops of one video, one row for each of its frames; T frames, crops of S x S pixels.
 
     Attributes:
-        frames: uint8 (T, C, S, S), 0-255, C = 3 RGB or 1 luma; all zero where status is "none".
+        frames: uint8 (T, C, S, S), 0-255, C = 3 RGB or 1 luma; all zero where status is "none". A
+            `numpy.memmap` stays in its file.
         t_s: float64 (T,), seconds since the first frame, strictly increasing.
         status: str (T,): "track", "detect", "interp" (landmarks filled in time) or "none".
         score: float32 (T,), the detector's or tracker's; nan where "none" (and may be elsewhere).
-        landmarks: float32 (T, 5, 2), source pixels (x, y): left eye, right eye (as seen in the
-            image), nose, mouth left, mouth right; nan where "none", finite elsewhere.
+        landmarks: float32 (T, 5, 2), source pixels (x, y), which are those of the pictures that
+            `read_frames` gives, upright and square, not those stored: left eye, right eye (as seen
+            in the image), nose, mouth left, mouth right; nan where "none", finite elsewhere.
         transform: float64 (T, 2, 3), source pixels (x, y, 1) to crop pixels; nan where "none",
             finite elsewhere.
         shot: int32 (T,), 0-based number of the shot, never decreasing.
@@ -95,7 +101,8 @@ class FaceClip:
         self._require("n_faces", (self.n_faces >= -1).all(), "is below -1")
         self._require("mode", self.mode in MODES, f"is {self.mode!r}, not one of {MODES}")
         none = self.status == "none"
-        self._require("frames", not self.frames[none].any(), 'is not zero where status is "none"')
+        black = not any(crop.any() for crop in crops_of(self.frames, np.flatnonzero(none)))
+        self._require("frames", black, 'is not zero where status is "none"')
         self._require("score", np.isnan(self.score[none]).all(), 'is not nan where "none"')
         for name in ("landmarks", "transform"):
             values = getattr(self, name)
@@ -150,14 +157,23 @@ class FaceClip:
 
         return grey(self.images(start, stop))
 
+    def breaks(self) -> np.ndarray:
+        """Return bool (T,): whether a cut or a gap in time lies before a frame.
+
+        A gap is a step above 1.5 median steps: frames that the recorder dropped, pictures that are
+        not in the folder. Nothing may be measured across.
+        """
+        gap = np.diff(self.t_s) * self.fps > LONGEST_STEP + 1e-6  # of rounding
+        return np.concatenate([[False], gap | (np.diff(self.shot) != 0)])
+
     def segments(self, min_frames: int = 1) -> list[tuple[int, int]]:
-        """Return the half-open runs [start, stop) with a face in every frame and no cut inside.
+        """Return the half-open runs [start, stop) with a face in every frame and no break inside.
 
         Args:
             min_frames: Least number of frames; shorter runs are left out.
         """
         seen = np.concatenate([[False], self.status != "none", [False]])
-        cut = np.concatenate([[False], np.diff(self.shot) != 0, [False]])
+        cut = np.concatenate([self.breaks(), [False]])
         starts = np.flatnonzero(seen[1:] & (~seen[:-1] | cut))
         stops = np.flatnonzero(seen[:-1] & (~seen[1:] | cut))
         runs = zip(starts.tolist(), stops.tolist(), strict=True)
@@ -166,10 +182,24 @@ class FaceClip:
     def summary(self) -> str:
         """Return one line: source, length, rate, mode, frames of each status, shots."""
         counts = ", ".join(f"{np.sum(self.status == name)} {name}" for name in STATUSES)
+        length = f"{len(self)} frames at {self.fps:.2f} per second" if len(self) > 1 else "1 frame"
         return (
-            f"{Path(self.source).name}: {len(self)} frames at {self.fps:.2f} per second, "
-            f"{self.mode} at {self.size} px; {counts}; {len(np.unique(self.shot))} shot(s)"
+            f"{Path(self.source).name}: {length}, {self.mode} at {self.size} px; {counts}; "
+            f"{len(np.unique(self.shot))} shot(s)"
         )
+
+
+def crops_of(frames: np.ndarray, chosen: Iterable[int] | None = None) -> Iterator[np.ndarray]:
+    """Crops one after the other; of those in a file (`numpy.memmap`) few are in memory at a time.
+
+    Args:
+        frames: (T, C, S, S).
+        chosen: Frame numbers; all by default.
+    """
+    for count, index in enumerate(range(len(frames)) if chosen is None else chosen, 1):
+        yield frames[index]
+        if count % RELEASE_EVERY == 0 and isinstance(frames, np.memmap):
+            frames._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def save_clip(clip: FaceClip, path: str | Path) -> Path:
@@ -188,7 +218,7 @@ def save_clip(clip: FaceClip, path: str | Path) -> Path:
     Raises:
         BadInput: The target cannot be written.
     """
-    path = Path(path)
+    path = named(path)
     if path.suffix != ".npz":
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -201,9 +231,7 @@ def save_clip(clip: FaceClip, path: str | Path) -> Path:
     text = json.dumps({**about, "settings": clip.settings}, ensure_ascii=False)
     with replacing(path) as npz, replacing(path.with_suffix(".csv")) as table:
         _write_csv(table, clip)
-        with npz.open("wb") as file:
-            # Uncompressed: zlib saves a third of the size, but costs 6 ms for each 224 px frame.
-            np.savez(file, **arrays, about=np.array(text))
+        _write_npz(npz, {**arrays, "about": np.array(text)})
     return path
 
 
@@ -225,6 +253,20 @@ def load_clip(path: str | Path) -> FaceClip:
             raise BadInput("format", fault, f"this package reads {VERSION}")
         arrays = {name: stored[name] for name in _ARRAYS}
         return FaceClip(**arrays, **{name: about[name] for name in ("mode", "source", "settings")})
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What `numpy.savez` writes, byte for byte, with the crops read one after the other."""
+    # Uncompressed: zlib saves a third of the size, but costs 6 ms for each 224 px frame.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if name == "frames" and array.flags.c_contiguous:
+                    header = np.lib.format.header_data_from_array_1_0(array)
+                    np.lib.format.write_array_header_1_0(member, header)
+                    member.writelines(map(memoryview, crops_of(array)))
+                else:
+                    np.lib.format.write_array(member, array)
 
 
 def _write_csv(path: Path, clip: FaceClip) -> None:

@@ -23,13 +23,20 @@ _PART = ".micromacro-{}.part"
 
 def existing(source: str | Path) -> Path:
     """Return `source` as a path that exists and, if a file, is not empty; else raise BadInput."""
-    path = Path(source)
+    path = named(source)
     try:
         if not path.is_dir() and path.stat().st_size == 0:
             raise BadInput(path, "an empty file", "copy or download it again")
     except OSError as error:
         raise BadInput(path, f"cannot be opened ({error.strerror})", "check the path") from error
     return path
+
+
+def named(path: str | Path) -> Path:
+    """Return `path` as a path; an empty name, which would mean the current folder, is refused."""
+    if not os.fspath(path):
+        raise BadInput('""', "is an empty name", 'give a path; "." is the current folder')
+    return Path(path)
 
 
 @contextmanager

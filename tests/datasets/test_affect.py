@@ -20,7 +20,7 @@ from micromacro.datasets.table import CLIP_TABLE_COLUMNS, check_clip_table
 from micromacro.errors import BadInput
 from micromacro.faces import extract_faces
 from micromacro.synthetic import Face, Identity, perform
-from micromacro.video import write_video
+from micromacro.video import read_frames, write_video
 
 READERS = {"omg": read_omg, "affwild": read_affwild, "affwild2": read_affwild2}
 SHEET, AROUSAL = "omg_TrainVideos.csv", "annotations/train/arousal/105.txt"
@@ -351,6 +351,15 @@ def test_aligned_faces_faults(tmp_path):
         (tmp_path / name).unlink()
     (tmp_path / "00002.png").write_bytes(b"no picture")
     refused(lambda: aligned_faces(tmp_path), "00002.png: not an image")
+
+
+def test_frames_that_a_recorder_dropped_part_the_runs_of_a_film(affwild, films, tmp_path):
+    frames = [frame.image for frame in read_frames(films / "actor.mp4")]
+    times = [0, 0.04, 0.3, 0.34]
+    write_video(tmp_path / "gap.mp4", frames, t_s=times)
+    place(tmp_path / "gap.mp4", affwild / "videos/test/9.mp4")
+    film = film_on_disk(read_affwild(affwild), 1, tmp_path, Features())
+    assert film.shot.tolist() == [0, 0, 1, 1]
 
 
 def test_films_are_extracted_once(omg, films, tmp_path, monkeypatch):

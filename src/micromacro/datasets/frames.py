@@ -193,7 +193,7 @@ class Film:
         row: Of the clip table.
         labels: float32 (2,) of the clip, or (T, 2) of each frame; nan for none.
         seen: bool (T,), frames with a face.
-        shot: int32 (T,), number of the shot.
+        shot: int32 (T,), number of the run of frames without a cut or a gap in time.
         fps: Frames per second.
         files: "grey", uint8 (T, 1, S, S), and "features", float16 (T, 2048), zero without a face.
     """
@@ -241,7 +241,7 @@ def film_on_disk(
 
     def make_faces(folder: Path) -> None:
         np.save(folder / "grey.npy", grey(faces().frames))
-        about = {"seen": faces().status != "none", "shot": faces().shot}
+        about = {"seen": faces().status != "none", "shot": faces().breaks().cumsum(dtype=np.int32)}
         fps = FACES_FPS if len(faces()) == 1 else faces().fps
         np.savez(folder / "about.npz", fps=fps, **about)
 

@@ -84,6 +84,23 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
 
 
+def square_to_patch(
+    centre: np.ndarray, side: float, turn: int, side_px: int, size: int
+) -> np.ndarray:
+    """Image to patch: a square of `side` gets `side_px` pixels in the middle of the patch, upright.
+
+    Args:
+        centre: (2,), x y: middle of the square.
+        side: Side of the square in the image, pixels.
+        turn: Quarter turns anticlockwise that bring it upright.
+        side_px: Side of the square in the patch, pixels.
+        size: Side of the patch, pixels.
+    """
+    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn % 4]  # anticlockwise, y down
+    linear = side_px / side * np.array([[cos, -sin], [sin, cos]], dtype=np.float64)
+    return np.column_stack([linear, (size - 1) / 2 - linear @ centre])
+
+
 def rescale(size: int, new_size: int) -> np.ndarray:
     """The transform from crops of one size to crops of another, edges on edges."""
     k = new_size / size
@@ -125,6 +142,13 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     if g > 1:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(crop[..., :3]) if colour else crop
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Luma of uint8 (H, W, 3) RGB; what is (H, W) stays."""
+    if image.ndim == 2:
+        return np.ascontiguousarray(image)
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
 def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -47,14 +47,14 @@ def jitter_px(clip: FaceClip, *, lag: int = 1) -> np.ndarray:
     Returns:
         float64 (T - lag,), pixels of the crop; nan across gaps and cuts.
     """
-    grey, unit = _grey_crops(clip.frames), clip.size / 224
+    unit = clip.size / 224
     y, x = np.mgrid[: clip.size, : clip.size] / unit
     patch = ((x - 112) / 35) ** 2 + ((y - 100) / 50) ** 2 <= 1
     meter = _meter()
     moved = np.full(max(0, len(clip) - lag), np.nan)
     for start, stop in clip.segments():
-        for i in range(start, stop - lag):
-            flow = meter.calc(grey[i], grey[i + lag], None)
+        for i in range(start, stop - lag):  # pair by pair: a long clip may lie in a file
+            flow = meter.calc(*_grey_crops(clip.frames[[i, i + lag]]), None)
             moved[i] = np.median(np.linalg.norm(flow[patch], axis=1))
     return moved
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.faces.align import apply, invert, warp
+from micromacro.faces.align import apply, invert, square_to_patch, warp
 from micromacro.faces.detect import Detector, Faces, Sighting, search, stretch
+from micromacro.faces.identity import Identity
 from micromacro.faces.mtcnn import load_net
 from micromacro.video import Frame
 
@@ -105,7 +106,7 @@ class OnetReader:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, last: Reading) -> Reading:
         """Read the face of `image`, uint8 (H, W, 3) or (H, W), in the box of `last`."""
-        to_patch = _square_to_patch(last.centre, last.side, last.turn)
+        to_patch = square_to_patch(last.centre, last.side, last.turn, PATCH, WIDE)
         patch = _rgb_patch(image, to_patch, last.stretched)
         crops = np.stack([patch[y : y + PATCH, x : x + PATCH] for x, y in CORNERS])
         batch = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels last in memory
@@ -121,13 +122,6 @@ class OnetReader:
             landmarks=apply(back, points.mean(axis=0)),
             score=float(scores.mean()),
         )
-
-
-def _square_to_patch(centre: np.ndarray, side: float, turn: int) -> np.ndarray:
-    """Image to patch: the square of `side` fills 48 px in the middle of the patch, face upright."""
-    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn % 4]  # anticlockwise, y down
-    linear = PATCH / side * np.array([[cos, -sin], [sin, cos]], dtype=np.float64)
-    return np.column_stack([linear, (WIDE - 1) / 2 - linear @ centre])
 
 
 def _rgb_patch(image: np.ndarray, to_patch: np.ndarray, stretched: bool) -> np.ndarray:
@@ -166,6 +160,7 @@ class Observation:
     n_faces: int  # -1 where the detector did not run
     turn: int = 0  # quarter turns anticlockwise that bring the face upright
     stretched: bool = False  # read with stretched contrast
+    covered: bool = False  # lost because another face lies over it
 
 
 def parse_select(select: str) -> tuple[str, int]:
@@ -242,7 +237,8 @@ class Tracker:
             seen = self._observe(frame, number)
             if seen.status == "none":
                 lost.append(seen)
-                if self.last is None or len(lost) > LONGEST_INTERP:
+                broken = seen.covered or frame.damaged  # never bridged
+                if self.last is None or len(lost) > LONGEST_INTERP or broken:
                     yield from lost
                     lost, self.bridge = [], None
                 continue
@@ -257,20 +253,24 @@ class Tracker:
         self.bridge: Observation | None = None  # from where a short loss may be interpolated
         self.misses = 0  # frames since then
         self.people = 0  # most faces seen at once in this shot
+        self.identity = Identity(self.detector, self.reader, settle=self.every_frame)
 
     def _observe(self, frame: Frame, shot: int) -> Observation:
         """Track, or failing that detect."""
         image, reading, status, n_faces = frame.image, None, "track", -1
-        if self.last is not None and not self.every_frame:
+        if self.last is not None and not (self.every_frame or frame.damaged):
             reading = self.reader(image, self.last)
-            reading = _sound(reading, START if self.misses else KEEP)
+            reading = self._ours(image, reading, START if self.misses else KEEP)
         due = self.misses <= LONGEST_INTERP or self.misses % BACK_OFF == 0
-        if reading is None and due:
+        if reading is None and due and not frame.damaged:
             status = "detect"
             reading, n_faces = self._detect(image)
+            reading = reading and self._ours(image, reading, 0)
         if reading is None:
             self.misses += 1
-            return Observation(frame, shot, "none", np.nan, np.full((5, 2), np.nan), n_faces)
+            nowhere = np.full((5, 2), np.nan)
+            covered = self.identity.doubt
+            return Observation(frame, shot, "none", np.nan, nowhere, n_faces, covered=covered)
         self.last = _eased(self.last, reading) if status == "track" else reading
         self.misses = 0
         where = {"turn": reading.turn, "stretched": reading.stretched}
@@ -302,7 +302,8 @@ class Tracker:
         faces, pick = sighting.faces, None
         if len(faces):
             shape = image.shape[:2]
-            pick = choose(faces, shape, self.select) if self.last is None else self._same(faces)
+            started = self.last is not None
+            pick = self._same(image, sighting) if started else choose(faces, shape, self.select)
         if pick is None:
             return None
         found = reading = _from_box(sighting, pick)
@@ -312,8 +313,21 @@ class Tracker:
             return None
         return replace(found, score=reading.score) if self.every_frame else reading
 
-    def _same(self, faces: Faces) -> int | None:
-        """The face nearest to where the person was; a lone face may be anywhere if it always was."""
+    def _ours(self, image: np.ndarray, reading: Reading, least: float) -> Reading | None:
+        """`reading` if it can be believed, and is of the person who is followed."""
+        sound = _sound(reading, least) is not None
+        return reading if sound and not self.identity.refuses(image, reading) else None
+
+    def _same(self, image: np.ndarray, sighting: Sighting) -> int | None:
+        """The face nearest to where the person was; a lone face may be anywhere if it always was.
+
+        After a cover it is the one that looks like the person, wherever it is.
+        """
+        faces = sighting.faces
+        if self.identity.doubt:
+            readings = [_from_box(sighting, i) for i in range(len(faces))]
+            if (pick := self.identity.find(image, readings)) is not None:
+                return pick
         centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
         distance = np.linalg.norm(centres - self.last.centre, axis=1) / self.last.side
         pick = int(np.argmin(distance))

@@ -219,6 +219,30 @@ def holistic(
     return torch.cat([look(some).flatten(1) for some in frames.split(batch)])
 
 
+def standardised(clips: Sequence[Clip], like: Sequence[Clip]) -> list[Clip]:
+    """Shift and scale each column of each part by mean and deviation over all rows of some clips.
+
+    Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales nothing.
+    A missing part, which is shown as 0, then is the mean of those that are there.
+
+    Args:
+        clips: What is to be scaled.
+        like: Clips for training, of the same kind of features. A column that is constant in them is
+            only shifted.
+    """
+    moments = {}
+    for part in PARTS:
+        if rows := [x for clip in like if (x := getattr(clip, part)) is not None]:
+            sd, mean = torch.std_mean(torch.cat(rows), 0, correction=0)
+            moments[part] = mean, torch.where(sd > 1e-6, sd, 1)
+
+    def scaled(clip: Clip) -> Clip:
+        own = {part: x for part in moments if (x := getattr(clip, part)) is not None}
+        return replace(clip, **{p: (x - moments[p][0]) / moments[p][1] for p, x in own.items()})
+
+    return list(map(scaled, clips))
+
+
 # ---- what arms do to clips -----------------------------------------------------------------------
 
 

@@ -89,11 +89,10 @@ class EriNet(nn.Module):
             raise BadInput(f"heads={heads}", f"do not divide width {width}", "give a divisor of it")
         if not depth and readout == "token":
             raise BadInput("depth=0", "leaves a token that sees no frame", "give another readout")
-        options = {"depth": depth, "heads": heads, "mlp": mlp, "dropout": dropout}
-        options |= {"readout": readout, "gru": gru, "positions": positions}
-        self.cascades = nn.ModuleDict(
-            {name: Cascade(n, width, **options) for name, n in self.features.items()}
-        )
+        self.cascades = nn.ModuleDict()
+        for name, n in self.features.items():
+            layers = [Layer(width, heads, mlp, dropout) for _ in range(depth)]
+            self.cascades[name] = Cascade(n, width, layers, readout, gru, positions)
         self.head = nn.Sequential(
             nn.Linear(len(self.features) * width, width, bias=False),
             nn.Dropout(HEAD_DROPOUT),
@@ -126,44 +125,41 @@ class EriNet(nn.Module):
             BadInput: No modality, one that the network leaves out, shapes or lengths that do not
                 fit, or rows that are not finite.
         """
-        parts = self._parts((video, video_lengths), (audio, audio_lengths))
+        parts = self._parts(video, audio, video_lengths, audio_lengths)
         vectors = [cascade(*parts[name]) for name, cascade in self.cascades.items()]
         return self.head(torch.cat(vectors, 1)).sigmoid()  # 2 x (B, 256) -> (B, 512) -> (B, 7)
 
     @torch.no_grad()
-    def attention(
-        self,
-        video: Tensor | None = None,
-        audio: Tensor | None = None,
-        video_lengths: Tensor | None = None,
-        audio_lengths: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Show which frames the read-out looks at: attention rolled out over the layers.
+    def attention(self, **inputs: Tensor | None) -> dict[str, Tensor]:
+        """Show which rows the read-outs look at: attention rolled out over the layers.
 
-        See `Cascade.rollout`. Arguments and errors are those of `forward`; call it in evaluation
-        mode, as a forward pass is part of it.
+        Args:
+            inputs: As for `forward`, by their names. Call this in evaluation mode: it runs forward.
 
         Returns:
-            "video" float32 (B, T), "audio" float32 (B, S): what each row gets; adds up to 1 over
-            a clip's rows, 0 at padding and for a clip without rows.
+            "video" float32 (B, T), "audio" float32 (B, S), of the cascades there are: the share of
+            each row. They add up to 1 over a clip's rows, and are 0 at padding and for a clip
+            without rows. See `Cascade.rollout`.
+
+        Raises:
+            BadInput: As `forward`.
         """
-        parts = self._parts((video, video_lengths), (audio, audio_lengths))
+        parts = self._parts(**inputs)
         return {name: cascade.rollout(*parts[name]) for name, cascade in self.cascades.items()}
 
-    def _parts(self, *given: tuple[Tensor | None, Tensor | None]) -> dict[str, tuple]:
+    def _parts(self, video=None, audio=None, video_lengths=None, audio_lengths=None) -> dict:
         """Features (B, T, D) and mask (B, T) of each cascade; the door."""
-        given = dict(zip(("video", "audio"), given, strict=True))
-        shown = [name for name, (x, _) in given.items() if x is not None]
-        for name in shown:
+        inputs = {"video": (video, video_lengths), "audio": (audio, audio_lengths)}
+        shown, parts = {name: x for name, (x, _) in inputs.items() if x is not None}, {}
+        if not shown:
+            raise BadInput("video and audio", "are both missing", "give one at least")
+        for name, x in shown.items():
             if name not in self.features:
                 raise BadInput(name, "this network has no cascade for it", "leave it out")
-            check_tensor(name, given[name][0], "(B, T, D)", (torch.float32,))
-        if not shown:
-            raise BadInput(" and ".join(self.features), "is missing", "give one modality at least")
-        like, parts = given[shown[0]][0], {}
+            check_tensor(name, x, "(B, T, D)", (torch.float32,))
+        like = next(iter(shown.values()))
         for name, n in self.features.items():
-            x, lengths = given[name]
-            x = like.new_zeros(len(like), 0, n) if x is None else x
+            x, lengths = shown.get(name, like.new_zeros(len(like), 0, n)), inputs[name][1]
             B, T, _ = shape = tuple(x.shape)
             if not B or shape != (len(like), T, n):
                 raise BadInput(name, f"has shape {shape}", f"give ({len(like) or 1}, T, {n})")
@@ -197,34 +193,21 @@ class Cascade(nn.Module):
     Args:
         n_features: Numbers in a row.
         width: Numbers in a row inside, and in the vector.
-        depth: Layers of the transformer.
-        heads: Of `Layer`, as `mlp` and `dropout`.
-        mlp: See there.
-        dropout: See there.
+        layers: The transformer, of `Layer`.
         readout: A read-out of the table.
         gru: Two layers, one direction, states from 0; else one linear layer.
         positions: Add `sinusoids` to the rows; the token gets none.
     """
 
     def __init__(
-        self,
-        n_features: int,
-        width: int,
-        *,
-        depth: int,
-        heads: int,
-        mlp: int,
-        dropout: float,
-        readout: str,
-        gru: bool,
-        positions: bool,
+        self, n_features: int, width: int, layers: list, readout: str, gru: bool, positions: bool
     ):
         super().__init__()
         recurrent = nn.GRU(n_features, width, num_layers=2, batch_first=True)
         frame_by_frame, learned = nn.Linear(n_features, width), nn.Parameter(torch.randn(width))
         self.rows = recurrent if gru else frame_by_frame
         self.learned = learned if readout in ("token", "attention") else None  # token, or query
-        self.layers = nn.ModuleList(Layer(width, heads, mlp, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(layers)
         self.width, self.readout, self.positions = width, readout, positions
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:

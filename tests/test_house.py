@@ -98,8 +98,9 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/spotting", 1060),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
+        ("datasets/hume.py", 150),
         (MACHINERY, 1495),  # the aim is 1,250
-        (".", 11_800),  # the aim is 11,500 with all five systems
+        (".", 12_100),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from micromacro.datasets import micro
+from micromacro.datasets import hume, micro
 from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
 from micromacro.datasets.long import LongVideos, casme_squared, megc2022, samm_lv
@@ -39,7 +40,8 @@ def check(name: str, path: str | Path) -> Report:
 
     Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
     taken, which may be wrong; of a folder of faces only the names are read; of the pictures of a
-    micro-expression clip or a long video all headers are read. Nothing is written.
+    micro-expression clip or a long video all headers are read; features are read whole. Nothing is
+    written.
 
     Args:
         name: A key of `CHECKS`.
@@ -79,7 +81,7 @@ def show(name: str, path: str | Path) -> bool:
 
     Args:
         name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv, casme-squared,
-            megc2022-samm or megc2022-cas.
+            megc2022-samm, megc2022-cas or hume.
         path: Its root folder, see data/README.md.
 
     Examples:
@@ -103,6 +105,12 @@ def _by_folder(paths: Iterable[str]) -> list[str]:
     ]
 
 
+def _there(listing: Listing) -> dict[str, str]:
+    """Split -> how many of its clips are listed and there."""
+    there = listing.table["split"].value_counts()
+    return {s: f"{n} clips listed, {there.get(s, 0)} there" for s, n in listing.listed.items()}
+
+
 # ---- films and folders of aligned faces ----------------------------------------------------------
 
 
@@ -120,9 +128,8 @@ def _check_film(listing: Listing, index: int, row: pd.Series) -> tuple[int | Non
 
 def _sum_up_films(name: str, listing: Listing, frames: list[tuple[int | None, int]]) -> list[str]:
     absent, lines = Counter(line.partition("/")[0] for line in listing.missing), []
-    for split, listed in listing.listed.items():
-        there = int((listing.table["split"] == split).sum())
-        lines.append(f"  {split}: {listed} clips listed, {there} there, {absent[split]} missing")
+    for split, there in _there(listing).items():
+        lines.append(f"  {split}: {there}, {absent[split]} missing")
     folders = sum(Path(path).is_dir() for path in listing.table["path"])
     lines.append(f"  {len(listing) - folders} films, {folders} folders of aligned faces")
     short = sum(n is not None and n < SNIPPET_FRAMES for n, _ in frames)
@@ -188,6 +195,31 @@ def _sum_up_videos(name: str, listing: LongVideos, frames: list) -> list[str]:
     return [*lines, f"  {silent} videos without an event, {unknown} events without an apex"]
 
 
+# ---- features of filmed reactions ----------------------------------------------------------------
+
+
+def _check_features(listing: Listing, index: int, row: pd.Series) -> dict[str, np.ndarray]:
+    """Shape of each modality that is there; and of local features the failed frames."""
+    arrays = {name: array for name, array in hume.load(row).items() if array is not None}
+    shapes = {name: np.array(array.shape) for name, array in arrays.items()}
+    if "local" in arrays:
+        shapes["failed"] = np.array([np.isnan(arrays["local"]).all(axis=1).sum()])
+    return shapes
+
+
+def _sum_up_features(name: str, listing: Listing, clips: list[dict]) -> list[str]:
+    lines = [f"  {split}: {there}" for split, there in _there(listing).items()]
+    for modality in hume.MODALITIES:
+        shapes = np.array([clip[modality] for clip in clips if modality in clip]).reshape(-1, 2)
+        widths = ", ".join(map(str, np.unique(shapes[:, 1]))) or "none"
+        extent = f", {shapes[:, 0].min()} to {shapes[:, 0].max()} rows" if len(shapes) else ""
+        lines.append(f"  {modality}: {len(shapes)} clips, {widths} columns{extent}")
+    failed = sum(clip["failed"][0] for clip in clips if "failed" in clip)
+    total = sum(clip["local"][0] for clip in clips if "local" in clip)
+    sounds = listing.table["sound"].notna().sum()
+    return [*lines, f"  {failed} of {total} frames without action units; {sounds} clips with sound"]
+
+
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)
 _VIDEOS = (_check_video, _sum_up_videos)
 # name -> reader(path, strict=...), what looks at one clip, what counts
@@ -199,4 +231,5 @@ CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
     "samm-lv": (samm_lv, *_VIDEOS),
     "casme-squared": (casme_squared, *_VIDEOS),
     **{f"megc2022-{part}": (partial(megc2022, part=part), *_VIDEOS) for part in ("samm", "cas")},
+    "hume": (hume.read_hume, _check_features, _sum_up_features),
 }

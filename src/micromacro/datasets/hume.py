@@ -155,7 +155,7 @@ def load(clip: Mapping) -> dict[str, np.ndarray | None]:
             remedy = "extract both anew from one film, or leave the clip out"
             raise BadInput(files["local"], fault, remedy)
         tables["local"] = matched
-    arrays = {name: table.to_numpy(np.float32) for name, table in tables.items()}
+    arrays = {name: table.to_numpy(np.float32, copy=True) for name, table in tables.items()}
     return dict.fromkeys(MODALITIES) | arrays
 
 

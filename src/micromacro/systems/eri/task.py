@@ -102,10 +102,10 @@ class Dials:
     fps: Annotated[float, 5, 60] = 10.0
     frames: Annotated[tuple[int, int], 8, 10_000] = (40, 160)
     share: Annotated[float, 0.01, 0.9] = 0.25
-    au_sd: Annotated[float, 0, 5] = 1.25
-    report_sd: Annotated[float, 0, 2] = 0.3
+    au_sd: Annotated[float, 0, 5] = 1.0
+    report_sd: Annotated[float, 0, 2] = 0.6
     seen: Annotated[float, 0, 1] = 0.6
-    heard: Annotated[float, 0, 3] = 1.5
+    heard: Annotated[float, 0, 3] = 1.8
     fidgets: Annotated[float, 0, 5] = 0.3
     size: Annotated[int, 32, 256] = 48
     noise_sd: Annotated[float, 0, 0.2] = 0.004

@@ -95,7 +95,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 1000),
         ("systems/akmnet", 1150),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1074),  # the aim is 800
+        ("systems/spotting", 1072),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),

@@ -28,7 +28,7 @@ PACKAGE = ROOT / "src" / "micromacro"
 MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*/model.py")]
 # Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
 # for its weights, without its code; for lessons to come.
-NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "openpyxl", "xlrd", "facenet-pytorch"}
+NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "facenet-pytorch"}
 NOT_IMPORTED |= {"librosa", "seaborn"}
 
 

@@ -29,7 +29,7 @@ MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*
 # Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
 # for its weights, without its code; for lessons to come.
 NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "openpyxl", "xlrd", "facenet-pytorch"}
-NOT_IMPORTED |= {"librosa", "seaborn"}
+NOT_IMPORTED |= {"seaborn"}
 
 
 def pins(text: str) -> dict[tuple[str, str], str]:

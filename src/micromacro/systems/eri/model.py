@@ -29,6 +29,7 @@ EMOTIONS = (
 
 READOUTS = ("token", "mean", "max", "last", "attention")
 HEAD_DROPOUT = 0.3  # of the released head; the cascades have 0.2
+PIECE = 2**20  # attention weights that fit a CPU's cache, 4 MB
 
 
 class EriNet(nn.Module):
@@ -353,7 +354,13 @@ class Attention(nn.Module):
         query = self._split(self.query(x[:, :n]))  # (B, 4, n, 64)
         key, value = map(self._split, self.key_value(x).chunk(2, -1))  # 2 x (B, 4, N, 64)
         dropout = self.dropout if self.training else 0.0
-        seen = functional.scaled_dot_product_attention(query, key, value, keys, dropout)
+        size = len(x)
+        if dropout and not x.is_cuda:  # all weights are computed: in pieces that fit the cache
+            size = max(1, PIECE // (self.heads * query.shape[2] * key.shape[2]))
+        masks = [None] * len(x) if keys is None else keys.split(size)
+        pieces = zip(query.split(size), key.split(size), value.split(size), masks, strict=False)
+        seen = [functional.scaled_dot_product_attention(*piece, dropout) for piece in pieces]
+        seen = torch.cat(seen)  # (B, 4, n, 64)
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, 4, n, 64) -> (B, n, 256)
 
     def carry(self, shares: Tensor, x: Tensor, keys: Tensor | None) -> Tensor:

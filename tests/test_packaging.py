@@ -26,10 +26,9 @@ import micromacro
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
 MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*/model.py")]
-# Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
-# for its weights, without its code; for lessons to come.
-NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "facenet-pytorch"}
-NOT_IMPORTED |= {"librosa", "seaborn"}
+# Declared and not imported: started as a command, or by a user's own file; read for its
+# weights, without its code; for lessons to come.
+NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "facenet-pytorch", "seaborn"}
 
 
 def pins(text: str) -> dict[tuple[str, str], str]:

@@ -99,8 +99,9 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
+        ("faces/mesh.py faces/action_units.py", 150),
         (MACHINERY, 1495),  # the aim is 1,250
-        (".", 12_100),  # the aim is 11,500 with all five systems
+        (".", 12_120),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -135,6 +135,11 @@ def test_the_square_is_around_the_face_and_upright():
     side = 3.6 * 40
     assert np.allclose(corners[1] - corners[0], side)
     assert np.allclose(corners.mean(axis=0), (150, 100 - 12 + 0.45 * 34))
+    for degrees in (30, -75, 180):
+        turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()[:2, :2]
+        x, y = under_test.apply(square(FIVE @ turn.T), FIVE @ turn.T).T
+        assert np.allclose(y[[0, 3]], y[[1, 4]])
+        assert (x[0] < x[1], y[0] < y[2] < y[3]) == (True, True)
     narrow = FIVE * (0.5, 1)  # seen from the side: eyes are near to each other
     assert np.isclose(256 / np.hypot(*square(narrow)[0, :2]), 3.3 * 34)
 
@@ -153,8 +158,16 @@ def test_pose_is_that_of_a_turned_model():
     down = Rotation.from_euler("ZYX", (0, 0, 20), degrees=True).as_matrix() @ nose
     assert to_the_right[0] > 0.3
     assert down[1] > 0.3
-    mirrored = model * (-1, 1, 1)  # no turn does that: the best one is still none that mirrors
-    assert np.isfinite(pose_deg(mirrored, model)).all()
+    mirrored = model * (-1, 1, 1)  # no turn does that: the best one still mirrors nothing
+    roll, yaw, pitch = Rotation.align_vectors(mirrored, model)[0].as_euler("ZYX", degrees=True)
+    assert np.allclose(pose_deg(mirrored, model), (-yaw, pitch, roll))
+
+
+def test_the_model_of_a_face_is_turned_to_the_picture(bundle):
+    """In the file y goes up and z to the camera; in pictures y goes down, and z away."""
+    numbers = np.random.default_rng(0).normal(size=(468, 5))[POINTS["rigid"], :3]
+    expected = (numbers - numbers.mean(axis=0)) * (1, -1, -1)
+    assert np.allclose(under_test._Nets(bundle).model, expected, atol=1e-6)
 
 
 def test_au_like_features_are_means_of_both_sides(tmp_path, bundle):

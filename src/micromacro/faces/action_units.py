@@ -158,5 +158,4 @@ def _by_frame(path, frame: pd.Series, values: pd.DataFrame, first: int = 0) -> p
         remedy = "of several people in one film keep the rows of one"
         raise BadInput(f"{path}, line {row + 2}", fault, remedy)
     values = values.where(values.notna().all(axis=1)).set_index(frame.astype(int) - first)
-    frames = pd.RangeIndex(int(frame.max()) - first + 1, name="frame")
-    return values.reindex(frames).astype("float32")
+    return values.reindex(range(int(frame.max()) - first + 1)).astype("float32")

@@ -33,11 +33,10 @@ from micromacro.faces.detect import single_thread
 from micromacro.video import read_frames
 from micromacro.weights import fetch_weights
 
+# Names of the blendshapes, and numbers of landmarks: what the second network sees, what does not move
+# with the face, and the regions. Left and right of a region are those of the image, as everywhere
+# here; those in the names of blendshapes are the person's own.
 POINTS = json.loads(Path(__file__).with_name("mesh_points.json").read_text(encoding="utf-8"))
-"""Names of the blendshapes, and numbers of landmarks: what the second network sees, what does not move
-with the face, and the regions. Left and right of a region are those of the image, as everywhere here;
-those in the names of blendshapes are the person's own."""
-
 POSE = ("yaw_deg", "pitch_deg", "roll_deg")
 NET_PX = 256  # side of the first network's input
 DROP = 0.45  # middle of the square: so far from the eyes to the mouth
@@ -106,14 +105,17 @@ def face_mesh(source: str | Path, clip: FaceClip, *, weights: str | Path | None 
         BadInput: Unusable source, or one of another number of frames; no bundle, or another one.
     """
     nets, frames = _Nets(fetch_weights("face_landmarker", path=weights)), read_frames(source)
+    landmarks, rest = (np.full((len(clip), *n), np.nan, np.float32) for n in ((478, 3), (3 + 52,)))
+    index = -1
     with single_thread():
-        rows = [nets(f.image, five) for five, f in zip(clip.landmarks, frames, strict=False)]
-    if len(rows) < len(clip) or next(frames, None) is not None:
+        for index, (five, frame) in enumerate(zip(clip.landmarks, frames, strict=False)):
+            if np.isfinite(five).all() and (seen := nets(frame.image, five)):
+                landmarks[index], rest[index] = seen
+    if index + 1 < len(clip) or next(frames, None) is not None:
         fault = f"has not the {len(clip)} frames of its clip"
         raise BadInput(source, fault, "give the film that the clip was extracted from")
-    landmarks, shapes, pose = (np.array(c, np.float32) for c in zip(*rows, strict=True))
-    shapes = pd.DataFrame(shapes, columns=POINTS["blendshapes"])
-    return FaceMesh(landmarks, shapes, pd.DataFrame(pose, columns=POSE))
+    pose, shapes = pd.DataFrame(rest[:, :3], columns=POSE), pd.DataFrame(rest[:, 3:])
+    return FaceMesh(landmarks, shapes.set_axis(POINTS["blendshapes"], axis=1), pose)
 
 
 class _Nets:
@@ -134,22 +136,21 @@ class _Nets:
         xyz = numbers.reshape(468, 5)[:, :3] * [1, -1, -1]  # y down, z away from the camera
         self.model = xyz[POINTS["rigid"]] - xyz[POINTS["rigid"]].mean(axis=0)
 
-    def __call__(self, image: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Landmarks (478, 3), blendshapes (52,) and pose (3,) of one frame."""
-        if np.isfinite(five).all():
-            matrix = square(five)
-            crop = warp(image, matrix, NET_PX).astype(np.float32) / 255  # (256, 256, 3)
-            self.landmarks.setInput(crop.transpose(2, 0, 1)[None])
-            # Landmarks in pixels whose edges are whole numbers; and a logit: is that a face?
-            points, face = self.landmarks.forward(["Identity", "Identity_1"])
-            if face.item() > 0:
-                points = points.reshape(478, 3) - (0.5, 0.5, 0)
-                points[:, :2] = apply(invert(matrix), points[:, :2])
-                points[:, 2] /= np.hypot(*matrix[0, :2])
-                self.blendshapes.setInput(np.float32(points[None, POINTS["blendshape_points"], :2]))
-                shapes = self.blendshapes.forward().ravel()
-                return points, shapes, pose_deg(points[POINTS["rigid"]], self.model)
-        return tuple(np.full(shape, np.nan) for shape in ((478, 3), 52, 3))
+    def __call__(self, image: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Landmarks (478, 3); pose and blendshapes, (55,). None where no face is seen."""
+        matrix = square(five)
+        crop = warp(image, matrix, NET_PX).astype(np.float32) / 255  # (256, 256, 3)
+        self.landmarks.setInput(crop.transpose(2, 0, 1)[None])
+        # Landmarks in pixels whose edges are whole numbers; and a logit: is that a face?
+        points, face = self.landmarks.forward(["Identity", "Identity_1"])
+        if face.item() <= 0:
+            return None
+        points = points.reshape(478, 3) - (0.5, 0.5, 0)
+        points[:, :2] = apply(invert(matrix), points[:, :2])
+        points[:, 2] /= np.hypot(*matrix[0, :2])
+        self.blendshapes.setInput(np.float32(points[None, POINTS["blendshape_points"], :2]))
+        turned = pose_deg(points[POINTS["rigid"]], self.model)
+        return points, np.concatenate([turned, self.blendshapes.forward().ravel()])
 
 
 def square(five: np.ndarray) -> np.ndarray:

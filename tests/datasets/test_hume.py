@@ -33,7 +33,7 @@ def test_abaw5_as_laid_out(abaw5):
     assert [*table["split"]] == ["train", "train", "val", "test"]
     assert source.listed == {"train": 2, "val": 1, "test": 1}
     expected = np.array(mini.LABELS.split(","), np.float64)
-    assert np.array_equal(table.loc[0, [*hume.EMOTIONS]].astype(float), expected)
+    assert np.array_equal(table.loc[0, [*hume.LABELS]].astype(float), expected)
     assert np.array_equal(source.labels[0], expected.astype(np.float32))
     assert np.isnan(source.labels[3]).all()  # the test split
     assert (source.missing, source.unlisted, source.faults) == (tuple(VISUAL), (), ())

@@ -110,6 +110,19 @@ def test_a_modality_that_nobody_has_is_not_missing(abaw5):
     assert source.missing == tuple(VISUAL)
     assert hume.load(source.table.loc[0])["audio"] is None
     assert len(source) == 4  # 00002 still has its wav
+    (abaw5 / "wav/00002.wav").unlink()
+    source = hume.read_hume(abaw5)
+    assert (len(source), source.missing) == (3, (*VISUAL, "train/00002"))
+
+
+def test_a_sheet_alone_is_no_data_set(abaw5, tmp_path, capsys):
+    (tmp_path / "alone").mkdir()
+    (abaw5 / "data_info.csv").rename(tmp_path / "alone/data_info.csv")
+    status, lines = checked(capsys, tmp_path / "alone")
+    assert status == 1
+    assert "  holistic: 0 clips, no columns" in lines
+    assert "  0 wrong, 4 missing, 0 unlisted" in lines
+    assert "missing   train/00001 and 1 more there" in lines
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -15,13 +15,13 @@ MuSe (2022), as its baseline wants it; in a feature's file stand an id, a time s
     <root>/feats/FAUs/00001.csv              local: 20 action units of py-feat
     <root>/feats/DeepSpectrum/00001.csv      audio, (S, 1024); its time stamps are its own
 
-An intensity is what the person said of it, divided by the clip's own greatest: each clip has one of
-exactly 1. Those of the test split are not public. Who is in a clip is not in these files either; so
+An intensity is what the person said of it, divided by the clip's own greatest, which so is exactly 1. Those of the test split are not public. Who is in a clip is not in these files either; so
 every clip counts as a person of its own, and only the official split keeps people apart.
 
 Of the files only public descriptions were at hand: that the validation split has 4,657 clips, and
 that 13 clips of the training split have sound but no features of the face. Files of a clip that are
-not there are listed in ``missing``; a clip is left out if it has none. Two things the released code
+not there are listed in ``missing``, but for a kind of features that is not there at all; a clip that
+has no file is left out, and listed as SPLIT/00001. Two things the released code
 does otherwise. It takes the action units by position and OpenFace's failed frames as they are, zeros;
 here columns are found by their names, and such frames are nan. And it stops if a clip has other
 numbers of rows in two features; here the check names all of these.
@@ -103,7 +103,9 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
         ]
         files["sound"] = _first(root, SOUND, entry)
         there = [_first(root, FILM, entry), *files.values()]
-        if any(there):
+        if not any(there):
+            missing.append("{split}/{clip}".format_map(entry))
+        else:
             place = {"dataset": "hume", "subject": entry["clip"], "path": next(filter(None, there))}
             rows.append(entry | place | files | {"layout": layout})
             labels.append(np.array([entry[name] for name in LABELS], np.float32))

@@ -247,7 +247,7 @@ def test_without_a_bundle_nothing_is_written(film, tmp_path, bundle, capsys, mon
 
 def test_other_peoples_files_are_kept(film, tmp_path, bundle):
     (tmp_path / "actor_mesh.csv").write_text("my own notes")
-    words = ["faces", film, tmp_path, "--mesh", "--mesh-weights", bundle]
+    words = ["faces", film, tmp_path, "--mesh-weights", bundle]  # which implies --mesh
     assert cli.main([*map(str, words)]) == 2
     assert [*tmp_path.glob("actor*")] == [tmp_path / "actor_mesh.csv"]
 

@@ -60,7 +60,7 @@ def export_faces(
         fps: Frames per second of a folder of images.
         mesh: Also write <stem>_mesh.csv, a row a frame: the head's pose, AU-like features, 52
             blendshapes; and <stem>_mesh.npy, 478 landmarks of each frame. 15 ms a frame more.
-        mesh_weights: Your own copy of face_landmarker.task, which the mesh needs.
+        mesh_weights: Your own copy of face_landmarker.task, which the mesh needs; implies mesh.
 
     Returns:
         One line: what was found, what to know about it, frames per second, where it lies.
@@ -75,6 +75,7 @@ def export_faces(
       micromacro faces interview.mp4 faces/ --mesh
     """
     source, out = existing(source), Path(out)
+    mesh = mesh or mesh_weights is not None
     targets = _targets(source, out, mode, mesh)
     if mesh:  # what is missing is missed here, before hours of work
         mesh_weights = fetch_weights("face_landmarker", path=mesh_weights)

@@ -61,7 +61,7 @@ def test_features_of_abaw5(abaw5):
     assert (heard["holistic"], heard["local"], heard["audio"].shape) == (None, None, (32, 1024))
 
 
-@pytest.mark.parametrize("separator", [", ", ","])
+@pytest.mark.parametrize("separator", [", ", ",", " , "])
 def test_columns_of_openface_are_those_that_the_released_code_takes_by_position(abaw5, separator):
     """Of a whole file; of another one, position would give head poses or landmarks."""
     assert openface_columns() == (*mini.INTENSITIES, *mini.PRESENCES)

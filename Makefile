@@ -47,7 +47,8 @@ env: .venv/.ready
 	  $$python -m venv --clear .venv || { echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
 	fi
 	@echo "installing the locked packages (about 6 GB with PyTorch's CUDA build; a minute or two)"
-	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; then \
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r <(sed -n '/^uv==/,/[^\]$$/p' requirements.lock); then \
 	  $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \

@@ -24,7 +24,7 @@ def write_benchmark(name: str, rows: Iterable[Mapping], on: str | None = None) -
         The file written; one of an earlier run is replaced.
     """
     stamp = {"hardware": on or hardware(), **provenance()}
-    del stamp["device"], stamp["cpu"]  # the hardware says more
+    del stamp["device"]  # the hardware says more
     columns = ["method", "setting", "metric", "value", "unit", "q25", "q75", "rounds", "n", *stamp]
     table = pd.DataFrame([{**row, **stamp} for row in rows], columns=columns)
     slug = re.sub(r"[^a-z0-9]+", "-", stamp["hardware"].lower()).strip("-")

@@ -24,8 +24,9 @@ FACE_NAME = "frame_det_00_{:06d}.bmp"
 OMG_HEADER = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
 
 
-def omg_row(video, number, arousal="0.25", valence="-0.5", vote="4"):
-    link = "https://www.youtube.com/watch?v=x"
+def omg_row(video, number, arousal="0.25", valence="-0.5", vote="4", link=None):
+    """A line of a sheet; each video is a film of its own, unless a link says otherwise."""
+    link = link or f"https://www.youtube.com/watch?v={video}"
     return f"{link},0,3.5,{video},utterance_{number}.mp4,{arousal},{valence},{vote}"
 
 
@@ -74,10 +75,11 @@ def some_labels(n: int, seed: int) -> np.ndarray:
     return 0.4 * waves + rng.uniform(-0.3, 0.3, 2)
 
 
-def write_omg(root: Path, face_folders: dict[str, Path]) -> Path:
+def write_omg(root: Path, face_folders: dict[str, Path], one_film: str = "") -> Path:
     """Train a (one), b (two, short), e (lost); Validation c (gap), d (long, wall); Test f, g.
 
-    Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short).
+    Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short). Each video is a film, but
+    those of `one_film`, such as "bc", are parts of one.
     """
     sheets = {
         "Train": [("a", 1, "one"), ("b", 1, "two"), ("b", 4, "short"), ("e", 1, None)],
@@ -90,7 +92,9 @@ def write_omg(root: Path, face_folders: dict[str, Path]) -> Path:
         lines = []
         for video, number, faces in rows:
             valence, arousal = next(values)
-            lines.append(omg_row(video, number, arousal=f"{arousal}", valence=f"{valence}"))
+            about = {"arousal": f"{arousal}", "valence": f"{valence}"}
+            about |= {"link": "https://youtu.be/b-and-c-are"} if video in one_film else {}
+            lines.append(omg_row(video, number, **about))
             stem = f"utterance_{number}"
             if faces:
                 link(face_folders[faces], root / split / video / stem / f"{stem}_aligned")

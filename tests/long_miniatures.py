@@ -1,5 +1,7 @@
 """Writers of SAMM-LV, CAS(ME)^2 and MEGC 2022's tests in their official layouts, with the known traps planted."""
 
+from functools import partial
+
 import openpyxl
 from micro_miniatures import write_pictures, write_xlsx
 
@@ -32,13 +34,13 @@ CAS_ROWS = (  # none in 0502
 )
 
 
-def write_samm_sheet(root, rows=SAMM_ROWS, version=2):
+def write_samm_sheet(root, rows=SAMM_ROWS, version=3):
     lines = [(n[:3], n, 1, *numbers, 71, kind, "4+7", None) for n, *numbers, kind in rows]
     path = root / f"SAMM_LongVideos_V{version}_Release.xlsx"
     write_xlsx(path, [*SAMM_NOTES, SAMM_TITLES, *lines], "FACS_Movement_Only")
 
 
-def write_casme_sheet(root, rows=CAS_ROWS, folders=None):
+def write_casme_sheet(root, rows=CAS_ROWS, folders=None, name="CAS(ME)^2code_final.xlsx"):
     """No titles; "naming rule1" has a row for each event. `folders` of people: 1 is s15."""
     book = openpyxl.Workbook()
     book.active.title = "CASFEcode_final"
@@ -50,7 +52,7 @@ def write_casme_sheet(root, rows=CAS_ROWS, folders=None):
         book.active.append([person, *cells, au, "negative", f"{kind}-expression ", "anger"])
     for line in zip(CODES, FILMS, strict=True):
         films.append(line)
-    book.save(root / "CAS(ME)^2code_final.xlsx")
+    book.save(root / name)
 
 
 def write_samm_lv(root):
@@ -70,3 +72,27 @@ def write_casme_squared(root, folder="rawpic", name="img{:03d}.jpg"):
     (root / folder / "s15/Thumbs.db").write_bytes(b"stray")
     write_casme_sheet(root)
     return root
+
+
+def write_all_videos(dataset, root, n_micro, n_macro, videos=None):
+    """As many videos and people as the data set has, or so many, of two pictures; the events in them."""
+    kinds = [kind for kind, n in (("micro", n_micro), ("macro", n_macro)) for _ in range(n)]
+    if dataset == "samm-lv":
+        names = [f"{6 + k % 30:03d}_{1 + k // 30}" for k in range(videos or 147)]
+        types = {"micro": MICRO, "macro": MACRO}
+        events = [names[k % len(names)] for k in range(len(kinds))]
+        rows = [(f"{events[k]}_{k}", 1, 1, 2, types[kind]) for k, kind in enumerate(kinds)]
+        folders, write = [f"SAMM_longvideos/{name}" for name in names], write_samm_sheet
+    else:
+        people = [
+            (1 + k % 22, k // 22) for k in range(videos or 98)
+        ]  # the last three have no event
+        rows = [people[k % 95] for k in range(len(kinds))]
+        rows = [
+            (p, f"{FILMS[n]}_1", 1, 1, 2, kind) for (p, n), kind in zip(rows, kinds, strict=True)
+        ]
+        folders = [f"rawpic/s{14 + p}/{14 + p}_{CODES[n]}film" for p, n in people]
+        write = partial(write_casme_sheet, folders={p: 14 + p for p in range(1, 23)})
+    for folder in folders:
+        write_pictures(root / folder, (1, 2), "img{}.jpg")
+    write(root, rows)

@@ -7,6 +7,8 @@ import numpy as np
 import openpyxl
 from PIL import Image
 
+from micromacro.datasets import micro
+
 CASME_TITLES = (
     *("Subject", "Filename", None, "OnsetF", "ApexF1", "ApexF2", "OffsetF", None),
     *("Onset", "Total", "AU", "Emotion"),
@@ -69,6 +71,41 @@ def samm_row(subject, clip, onset, apex, offset, emotion, au="4"):
 
 SAMM_HEAD = [("SAMM",)] + [(f"line {k}", None, "of notes") for k in range(2, 14)]
 
+SHEETS = {  # name; what writes a row
+    "casme": ("CASME-coded-20190721.xls", casme_row),
+    "casme2": ("CASME2-coding-20140508.xlsx", casme2_row),
+    "samm": ("SAMM_Micro_FACS_Codes_v2.xlsx", samm_row),
+}
+
+
+def write_sheet(dataset, root, rows, name=None):
+    """The sheet of a data set, under its official name or another."""
+    path = root / (name or SHEETS[dataset][0])
+    if dataset == "casme":
+        write_xls(path, (CASME_TITLES, *rows))
+    elif dataset == "casme2":
+        write_xlsx(path, (CASME2_TITLES, *rows))
+    else:
+        write_xlsx(path, (*SAMM_HEAD, SAMM_TITLES, *rows), "MICRO_ONLY")
+
+
+def write_all_clips(dataset, root, emotions):
+    """A clip of two pictures for each of the emotions, of two people."""
+    cropped, rows = micro.RELEASES[dataset].cropped, []
+    for k, emotion in enumerate(emotions):
+        person = 1 + k % 2
+        if dataset == "smic":
+            clip = f"s{person}_{micro.SMIC_CODES[emotion]}_{k:03d}"
+            folder = f"s{person:02d}/micro/{emotion}/{clip}"
+        else:
+            clip, subject = f"EP{k:03d}", "{:03d}" if dataset == "samm" else "sub{:02d}"
+            folder = f"{subject.format(person)}/{clip}"
+            rows.append(SHEETS[dataset][1](person, clip, 1, 2, 2, emotion))
+        write_pictures(root / cropped / folder, (1, 2), "img{}.bmp")
+    if rows:
+        write_sheet(dataset, root, rows)
+
+
 # ---- whole data sets: three people, each with every class ----------------------------------------
 
 EMOTIONS = {
@@ -128,11 +165,6 @@ def write_dataset(dataset, root, more=0):
         write_faces(root / folder, first, name, BEFORE + T)
         mark = missing if apex is None else onset + apex
         rows.append(row(subject, clip, onset, mark, onset + T - 1, emotion))
-    if dataset == "casme":
-        write_xls(root / "CASME-coded-20190721.xls", (CASME_TITLES, *rows))
-    elif dataset == "casme2":
-        write_xlsx(root / "CASME2-coding-20140508.xlsx", (CASME2_TITLES, *rows))
-    elif dataset == "samm":
-        sheet = (*SAMM_HEAD, SAMM_TITLES, *rows)
-        write_xlsx(root / "SAMM_Micro_FACS_Codes_v2.xlsx", sheet, "MICRO_ONLY")
+    if rows:
+        write_sheet(dataset, root, rows)
     return str(root)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import nbformat
 
-from micromacro.course import declared
+from micromacro.course import RIGHT, declared
 from micromacro.errors import BadInput
 
 NAME = re.compile(r"\d\db?_[a-z0-9]+(_[a-z0-9]+)*")
@@ -132,6 +132,12 @@ def _parameters(notebook, path: Path) -> Faults:
         value, default = values.get(name, ...), DEFAULTS.get(name)
         yield value is ..., f"no parameter {name}"
         yield value not in (..., default), f"parameter {name} is {value!r}, not {default!r}"
+    unknown = sorted(values.keys() - {"PROFILE", *RIGHT})
+    yield unknown, f"parameters {unknown} are not in course.RIGHT, so nothing checks them"
+    call = rf"""^(device = )?course\.check\((NAME|"{path.stem}"), globals\(\)"""
+    first = [cell.source for cell in _cells(notebook, "code")[1:3]]
+    checked = any(re.search(call, source, re.MULTILINE) for source in first)
+    yield not checked, f'the first cells do not call course.check("{path.stem}", globals())'
 
 
 def _size(notebook, path: Path) -> Faults:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -74,6 +75,10 @@ def nap(seconds):
     log(seconds)
     time.sleep(seconds)
     return {}
+
+
+def arrays(n):
+    return {"n": n}, {"noise": np.random.default_rng(0).random(n)}
 
 
 def threads():

@@ -147,8 +147,9 @@ def test_images_are_resized_whole_and_normalised(backbones, monkeypatch, name, s
 def test_what_is_no_image(backbones):
     for wrong, word in ((photo()[0], "(3, 224, 224)"), (photo()[:, :2], "(1, 2, 224, 224)")):
         refused(lambda wrong=wrong: backbones["ferplus"](wrong), word)
-    for wrong in (photo() * 255, photo() - 0.1, photo() * torch.nan):
-        refused(lambda wrong=wrong: backbones["ferplus"](wrong), "[0, 1]")
+    for wrong in (photo() * 255, photo() - 0.1):
+        refused(lambda wrong=wrong: backbones["ferplus"](wrong), "images", "[0, 1]")
+    refused(lambda: backbones["ferplus"](photo() * torch.nan), "images", "NaN")
 
 
 def test_it_stays_frozen(ferplus, capsys):

@@ -3,8 +3,12 @@
 import errno
 import fcntl
 import functools
+import hashlib
 import importlib
+import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,12 +170,59 @@ def test_what_is_kept_is_made_once_for_equal_inputs_files_and_code(tmp_path, pac
     first = keep({"size": 3}, make, files=[sheet], code=top)
     assert first.parent == tmp_path / "c"
     assert first.name.startswith("sub_1_clip-")
-    assert [path.name for path in first.iterdir()] == ["clip.npy"]
+    assert sorted(path.name for path in first.iterdir()) == [".sha256", "clip.npy"]
     assert keep({"size": 3}, make, files=[sheet], code=top) == first
     others = {keep({"size": 4}, make, files=[sheet], code=top), keep({"size": 3}, make, code=top)}
     sheet.write_text("b")
     others |= {keep({"size": 3}, make, files=[sheet], code=top), keep({"size": 3}, make)}
     assert len({first, *others}) == len(made) == 5
+
+
+@pytest.mark.parametrize("fault", ["gone", "cut", "a bit", "more", "no seal", "all", "a file"])
+def test_what_somebody_has_damaged_is_made_again(tmp_path, fault):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "deep").mkdir()
+        (folder / "deep" / "clip.npy").write_bytes(bytes(1000))
+
+    folder = kept(tmp_path, "clip", {}, make)
+    file = folder / "deep" / "clip.npy"
+    if fault in ("gone", "no seal"):
+        (file if fault == "gone" else folder / ".sha256").unlink()
+    elif fault in ("all", "a file"):
+        shutil.rmtree(folder)
+        if fault == "a file":
+            folder.write_text("x")
+    else:
+        content = {"cut": bytes(999), "a bit": bytes(999) + b"1", "more": bytes(1001)}[fault]
+        file.write_bytes(content)
+    assert kept(tmp_path, "clip", {}, make) == folder
+    assert file.read_bytes() == bytes(1000)
+    (folder / "notes.txt").write_text("what somebody adds is no damage")
+    kept(tmp_path, "clip", {}, make)
+    assert len(made) == 2
+    line = f"{hashlib.sha256(bytes(1000)).hexdigest()}  deep/clip.npy\n"
+    assert (folder / ".sha256").read_text() == line
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_who_waits_for_a_lock_that_is_removed_meanwhile_takes_the_new_one(tmp_path):
+    """Eight threads count in turn; with two at once in the lock a step would be lost."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+
+    def count(_):
+        with claimed(tmp_path / "x"):
+            number = int(counter.read_text())
+            time.sleep(0.001)
+            counter.write_text(str(number + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(100)))
+    assert counter.read_text() == "100"
+    assert list(tmp_path.iterdir()) == [counter]
 
 
 def test_what_fails_leaves_nothing_and_the_dead_are_swept(tmp_path):
@@ -181,7 +232,7 @@ def test_what_fails_leaves_nothing_and_the_dead_are_swept(tmp_path):
 
     with pytest.raises(RuntimeError):
         kept(tmp_path, "clip", {}, fail)
-    assert [path.name[:6] for path in tmp_path.iterdir()] == [".lock-"]
+    assert list(tmp_path.iterdir()) == []
     target = tmp_path / "x"
     (tmp_path / ".part-x-0").mkdir()
     with claimed(target) as ours, claimed(target, wait=False) as theirs:

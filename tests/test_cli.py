@@ -1,6 +1,7 @@
 """The command: exit statuses, one-line errors, options that are those of the functions."""
 
 import functools
+import os
 import subprocess
 import sys
 import time
@@ -87,6 +88,40 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
     assert message.count("\n") == 1
     assert cli.main(["faces", str(tmp_path / "a\nb.mp4"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1  # whatever is in a name
+
+
+def test_a_reader_that_goes_away_and_a_full_disk_are_no_tracebacks(monkeypatch, capsys):
+    def fill():
+        """Write."""
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(report, "site", fill)
+    assert cli.main(["report"]) == 1
+    message = capsys.readouterr().err
+    assert "No space left on device: 'runs/x'" in message
+    assert message.count("\n") == 1
+    program = f"import sys; sys.path[:] = {sys.path}\nfrom micromacro import cli, report\n"
+    program += "def site():\n    'Say much.'\n    return 'x\\n' * 100_000\n"
+    program += "report.site = site\nsys.exit(cli.main())"
+    for words, status in (["report"], 141), (["--help"], 0), (["report", "--help"], 0):
+        command = [sys.executable, "-c", program, *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.readline()  # as `head -1` does
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode in (status, 141)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_a_name_that_the_terminal_cannot_print_is_no_traceback(encoding):
+    program = f"import sys; sys.path[:] = {sys.path}\nfrom micromacro import cli, report\n"
+    program += "def site():\n    'Name it.'\n    return 'ü \\udcff 人'\n"
+    program += "report.site = site\nsys.exit(cli.main())"
+    command = [sys.executable, "-c", program, "report"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    answer = subprocess.run(command, capture_output=True, env=environment)
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert rb" \udcff " in answer.stdout
 
 
 @pytest.mark.parametrize(

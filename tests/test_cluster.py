@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import processes
 import pytest
 from processes import GRID, called, calls, wait_for
+from refusals import refused
 
 from micromacro.errors import BadInput
 from micromacro.units import UnitFailure, run
@@ -122,6 +124,21 @@ def test_a_unit_that_kills_its_workers_fails_alone(cluster):
     with pytest.raises(UnitFailure, match=r'"a": 1.*KilledWorker') as caught:
         run(processes.killed, grid)
     assert len(caught.value.failures) == 1
+
+
+def test_workers_that_lack_the_unit_s_module_end_the_run_with_one_line(
+    cluster, tmp_path, monkeypatch
+):
+    worker, grid = cluster.worker(), [{"a": a} for a in range(20)]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/only_here.py").write_text("def unit(a):\n    return {'a': a}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    import only_here
+
+    call = partial(run, only_here.unit, grid, progress=False)
+    refused(call, cluster.address, "cannot start units of only_here", "this code")
+    assert worker.poll() is None
+    assert len(run(only_here.unit, grid[:2], scheduler="")) == 2
 
 
 def test_a_worker_of_several_threads_is_refused(cluster):

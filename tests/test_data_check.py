@@ -1,10 +1,15 @@
 """``micromacro data check``: what of an official data set is there, missing or wrong."""
 
+import shutil
+
 import numpy as np
 import pytest
 from affect_miniatures import omg_row, write_sheet
+from long_miniatures import write_all_videos
+from micro_miniatures import write_all_clips
 
 from micromacro import cli
+from micromacro.datasets import micro
 from micromacro.datasets.check import CHECKS
 from micromacro.video import write_video
 
@@ -78,6 +83,71 @@ def test_data_check_of_labels_a_frame(tmp_path, capsys):
     assert "  1 wrong, 0 missing, 0 unlisted" in lines
     label("long", 13)
     assert checked(capsys, "affwild", tmp_path)[0] == 0
+
+
+def test_data_check_says_where_the_official_split_cuts_films(omg, capsys):
+    rows = {"Train": ["shared"], "Validation": ["shared", "own"], "Test": []}
+    for split, links in rows.items():
+        sheet = f"omg_{split}Videos{'_WithLabels' if split == 'Test' else ''}.csv"
+        lines = [omg_row(f"{split}_{k}", 1, link=link) for k, link in enumerate(links)]
+        for k in range(len(links)):
+            film(omg / split / f"{split}_{k}" / "utterance_1.mp4")
+        with (omg / sheet).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    status, lines = checked(capsys, "omg", omg)
+    told = "  {}: 1 clips are of films that another split has parts of"
+    assert status == 0
+    assert [line for line in lines if "films that" in line] == [
+        told.format(split) for split in ("Train", "Validation")
+    ]
+
+
+# ---- counts of whole data sets -------------------------------------------------------------------
+
+WHOLE = {  # clips by emotion, or micro- and macro-expressions; as `labels.csv` and the papers have them
+    **{
+        name: {e: int(n) for e, n in zip(rows["emotion"], rows["clips"], strict=True)}
+        for name, rows in micro._LABELS.groupby("dataset", sort=False)
+    },
+    "samm-lv": {"n_micro": 159, "n_macro": 343},
+    "casme-squared": {"n_micro": 57, "n_macro": 300},
+}
+WHOLE["casme"]["tense"] += 4  # of which four the paper has 189 nobody knows
+
+
+def write_whole(name, root, counts, **options):
+    if name in micro.RELEASES:
+        write_all_clips(name, root, [word for word, n in counts.items() for _ in range(n)])
+    else:
+        write_all_videos(name, root, **counts, **options)
+
+
+def changed(counts, less, more):
+    """Another version of the data: one clip of a kind less, one of another more."""
+    return {word: n - (word == less) + (word == more) for word, n in counts.items()}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_counts_that_differ_while_nothing_is_missing_are_a_fault(tmp_path, capsys, name):
+    write_whole(name, tmp_path, WHOLE[name])
+    assert checked(capsys, name, tmp_path)[1][-1] == "  0 wrong, 0 missing, 0 unlisted"
+    first, *_, last = WHOLE[name]
+    shutil.rmtree(tmp_path)
+    # A clip less of all, or another label for it; of CASME the labels that the paper left out are unknown.
+    counts = changed(WHOLE[name], last, None if name in ("casme", "smic") else first)
+    write_whole(name, tmp_path, counts)
+    status, lines = checked(capsys, name, tmp_path)
+    assert status == 1
+    assert lines[-1].startswith(f"wrong     {tmp_path}: counts are not those of the official")
+
+
+def test_a_video_without_events_is_missed_too(tmp_path, capsys):
+    write_whole("casme-squared", tmp_path, WHOLE["casme-squared"], videos=97)
+    status, lines = checked(capsys, "casme-squared", tmp_path)
+    assert (status, lines[4]) == (1, "  1 wrong, 0 missing, 0 unlisted")
+    shutil.rmtree(tmp_path / "rawpic/s15/15_0101film")
+    status, lines = checked(capsys, "casme-squared", tmp_path)
+    assert (status, lines[-1]) == (1, "missing   rawpic/s15/0101")
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -1,12 +1,18 @@
 """The committed notebooks keep the rules; and the rules see what breaks them."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import notebook_rules as rules
 import pytest
+
+from micromacro.results import read_rows
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 assert NOTEBOOKS
@@ -34,7 +40,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     title = f"# {number} · MIMAMO\n[back](03_before.ipynb) · [next](09_after.ipynb)\n\n"
     title += "*Cost: 20 s of one core, 50 min of yours*"
     values = {name: rules.DEFAULTS.get(name) for name in kind.parameters}
-    parameters = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    parameters = "\n".join(f"{k} = {value!r}" for k, value in values.items())
     cells = [v4.new_markdown_cell(title), section("Question"), section("You will")]
     cells += [code(parameters, 1, tags=["parameters"])]
     cells += [section("Setup"), *map(section, kind.sections[:4])]
@@ -42,7 +48,8 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     text = "It rises. More in [09](09_after.ipynb#data) and [a](https://b)."
     cells += [v4.new_markdown_cell(text)]
     checked = v4.new_output("stream", text="42\n")
-    cells += [code("print(42)", 3, checked, tags=["nbval-check-output"])]
+    setup = f'course.check("{name}", globals())\nprint(42)'
+    cells += [code(setup, 3, checked, tags=["nbval-check-output"])]
     cells += map(section, [*kind.sections[4:], *rules.AFTER])
     cells[
         -1
@@ -116,6 +123,12 @@ FAULTS = {
     "dead link": (replace("09_after.ipynb#data", "06_gone.ipynb"), "06_gone.ipynb, which is not"),
     "no parameter": (replace("OUT = None", ""), "no parameter OUT"),
     "default": (replace("'smoke'", "'full'"), "parameter PROFILE is 'full'"),
+    "not checked": (replace("course.check(", "print("), "do not call course.check"),
+    "of another": (replace("globals()", "{}"), "do not call course.check"),
+    "unknown": (
+        replace("OUT = None", "OUT = None\nWIDTH = 3"),
+        "['WIDTH'] are not in course.RIGHT",
+    ),
     "not literal": (replace("OUT = None", "OUT = f()"), "not NAME = literal: OUT = f()"),
     "call": (replace("OUT = None", "OUT = None\nf()"), "not NAME = literal: f()"),
     "no tag": (edit("^PROFILE", lambda c: c.update(metadata={})), "0 cells tagged parameters"),
@@ -213,3 +226,24 @@ def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_pat
         text.source = text.source.replace("word ", "")
     notebook.cells[0].source = "# 10 · Results\n[back](09_after.ipynb)\nCost: none"
     assert complaints(tmp_path, notebook, "10_results") == []
+
+
+@pytest.mark.slow
+def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
+    """From any folder; a relative path is of the shell's folder, not of the notebook's."""
+    source = NOTEBOOKS[0].with_name("02_phase_differences.ipynb")
+    command = [sys.executable, "-m", "papermill", "--cwd", source.parent, source, "out.ipynb"]
+    environment = os.environ | {"PWD": str(tmp_path)}  # as a shell sets it
+    papermill = partial(
+        subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    wrong = papermill([*command, "-p", "VARIANTS", "banana"])
+    assert wrong.returncode != 0
+    assert "VARIANTS 'banana': is unknown; choose ours, unwrapped, as released" in wrong.stderr
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert sum(bool(c.get("execution_count")) for c in executed) == 3  # parameters, injected, setup
+    right = ["-p", "SEEDS", "[3]", "-p", "VARIANTS", "as released", "-p", "OUT", "kept"]
+    assert papermill([*command, *right]).returncode == 0
+    (table,) = (tmp_path / "kept" / "rows").glob("*.csv")
+    rows = read_rows(table)
+    assert (set(rows["seed"]), set(rows["arm"])) == ({3}, {"as released"})

@@ -172,6 +172,20 @@ def test_continuous_integration_runs_the_command_of_the_readme():
     assert "\nmake test" in (ROOT / "README.md").read_text()
 
 
+def test_make_installs_nothing_but_what_the_lock_pins(locked):
+    """Each `pip install` checks hashes; that of uv those of the lock, before there is a uv to do it."""
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip (?:install|sync)\b[^;&|]*", makefile)
+    assert len(installs) == 5
+    for words in installs:
+        assert "--require-hashes" in words or ("--no-deps" in words and "--editable ." in words)
+    (extract,) = re.findall(r"<\((sed .*?) requirements\.lock\)", makefile)
+    command = f"{extract.replace('$$', '$')} requirements.lock"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert pins(done.stdout) == {("uv", ""): locked["uv", ""]}
+    assert done.stdout.count("--hash=sha256:") > 1
+
+
 @pytest.mark.parametrize("table", sorted((ROOT / "data" / "published").glob("*.csv")))
 def test_published_numbers_are_complete_rows(table):
     rows = pd.read_csv(table)

@@ -45,8 +45,17 @@ def soup(path: Path) -> BeautifulSoup:
 
 
 def assert_offline(page: BeautifulSoup, folder: Path) -> None:
-    """Opening the page fetches nothing, and its links to files lead somewhere."""
+    """Opening the page runs and fetches nothing, and its links to files lead somewhere."""
     assert not page.find_all(["script", "iframe", "object"])
+    policy = page.head.find("meta", {"http-equiv": "Content-Security-Policy"})["content"]
+    allowed = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+    assert allowed["default-src"] == allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert {*allowed} == {"default-src", "img-src", "media-src", "style-src"} | {
+        "base-uri",
+        "form-action",
+    }
+    assert allowed["img-src"] == allowed["media-src"] == "data:"
+    assert page.head.find("meta", content=policy) is page.head.find_all("meta")[1]  # before styles
     for tag in page.find_all(src=True) + page.find_all("link"):
         assert (tag.get("src") or tag.get("href")).startswith("data:")
     assert not re.search(r"@import|url\(", "".join(style.text for style in page.find_all("style")))
@@ -130,6 +139,40 @@ def test_a_page_has_formulas_figures_and_no_widgets(folder):
     assert hrefs["A"] == "https://a.b"
     assert "gone" in page.text
     assert "gone" not in hrefs
+
+
+HOSTILE = """<script>alert(1)</script><img src="x" onerror="alert(1)"><svg onload="alert(1)"></svg>
+<a href="javascript:alert(1)">a</a><a href=" java&#10;script:alert(1)">b</a><base href="http://x/">
+<meta http-equiv="refresh" content="0;url=http://x/"><iframe srcdoc="<script>alert(1)</script>"></iframe>
+<form action="http://x/"><button formaction="javascript:alert(1)">c</button></form><object data="x">
+</object><embed src="x"><link rel="stylesheet" href="http://x/">"""
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["text/html", "image/svg+xml", "application/javascript", "text/markdown", "prose", "raw"],
+)
+def test_scripts_of_a_hostile_notebook_stay_out_of_its_page(tmp_path, place):
+    """Wherever a notebook may hold them; what is harmless beside them stays."""
+    text = "alert(1)" if place == "application/javascript" else f"<b>bold</b> {HOSTILE}"
+    if place == "image/svg+xml":
+        text = f"<svg xmlns='http://www.w3.org/2000/svg'><b>bold</b>{HOSTILE}</svg>"
+    cell = v4.new_code_cell("show()", outputs=[v4.new_output("display_data", {place: text})])
+    if place in ("prose", "raw"):
+        make = v4.new_markdown_cell if place == "prose" else v4.new_raw_cell
+        cell = make(text, metadata={"format": "text/html", "raw_mimetype": "text/html"})
+    sound = notebook().cells
+    nbformat.write(v4.new_notebook(cells=[*sound, cell]), tmp_path / "x.ipynb")
+    page = soup(report.notebook_page(tmp_path / "x.ipynb", tmp_path / "x.html"))
+    nbformat.write(v4.new_notebook(cells=sound), tmp_path / "y.ipynb")
+    same = soup(report.notebook_page(tmp_path / "y.ipynb", tmp_path / "y.html"))
+    assert str(page.find_all("math")) == str(same.find_all("math"))
+    assert not page.main.find_all(["script", "iframe", "object", "embed", "base", "meta", "form"])
+    attributes = [(name, value) for tag in page.main(True) for name, value in tag.attrs.items()]
+    assert not [name for name, _ in attributes if name.startswith("on")]
+    assert not [v for _, v in attributes if "javascript:" in "".join(str(v).split()).lower()]
+    as_text = ("application/javascript", "raw", "image/svg+xml")  # the last becomes a data URL
+    assert place in as_text or page.main.find("b").text == "bold"
 
 
 def test_a_page_alone_has_no_way_home_and_no_dead_links(tmp_path):

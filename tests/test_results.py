@@ -132,8 +132,11 @@ def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     assert table["value"].tolist() == [2.5, 2.5], "a second run replaces the first"
     assert table["q25"].isna().tolist() == [False, True]
     assert set(table["hardware"]) == {results.hardware()}
-    assert table[["python", "torch", "git_sha", "utc", "isa"]].notna().all().all()
-    assert write_benchmark("demo", [line], on="NVIDIA H100").name == "demo__nvidia-h100.csv"
+    where = ["python", "torch", "git_sha", "utc", "cpu", "isa"]
+    assert table[where].notna().all().all()
+    path = write_benchmark("demo", [line], on="NVIDIA H100")
+    assert path.name == "demo__nvidia-h100.csv"
+    assert pd.read_csv(path)["cpu"].tolist() == [provenance()["cpu"]], "a GPU has one beside it"
 
 
 def test_predictions_are_halves_beside_the_rows(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 import torch
 from refusals import refused
 from torch import nn
+from torch.nn import functional
 from torch.nn.functional import mse_loss
 from torch.optim import lr_scheduler
 
@@ -232,7 +233,7 @@ def test_predict_keeps_order_mode_and_gradients():
     ],
 )
 def test_early_stopping_restores_the_best(scores, patience, best, length, tmp_path):
-    script, seen, model = iter(scores), [], Scale().eval()
+    script, seen = iter(scores), []
 
     def validate(model):
         assert not model.training
@@ -243,6 +244,7 @@ def test_early_stopping_restores_the_best(scores, patience, best, length, tmp_pa
     data = Batches(torch.ones(4), torch.full((4,), 3.0), 2)
     recipe = Recipe(mse_loss, "sgd", 0.01, epochs=6, patience=patience)
     for _ in range(2):  # the second call finds the training finished, by patience or not
+        model = Scale().eval()
         history = train(model, data, recipe, seed=0, validate=validate, checkpoint=tmp_path / "x")
         assert (history.best, len(history.epochs)) == (best, length)
         assert model.weight.item() == seen[best]
@@ -290,20 +292,39 @@ def test_a_loss_that_is_not_finite_says_where():
         train(Scale(1.0), data, Recipe(loss, lr=1e-3, accumulate=4), seed=9)
 
 
-@pytest.mark.parametrize(
-    ("word", "values"),
-    [
-        ("function", [("loss", "mse")]),
-        ("adamw, adam, sgd", [("optimiser", "lion")]),
-        ("one_cycle", [("schedule", "warm")]),
-        ("0 to lr, 0.1", [("lowest", 0.2), ("lowest", math.nan)]),
-        ("above 0", [("clip_norm", math.nan), ("clip_norm", -1.0)]),
-        ("above 0", [("epochs", 0), ("accumulate", 0), ("patience", 0), ("lr", 0), ("period", 0)]),
-    ],
-)
-def test_recipes_that_are_refused(word, values):
-    for name, value in values:
-        refused(lambda n=name, v=value: Recipe(**{"lr": 0.1, n: v}), f"{name} {value!r}", word)
+BAD = {
+    "function": {"loss": ["mse", None, 1.0]},
+    "adamw, adam, sgd": {"optimiser": ["lion", None, ["sgd"]]},
+    "one_cycle": {"schedule": ["warm", None, {}]},
+    "0 to lr, 0.1": {"lowest": [0.2, -0.1, math.nan, None, "0"]},
+    "a number above 0": {
+        name: [0, -1, math.inf, "1", 1j] for name in ("lr", "clip_norm", "period")
+    },
+    "a whole number above 0": {
+        name: [0, -3, 1.5, 2.0, math.inf, "1", np.float32(2)]
+        for name in ("epochs", "accumulate", "patience")
+    },
+    "0 to inf": {"weight_decay": [-1e-9, math.inf, None, "0"]},
+    "0 to 1": {"momentum": [-0.1, 1.1, None, "0"]},
+    "whole numbers": {"milestones": [None, 3, (-1,), (1.5,), ("a",), (math.nan,), "12"]},
+}
+
+
+@pytest.mark.parametrize("word", BAD)
+def test_recipes_that_are_refused(word):
+    for name, values in BAD[word].items():
+        for value in [*values, math.nan]:
+            build = partial(Recipe, **{"lr": 0.1, name: value})
+            refused(build, f"{name} {value!r}", "give ", word)
+    for name in ("lr", "epochs", "accumulate"):
+        refused(partial(Recipe, **{name: None}), f"{name} None", "above 0")
+
+
+def test_recipes_take_numbers_of_any_type():
+    """As they come from a table or an array; a checkpoint of such a recipe is read as well."""
+    options = {"lr": np.float32(0.01), "epochs": np.int64(2), "milestones": (np.int32(1),)}
+    recipe = Recipe(optimiser="sgd", schedule="steps", momentum=np.float64(0), **options)
+    assert len(train(Scale(1.0), Batches(torch.ones(2), torch.ones(2), 1), recipe, seed=0)[0]) == 2
 
 
 def test_bad_input(tmp_path):
@@ -335,19 +356,108 @@ def test_progress_is_on_stderr_and_only_in_a_terminal(monkeypatch, capsys):
 # Checkpoints ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", ["lr", "epochs", "loss", "seed", "batches", "weights"])
-def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
-    file = tmp_path / "x"
-    train(network(), some_data(), CHECKPOINTED, seed=0, checkpoint=file)
-    before = file.read_bytes()
-    changes = {"lr": 0.02, "epochs": 9, "loss": partial(mse_loss, reduction="sum")}
-    changes = {name: value for name, value in changes.items() if name == other}
-    model = plain() if other == "weights" else network()
-    data = some_data(size=5 if other == "batches" else 4)
-    options = {"seed": int(other == "seed"), "checkpoint": file}
-    action = partial(train, model, data, replace(CHECKPOINTED, **changes), **options)
-    refused(action, file, f"(other {other})", "remove")
+class Weighted(nn.Module):
+    """A loss that looks the same, whatever it weighs with."""
+
+    def __init__(self, weight: float):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(weight))
+
+    def forward(self, prediction, target):
+        return self.weight * mse_loss(prediction, target)
+
+
+class Net(nn.Module):
+    """A network whose class and tensors do not say all: dropout and slope are plain numbers."""
+
+    def __init__(self, seed: int = 0, dropout: float = 0.5, slope: float = 0.1, momentum=0.1):
+        super().__init__()
+        with isolated_rng(seed):
+            self.layers = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8, momentum=momentum))
+            self.head = nn.Linear(8, 2)
+        self.dropout, self.slope = dropout, slope
+
+    def forward(self, x):
+        x = functional.leaky_relu(self.layers(x), self.slope)
+        return self.head(functional.dropout(x, self.dropout, self.training))
+
+
+def frozen() -> nn.Module:
+    net = Net()
+    net.layers[0].weight.requires_grad_(False)
+    return net
+
+
+def changed(index: int | None = None, *, scale: float = 1, sign: int = 1, **options) -> Batches:
+    """The same batches, or with another input or targets."""
+    data = some_data(**options)
+    x, y = data.inputs.clone() * scale, data.target * sign
+    if index is not None:
+        x[index, 0] += 1e-6
+    return replace(data, inputs=x, target=y)
+
+
+def scaled(weight: float):
+    return lambda prediction, target: weight * mse_loss(prediction, target)
+
+
+BEGUN = Recipe(scaled(1.0), "sgd", 0.01, epochs=2)
+OTHERS = {  # what differs: how the message calls it, and what is given
+    "rate": ("lr", {"recipe": replace(BEGUN, lr=0.02)}),
+    "length": ("epochs", {"recipe": replace(BEGUN, epochs=3)}),
+    "momentum": ("momentum", {"recipe": replace(BEGUN, momentum=0.8)}),
+    "seed": ("seed", {"seed": 1}),
+    "batch size": ("first batches", {"data": changed(size=5)}),
+    "negated labels": ("first batches", {"data": changed(sign=-1)}),
+    "data times 100": ("first batches", {"data": changed(scale=100)}),
+    "one pixel of the last clip": ("first batches", {"data": changed(22)}),
+    "other precision": (
+        "first batches",
+        {"data": changed(dtype=torch.float64), "model": Net().double()},
+    ),
+    "first weights": ("first weights", {"model": Net(seed=1)}),
+    "shapes": ("first weights", {"model": network()}),
+    "a frozen layer": ("first weights", {"model": frozen()}),
+    "dropout": ("first loss", {"model": Net(dropout=0.4)}),
+    "slope": ("first loss", {"model": Net(slope=0.2)}),
+    "memory of batch norm": ("model", {"model": Net(momentum=0.2)}),
+    "a lambda loss": ("first loss", {"recipe": replace(BEGUN, loss=scaled(2.0))}),
+    "a loss that begins alike": ("(other loss)", {"recipe": replace(BEGUN, loss=mse_loss)}),
+    "a partial loss": ("loss", {"recipe": replace(BEGUN, loss=partial(mse_loss, reduction="sum"))}),
+}
+
+
+def begun(file: Path, *, model=None, data=None, recipe=BEGUN, seed=0) -> nn.Module:
+    model = Net() if model is None else model
+    train(model, some_data() if data is None else data, recipe, seed=seed, checkpoint=file)
+    return model
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, what):
+    """It names what differs, and file and model are as they were."""
+    file, (named, options) = tmp_path / "x", OTHERS[what]
+    trained = begun(file)
+    before, options = file.read_bytes(), {"model": Net()} | options
+    first = digest(options["model"])
+    refused(partial(begun, file, **options), file, "other ", named, "remove this file")
     assert file.read_bytes() == before
+    assert digest(options["model"]) == first
+    assert digest(begun(file)) == digest(trained)
+
+
+def test_a_loss_with_tensors_of_its_own_is_compared_by_what_it_gives(tmp_path):
+    begun(tmp_path / "x", recipe=replace(BEGUN, loss=Weighted(1.0)))
+    other = partial(begun, tmp_path / "x", recipe=replace(BEGUN, loss=Weighted(0.5)))
+    refused(other, "x", "first loss")
+
+
+def test_a_checkpoint_moves_no_number(tmp_path):
+    """To look at the first batch counts nothing in batch norm and draws nothing."""
+    models = network(), network()
+    for model, checkpoint in zip(models, (None, tmp_path / "x"), strict=True):
+        train(model, some_data(), CHECKPOINTED, seed=3, checkpoint=checkpoint)
+    assert digest(models[0]) == digest(models[1])
 
 
 class Trap:
@@ -362,17 +472,22 @@ class Trap:
 
 def test_a_checkpoint_that_is_torn_or_foreign_is_one_line(tmp_path):
     file = tmp_path / "x"
-    action = partial(train, network(), some_data(), CHECKPOINTED, seed=0, checkpoint=file)
+    model, data = network(), some_data()
+    action = partial(train, model, data, CHECKPOINTED, seed=0, checkpoint=file)
     action()
+    model.load_state_dict(network().state_dict())
     whole, state = file.read_bytes(), torch.load(file, weights_only=True)
     del state["optimiser"]
+    first, foreign = digest(network()), state | {"model": {"weight": torch.ones(1)}}
     for damage in (
         *(partial(file.write_bytes, torn) for torn in (b"", whole[: len(whole) // 2], b"hello")),
-        *(partial(torch.save, it, file) for it in (state, {"identity": Trap(tmp_path / "sprung")})),
+        *(partial(torch.save, it, file) for it in (state, foreign, [], {"identity": 3})),
+        partial(torch.save, {"identity": Trap(tmp_path / "sprung")}, file),
         lambda: (file.unlink(), file.mkdir()),
     ):
         damage()
         refused(action, file, "remove this file")
+        assert digest(model) == first
     assert not (tmp_path / "sprung").exists()
 
 
@@ -409,8 +524,9 @@ def killed_and_continued(folder: Path) -> None:
     """Kill a training at many moments, each in a fork; print the result, always the same."""
     torch.set_num_threads(1)
     whole, moments = doomed(folder / "whole" / "x")
-    assert moments == [*["batch"] * 6, "validation", "half written", "before", "after"] * 3
-    for at in (1, 6, 7, 8, 9, 10, 13, 17, 18, 19, 20, 26, 28, 30):
+    epoch = [*["batch"] * 6, "validation", "half written", "before", "after"]
+    assert moments == ["batch", *epoch * 3]  # the first one tells trainings apart
+    for at in (1, 2, 7, 8, 9, 10, 11, 14, 18, 19, 20, 21, 27, 29, 31):
         file = folder / str(at) / "x"
         if (pid := os.fork()) == 0:
             doomed(file, at)
@@ -418,7 +534,9 @@ def killed_and_continued(folder: Path) -> None:
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
         again, moments = doomed(file)
         assert again == whole, (at, again, whole)
-        assert moments.count("validation") == 3 - at // 10, "an epoch that was kept is trained anew"
+        assert moments.count("validation") == 3 - (at - 1) // 10, (
+            "an epoch that was kept is trained anew"
+        )
         assert [path.name for path in file.parent.iterdir()] == ["x"], at
     print(repr(whole))
 
@@ -429,9 +547,8 @@ def test_killed_at_any_moment_and_continued_gives_the_same_bits(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     options = {"seed": 4, "validate": score}
-    # One of another process is read as well, whatever the weights are before.
-    for first, checkpoint in ((0, None), (1, tmp_path / "whole" / "x")):
-        model = network(first)
+    for checkpoint in (None, tmp_path / "whole" / "x"):  # one of another process is read as well
+        model = network()
         history = train(model, some_data(), CHECKPOINTED, checkpoint=checkpoint, **options)
         assert result.stdout.strip() == repr([digest(model), facts(history)])
     assert history.best == 1

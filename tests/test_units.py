@@ -13,6 +13,7 @@ import numpy as np
 import processes
 import pytest
 from processes import alive, called, calls, wait_for
+from refusals import refused
 
 import micromacro
 from micromacro import cli, course, files
@@ -262,18 +263,84 @@ def test_a_killed_program_leaves_no_orphan_no_torn_unit_and_is_resumed(folder):
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.npz"])
-@pytest.mark.parametrize("fault", ["gone", "empty", "cut", "other"])
+@pytest.mark.parametrize("fault", ["gone", "empty", "cut", "other", "a bit", "a folder"])
 def test_a_torn_folder_is_computed_again(folder, name, fault):
     (first,) = run(measure, [{"a": 2}])
     path = first.folder / name
-    content = {"gone": b"", "empty": b"", "cut": path.read_bytes()[:-9], "other": b"[1]"}[fault]
-    path.write_bytes(content)
-    if fault == "gone":
-        path.unlink()
+    whole = path.read_bytes()
+    contents = {"empty": b"", "cut": whole[:-9], "other": b"[1]"}
+    contents["a bit"] = whole[:99] + bytes([whole[99] ^ 1]) + whole[100:]
+    path.unlink()
+    if fault == "a folder":
+        path.mkdir()
+    elif fault != "gone":
+        path.write_bytes(contents[fault])
     (again,) = run(measure, [{"a": 2}])
     assert not again.cached
     assert again.predictions()["truth"].tolist() == [0, 1]
     assert stored(folder) == [first.folder]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dead link"])
+def test_what_stands_in_the_place_of_a_unit_makes_way_for_it(folder, tmp_path, kind):
+    (first,) = run(measure, [{"a": 2}])
+    first.folder.rename(tmp_path / "moved")
+    if kind == "file":
+        first.folder.write_text("x")
+    else:
+        first.folder.symlink_to(tmp_path / ("moved" if kind == "link" else "nowhere"))
+    (again,) = run(measure, [{"a": 2}])
+    assert again.cached == (kind == "link")  # a link to a whole unit is one
+    assert again.predictions()["truth"].tolist() == [0, 1]
+    (tmp_path / "moved" / "predictions.npz").write_bytes(b"torn")
+    assert kind != "link" or not run(measure, [{"a": 2}])[0].cached
+    assert stored(folder) == [first.folder]
+
+
+def test_predictions_that_are_torn_after_they_were_read_are_one_line():
+    (result,) = run(measure, [{"a": 2}])
+    (result.folder / "predictions.npz").write_bytes(b"torn")
+    refused(result.predictions, "predictions.npz", f"remove the folder {result.folder}")
+
+
+SCRIPT = """
+import processes
+from micromacro.units import run
+print([len(r.predictions()["noise"]) for r in run(processes.arrays, [{"n": n} for n in range(1, 5)], workers=2)])
+"""
+
+
+@pytest.mark.parametrize("how", ["a script without a guard", "standard input", "-c"])
+def test_workers_start_from_any_script(tmp_path, how):
+    """They do not run it again, which a script without a guard, or without a file, cannot bear."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    last = {
+        "a script without a guard": ["script.py"],
+        "standard input": ["-"],
+        "-c": ["-c", SCRIPT],
+    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    options = {"capture_output": True, "text": True, "timeout": 180, "check": False}
+    command = [sys.executable, "-W", "error", *last[how]]
+    done = subprocess.run(command, input=SCRIPT, env=environment, **options)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3, 4]\n", "")
+
+
+def test_workers_that_cannot_start_end_the_run_with_one_line(tmp_path, monkeypatch, folder, capfd):
+    """A module that only the first process can import: of a thousand units none is tried."""
+    lines = "import multiprocessing, os", "if multiprocessing.parent_process():", "    os._exit(3)"
+    (tmp_path / "only_here.py").write_text(
+        "\n".join([*lines, "def unit(a):", "    return {'a': a}"])
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here
+
+    grid = [{"a": a} for a in range(1000)]
+    message = "only_here", "cannot start (exit status 3)", "import only_here", "workers=0"
+    refused(lambda: run(only_here.unit, grid, workers=2, progress=False), *message)
+    assert "".join(capfd.readouterr()) == ""
+    assert stored(folder) == []
+    assert len(run(only_here.unit, grid[:3], workers=0)) == 3
 
 
 def test_what_is_not_ours_is_left_alone_and_what_the_dead_left_goes(folder):

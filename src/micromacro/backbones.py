@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.weights import fetch_weights, file_sha256, fill, own_file, read_weights
 
 if TYPE_CHECKING:
@@ -233,13 +234,9 @@ class FrozenResNet50(nn.Module):
             float32 (B, 2048), not negative.
 
         Raises:
-            BadInput: Another shape, or values outside [0, 1].
+            BadInput: Another shape or dtype, or values that are not finite or outside [0, 1].
         """
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
-            fault = f"have shape {tuple(images.shape)}"
-            raise BadInput("images", fault, "give (B, 3, H, W) or (B, 1, H, W)")
-        if not (images.min() >= 0 and images.max() <= 1):
-            raise BadInput("images", "have values outside [0, 1]", "divide 8-bit pixels by 255")
+        check_images(images, self.mean.dtype)
         size = (INPUT_PX, INPUT_PX)
         images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         return self.net((self.about.top * images - self.mean) / self.std)
@@ -256,8 +253,19 @@ class Thumbnail(nn.Module):
         self.settings = {"weights": "thumbnail"}
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 2048)."""
+        """(N, 3, H, W) in [0, 1] -> (N, 2048); refuses what `FrozenResNet50` does."""
+        check_images(images, torch.float32)
         return functional.adaptive_avg_pool2d(images, 27).flatten(1)[:, :N_FEATURES]
+
+
+def check_images(images: Tensor, dtype: torch.dtype) -> None:
+    """Refuse what is no batch of images (B, C, H, W), RGB or grey, in [0, 1].
+
+    Raises:
+        BadInput: It is not.
+    """
+    check_tensor("images", images, "(B, 1|3, H, W)", (dtype,))
+    check_values("images", images, 0, 1)
 
 
 class FrozenFeatures:

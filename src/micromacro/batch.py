@@ -8,12 +8,15 @@ A run is a folder ``runs/<utc>/``::
     run.json                what was asked, where and when, and how each notebook went
 
 There is nothing to continue in a run that was killed: its finished units are in ``runs/units``
-(:mod:`micromacro.units`), so the same command goes on from there in a new folder.
+(:mod:`micromacro.units`), so the same command goes on from there in a new folder. What it left in
+``runs/.part-batch-*``, such as the keys of its kernels, goes when the next one starts.
 """
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +26,9 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from tqdm import tqdm
 
 from micromacro import course, report, results, statistics
+from micromacro.cache import claimed
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root, replacing, write_atomically
+from micromacro.files import make_writable, project_root, replacing, sweep, write_atomically
 from micromacro.headless import Session
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
@@ -68,16 +72,14 @@ def reproduce(
     paths = course.choose(notebooks)
     params = dict(params)
     values = course.injected(paths, profile, params)
-    if write_results and profile != "full":
-        raise BadInput("--write-results", f"profile {profile}", "only the profile full is recorded")
+    if write_results and (profile != "full" or params.get("TRIAL")):
+        fault = f"profile {profile}, TRIAL={params.get('TRIAL')}"
+        raise BadInput("--write-results", fault, "only the profile full is recorded, and no trial")
     at_once, unit_workers = _shared(workers, len(paths))
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
+    sweep(project_root() / "runs", "*Z/**/")  # of runs that were killed
     folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     make_writable(folder)
-    sessions = [
-        Session(p, folder / p.name, values[p] | {"OUT": str(folder)}, limit_s, unit_workers)
-        for p in paths
-    ]
 
     def make_page(session: Session) -> None:
         pages = tuple(path.stem for path in paths)
@@ -86,7 +88,12 @@ def reproduce(
         except (BadInput, OSError) as error:  # a formula, a full disk: this notebook failed
             session.reason = session.reason or str(error)
 
-    _execute(sessions, at_once, make_page)
+    with _workshop() as shop:
+        out = {"OUT": str(folder)}
+        sessions = [
+            Session(p, folder / p.name, shop, values[p] | out, limit_s, unit_workers) for p in paths
+        ]
+        _execute(sessions, at_once, make_page)
     index = report.run_page(folder, _record(profile, params, sessions))
     passed = [session.source.stem for session in sessions if not session.reason]
     if write_results:
@@ -116,8 +123,10 @@ def bake(notebooks: str | None = None, workers: int = 2) -> bool:
     """
     paths = course.choose(notebooks)
     at_once, _ = _shared(workers, len(paths))
-    with tempfile.TemporaryDirectory() as folder:
-        sessions = [Session(p, Path(folder, p.name), None, LIMIT_S["smoke"]) for p in paths]
+    for path in paths:
+        course.declared(path)  # refuses what is no notebook of the course
+    with _workshop() as shop:
+        sessions = [Session(p, shop / p.name, shop, None, LIMIT_S["smoke"]) for p in paths]
 
         def put_back(session: Session) -> None:
             if not session.reason:
@@ -149,6 +158,26 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 output.data.pop(report.WIDGET, None)
                 output.metadata = nbformat.NotebookNode()
     return notebook
+
+
+@contextlib.contextmanager
+def _workshop() -> Iterator[Path]:
+    """A folder for what nobody needs after this batch; those of killed batches are removed.
+
+    Whether a batch lives is said by its lock, which holds across containers; process ids do not.
+    """
+    runs = project_root() / "runs"
+    make_writable(runs)
+    for lock in runs.glob(".lock-batch-*"):
+        with claimed(runs / lock.name.removeprefix(".lock-"), wait=False) as is_dead:
+            if is_dead:  # and its folder is gone now
+                lock.unlink(missing_ok=True)
+    name = f"batch-{uuid.uuid4().hex[:8]}"
+    with claimed(runs / name), tempfile.TemporaryDirectory("", f".part-{name}-", runs) as folder:
+        try:
+            yield Path(folder)
+        finally:
+            (runs / f".lock-{name}").unlink()
 
 
 def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Session], None]) -> None:

@@ -18,9 +18,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import packages_distributions, version
 from modulefinder import ModuleFinder
@@ -29,7 +29,7 @@ from types import ModuleType
 
 from micromacro import SOURCES
 from micromacro.errors import BadInput
-from micromacro.files import make_writable
+from micromacro.files import lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
 # What stores or schedules a computation and so cannot change its numbers: the closure ends there.
@@ -38,6 +38,7 @@ _AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "unit
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
+_SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
 _distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
@@ -114,19 +115,40 @@ def kept(
         code: What decides the content by its import closure; by default, `make`.
 
     Returns:
-        ``<root>/<name>-<key>``, whole: it appears when all is written.
+        ``<root>/<name>-<key>``, whole: it appears when all is written, and what somebody has damaged
+        since is made again.
 
     Raises:
         BadInput: As :func:`code_key` and :func:`content_key`; the cache cannot be written.
     """
     key = digest([inputs, [content_key(file) for file in files], code_key(code or make)])[:20]
     folder = Path(root) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{key}"
-    if not folder.exists():
+    if not is_whole(folder):
         make_writable(folder.parent)
+        sweep(folder.parent)
         with claimed(folder):
-            if not folder.exists():
+            if not is_whole(folder):
                 write_whole(folder, make)
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the files are there that :func:`write_whole` left in a folder, in every bit."""
+    try:
+        lines = (folder / _SEAL).read_text(encoding="utf-8").splitlines()
+        sealed = [line.split("  ", 1) for line in lines]
+        return bool(sealed) and all(content_key(folder / name) == key for key, name in sealed)
+    except (OSError, ValueError):  # BadInput too; the seal is damaged, or a file is gone
+        return False
+
+
+def sweep(root: Path) -> None:
+    """Remove what programs that were killed have left in a folder of folders."""
+    for path in (*root.glob(".part-*"), *root.glob(".lock-*")):
+        name = path.name[6:]
+        name = name.rpartition("-")[0] if path.name.startswith(".part-") else name
+        with claimed(root / name, wait=False):
+            pass  # who has claimed it has swept it
 
 
 @contextlib.contextmanager
@@ -134,42 +156,57 @@ def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of a folder that is to appear; it is freed when the process ends, however.
 
     Yields:
-        Whether it is held: False if another process has it and `wait` is false.
+        Whether it is held: False if another process or thread has it and `wait` is false.
 
     Raises:
-        BadInput: The file system has no locks.
+        BadInput: The file system has no locks, or no room for one.
     """
-    import fcntl  # not on every system, and only needed where something is made
-
-    with folder.with_name(f".lock-{folder.name}").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+    path, ours, current = folder.with_name(f".lock-{folder.name}"), True, False
+    with contextlib.ExitStack() as files:
+        while ours and not current:
+            with writing(path):
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            files.callback(os.close, handle)
+            try:
+                ours = lock(handle, wait=wait)
+            except OSError as error:
+                fault = f"its file system has no locks ({error.strerror})"
+                remedy = "use a folder on another one; for units, set MICROMACRO_ROOT"
+                raise BadInput(folder.parent, fault, remedy) from None
+            with contextlib.suppress(FileNotFoundError):  # who had it before has removed it
+                current = os.path.samestat(os.fstat(handle), path.stat())
+        if not ours:
             yield False
             return
-        except OSError as error:
-            fault = f"its file system has no locks ({error.strerror})"
-            remedy = "use a folder on another one; for units, set MICROMACRO_ROOT"
-            raise BadInput(folder.parent, fault, remedy) from None
         for part in folder.parent.glob(f".part-{folder.name}-*"):
             shutil.rmtree(part, ignore_errors=True)  # left by the dead: the lock is ours
-        yield True
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
-    """Make a folder, under its lock, such that it appears at once and stays after a power cut."""
-    part = folder.with_name(f".part-{folder.name}-{uuid.uuid4().hex[:8]}")
+    """Make a folder, under its lock, such that it appears at once and stays after a power cut.
+
+    Raises:
+        BadInput: There is no room for it.
+    """
+    part = folder.with_name(f".part-{folder.name}-{secrets.token_hex(8)}")
     try:
-        part.mkdir()
-        make(part)
-        for path in (*part.rglob("*"), part):
-            _to_disk(path)
-        if folder.exists():  # torn
-            shutil.rmtree(folder)
-        part.replace(folder)
-        _to_disk(folder.parent)
-        # Who waits for the lock finds the folder whole; who comes later finds no lock and the same.
-        folder.with_name(f".lock-{folder.name}").unlink(missing_ok=True)
+        with writing(folder.parent, full=True):
+            part.mkdir()
+            make(part)
+            files = [path for path in part.rglob("*") if path.is_file()]
+            lines = [f"{content_key(path)}  {path.relative_to(part)}\n" for path in files]
+            (part / _SEAL).write_text("".join(lines), encoding="utf-8")
+            for path in (*part.rglob("*"), part):
+                _to_disk(path)
+            if folder.is_dir() and not folder.is_symlink():  # torn
+                shutil.rmtree(folder)
+            folder.unlink(missing_ok=True)  # or no folder at all
+            part.replace(folder)
+            _to_disk(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

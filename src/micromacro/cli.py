@@ -32,9 +32,15 @@ COMMANDS = {  # the words that call it: (what it does, where its function is)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; the exit status: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
+    """Run a subcommand; the exit status: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C.
+
+    128 + a signal: 141 where nobody reads on (``| head``), 143 and 129 after SIGTERM and SIGHUP.
+    """
     if argv is None:  # a process of its own, not a call
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up on the way out
+        for number in (signal.SIGTERM, signal.SIGHUP):  # clean up on the way out
+            if signal.getsignal(number) is not signal.SIG_IGN:  # of nohup
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have what it cannot print
         if "MAKELEVEL" in os.environ and sys.platform == "linux":  # make may be killed: so are we
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if not sys.warnoptions:
@@ -42,16 +48,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")  # before anything heavy is imported
     try:
-        function, options = _parsed(sys.argv[1:] if argv is None else list(argv))
-        outcome = function(**options)
+        try:
+            function, options = _parsed(sys.argv[1:] if argv is None else list(argv))
+            outcome = function(**options)
+            if not isinstance(outcome, bool):
+                print(outcome)
+        finally:
+            sys.stdout.flush()  # here: at the interpreter's end a closed pipe is a traceback
     except BadInput as error:
         print(f"micromacro: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("micromacro: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    if not isinstance(outcome, bool):
-        print(outcome)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to say
+        return 141
+    except OSError as error:  # no bad input: a full disk, a file system that is gone
+        print(f"micromacro: {error}; make room, and the same command goes on", file=sys.stderr)
+        return 1
     return 0 if outcome else 1
 
 

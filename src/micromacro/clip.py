@@ -14,8 +14,6 @@ m00 m01 m02 m10 m11 m12 that takes source pixels (x, y, 1) to crop pixels. "nan"
 
 import csv
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.files import existing, replacing
+from micromacro.files import existing, read_npz, reading, replacing
 
 MODES = ("aligned", "stabilised", "first_frame", "per_frame")
 STATUSES = ("track", "detect", "interp", "none")
@@ -143,6 +141,15 @@ class FaceClip:
         """Return frames start..stop-1 as float32 (stop - start, C, S, S) in [0, 1], a copy."""
         return torch.from_numpy(self.frames[start:stop].astype(np.float32)).div_(255)
 
+    def grey(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return frames start..stop-1 as grey float32 (stop - start, S, S) in [0, 1].
+
+        So the kernels take them, (T, H, W); networks take ``clip.grey()[:, None]``, with a channel.
+        """
+        from micromacro.kernels import grey  # loads OpenCV, which a clip does without
+
+        return grey(self.images(start, stop))
+
     def segments(self, min_frames: int = 1) -> list[tuple[int, int]]:
         """Return the half-open runs [start, stop) with a face in every frame and no cut inside.
 
@@ -207,26 +214,17 @@ def load_clip(path: str | Path) -> FaceClip:
         BadInput: Missing, torn, not a FaceClip, or of another version.
     """
     path = existing(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            if about["format"] != FORMAT:
-                raise KeyError("format")
-            if about["version"] != VERSION:
-                fault = f"format version {about['version']}, this package reads {VERSION}"
-                raise BadInput(path, fault, "extract the faces again")
-            arrays = {name: stored[name] for name in _ARRAYS}
-        values = {name: about[name] for name in ("mode", "source", "settings")}
-    except BadInput:
-        raise
-    except (KeyError, TypeError) as error:
-        raise BadInput(path, "not a saved FaceClip", "give an .npz of save_clip") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInput(path, "torn, or not a saved FaceClip", "extract the faces again") from error
-    try:
-        return FaceClip(**arrays, **values)
-    except BadInput as error:
-        raise BadInput(path, f"breaks the format ({error})", "extract the faces again") from error
+    what = path, "a saved FaceClip", "extract the faces again"
+    stored = read_npz(*what)
+    with reading(*what):
+        about = json.loads(str(stored["about"]))
+        if about["format"] != FORMAT:
+            raise KeyError("format")
+        if about["version"] != VERSION:
+            fault = f"of format version {about['version']}"
+            raise BadInput("format", fault, f"this package reads {VERSION}")
+        arrays = {name: stored[name] for name in _ARRAYS}
+        return FaceClip(**arrays, **{name: about[name] for name in ("mode", "source", "settings")})
 
 
 def _write_csv(path: Path, clip: FaceClip) -> None:

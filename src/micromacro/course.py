@@ -1,18 +1,20 @@
 """The course's notebooks: which there are, the parameters each declares, the units each reads."""
 
 import ast
+import contextlib
 import importlib
 import itertools
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import nbformat
 
 from micromacro import units
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import project_root
+from micromacro.files import make_writable, project_root
 
 PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
@@ -20,6 +22,13 @@ ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the sy
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
     "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
+
+
+_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "WEIGHTS", "OUT")
+RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "DATASET": "a name", "DEVICE": "a name"}
+RIGHT |= {"INPUTS": "a name", "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0, "TRIAL": 0}
+RIGHT |= dict.fromkeys(_PATHS, "a path")
+"""Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
 
 
 def choose(notebooks: str | None = None) -> list[Path]:
@@ -51,13 +60,28 @@ def choose(notebooks: str | None = None) -> list[Path]:
     return sorted(chosen)
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A notebook as it lies on disk.
+
+    Raises:
+        BadInput: It cannot be read, or is no notebook: torn, or with the marks of a merge conflict.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook, relax_add_props=True)
+        return notebook
+    except Exception as error:  # of nbformat, json, codecs, or what it finds in place of a notebook
+        fault = f"is no notebook that can be read ({type(error).__name__})"
+        raise BadInput(path, fault, "restore it, or resolve the merge conflict in it") from None
+
+
 def declared(path: Path) -> dict[str, object]:
     """Parameters of a notebook with their defaults: the literals of its cell ``parameters``.
 
     Raises:
-        BadInput: No such cell, or it holds anything but ``NAME = literal``.
+        BadInput: No such cell, or it holds anything but ``NAME = literal``; as `read_notebook`.
     """
-    cells = nbformat.read(path, as_version=4).cells
+    cells = read_notebook(path).cells
     tagged = [c.source for c in cells if "parameters" in c.metadata.get("tags", ())]
     values, fault = {}, f"{len(tagged)} cells tagged parameters"
     try:
@@ -79,8 +103,8 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
     papermill would run with the defaults and say nothing.
 
     Raises:
-        BadInput: Unknown profile or parameter, a value of another type than the default, or a
-            profile and a data set that do not belong together.
+        BadInput: Unknown profile or parameter, a value that is not like that of `RIGHT`, a path or
+            device that is not there, or a profile and a data set that do not belong together.
     """
     check_choice("profile", profile, PROFILES)
     defaults = {path: declared(path) for path in paths}
@@ -88,29 +112,75 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
     for name, value in params.items():
         check_choice("parameter", name, names)
         try:
-            json.dumps(value)
-        except TypeError as error:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
             remedy = "give numbers, strings, True, False, None, or lists of them"
             raise BadInput(f"parameter {name}", str(error), remedy) from None
     values = {}
     for path in paths:
         mine = {name: value for name, value in params.items() if name in defaults[path]}
-        for name, value in mine.items():
-            _check_type(f"parameter {name} of {path.stem}", value, defaults[path][name])
-        _check_data(path.stem, profile, {**defaults[path], **mine})
-        for name in ("DATA_ROOT", "WEIGHTS", "WEIGHTS_FILE"):
-            # As the user means a path, not from the notebook's folder.
-            if isinstance(value := mine.get(name), str) and Path(value).exists():
-                mine[name] = str(Path(value).resolve())
-        values[path] = {"PROFILE": profile, **mine}
+        every = _checked(path.stem, defaults[path] | mine | {"PROFILE": profile}, [Path.cwd()])
+        values[path] = {name: every[name] for name in ("PROFILE", *mine)}
     return values
 
 
-def _check_type(name: str, value: object, default: object) -> None:
-    alike = type(value) is type(default) or (type(value), type(default)) == (int, float)
-    if default is not None and not alike:  # None says nothing about the type
-        fault = f"{value!r} given, but the default {default!r} is of another type"
-        raise BadInput(name, fault, "give a value of that type")
+def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -> str:
+    """Check a notebook's parameters in its first cell, by the rules of ``reproduce``.
+
+    So plain papermill and JupyterLab refuse at once, in one line, what the batch refuses. Lists that
+    papermill's command line hands over as text become lists, paths absolute: a relative one begins
+    where the program was started, or else in the notebook's folder.
+
+    Args:
+        notebook: Its name, such as "08_akmnet".
+        values: Its ``globals()``; the parameters in it are replaced by what they mean.
+        variants: What there is to choose from for VARIANTS, if it is used.
+
+    Returns:
+        The device that DEVICE means, such as "cpu"; in the profile smoke and in trials "auto" is the
+        CPU.
+
+    Raises:
+        BadInput: As `injected`; OUT cannot be written.
+    """
+    # The kernel's own folder is not the caller's, whose shell says it in PWD.
+    folders = [Path(os.environ.get("PWD", "")), Path.cwd()]
+    mine = {name: values[name] for name in ("PROFILE", *RIGHT) if name in values}
+    values.update(_checked(notebook, mine, folders))
+    for name in (variants and values["VARIANTS"]) or ():
+        check_choice("VARIANTS", name, variants)
+    if values.get("OUT"):
+        make_writable(Path(values["OUT"]))
+    return _device(values)
+
+
+def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
+    """A notebook's parameters as they are meant; relative paths are of the first folder they fit."""
+    values = dict(values)
+    check_choice("profile", values["PROFILE"], PROFILES)
+    for name in (name for name in RIGHT if values.get(name) is not None):
+        value, example = values[name], RIGHT[name]
+        if isinstance(example, list):
+            if isinstance(value, str):  # papermill's command line has no lists
+                with contextlib.suppress(ValueError, SyntaxError):  # a single name
+                    value = ast.literal_eval(value)
+            value = list(value) if isinstance(value, tuple | range) else value
+            value = [value] if isinstance(value, str) else value
+        if not _is_like(value, example):
+            fault = f"{value!r} given, where {example!r} is right"
+            raise BadInput(f"parameter {name} of {notebook}", fault, "give a value of that kind")
+        values[name] = _located(name, value, folders) if name in _PATHS else value
+    _check_data(notebook, values["PROFILE"], values)
+    _device(values)
+    return values
+
+
+def _is_like(value: object, example: object) -> bool:
+    if isinstance(example, list):  # each once
+        alike = isinstance(value, list) and value and all(_is_like(v, example[0]) for v in value)
+        return bool(alike) and len({*value}) == len(value)
+    alike = type(value) is type(example) and value != ""
+    return alike and (isinstance(value, str) or example <= value < 2**32)
 
 
 def _check_data(notebook: str, profile: str, values: Mapping) -> None:
@@ -119,11 +189,36 @@ def _check_data(notebook: str, profile: str, values: Mapping) -> None:
     if (profile == "paper") == (dataset == "synthetic"):
         remedy = "choose the profile paper, with DATASET and DATA_ROOT of the licensed data"
         raise BadInput(f"profile {profile} of {notebook}", f"does not use {dataset} data", remedy)
-    if dataset not in datasets:
-        remedy = f"choose among {', '.join(datasets)}, or leave this notebook out"
-        raise BadInput(f"DATASET {dataset} of {notebook}", "there is no adapter for it", remedy)
+    check_choice(f"DATASET of {notebook}", dataset, datasets)
     if dataset != "synthetic" and not (root and Path(root).is_dir()):
         raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
+
+
+def _located(name: str, path: str, folders: Sequence[Path]) -> str:
+    """A path in full, as the user means it, who may write ~ for a home."""
+    for folder in folders:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # not there; no such user
+            return str((folder / Path(path).expanduser()).resolve(strict=name != "OUT"))
+    if name == "WEIGHTS":  # the name of published ones
+        return path
+    raise BadInput(f"{name} {path}", "no such file or folder", "give a path that exists")
+
+
+def _device(values: Mapping) -> str:
+    """The device that DEVICE means on this machine."""
+    name, small = values.get("DEVICE", "auto"), values["PROFILE"] == "smoke" or values.get("TRIAL")
+    if name == "cpu" or (name == "auto" and small):
+        return "cpu"
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    with contextlib.suppress(RuntimeError, AttributeError):  # no such device; none that computes
+        device = torch.device(name)
+        kind = getattr(torch, device.type)
+        if kind.is_available() and (device.index or 0) < kind.device_count():
+            return name
+    raise BadInput(f"DEVICE {name}", "is not on this machine", "choose auto, cpu or cuda")
 
 
 def compute(
@@ -161,15 +256,9 @@ def compute(
     if len(paths) != 1:
         raise BadInput(f"notebook {notebook}", f"{len(paths)} notebooks", "name one")
     experiment = _experiment(paths[0].stem)
-    chosen = injected(paths, profile, dict(params))[paths[0]]
-    values = {name.lower(): value for name, value in (declared(paths[0]) | chosen).items()}
-    del values["out"]
-    if values["device"] == "auto":
-        import torch
-
-        small = profile == "smoke" or values.get("trial")  # as the notebooks choose
-        usable = not small and torch.cuda.is_available()
-        values["device"] = "cuda" if usable else "cpu"
+    known = declared(paths[0]) | injected(paths, profile, dict(params))[paths[0]]
+    known["DEVICE"] = _device(known)
+    values = {name.lower(): value for name, value in known.items() if name != "OUT"}
     grid = itertools.chain(*experiment.grid(**values).values())
     try:
         results = units.shard(experiment.unit, grid, shard, workers=workers, scheduler=scheduler)
@@ -183,7 +272,7 @@ def compute(
 def _experiment(notebook: str):
     """The module with `grid` and `unit` of the system whose name is a word of the notebook's."""
     systems = Path(__file__).parent / "systems"
-    for word in notebook.split("_"):
+    for word in notebook.split("_") if notebook in ADAPTERS else ():  # a lesson has no grid
         if (systems / word / "experiment.py").exists():
             return importlib.import_module(f"micromacro.systems.{word}.experiment")
     raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")

@@ -10,11 +10,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
+from micromacro.files import reading
+from micromacro.kernels import grey
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.weights import fill, own_file
 
@@ -30,7 +32,6 @@ SMALLEST_PX = 32
 WEIGHTS_FILE = Path(__file__).with_name("expression_encoder.safetensors")
 
 _CHANNELS = (1, 16, 32, 64, N_FEATURES)
-_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 _FLAT = 1e-4  # a picture whose standard deviation is below this has no face in it
 _MAKE = "make it anew with make encoder, or take the file of the repository"
 
@@ -94,13 +95,9 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
         BadInput: The file is missing, torn, or not of this encoder.
     """
     file, _ = own_file(file)
-    try:
-        with safe_open(file, "pt") as opened:
-            state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-            about = json.loads((opened.metadata() or {})["about"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        fault = f"cannot be read as the encoder's weights ({type(error).__name__})"
-        raise BadInput(file, fault, _MAKE) from error
+    with reading(file, "the encoder's weights", _MAKE), safe_open(file, "pt") as opened:
+        state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+        about = json.loads((opened.metadata() or {})["about"])
     with torch.device("meta"):  # no random numbers: the file fills it
         encoder = ExpressionEncoder()
     fill(encoder, state, file, _MAKE)
@@ -115,9 +112,9 @@ def _block(inside: int, outside: int) -> nn.Sequential:
 
 
 def _checked(images: Tensor) -> Tensor:
-    check_tensor("images", images, "(B, C, S, S)", (torch.float32,))
-    n, C, height, width = images.shape
-    if n < 1 or C not in (1, 3) or height != width or width < SMALLEST_PX:
+    check_tensor("images", images, "(B, 1|3, S, S)", (torch.float32,))
+    n, _, height, width = images.shape
+    if n < 1 or height != width or width < SMALLEST_PX:
         remedy = f"give (B, 3 or 1, S, S), B > 0, squares of {SMALLEST_PX} px or more"
         raise BadInput("images", f"have shape {tuple(images.shape)}", remedy)
     check_values("images", images, 0, 1)
@@ -126,8 +123,7 @@ def _checked(images: Tensor) -> Tensor:
 
 def _standardised(images: Tensor) -> Tensor:
     """Grey, 48 px, mean 0 and standard deviation 1 of each picture: (B, 1, 48, 48)."""
-    if images.shape[1] == 3:
-        images = (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    images = grey(images).unsqueeze(1)
     if images.shape[2] != INPUT_PX:
         size = (INPUT_PX, INPUT_PX)
         images = functional.interpolate(images, size, mode="bilinear", antialias=True)

@@ -1,14 +1,24 @@
-"""Paths: sources that must exist, and targets that appear whole or not at all."""
+"""Paths: sources that are there and whole, and targets that appear whole or not at all."""
 
+import contextlib
+import errno
+import fcntl
 import os
+import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+import numpy as np
 
 from micromacro.errors import BadInput
 
 WRITABLE = "choose a place that exists, is writable and has room"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Nobody can guess its middle, and nobody else names files so: what is left can be removed.
+_PART = ".micromacro-{}.part"
 
 
 def existing(source: str | Path) -> Path:
@@ -23,29 +33,106 @@ def existing(source: str | Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success it takes the place of `path`, else it goes.
+def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Name the file that the block reads, whatever its damage makes a library raise.
+
+    Args:
+        path: The file.
+        kind: What it should be, such as "a checkpoint".
+        remedy: What to do about one that is damaged.
 
     Raises:
-        BadInput: The target is a folder, or its folder is missing or not writable.
+        BadInput: For any exception of the block. So the block holds nothing but the reading.
     """
-    if path.is_dir():
-        raise BadInput(path, "a folder stands in the way of the file", "choose another name")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _or_bad_input(path, part.touch)
-        yield part
-        _or_bad_input(path, lambda: part.replace(path))
-    finally:
-        if part.is_file():
-            part.unlink()
+        yield
+    except Exception as error:  # NumPy, zipfile, torch, json and pandas raise dozens of types
+        cause = error if isinstance(error, BadInput) else getattr(error, "strerror", None)
+        fault = f"torn, or not {kind} ({cause or type(error).__name__})"
+        raise BadInput(path, fault, remedy) from error
 
 
-def _or_bad_input(path: Path, action: Callable[[], object]) -> None:
+def read_npz(path: Path, kind: str, remedy: str) -> dict[str, np.ndarray]:
+    """All arrays of an npz file, none of them pickled; arguments and errors as `reading`."""
+    with (
+        reading(path, kind, remedy),
+        path.open("rb") as file,  # which NumPy would leave open if it is damaged
+        np.load(file, allow_pickle=False) as stored,
+    ):
+        return dict(stored)
+
+
+@contextmanager
+def writing(path: Path, *, full: bool = False) -> Iterator[None]:
+    """Name the place where the block writes, if the system refuses.
+
+    Args:
+        path: The file or folder.
+        full: Whether only a full disk counts, since the block does more than to write.
+
+    Raises:
+        BadInput: For such an OSError.
+    """
     try:
-        action()
+        yield
     except OSError as error:
-        raise BadInput(path, f"cannot be written ({error.strerror})", WRITABLE) from error
+        of_numpy = str(error).endswith(" written")  # too few; it has no number
+        if full and not (of_numpy or error.errno in _NO_ROOM):
+            raise
+        fault = f"cannot be written ({error.strerror or error})"
+        raise BadInput(path, fault, WRITABLE) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a new file beside `path`; on success it takes the place of `path`, else it goes.
+
+    Its name cannot be guessed, and it is no link: another thread, process or machine has another.
+    What a killed process has left in this folder goes.
+
+    Raises:
+        BadInput: The target is a folder, or its folder is missing, not writable or full.
+    """
+    part = path.with_name(_PART.format(secrets.token_hex(8)))
+    with writing(path):
+        if path.is_dir():
+            raise BadInput(path, "a folder stands in the way of the file", "choose another name")
+        sweep(path.parent)
+        try:
+            with part.open("xb") as held:
+                with contextlib.suppress(OSError):  # without locks nothing is swept either
+                    lock(held, wait=True)  # for who sweeps at this moment
+                yield part
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, below: str = "") -> None:
+    """Remove half-written files of processes that are dead: nobody holds their locks.
+
+    Args:
+        folder: Where they lie.
+        below: Pattern of folders below it to look into instead, such as "*/rows/".
+    """
+    for part in folder.glob(below + _PART.format("*")):
+        # It may be gone by now, or be somebody else's, or have no locks.
+        with contextlib.suppress(OSError), part.open("rb") as left:
+            if lock(left):
+                part.unlink()
+
+
+def lock(file: IO | int, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed or the process ends; False if another has done it.
+
+    Raises:
+        OSError: Its file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def project_root() -> Path:

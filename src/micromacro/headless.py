@@ -29,6 +29,8 @@ from nbconvert.filters import strip_ansi
 
 from micromacro.units import ONE_THREAD
 
+START_S = 120  # within which a kernel must answer: many at once on a slow file system need a minute
+
 
 @dataclass
 class Session:
@@ -37,6 +39,7 @@ class Session:
     Attributes:
         source: The notebook; its folder is the kernel's working directory.
         target: Where the executed notebook goes; its log goes beside it, as ``.log``.
+        workshop: Folder for the file that tells the kernel its key, and for its sockets.
         parameters: Injected after the cell tagged ``parameters``; None injects nothing.
         limit_s: Wall-clock limit in seconds; the kernel is killed beyond it.
         unit_workers: Processes for its units; 0 computes them in the kernel.
@@ -49,6 +52,7 @@ class Session:
 
     source: Path
     target: Path
+    workshop: Path
     parameters: dict | None
     limit_s: float
     unit_workers: int = 0
@@ -96,6 +100,7 @@ class Session:
                 self.parameters,
                 kernel_name="python3",
                 progress_bar=False,
+                start_timeout=START_S,
                 # The kernel's folder; papermill's own `cwd` would move all threads there.
                 resources={"metadata": {"path": str(self.source.parent)}},
                 kernel_manager_class=type("Kernel", (_Kernel,), {"notebook": self}),
@@ -125,15 +130,21 @@ class _Kernel(AsyncKernelManager):
     kernel_spec = KernelSpec(**get_kernel_dict())
 
     def __init__(self, **kwargs):
-        # Linux has sockets without files ("@"): nothing to remove, and a long TMPDIR does no harm.
-        # Elsewhere the path must be short: a socket's has some 100 characters.
-        place = "@" if sys.platform == "linux" else "/tmp/"
-        super().__init__(transport="ipc", ip=f"{place}micromacro-{os.urandom(8).hex()}", **kwargs)
+        place = self.notebook.workshop / self.notebook.source.stem
+        # Linux has sockets without files ("@"). Elsewhere the path of one has some 100 bytes.
+        sockets = f"@micromacro-{os.urandom(8).hex()}" if sys.platform == "linux" else str(place)
+        if len(os.fsencode(sockets)) < 100:
+            kwargs |= {"transport": "ipc", "ip": sockets}
+        super().__init__(connection_file=f"{place}.json", **kwargs)
 
     async def _async_start_kernel(self, **kwargs) -> None:
         kwargs["env"] = environment(self.notebook.unit_workers)
         log = self.notebook._log  # for what it says outside its cells, such as a fault in C code
-        await super()._async_start_kernel(stdout=log, stderr=log, **kwargs)
+        try:
+            await super()._async_start_kernel(stdout=log, stderr=log, **kwargs)
+        except Exception:  # such as no socket left: leave no kernel, and no socket open
+            await self._async_shutdown_kernel(now=True)
+            raise
         self.notebook._group = self.provisioner.pgid
         if self.notebook._stopped:  # while it was starting
             self.notebook.stop(self.notebook._stopped)

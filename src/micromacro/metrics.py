@@ -166,7 +166,11 @@ def _averaged(
     groups: Sequence | None,
 ) -> float:
     """The mean of a score over columns (labels) and groups of rows."""
-    p, t = _array(prediction).astype(np.float64), _array(target).astype(np.float64)
+    p, t = _array(prediction), _array(target)
+    if not all(each.dtype.kind in "biuf" for each in (p, t)):
+        fault = f"are {p.dtype} and {t.dtype}"
+        raise BadInput("prediction and target", fault, "give real numbers for both")
+    p, t = p.astype(np.float64), t.astype(np.float64)
     if p.shape != t.shape or p.ndim not in (1, 2) or p.size == 0:
         fault = f"have shapes {p.shape} and {t.shape}"
         raise BadInput("prediction and target", fault, "give (N,) or (N, L) for both, N above 0")
@@ -207,6 +211,9 @@ def _array(values: Numbers) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         return (values.double() if values.is_floating_point() else values).numpy()
-    values = np.asarray(values)
-    text = values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat)
-    return values.astype(str) if text else values  # a text column of pandas
+    try:
+        values = np.asarray(values)
+    except ValueError as error:
+        fault = "have rows of unequal length"
+        raise BadInput("prediction and target", fault, "give (N,) or (N, L)") from error
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values  # a column of pandas

@@ -2,6 +2,8 @@
 
 Each page is one file that works offline: style, pictures and formulas (MathML) are inside it. The
 templates are in ``templates/``. Widgets need a kernel; a page shows a line of text in their place.
+Scripts in a notebook's text and outputs are left out, and a page's content security policy forbids
+what was missed: to look at somebody's run is safe.
 """
 
 import base64
@@ -16,6 +18,7 @@ import jinja2
 import latex2mathml.converter
 import nbformat
 import numpy as np
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
@@ -82,9 +85,9 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
             them stay links, links to other notebooks become text.
 
     Raises:
-        BadInput: A formula that cannot be drawn.
+        BadInput: A formula that cannot be drawn; no notebook that can be read.
     """
-    notebook = nbformat.read(source, as_version=4)
+    notebook = course.read_notebook(source)
     notebook.metadata.pop("widgets", None)
     for cell, follower in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         for output in cell.get("outputs", ()):
@@ -100,7 +103,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": markdown.render})
     body, _ = exporter.from_notebook_node(notebook)
     title = notebook_title(notebook) or source.stem
-    return _write_page(target, "notebook.html.j2", title=title, has_index=bool(pages), body=body)
+    values = {"title": title, "has_index": bool(pages), "body": _without_scripts(body)}
+    return _write_page(target, "notebook.html.j2", **values)
 
 
 def formula(tex: str, display: str = "inline") -> str:
@@ -181,6 +185,17 @@ class _Renderer(IPythonRenderer):
         return super().link(text, url, title)
 
 
+def _without_scripts(body: str) -> str:
+    soup = BeautifulSoup(body, "html.parser")
+    for tag in soup(["script", "iframe", "object", "embed", "link", "meta", "base", "form"]):
+        tag.decompose()
+    for tag in soup(True):
+        for name, value in list(tag.attrs.items()):
+            if name.startswith("on") or "javascript:" in "".join(str(value).split()).lower():
+                del tag[name]
+    return str(soup)
+
+
 def _write_page(target: Path, template: str, **values) -> Path:
     write_atomically(target, _TEMPLATES.get_template(template).render(**values))
     return target
@@ -188,7 +203,10 @@ def _write_page(target: Path, template: str, **values) -> Path:
 
 def _card(path: Path) -> dict:
     """What an index shows of a notebook."""
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = course.read_notebook(path)
+    except BadInput:  # of a run that had no space to write it
+        notebook = nbformat.v4.new_notebook()
     images = figures(notebook)
     picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
     return {

@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput
-from micromacro.files import checkout, project_root, replacing, write_atomically
+from micromacro.files import checkout, project_root, read_npz, reading, replacing, write_atomically
 from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
+_AGAIN = "take it from git again, or make it again"
 
 # Where numbers come from --------------------------------------------------------------------------
 
@@ -164,8 +165,17 @@ def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFram
     """Rows as `write_rows` wrote them; an empty cell stays ``""`` where ``dtype=str``.
 
     Files from before there was a column have it empty.
+
+    Raises:
+        BadInput: It cannot be read, is no such table, or a row has no number.
     """
-    frame = pd.read_csv(path, dtype=dtype, keep_default_na=dtype is None)
+    with reading(Path(path), "a table of rows", _AGAIN):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame.loc[0, ["arm", "metric", "git_sha"]]
+        frame[["value", "n"]].astype(float)
+        pd.to_datetime(frame["utc"])  # one of the last columns: no comma is lost before it
+        if dtype is None:
+            frame = pd.read_csv(path)
     frame[[name for name in COLUMNS if name not in frame]] = ""
     return frame
 
@@ -203,8 +213,8 @@ def committed_predictions(notebook: str) -> dict[str, np.ndarray]:
     path = project_root() / "data" / "results" / f"{notebook}__full__cpu__predictions.npz"
     if not path.exists():
         return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
+    stored = read_npz(path, "predictions", _AGAIN)
+    return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in stored.items()}
 
 
 # From units to rows and predictions ---------------------------------------------------------------
@@ -306,7 +316,7 @@ class Comparison:
         if profile != "smoke" or not files[0].exists():
             return cls(rows, f"this {profile} run")
         frame = pd.concat([read_rows(file) for file in files if file.exists()])
-        day, commit = frame["utc"].min()[:10], frame["git_sha"].iloc[0][:8]
+        day, commit = frame["utc"].min()[:10], str(frame["git_sha"].iloc[0])[:8]
         return cls(frame, f"the committed full run of {day}, commit {commit}")
 
     def values(self, arm: str, metric: str) -> pd.Series:
@@ -409,8 +419,10 @@ def published_differences(
     Returns:
         Arms x data sets, float64; nan where nothing is printed.
     """
-    printed = pd.read_csv(project_root() / "data" / "published" / f"{paper}.csv")
-    printed = printed[printed["metric"] == "accuracy"]
+    path = project_root() / "data" / "published" / f"{paper}.csv"
+    with reading(path, "a table of printed numbers", _AGAIN):
+        printed = pd.read_csv(path)
+        printed = printed[printed["metric"] == "accuracy"].astype({"value": float})
 
     def best(table: str, method: str) -> pd.Series:
         fits = printed["table"].str.fullmatch(table) & printed["method"].str.fullmatch(method)

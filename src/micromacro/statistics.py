@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput
-from micromacro.files import project_root, write_atomically
+from micromacro.files import project_root, reading, write_atomically
 
 VERDICTS = ("holds", "reversed", "equal within δ", "undecided", "untestable here")
 
@@ -166,7 +166,10 @@ def read_claims() -> pd.DataFrame:
     nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by.
     These are committed before the full run; `verdict, effect, low, high, n` are empty until then.
     """
-    return pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
+    with reading(_claims_csv(), "a table of claims", "take it from git again"):
+        claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
+        claims.astype({"margin": float, "contrast": str})
+        return claims
 
 
 def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
@@ -303,8 +306,9 @@ def hand_over(
 
 def write_verdicts(handed_over: Path) -> Path:
     """Judge what a notebook handed over and write it to `data/claims.csv`; other claims stay."""
-    found = json.loads(handed_over.read_text(encoding="utf-8"))
-    intervals = {name: values and Interval(*values) for name, values in found.items()}
+    with reading(handed_over, "intervals of claims", "run the notebook again"):
+        found = json.loads(handed_over.read_text(encoding="utf-8"))
+        intervals = {name: values and Interval(*values) for name, values in found.items()}
     claims = read_claims()
     claims.update(judge_claims(intervals))
     write_atomically(_claims_csv(), claims.reset_index().to_csv(index=False, lineterminator="\n"))

@@ -4,18 +4,23 @@ A *batch* is ``(inputs, target)`` or ``(inputs, target, mask)``. ``inputs`` is a
 (``model(*inputs)``) or a dict (``model(**inputs)``); ``mask``, bool with the leading axes of
 target, is True where target counts. What `train` takes as *batches* has ``len(batches)``, the
 number of batches in an epoch, and ``batches(generator)``, which yields one epoch of them in an
-order drawn from the generator; `Batches` does it for tensors in memory.
+order drawn from the generator and from nothing else; `Batches` does it for tensors in memory.
 
 There is no place for a test split here: whoever chooses an epoch chooses it on validation data.
 """
 
 import contextlib
+import copy
+import hashlib
+import io
 import itertools
 import math
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +30,14 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only  # stable since 1.12, though private
 from tqdm import tqdm
 
-from micromacro.errors import BadInput
-from micromacro.files import make_writable, replacing
+from micromacro.errors import BadInput, check_whole
+from micromacro.files import make_writable, reading, replacing
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 SCHEDULES = ("constant", "one_cycle", "steps", "cosine")
+_SAME_LOSS = 1e-4  # relative: GPUs add in another order each time
+_WHOLE = ("epochs", "accumulate", "patience")
+_OPTIONAL = ("clip_norm", "period", "patience")
 
 
 @dataclass(frozen=True)
@@ -74,18 +82,26 @@ class Recipe:
     lowest: float = 0.0
 
     def __post_init__(self):
-        # Written as what must hold, so that a nan is refused as well.
-        rules = {
-            "loss": (callable(self.loss), "a function, such as functional.mse_loss"),
-            "optimiser": (self.optimiser in OPTIMISERS, ", ".join(OPTIMISERS)),
-            "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
-            "lowest": (0 <= self.lowest <= self.lr, f"0 to lr, {self.lr}"),
-        }
-        for name in ("lr", "clip_norm", "period", "epochs", "accumulate", "patience"):
-            rules[name] = ((value := getattr(self, name)) is None or value > 0, "above 0")
-        for name, (holds, remedy) in rules.items():
+        def check(name: str, holds: bool, remedy: str) -> None:
             if not holds:
                 raise BadInput(f"{name} {getattr(self, name)!r}", "out of range", f"give {remedy}")
+
+        check("loss", callable(self.loss), "a function, such as functional.mse_loss")
+        check("optimiser", self.optimiser in tuple(OPTIMISERS), ", ".join(OPTIMISERS))
+        check("schedule", self.schedule in SCHEDULES, ", ".join(SCHEDULES))
+        # Written as what must hold, so that a nan is refused as well.
+        for name in ("lr", "clip_norm", "period", *_WHOLE):
+            value, whole = getattr(self, name), name in _WHOLE
+            holds = isinstance(value, Integral if whole else Real) and 0 < value < math.inf
+            holds = holds or (value is None and name in _OPTIONAL)
+            check(name, holds, f"a {'whole ' if whole else ''}number above 0")
+        most = {"weight_decay": (math.inf, ""), "momentum": (1, ""), "lowest": (self.lr, "lr, ")}
+        for name, (high, where) in most.items():
+            holds = isinstance(value := getattr(self, name), Real) and 0 <= value <= high
+            check(name, holds and value < math.inf, f"0 to {where}{high}")
+        epochs = self.milestones if isinstance(self.milestones, tuple | list) else [-1]
+        whole = all(isinstance(epoch, Integral) and epoch >= 0 for epoch in epochs)
+        check("milestones", whole, "a tuple of whole numbers, 0 or more")
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -197,8 +213,9 @@ def train(
 ) -> History:
     """Train a model in place, and leave the weights of its best epoch in it.
 
-    Same model, batches, recipe and seed give the same weights, bit for bit on the CPU: the order of
-    the batches and dropout depend on the seed alone. The caller's random state is left as it was.
+    Same model, batches, recipe and seed give the same weights, bit for bit on CPUs of one kind: the
+    order of the batches and dropout depend on the seed alone. The caller's random state is left as it
+    was.
 
     Args:
         model: Parameters with ``requires_grad`` are trained. It is moved to `device`.
@@ -211,12 +228,15 @@ def train(
         device: Where to compute.
         checkpoint: File, written after each epoch; its folder is made. If it holds the beginning of
             this very training, that is continued: killed at any moment and called again, the result
-            is the same, bit for bit on the CPU. Who called removes it when nobody needs it.
+            is the same, bit for bit on CPUs of one kind. Of this very training means: same recipe,
+            seed, model and first weights, and, bit for bit, the same batches in the first epoch, of
+            which the first gives the same loss; what `validate` does is not compared. Who called
+            removes it when nobody needs it.
         progress: Show a bar on stderr, if that is a terminal.
 
     Raises:
         BadInput: Patience without validation; no batches; a checkpoint that is torn or of another
-            training, or that cannot be written.
+            training, or that cannot be written. The model then has its first weights.
         FloatingPointError: The loss is not finite; says where. The last checkpoint stays.
     """
     if recipe.patience is not None and validate is None:
@@ -229,15 +249,19 @@ def train(
         options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
         options |= {"momentum": recipe.momentum} if recipe.optimiser == "sgd" else {}
         optimiser = OPTIMISERS[recipe.optimiser](model.parameters(), **options)
-        generators["shuffle"] = shuffle = torch.Generator().manual_seed(seed)
+        generators["shuffle"] = shuffle = torch.Generator().manual_seed(int(seed))
         parts = {"model": model, "optimiser": optimiser}
         parts = {name: (part.state_dict, part.load_state_dict) for name, part in parts.items()}
         parts |= {name: (rng.get_state, rng.set_state) for name, rng in generators.items()}
         if checkpoint is not None:
-            loss = re.sub(" at 0x[0-9a-f]+", "", repr(recipe.loss))  # without where it lies today
-            identity = vars(recipe) | {"loss": loss, "seed": seed, "batches": len(batches)}
-            identity["weights"] = {name: list(t.shape) for name, t in model.state_dict().items()}
-            epochs, best = _resume(checkpoint, identity, parts) or (epochs, best)
+            first = copy.deepcopy(model.state_dict())
+            identity = _identity(model, batches, recipe, seed, device)
+            model.load_state_dict(first)  # batch norm has counted a batch
+            try:
+                epochs, best = _resume(checkpoint, identity, parts) or (epochs, best)
+            except BadInput:
+                model.load_state_dict(first)
+                raise
         options = {"initial": len(epochs), "total": recipe.epochs, "unit": "epoch"}
         options |= {"disable": None if progress else True}
         for number in (bar := tqdm(range(len(epochs), recipe.epochs), **options)):
@@ -287,33 +311,69 @@ def _one_epoch(model, batches, recipe, optimiser, shuffle, number, device) -> tu
     return total / count, lr
 
 
+def _identity(model, batches, recipe, seed, device) -> dict:
+    """What tells one training from another, each by its name in words; moves batch norm."""
+
+    def plain(value: object) -> str:
+        return re.sub(" at 0x[0-9a-f]+", "", str(value))  # without where it lies today
+
+    identity = {name: plain(value) for name, value in vars(recipe).items()}
+    identity |= {"seed": plain(seed), "model": plain(model), "first batches": hashlib.sha256()}
+    trained = {name: weight.requires_grad for name, weight in model.named_parameters()}
+    identity["first weights"] = _fingerprint((model.state_dict(), trained))
+    model.train()
+    with isolated_rng(seed, device):
+        for number, batch in enumerate(batches(torch.Generator().manual_seed(seed))):
+            identity["first batches"].update(_fingerprint(batch).encode())
+            if number == 0:  # a function does not say what it computes: let it show
+                inputs, *rest = moved(batch, device)
+                identity["first loss"] = recipe.loss(forward(model, inputs), *rest).item()
+    return identity | {"first batches": identity["first batches"].hexdigest()}
+
+
+def _fingerprint(value: object) -> str:
+    """Nested tuples, lists and dicts as a text, which holds a hash of each tensor's bits."""
+
+    def hashed(tensor: Tensor) -> str:
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
+
+    return repr(tree_map_only(Tensor, hashed, value))
+
+
 def _save(file: Path, identity: dict, epochs: list[Epoch], best: dict, parts: dict) -> None:
     """Replace the checkpoint; killed on the way, it still holds the epoch before."""
     state = {"identity": identity, "epochs": list(map(tuple, epochs)), "best": best}
     state |= {name: get() for name, (get, _) in parts.items()}
+    torch.save(state, content := io.BytesIO())  # which raises no OSError where a disk is full
     with replacing(file) as part:
-        torch.save(state, part)
+        part.write_bytes(content.getbuffer())
 
 
 def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict] | None:
     """Put all parts back as they were saved; None, and a folder for the file, if there is none."""
     make_writable(file.parent)
-    for part in file.parent.glob(f".{file.name}.*.part"):
-        part.unlink()  # what a process that was killed while it wrote has left
     if not file.exists():
         return None
-    try:
+    remedy = "remove this file to begin anew"
+    with reading(file, "a checkpoint that can be continued", remedy):
+        with zipfile.ZipFile(file) as archive:
+            if damaged := archive.testzip():  # torch writes check sums, but does not look at them
+                raise ValueError(damaged)
         state = torch.load(file, map_location="cpu", weights_only=True)
-        other = [k for k, value in identity.items() if state["identity"].get(k) != value]
-        if not other:
+        before = state["identity"]
+        same = {name: before.get(name) == value for name, value in identity.items()}
+        same["first loss"] = math.isclose(
+            before["first loss"], identity["first loss"], rel_tol=_SAME_LOSS
+        )
+        if all(same.values()):
+            parts["model"][1](state["best"]["weights"])  # they fit too
             for name, (_, put) in parts.items():
                 put(state[name])
             return [Epoch(*epoch) for epoch in state["epochs"]], state["best"]
-    except Exception as error:  # torch raises a dozen types, by where the file is damaged
-        fault = f"no checkpoint that can be continued ({type(error).__name__})"
-        raise BadInput(file, fault, "remove this file to begin anew") from error
-    fault = f"a checkpoint of another training (other {', '.join(other)})"
-    raise BadInput(file, fault, "remove this file, or give another")
+    other = ", ".join(name for name, good in same.items() if not good)
+    fault = f"a checkpoint of another training (other {other})"
+    raise BadInput(file, fault, f"begin as that one did, {remedy}, or give another")
 
 
 def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "cpu") -> Tensor:
@@ -360,5 +420,5 @@ def isolated_rng(seed: int, device: str | torch.device = "cpu") -> Iterator[dict
             number = torch.cuda.current_device() if device.index is None else device.index
             generators["cuda"] = torch.cuda.default_generators[number]
         for generator in generators.values():
-            generator.manual_seed(seed)
+            generator.manual_seed(check_whole("seed", seed, least=0))
         yield generators

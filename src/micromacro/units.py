@@ -3,11 +3,10 @@
 :func:`run` computes the units of a grid that are missing, in this process, in processes of this
 machine, or on a cluster, and reads all of them from disk. A unit lies in ``runs/units/<key>/``:
 
-* ``metrics.json``: ``function``, ``params``, ``metrics``, ``seconds``, ``provenance``, and
-  ``n_bytes``, the size of the other file;
+* ``metrics.json``: ``function``, ``params``, ``metrics``, ``seconds``, ``provenance``;
 * ``predictions.npz``: the arrays that the unit returned, if any.
 
-A folder whose files do not fit that is torn: its unit is computed again.
+A folder whose files are not as they were written, in any bit, is torn: its unit is computed again.
 
 The key names what decides the numbers: the function, its parameters, the code as it is loaded, the
 libraries that compute (:mod:`micromacro.cache`), and the content of the unit's input files. These
@@ -31,15 +30,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import spawn
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from micromacro.cache import claimed, code_key, content_key, digest, write_whole
+from micromacro.cache import claimed, code_key, content_key, digest, is_whole, sweep, write_whole
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root
+from micromacro.files import WRITABLE, make_writable, project_root, read_npz, reading
 from micromacro.results import provenance
 
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
@@ -73,12 +73,17 @@ class UnitResult:
     cached: bool
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """The arrays that the unit returned beside its metrics; empty if none."""
+        """The arrays that the unit returned beside its metrics; empty if none.
+
+        Raises:
+            BadInput: The file was damaged after this result was read.
+        """
         path = self.folder / "predictions.npz"
-        if not path.exists():
-            return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        what = path, "the unit's predictions", f"remove the folder {self.folder}, and run again"
+        with reading(*what):
+            if not is_whole(self.folder):
+                raise ValueError("another content")
+        return read_npz(*what) if path.exists() else {}
 
 
 class UnitFailure(RuntimeError):
@@ -142,7 +147,8 @@ def run(
 
     Raises:
         BadInput: `unit` cannot be imported by name, a parameter is not a JSON value, a source was
-            edited after it was loaded, the scheduler does not answer, no place to write.
+            edited after it was loaded, the scheduler does not answer, workers cannot start, no place
+            or no room to write. What was stored before stays.
         UnitFailure: After all other units are done.
     """
     workers = _from_environment() if workers is None else workers
@@ -154,9 +160,7 @@ def run(
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
-    for part in store.glob(".part-*"):  # left by killed programs: claiming the folder removes them
-        with claimed(store / part.name.split("-")[1], wait=False):
-            pass
+    sweep(store)
     content = functools.cache(content_key)  # once for all units
     key = functools.partial(unit_key, unit, code=code_key(unit), content=content)
     folders = [store / key(params) for params in grid]
@@ -172,6 +176,8 @@ def run(
     with tqdm(total=len(results), initial=n_stored, disable=not progress, **_BAR) as bar:
         for task, fault in _faults(submit, list(missing.values())):
             results[task.folder] = load(task.folder, cached=False)
+            if fault.endswith(WRITABLE):  # nor would there be room for what the others give
+                raise BadInput(f"units of {name}", fault.removesuffix(f"; {WRITABLE}"), WRITABLE)
             if not results[task.folder]:
                 fault = fault or f"{task.folder} is not there: do workers share this file system?"
                 failures.append((task.params, fault.strip()))
@@ -249,15 +255,11 @@ def cores() -> int:
 
 def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
     """The unit stored in a folder; None if there is none, or a torn one."""
-    try:
-        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        n_bytes = record.pop("n_bytes")
-        if n_bytes and (folder / "predictions.npz").stat().st_size != n_bytes:
-            return None
-        del record["function"]
-        return UnitResult(**record, folder=folder, cached=cached)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    if not is_whole(folder):
         return None
+    record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    del record["function"]
+    return UnitResult(**record, folder=folder, cached=cached)
 
 
 def attempt(task: Task) -> str:
@@ -300,7 +302,6 @@ def _compute(task: Task, folder: Path) -> None:
         "metrics": dict(metrics),
         "seconds": seconds,
         "provenance": provenance(str(task.params.get("device", "cpu"))),
-        "n_bytes": path.stat().st_size if arrays else 0,
     }
     text = json.dumps(record, indent=1, default=_of_numpy)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
@@ -380,12 +381,17 @@ class _Worker:
         self.began = math.inf  # a limit counts from when the unit's module is imported
         self.pipe, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_work, args=(theirs, self.tasks[0].unit))
-        with mock.patch.dict(os.environ, ONE_THREAD):
+        start = mock.patch.object(spawn, "get_preparation_data", _preparation)
+        with start, mock.patch.dict(os.environ, ONE_THREAD):
             self.process.start()
         theirs.close()
 
     def answer(self) -> str | None:
-        """What went wrong with its task, "" if nothing; None if the task is still to be done."""
+        """What went wrong with its task, "" if nothing; None if the task is still to be done.
+
+        Raises:
+            BadInput: It died before it asked for its first task; another would do the same.
+        """
         with contextlib.suppress(EOFError, OSError):
             return self.pipe.recv()
         self.process.join(5)
@@ -393,6 +399,13 @@ class _Worker:
         self.deaths += 1
         code = self.process.exitcode
         death = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        if self.began == math.inf:
+            module, fault = (
+                self.tasks[0].unit.__module__,
+                f"a worker process cannot start ({death})",
+            )
+            remedy = f"look whether python -c 'import {module}' runs, or give workers=0"
+            raise BadInput(f"units of {module}", fault, remedy)
         return f"its worker process died twice ({death})" if self.deaths == 2 else None
 
     def end(self) -> None:
@@ -400,6 +413,15 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def _preparation(name: str, original: Callable = spawn.get_preparation_data) -> dict:
+    """What a worker does before its work, without running the caller's script once more.
+
+    A unit is in a module, so its worker needs no script: it may be standard input, or start to
+    compute as soon as it is imported.
+    """
+    return {k: v for k, v in original(name).items() if not k.startswith("init_main")}
 
 
 def _work(pipe: multiprocessing.connection.Connection, _: Callable) -> None:
@@ -423,11 +445,12 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
     ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources GPU=1``).
 
     Raises:
-        BadInput: The package distributed is missing; the scheduler does not answer, or has died.
+        BadInput: The package distributed is missing; the scheduler does not answer, or has died; its
+            workers cannot start a unit.
     """
     what = f"scheduler {address}"
     try:
-        from distributed import CancelledError, Client, as_completed
+        from distributed import CancelledError, Client, KilledWorker, as_completed
 
         client = Client(address)
     except ImportError:
@@ -452,14 +475,18 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
             part, waiting = parts.pop(future), []
             try:
                 yield from zip(part, future.result(), strict=True)
-            except CancelledError:
+            except (CancelledError, OSError):  # the latter by the connection
                 remedy = "start it again and repeat the command: what was done is stored"
                 raise BadInput(what, "has died", remedy) from None
-            except Exception as error:  # several workers died, and one of the tasks is to blame
+            except KilledWorker as error:  # several died, and one of the tasks is to blame
                 if len(part) > 1:
                     waiting = [[task] for task in part]
                 else:
-                    yield part[0], f"{type(error).__name__}: {error}"
+                    yield part[0], f"KilledWorker: {error}"
+            except Exception as error:  # an attempt raises nothing: it has not even begun
+                fault = f"its workers cannot start units of {part[0].unit.__module__} ({error})"
+                remedy = "start scheduler and workers with this code and these libraries"
+                raise BadInput(what, fault, remedy) from None
 
 
 def _attempt_all(tasks: Sequence[Task]) -> list[str]:

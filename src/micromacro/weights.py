@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing
+from micromacro.files import existing, reading
 
 CACHE_VARIABLE = "MICROMACRO_CACHE"
 TIMEOUT_S = 30  # for the server's first answer and between two answers
@@ -134,11 +134,8 @@ def read_weights(file: Path, *, wrapped: bool = False) -> dict[str, Tensor]:
     Raises:
         BadInput: It cannot be read, or holds anything else.
     """
-    try:
+    with reading(file, "weights", "download it again"):
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever it met
-        fault = f"cannot be read as weights ({type(error).__name__})"
-        raise BadInput(file, fault, "download it again") from error
     if wrapped and isinstance(state, Mapping):
         state = state.get("state_dict", state)
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -118,7 +118,7 @@ def fault(read, root):
 def test_omg_as_published(omg):
     clips = read_omg(omg)
     table = check_clip_table(clips.table)
-    assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "select"]
+    assert list(table.columns) == [*CLIP_TABLE_COLUMNS, "select", "film"]
     assert table["subject"].tolist() == ["a", "a", "a", "c", "d"]
     assert table["clip"].tolist() == [f"utterance_{n}" for n in (1, 7, 2, 3, 1)]  # sheet's order
     assert table["split"].tolist() == ["Train"] * 3 + ["Validation", "Test"]
@@ -131,6 +131,39 @@ def test_omg_as_published(omg):
     (omg / "d/utterance_1/utterance_1_aligned/frame_det_00_000001.bmp").unlink()  # no face
     assert read_omg(omg).missing == (*clips.missing, "Test/d/utterance_1.mp4")
     refused(lambda: read_omg(omg, ("train",)), "split 'train'")
+
+
+def test_videos_know_the_film_that_they_were_cut_from(omg, affwild2):
+    links = ["https://www.youtube.com/watch?v=NF0yeLqb-D4", "http://youtu.be/NF0yeLqb-D4?t=7"]
+    links += ["https://m.youtube.com/watch?t=1&v=NF0yeLqb-D4&feature=x", "a film ", "a film"]
+    links += ["https://www.youtube.com/watch?v=nf0yeLqb-D4"]
+    lines = [omg_row(f"v{k}", 1, link=link) for k, link in enumerate(links)]
+    write_sheet(omg, SHEET, lines)
+    for k in range(len(links)):
+        write_faces(omg / f"v{k}/utterance_1/utterance_1_aligned", [1])
+    films = read_omg(omg, ("Train",)).table["film"]
+    assert films.tolist() == ["NF0yeLqb-D4"] * 3 + ["a film"] * 2 + ["nf0yeLqb-D4"]
+    for row, told in (
+        (omg_row("v0", 2, link=" "), "has no link"),
+        (omg_row("v0", 2, link="another"), "video v0 had another link before"),
+    ):
+        write_sheet(omg, SHEET, [*lines, row])
+        assert f"{SHEET}, line 8: {told}" in fault(read_omg, omg)
+    for name in ("video86_1", "video86_3", "video86", "122-60-1920x1080-2", "122-60-1920x1080-3"):
+        (affwild2 / PAIRS).with_name(f"{name}.txt").write_text("valence,arousal\n0.5,0.5\n")
+        write_faces(affwild2 / f"cropped_aligned/{name}", [1], name="{:05d}.jpg")
+    films = read_affwild2(affwild2).table.set_index("clip")["film"]
+    assert films.to_dict() == {
+        **dict.fromkeys(["122-60-1920x1080-2", "122-60-1920x1080-3"], "122-60-1920x1080"),
+        **dict.fromkeys(["video86", "video86_1", "video86_3"], "video86"),
+        "video1": "video1",
+    }
+
+
+def test_omg_an_utterance_of_two_splits_is_a_fault(omg):
+    write_sheet(omg, "omg_ValidationVideos.csv", [omg_row("a", 1), omg_row("c", 3)])
+    told = f"omg_ValidationVideos.csv, line 2: a/utterance_1.mp4 stands in {SHEET}, line"
+    assert told in fault(read_omg, omg)
 
 
 def test_omg_films_of_the_organisers_script(omg, films):
@@ -220,7 +253,7 @@ WRONG_ROWS = {
     omg_row("../a", 1): "video '../a' is not a plain name",
     omg_row("a", 1) + ",0.3": "9 fields under a header of 8",
     "": "0 fields under a header of 8",
-    omg_row("a", 7): "a/utterance_7.mp4 stands in line 2 already",
+    omg_row("a", 7): f"a/utterance_7.mp4 stands in {SHEET}, line 2 already",
 }
 WRONG_FILES = [
     ("omg", SHEET, None, ": is not there; get it"),
@@ -258,6 +291,21 @@ def test_a_wrong_file_is_named(dataset, file, content, told, request):
     if content is not None:
         (root / file).write_bytes(content.encode("latin-1"))
     assert f"{root / file}{told}" in fault(READERS[dataset], root)
+
+
+def test_films_behind_linked_folders_are_found_once(affwild, films, tmp_path):
+    place(films / "actor.mp4", affwild / "videos/train/2.mp4")
+    place(films / "other.mp4", affwild / "videos/test/deep/9.mp4")
+    own, store = read_affwild(affwild).table, tmp_path / "store"
+    (affwild / "videos").rename(store)
+    (affwild / "videos").mkdir()
+    for split in ("train", "test"):
+        (affwild / "videos" / split).symlink_to(store / split)
+    (store / "test" / "deep" / "round").symlink_to("..")  # leads back
+    (store / "test" / "gone").symlink_to("nowhere")
+    linked = read_affwild(affwild).table
+    assert own["clip"].tolist() == ["105", "2", "9"]
+    pd.testing.assert_frame_equal(linked, own)
 
 
 def test_affwild_two_films_of_a_name_and_too_many_labels(affwild, films, tmp_path):

@@ -47,7 +47,7 @@ def test_samm_lv_as_released(samm):
     columns(source.events, apex="4 3 2 -1 21 5 1 -1", subject="006 006 006 006 012 020 037 037")
     assert {*map(str, source.events.dtypes[NUMBERS])} == {"int64"}
     assert source.missing == source.unlisted == source.faults == ()
-    assert (source.pictures, source.sheet) == ("SAMM_longvideos", "SAMM_LongVideos_V2_Release.xlsx")
+    assert (source.pictures, source.sheet) == ("SAMM_longvideos", "SAMM_LongVideos_V3_Release.xlsx")
 
 
 def test_casme_squared_as_released(casme):
@@ -91,13 +91,6 @@ def test_each_convention_can_be_chosen(samm, casme):
     mini.write_casme_sheet(casme, [(1, "anger1_1", 3, 10, 0, "macro")])
     inside = long.casme_squared(casme, offset_zero="mirrored").events
     columns(inside, onset="2", apex="9", offset="11")
-
-
-def test_the_newest_sheet_is_read_unless_another_is_named(samm):
-    for version, n_events in ((3, 2), (1, 3)):
-        mini.write_samm_sheet(samm, mini.SAMM_ROWS[:n_events], version)
-    assert len(long.samm_lv(samm).events) == 2
-    assert len(long.samm_lv(samm, "SAMM_LongVideos_V1_Release.xlsx").events) == 3
 
 
 def lengths(n, least, most, total):
@@ -242,7 +235,7 @@ def test_what_is_not_there_is_named(samm, casme):
 
 
 def test_what_is_no_official_workbook_is_refused(samm, casme):
-    sheet, book = samm / "SAMM_LongVideos_V2_Release.xlsx", casme / "CAS(ME)^2code_final.xlsx"
+    sheet, book = samm / "SAMM_LongVideos_V3_Release.xlsx", casme / "CAS(ME)^2code_final.xlsx"
     write_xlsx(sheet, [mini.SAMM_TITLES], "FACS_Movement_Only")
     refused(lambda: long.samm_lv(samm), sheet, "row 10 should be the header")
     write_xlsx(book, [(1, "anger1_1")], "CASFEcode_final", ("naming rule1", "naming rule2"))
@@ -259,8 +252,8 @@ def test_data_check_counts_and_names(samm, casme, capsys):
         output = capsys.readouterr().out
         assert [words for words in told if words not in output] == []
 
-    told = ("V2_Release.xlsx: 5 videos of 4 people, 50 frames, 2 micro, 6 macro", "343 macro")
-    check("samm-lv", samm, 0, *told, "2 events without an apex", "0 wrong, 0 missing, 0 unlisted")
+    told = ("V3_Release.xlsx: 5 videos of 4 people, 2 micro, 6 macro, 50 frames", "343 macro")
+    check("samm-lv", samm, 1, *told, "2 events without an apex", "1 wrong, 0 missing, 0 unlisted")
     write_pictures(casme / "rawpic/s40/40_0502err", [2], "img{:03d}.jpg", (4, 4))
     told = ("1 videos without an event", "1 wrong", "img002.jpg: is 4x4, the clip's first")
     check("casme-squared", casme, 1, *told)

@@ -1,6 +1,7 @@
 """CASME, CASME II, SAMM and SMIC-HS in miniature: official layouts with the known traps planted."""
 
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -166,14 +167,6 @@ def test_cropped_comes_first_and_either_can_be_asked_for(casme2):
     refused(lambda: micro.read("casme2", casme2, pictures="crop"), "'crop': is unknown")
 
 
-def test_the_sheet_of_2014_goes_before_that_of_2019(casme2):
-    rows = (mini.CASME2_TITLES, CASME2_ROWS[0])
-    mini.write_xlsx(casme2 / "CASME2-coding-20190701.xlsx", rows)
-    assert micro.read("casme2", casme2).listed == {"": 6}
-    (casme2 / "CASME2-coding-20140508.xlsx").unlink()
-    assert micro.read("casme2", casme2).listed == {"": 1}
-
-
 # ---- what is wrong -------------------------------------------------------------------------------
 
 
@@ -279,6 +272,29 @@ def test_smic_folders_that_contradict_each_other(smic, old, new, told):
     (hs / old).rename(hs / new)
     fault("smic", smic, told)
     assert len(micro.read("smic", smic, strict=False)) == 2
+
+
+# ---- one person has one name ---------------------------------------------------------------------
+
+
+def test_subjects_are_numbers_however_they_are_written(casme2, smic):
+    rows = [
+        mini.casme2_row(s, c, 10, 11, 14, "fear") for s, c in (("001", "a"), (1, "b"), ("1", "c"))
+    ]
+    for row in rows:
+        mini.write_pictures(
+            casme2 / f"CASME2_RAW_selected/sub01/{row[1]}", range(9, 15), "img{}.jpg"
+        )
+    rewrite(casme2, rows)
+    columns(micro.read("casme2", casme2, strict=False).table, subject="01 01 01")
+    hs = smic / "SMIC_all_cropped/HS"
+    (hs / "s01/micro/surprise").rename(hs / "away")
+    (hs / "s1/micro").mkdir(parents=True)
+    (hs / "away").rename(hs / "s1/micro/surprise")
+    columns(micro.read("smic", smic).table, subject="s01 s01 s14")
+    (hs / "s1/micro/negative").mkdir()
+    shutil.copytree(hs / "s01/micro/negative/s1_ne_01", hs / "s1/micro/negative/s1_ne_01")
+    fault("smic", smic, "s1_ne_01: subject s01, clip s1_ne_01 is also that of")
 
 
 # ---- patches -------------------------------------------------------------------------------------
@@ -447,14 +463,17 @@ def test_data_check(casme, casme2, samm, smic, capsys):
   cropped pictures: 4 clips listed, 4 read, 0 missing
   2 subjects, 4 to 19 frames a clip
   akm4: 1 positive, 1 negative, 1 surprise, 1 others (all clips: 9, 53, 20, 107)
-  0 wrong, 0 missing, 0 unlisted"""
-    assert checked(capsys, "casme", casme) == (0, expected.splitlines())
+  1 wrong, 0 missing, 0 unlisted"""
+    status, lines = checked(capsys, "casme", casme)
+    assert (status, lines[:-1]) == (1, expected.splitlines())
+    assert lines[-1].startswith(f"wrong     {casme}: counts are not those of the official data")
     status, lines = checked(capsys, "casme2", casme2)
-    assert (status, len(lines)) == (0, 8)
+    assert (status, len(lines)) == (1, 9)
     assert lines[4] == "  megc3: 2 negative, 1 positive, 1 surprise (all clips: 90, 32, 25)"
     assert lines[6].endswith("is known, and left out: sub09/EP02_02f, sub24/EP02_07")
-    assert lines[7] == "  0 wrong, 0 missing, 0 unlisted"
-    assert checked(capsys, "samm", samm)[0] == checked(capsys, "smic", smic)[0] == 0
+    assert lines[7] == "  1 wrong, 0 missing, 0 unlisted"
+    for name, root in (("samm", samm), ("smic", smic)):
+        assert checked(capsys, name, root)[1][-2] == "  1 wrong, 0 missing, 0 unlisted"
 
 
 def test_data_check_names_what_is_not_right(casme2, capsys):

@@ -1,10 +1,13 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from micromacro.motion.magnify import magnify
+from micromacro.motion.pyramid import analyse, synthesise
 
 H, W = 48, 64
 Y, X = torch.meshgrid(torch.arange(H).double(), torch.arange(W).double(), indexing="ij")
@@ -57,6 +60,40 @@ def test_long_motions_in_small_steps_are_followed():
     """8 px per wave: beyond 4 px in all, the phase has turned by more than half."""
     shifts = torch.arange(0, 7, 0.5, dtype=torch.float64)
     torch.testing.assert_close(magnify(waves(shifts), 1), waves(2 * shifts), rtol=0, atol=1e-12)
+
+
+def share(n, sigma_px, alpha=4.0):
+    """How much of the due change of a bump in n x n px comes out."""
+    x = torch.arange(n).double() - n / 2
+    first, second, due = (
+        torch.exp(-((x - d).square() + x[:, None].square()) / (2 * sigma_px**2))
+        for d in (0, 0.1, 0.1 * (1 + alpha))
+    )
+    change = magnify(torch.stack([first, second]), alpha).diff(dim=0)[0]
+    return float((change * (due - first)).sum() / (due - first).square().sum())
+
+
+@pytest.mark.parametrize("sigma_px", [lambda n: 0.1 * n, lambda n: 0.15 * n, lambda n: 8])
+@pytest.mark.parametrize("sizes", [range(9, 34), range(46, 67), range(94, 100), range(125, 130)])
+def test_no_size_of_the_picture_makes_a_jump(sigma_px, sizes):
+    """A pyramid of whole levels jumps by up to 0.4 where a level joins, at 16, 32, 64, 128 px."""
+    shares = np.array([share(n, sigma_px(n)) for n in sizes])
+    step = 2 / np.array(sizes[1:])  # of a change that is even over half an octave, twice
+    assert (np.abs(np.diff(shares)) < step).all()
+
+
+@pytest.mark.parametrize(("n", "levels"), [(32, 3), (47, 3), (48, 3), (64, 4), (95, 4), (96, 4)])
+def test_whole_levels_alone_up_to_one_and_a_half_times_a_power_of_two(n, levels):
+    clip = pictures(3, n, n)
+    pyramid = analyse(clip, levels=levels, orientations=4)
+    steps = [torch.angle(band[1:] * band[:-1].conj()).cumsum(0) for band in pyramid.bands]
+    turned = [
+        band
+        * torch.polar(torch.ones_like(band.real), 3 * functional.pad(step, [0, 0] * 3 + [1, 0]))
+        for band, step in zip(pyramid.bands, steps, strict=True)
+    ]
+    expected = synthesise(dataclasses.replace(pyramid, bands=turned))
+    torch.testing.assert_close(magnify(clip, 3, blur_px=0), expected, rtol=0, atol=1e-12)
 
 
 # --- nothing to magnify -------------------------------------------------------------------------

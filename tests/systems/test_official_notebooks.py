@@ -1,4 +1,8 @@
-"""The profile "paper", notebook and all, through the command: on miniatures of official data."""
+"""Every profile of every notebook, through the command as its user does it.
+
+The profile "paper" on miniatures of each official data set, "full" with the tiniest sizes. What "smoke"
+does is what nbval tests, and the committed outputs.
+"""
 
 from pathlib import Path
 
@@ -7,68 +11,154 @@ import long_miniatures
 import micro_miniatures
 import pytest
 
-from micromacro import cli
+from micromacro import cli, course
 from micromacro.results import read_rows
 from micromacro.systems.akmnet.experiment import PROTOCOLS
 
-
-def omg(folder: Path) -> Path:
-    for name in ("faces", "omg"):
-        (folder / name).mkdir()
-    films = affect_miniatures.write_face_folders(folder / "faces")
-    affect_miniatures.write_omg(folder / "omg", films)
-    return folder / "omg"
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
-def casme2(folder: Path) -> str:
-    return micro_miniatures.write_dataset("casme2", folder / "casme2")
+def of_faces(write) -> str:
+    """A writer of a data set with aligned faces: its folder."""
+
+    def make(folder: Path) -> str:
+        for name in ("faces", "data"):
+            (folder / name).mkdir()
+        return str(write(folder / "data", affect_miniatures.write_face_folders(folder / "faces")))
+
+    return make
 
 
-def samm_lv(folder: Path) -> Path:
+def of_clips(dataset: str):
+    """A writer of a data set of clips; the composite of MEGC 2019 lies in three folders."""
+
+    def make(folder: Path) -> str:
+        parts = ("casme2", "smic", "samm") if dataset == "megc2019" else (dataset,)
+        for part in parts:
+            root = folder / "data" / part if len(parts) > 1 else folder / "data"
+            micro_miniatures.write_dataset(part, root)
+        return str(folder / "data")
+
+    return make
+
+
+def samm_lv(folder: Path) -> str:
     names = ("006_1_9", "012_4_9", "020_6_9", "037_4_9")  # so that each person shows both classes
     root = long_miniatures.write_samm_lv(folder / "samm-lv")
     micro = [(name, 2, 3, 5, long_miniatures.MICRO) for name in names]
     long_miniatures.write_samm_sheet(root, (*long_miniatures.SAMM_ROWS, *micro))
     (root / "SAMM_longvideos").rename(root / "SAMM_longvideos_crop")
-    return root
+    return str(root)
 
 
-CASES = {  # notebook: data set, its miniature, arms, metric, clips or videos behind each of its rows
-    "04_mimamo_net": ("omg", omg, {"ours", "as released"}, "ccc_valence", [1, 1, 2, 2] + [3] * 4),
-    "06b_spotting_ablation": (
-        "samm-lv",
-        samm_lv,
-        {"two references", "blind tiling"},
-        "f1_overall",
-        [12, 12],
-    ),
-    "08_akmnet": (
-        "casme2",
-        casme2,
-        {f"{protocol}: {arm}" for protocol in PROTOCOLS for arm in ("s123", "all")},
-        "accuracy",
-        [12] * 4,
-    ),
+def casme_squared(folder: Path) -> str:
+    root = long_miniatures.write_casme_squared(folder / "casme", "longVideoFaceCropped")
+    micro = [(1, "disgust2_1", 2, 4, 5, "micro"), (22, "happy5_1", 2, 4, 6, "macro")]
+    long_miniatures.write_casme_sheet(root, (*long_miniatures.CAS_ROWS, *micro))
+    return str(root)
+
+
+AFFECT = {"omg": affect_miniatures.write_omg, "affwild": affect_miniatures.write_affwild}
+AFFECT |= {"affwild2": affect_miniatures.write_affwild2}
+MINIATURES = {
+    "04_mimamo_net": {dataset: of_faces(write) for dataset, write in AFFECT.items()},
+    "06b_spotting_ablation": {"samm-lv": samm_lv, "casme-squared": casme_squared},
+    "08_akmnet": {name: of_clips(name) for name in ("casme", "casme2", "smic", "samm", "megc2019")},
+}
+TRIALS = [(notebook, dataset) for notebook in MINIATURES for dataset in MINIATURES[notebook]]
+ARMS = {  # of the profile paper, and what is one of its scores
+    "04_mimamo_net": ({"ours", "as released"}, "ccc_valence"),
+    "06b_spotting_ablation": ({"two references", "blind tiling"}, "f1_overall"),
+    "08_akmnet": ({f"{p}: {arm}" for p in PROTOCOLS for arm in ("s123", "all")}, "accuracy"),
+}
+N = {  # clips or videos behind each of the rows of that score, without validation
+    "omg": [1, 1, 2, 2] + [3] * 4,
+    "samm-lv": [12, 12],
+    "casme2": [12] * 4,
+}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A checkout of its own: the same notebooks and data, runs apart."""
+    for name in ("notebooks", "data"):
+        (tmp_path / "root").mkdir(exist_ok=True)
+        (tmp_path / "root" / name).symlink_to(ROOT / name)
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+def reproduce(profile: str, notebook: str, params: dict) -> int:
+    words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
+    return cli.main(["reproduce", "--profile", profile, "--notebooks", notebook, *words])
+
+
+def test_every_data_set_and_notebook_is_walked():
+    walked = {notebook: tuple(sets) for notebook, sets in MINIATURES.items()}
+    assert walked == course.ADAPTERS
+    assert {*FULL} == {*NOTEBOOKS}
+
+
+@pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
+@pytest.mark.parametrize("folder", [None, "nowhere", "", "a file"])
+def test_official_data_that_is_not_there_is_refused_before_anything_runs(
+    root, capsys, notebook, dataset, folder
+):
+    (root / "a file").write_text("x")
+    params = {"DATASET": dataset} | (
+        {} if folder is None else {"DATA_ROOT": folder and root / folder}
+    )
+    assert reproduce("paper", notebook, params) == 2
+    message = capsys.readouterr().err
+    assert "DATA_ROOT" in message
+    assert message.count("\n") == 1
+    assert not (root / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
+def test_the_notebook_runs_on_official_data(root, notebook, dataset):
+    arms, metric = ARMS[notebook]
+    params = {
+        "DATASET": dataset,
+        "DATA_ROOT": MINIATURES[notebook][dataset](root.parent),
+        "TRIAL": 1,
+    }
+    assert reproduce("paper", notebook, params) == 0
+    (run,) = root.glob("runs/*/rows")
+    rows = read_rows(run / f"{notebook}__trial__cpu.csv")
+    assert set(rows["arm"]) == arms
+    assert dataset in set(rows["dataset"])
+    scores = rows[rows["metric"] == metric]
+    assert scores["value"].between(-1, 1).all()
+    assert len(scores) >= len(arms)
+    if dataset in N:
+        assert sorted(scores["n"][scores["split"] != "validation"].astype(int)) == N[dataset]
+    written = run.parent.glob("submissions/*/*/predictions.csv")  # of the sets that have a server
+    lengths = [len(file.read_text().splitlines()) for file in written]
+    assert lengths == ([5] * 4 if dataset == "omg" else [])
+
+
+TINY = {"TRIAL": 1, "SEEDS": [0]}
+FULL = {  # the least that each notebook can be asked for
+    "00_start_here": {},
+    "01_face_preprocessing": {"SEEDS": [1], "VARIANTS": ["first_frame"]},
+    "02_phase_differences": {"SEEDS": [0], "VARIANTS": ["ours"]},
+    "03_phase_versus_flow": {"SEEDS": [0], "VARIANTS": ["phase"]},
+    "04_mimamo_net": TINY | {"VARIANTS": ["ours", "as released"]},
+    "06_expression_spotting": {"STEPS": 2},
+    "06b_spotting_ablation": TINY | {"VARIANTS": ["two references", "blind tiling"]},
+    "08_akmnet": TINY | {"VARIANTS": ["s123", "all"]},
+    "11_audit": {"SEEDS": [0]},
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", CASES)
-def test_the_notebook_runs_on_official_data(tmp_path, monkeypatch, notebook):
-    dataset, write, arms, metric, n = CASES[notebook]
-    for name in ("notebooks", "data"):
-        (tmp_path / name).symlink_to(Path(__file__).parents[2] / name)
-    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    params = {"DATASET": dataset, "DATA_ROOT": write(tmp_path), "TRIAL": 1}
-    words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
-    assert cli.main(["reproduce", "--profile", "paper", "--notebooks", notebook, *words]) == 0
-    (run,) = tmp_path.glob("runs/*/rows")
-    rows = read_rows(run / f"{notebook}__trial__cpu.csv")
-    assert set(rows["arm"]) == arms
-    assert set(rows["dataset"]) == {dataset}
-    scores = rows[(rows["metric"] == metric) & (rows["split"] != "validation")]
-    assert sorted(scores["n"].astype(int)) == n
-    assert scores["value"].between(-1, 1).all()
-    written = run.parent.glob("submissions/*/*/predictions.csv")  # of the sets that have a server
-    lengths = [len(file.read_text().splitlines()) for file in written]
-    assert lengths == ([5] * 4 if dataset == "omg" else [])
+@pytest.mark.parametrize("notebook", FULL)
+def test_the_notebook_runs_in_the_profile_full(root, notebook):
+    assert reproduce("full", notebook, FULL[notebook]) == 0
+    tables = [read_rows(file) for file in root.glob("runs/*/rows/*.csv")]
+    for rows in tables:
+        assert set(rows["profile"]) <= {"full", "trial"}
+    assert len(tables) == (notebook[:2] not in ("00", "06", "11") or "06b" in notebook)

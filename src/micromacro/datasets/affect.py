@@ -24,20 +24,24 @@ Aligned faces are used in place of a film: ``<video>/utterance_N/utterance_N_ali
 them) or ``cropped_aligned/VIDEO/00001.jpg`` (as handed out with Aff-Wild2).
 
 A reader gives a `Listing`: ``path`` of its table is the film or the folder of faces, ``subject`` the
-video (who is in it is not published), ``select`` whom to follow (`faces.extract_faces`). Its labels
-are float32, valence and arousal: (2,) of a clip, or (n, 2), row t those of frame t; nan where there
+video (who is in it is not published), ``film`` what the video was cut from, ``select`` whom to follow
+(`faces.extract_faces`). Videos of one film show the same people, so folds keep films whole. Videos of
+OMG-Emotion are parts of what is at their links: its 291 for training and validation are of 148 films.
+Aff-Wild2 has parts such as video86_1 and 122-60-1920x1080-3. Whether one person is in several films is
+not published. Labels are float32, valence and arousal: (2,) of a clip, or (n, 2), row t those of frame t; nan where there
 is none. `frames.film_on_disk` gives faces and labels of one clip.
 """
 
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from micromacro.datasets.table import RESTORE_FILE, Listing, find_root, read_lines
+from micromacro.datasets.table import RESTORE_FILE, Listing, check_name, find_root, read_lines
 from micromacro.errors import BadInput
 from micromacro.files import make_writable, replacing
 
@@ -49,15 +53,18 @@ OMG_SHEETS = {
     "Validation": ("omg_ValidationVideos.csv",),
     "Test": ("omg_TestVideos_WithLabels.csv", "omg_TestVideos_WithoutLabels.csv"),
 }
+MOST_LINE = 1000  # characters of a line; official ones have 150
 OMG_COLUMNS = ("link", "start", "end", "video", "utterance")
 OMG_LABELS = ("arousal", "valence", "EmotionMaxVote")
-UTTERANCE = re.compile(r"utterance_[0-9]+\.mp4")
-VOTES = range(7)  # anger, disgust, fear, happy, neutral, sad, surprise
+UTTERANCE = re.compile(r"utterance_[0-9]{1,9}\.mp4")
+YOUTUBE = re.compile(r"(?:v=|youtu\.be/|embed/|shorts/)([\w-]{11})(?![\w-])")
+VOTES = tuple("0123456")  # anger, disgust, fear, happy, neutral, sad, surprise
 
 AFFWILD2_HEADER = ",".join(LABELS)
 AFFWILD2_FOLDERS = ("annotations/VA_Estimation_Challenge", "annotations/VA_Set")
 AFFWILD2_SPLITS = {"train": ("Train_Set", "Training_Set"), "validation": ("Validation_Set",)}
 UNLABELLED = -5  # Aff-Wild2: this frame has no label
+PART = re.compile(r"(video[0-9]+|.+x[0-9]+)[-_][0-9]+")  # Aff-Wild2: one of several from a film
 SIDES = {"_left": "index:0", "_right": "index:1"}  # Aff-Wild2: two people in one film
 
 
@@ -91,12 +98,12 @@ def read_omg(
         if split not in OMG_SHEETS:
             raise BadInput(f"split {split!r}", "is unknown", f"use {', '.join(OMG_SHEETS)}")
     rows, labels, missing, faults = [], [], [], []
-    listed = dict.fromkeys(splits, 0)
+    listed, seen = dict.fromkeys(splits, 0), {}
     expected, films = set(), set()
     for split in splits:
         bases = [f for f in sorted(root.iterdir()) if f.name.lower() == split.lower()] + [root]
         films.update(film for base in bases for film in base.glob("*/utterance_*.mp4"))
-        for entry in _omg_entries(root, split, faults):
+        for entry in _omg_entries(root, split, seen, faults):
             listed[split] += 1
             video, utterance = entry["video"], entry["utterance"]
             stem, folders = Path(utterance).stem, [base / video for base in bases]
@@ -109,7 +116,7 @@ def read_omg(
                 continue
             place = {"dataset": "omg", "subject": video, "clip": stem, "path": str(present[0])}
             about = {"label": entry["EmotionMaxVote"], "split": split, "select": "auto"}
-            rows.append(place | about)
+            rows.append(place | about | {"film": entry["film"]})
             labels.append(np.array([entry[name] for name in LABELS], np.float32))
     unlisted = [str(film.relative_to(root)) for film in sorted(films - expected)]
     if len(set(splits)) < len(OMG_SHEETS):
@@ -117,33 +124,37 @@ def read_omg(
     return _listing(rows, labels, listed, missing, unlisted, faults, strict)
 
 
-def _omg_entries(root: Path, split: str, faults: list[BadInput]) -> Iterator[dict]:
-    """The good rows of a split's sheet; what is wrong goes to `faults`."""
+def _omg_entries(root: Path, split: str, seen: dict, faults: list[BadInput]) -> Iterator[dict]:
+    """The good rows of a split's sheet; what is wrong goes to `faults`.
+
+    `seen` has for each utterance of all splits so far where it stands, and for each video its film.
+    """
     sheets = [root / name for name in OMG_SHEETS[split] if (root / name).exists()]
     if not sheets:
         remedy = "get it from the organisers' repository, or leave the split out"
         faults.append(BadInput(root / OMG_SHEETS[split][0], "is not there", remedy))
         return
-    seen: dict[tuple, int] = {}
+    own = set()
     for number, fields in _omg_records(sheets[0], faults):
         where = f"{sheets[0]}, line {number}"
         try:
             entry = _omg_entry(fields, where)
-            key = entry["video"], entry["utterance"]
+            key, film = (entry["video"], entry["utterance"]), entry["film"]
             if key in seen:
-                fault = f"{'/'.join(key)} stands in line {seen[key]} already"
+                fault = f"{'/'.join(key)} stands in {seen[key]} already"
                 raise BadInput(where, fault, "keep one of the two")
+            if seen.setdefault(entry["video"], film) != film:
+                raise BadInput(where, f"video {key[0]} had another link before", RESTORE_FILE)
         except BadInput as error:
             faults.append(error)
             continue
-        seen[key] = number
+        own.add(key)
+        seen[key] = f"{sheets[0].name}, line {number}"
         yield entry
     if len(sheets) == 2:
         others = {(f["video"], f["utterance"]) for _, f in _omg_records(sheets[1], faults)}
-        if others != set(seen):
-            fault = (
-                f"{len(others ^ set(seen))} utterances are not in both this and {sheets[0].name}"
-            )
+        if others != own:
+            fault = f"{len(others ^ own)} utterances are not in both this and {sheets[0].name}"
             faults.append(BadInput(sheets[1], fault, RESTORE_FILE))
 
 
@@ -160,7 +171,9 @@ def _omg_records(path: Path, faults: list[BadInput]) -> Iterator[tuple[int, dict
     except BadInput as error:
         faults.append(error)
         return
-    for number, fields in enumerate(csv.reader(lines[1:]), 2):
+    # Each line by itself: a stray quotation mark would swallow all that follow.
+    for number, line in enumerate(lines[1:], 2):
+        fields = next(csv.reader([line[:MOST_LINE]]), [])
         if len(fields) == len(header):
             yield number, dict(zip(header, fields, strict=True))
         else:
@@ -171,15 +184,18 @@ def _omg_records(path: Path, faults: list[BadInput]) -> Iterator[tuple[int, dict
 def _omg_entry(fields: dict[str, str], where: str) -> dict:
     """One row with its labels as numbers, nan and None where the sheet has none."""
     video, utterance = fields["video"], fields["utterance"]
-    if not video or Path(video).name != video or video.startswith("."):
-        raise BadInput(where, f"video {video!r} is not a plain name", RESTORE_FILE)
+    check_name(where, "video", video, RESTORE_FILE)
     if not UTTERANCE.fullmatch(utterance):
         raise BadInput(where, f"utterance {utterance!r} is not like utterance_7.mp4", RESTORE_FILE)
-    entry = {"video": video, "utterance": utterance}
+    link = fields["link"].strip()
+    if not link:
+        raise BadInput(where, "has no link, which says whose film it is", RESTORE_FILE)
+    match = YOUTUBE.search(link)  # one film, however its link is written
+    entry = {"video": video, "utterance": utterance, "film": match[1] if match else link}
     if "valence" not in fields:
         return entry | {"valence": np.nan, "arousal": np.nan, "EmotionMaxVote": None}
     vote = fields["EmotionMaxVote"].strip()
-    if not vote.isdecimal() or int(vote) not in VOTES:
+    if vote not in VOTES:
         raise BadInput(where, f"EmotionMaxVote {vote!r} is not one of 0 to 6", RESTORE_FILE)
     values = {name: _label(fields[name], name, where) for name in LABELS}
     return entry | values | {"EmotionMaxVote": int(vote)}
@@ -243,12 +259,16 @@ def read_affwild2(root: str | Path, *, strict: bool = True) -> Listing:
     """
     root, _ = find_root(root, AFFWILD2_FOLDERS)
     faults: list[BadInput] = []
-    everything = []
+    everything, seen = [], {}
     for split, names in AFFWILD2_SPLITS.items():
-        places = [root / folder / name for folder in AFFWILD2_FOLDERS for name in names]
-        for name in _stems(places):
-            path = next(p for place in places if (p := place / f"{name}.txt").exists())
-            everything.append((split, name, _labels(_two_columns, path, faults)))
+        for place in (root / folder / name for folder in AFFWILD2_FOLDERS for name in names):
+            for name in _stems([place]):
+                path = place / f"{name}.txt"
+                if seen.setdefault(name, path) == path:
+                    everything.append((split, name, _labels(_two_columns, path, faults)))
+                else:
+                    fault = f"has labels of what {seen[name]} has labels of, too"
+                    faults.append(BadInput(path, fault, "keep those of one official split"))
     return _with_films(root, "affwild2", everything, faults, strict)
 
 
@@ -325,7 +345,8 @@ def _with_films(
             missing.append(f"{split}/{name}")
         elif values is not None:
             place = {"dataset": dataset, "subject": video, "clip": name, "path": str(path)}
-            rows.append(place | {"split": split, "select": select})
+            film = match[1] if (match := PART.fullmatch(video)) else video
+            rows.append(place | {"split": split, "select": select, "film": film})
             labels.append(values)
     unlisted = [str(path.relative_to(root)) for name, path in films.items() if name not in used]
     return _listing(rows, labels, listed, missing, unlisted, faults, strict)
@@ -447,7 +468,7 @@ def write_predictions(
 
 def _listing(rows, labels, listed, missing, unlisted, faults, strict) -> Listing:
     parts = {"listed": listed, "missing": missing, "unlisted": unlisted, "faults": faults}
-    return Listing.build(rows, labels=labels, columns=["select"], strict=strict, **parts)
+    return Listing.build(rows, labels=labels, columns=["select", "film"], strict=strict, **parts)
 
 
 def _label(text: str, name: str, where: str, *, unlabelled: float | None = None) -> float:
@@ -457,18 +478,24 @@ def _label(text: str, name: str, where: str, *, unlabelled: float | None = None)
     except ValueError:
         value = math.nan
     if math.isnan(value):
-        raise BadInput(where, f"{name} is {text.strip()!r}, not a number", RESTORE_FILE)
+        raise BadInput(where, f"{name} is {text.strip()[:40]!r}, not a number", RESTORE_FILE)
     if value == unlabelled:
         return math.nan
     if not -1 <= value <= 1:
-        raise BadInput(where, f"{name} {text.strip()} is outside [-1, 1]", RESTORE_FILE)
+        raise BadInput(where, f"{name} {text.strip()[:40]} is outside [-1, 1]", RESTORE_FILE)
     return value
 
 
 def _films_below(folder: Path) -> list[Path]:
-    """All films at any depth, sorted; hidden ones are passed over."""
-    files = folder.rglob("*") if folder.is_dir() else ()
-    return sorted(f for f in files if f.suffix.lower() in FILM_SUFFIXES and f.name[0] != ".")
+    """All films at any depth, behind links to folders too, sorted; hidden ones are passed over."""
+    films, seen = [], set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        if Path(top).resolve() in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(Path(top).resolve())
+        films += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(film for film in films if film.suffix.lower() in FILM_SUFFIXES)
 
 
 def _filled(folder: Path) -> bool:

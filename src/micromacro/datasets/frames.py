@@ -8,7 +8,6 @@ not end in a number, is passed over.
 
 import functools
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from micromacro.cache import kept
 from micromacro.clip import FaceClip, load_clip, save_clip
 from micromacro.datasets.table import Listing
 from micromacro.errors import BadInput
-from micromacro.files import existing
+from micromacro.files import existing, reading
 from micromacro.images import image_files, load_image
 from micromacro.motion.magnify import magnify
 
@@ -36,6 +35,8 @@ FACES_PX = 112  # side of the faces cut from films, as OpenFace's for the releas
 GREY_PX, CROP = 48, 0.85  # side of small grey faces; of their random crop, as a part of the face
 FACES_FPS = 30.0  # what the released code of MIMAMO takes every film for
 RESTORE = "restore the official pictures"
+MOST_NUMBER = 10**9 - 1  # of a picture
+MOST_FRAMES = 108_000  # of a film of aligned faces, for which memory is needed: an hour
 
 
 def numbered_pictures(folder: str | Path, name: str = ANY_PICTURE) -> dict[int, Path]:
@@ -46,7 +47,7 @@ def numbered_pictures(folder: str | Path, name: str = ANY_PICTURE) -> dict[int, 
         name: Pattern of the name without its suffix; its group is the number.
 
     Raises:
-        BadInput: No such folder, no picture with a number, or a number twice.
+        BadInput: No such folder, no picture with a number, a number twice or above `MOST_NUMBER`.
     """
     folder, pictures = existing(folder), {}
     if not folder.is_dir():
@@ -56,6 +57,8 @@ def numbered_pictures(folder: str | Path, name: str = ANY_PICTURE) -> dict[int, 
         if match is None:
             continue
         number = int(match[1])
+        if number > MOST_NUMBER:
+            raise BadInput(file, f"is numbered above {MOST_NUMBER:,}", "rename or remove it")
         if number in pictures:
             fault = f"has the same frame number as {pictures[number].name}"
             raise BadInput(file, fault, "keep one of them")
@@ -83,9 +86,8 @@ def clip_files(row: pd.Series) -> list[Path]:
     if len(numbers) < 2:
         raise BadInput(row["path"], f"is {len(numbers)} frame(s) long", "a clip needs two frames")
     pictures = numbered_pictures(row["path"])
-    missing = [number for number in numbers if number not in pictures]
-    if missing:
-        raise BadInput(row["path"], f"{frames_are(missing)} not there any more", RESTORE)
+    if lacking := lacking_frames(numbers, pictures):
+        raise BadInput(row["path"], f"{lacking} not there any more", RESTORE)
     return [pictures[number] for number in numbers]
 
 
@@ -161,10 +163,16 @@ def check_sizes(row: pd.Series) -> None:
     _refuse_other_sizes(files, sizes)
 
 
-def frames_are(numbers: Sequence[int]) -> str:
-    """The first of some frames and how many follow, with their verb: "frame 7 and 2 more are"."""
-    more = f" and {len(numbers) - 1} more are" if len(numbers) > 1 else " is"
-    return f"frame {numbers[0]}{more}"
+def lacking_frames(numbers: range, pictures: Mapping[int, Path]) -> str:
+    """The numbers without a picture, "frame 7 and 2 more are"; "" if there are none.
+
+    However many numbers there are, time and memory are those of the pictures.
+    """
+    more = len(numbers) - 1 - sum(number in numbers for number in pictures)
+    if more < 0:
+        return ""
+    first = next(number for number in numbers if number not in pictures)
+    return f"frame {first}" + (f" and {more} more are" if more else " is")
 
 
 def _refuse_other_sizes(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
@@ -203,11 +211,8 @@ class Film:
         Raises:
             BadInput: The file is torn, or gone.
         """
-        try:
+        with reading(self.files[name], "frames", "remove its folder and run again"):
             return np.load(self.files[name], mmap_mode="r")[frames]
-        except (OSError, ValueError, IndexError) as error:
-            fault = f"cannot be read ({type(error).__name__})"
-            raise BadInput(self.files[name], fault, "remove its folder and run again") from error
 
 
 def film_on_disk(
@@ -244,7 +249,7 @@ def film_on_disk(
         np.save(folder / "features.npy", extract(faces()))
 
     path = existing(row["path"])
-    files = [path] if path.is_file() else list(face_files(path).values())
+    files = [path] if path.is_file() else list(face_files(path, at_least).values())
     place, stem = cache / row["dataset"], f"{row['subject']}__{row['clip']}"
     settings = {"select": row["select"], "mode": mode, "px": FACES_PX, "frames": at_least}
     folder = kept(place, f"{stem}-faces", settings, make_faces, files=files, code=face_clip)
@@ -346,24 +351,26 @@ def face_clip(
     def make(folder: Path) -> None:
         save_clip(extract_faces(path, **settings), folder / "faces.npz")
 
-    place = (Path(cache) / row["dataset"], name, settings, make)
-    folder = kept(*place, files=[path], code=extract_faces)
-    try:
-        return load_clip(folder / "faces.npz")
-    except BadInput:  # torn since
-        shutil.rmtree(folder)
-        return load_clip(kept(*place, files=[path], code=extract_faces) / "faces.npz")
+    place = Path(cache) / row["dataset"], name, settings, make
+    return load_clip(kept(*place, files=[path], code=extract_faces) / "faces.npz")
 
 
-def face_files(folder: str | Path) -> dict[int, Path]:
+def face_files(folder: str | Path, at_least: int = 1) -> dict[int, Path]:
     """The pictures of a folder of aligned faces by 0-based frame number, in order.
 
+    Args:
+        folder: The folder.
+        at_least: Frames of the film, as its labels have it.
+
     Raises:
-        BadInput: As `numbered_pictures`, or a picture numbered 0.
+        BadInput: As `numbered_pictures`, or a picture numbered 0; more than `MOST_FRAMES` frames.
     """
     files = numbered_pictures(folder, ALIGNED_FACE)
     if 0 in files:
         raise BadInput(files[0], "is numbered 0", "number the frames from 1 on")
+    if (T := max(at_least, *files)) > MOST_FRAMES:
+        fault = f"makes a film of {T:,} frames, and {MOST_FRAMES:,} is the most"
+        raise BadInput(files.get(T, folder), fault, "check numbers and labels")
     return {number - 1: file for number, file in files.items()}
 
 
@@ -380,12 +387,12 @@ def aligned_faces(folder: str | Path, at_least: int = 1) -> FaceClip:
         at_least: Frames of the film, if faces may be missing at its end.
 
     Raises:
-        BadInput: No such picture, not square, sizes that differ, a damaged one.
+        BadInput: As `face_files`; a picture that is damaged, not square, or of another size.
     """
     from micromacro.faces.align import template_points
     from micromacro.faces.track import mark_cuts
 
-    files = face_files(folder)
+    files = face_files(folder, at_least)
     T = max(at_least, max(files) + 1)
     first = load_image(next(iter(files.values())), "rgb")
     size = first.shape[0]

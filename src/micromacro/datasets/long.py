@@ -1,6 +1,6 @@
 """Micro- and macro-expressions in long videos: SAMM-LV and CAS(ME)^2 exactly as released, MEGC 2022's tests.
 
-    samm-lv        SAMM_LongVideos_V3_Release.xlsx, or V2, V1; sheet FACS_Movement_Only, titles in row 10
+    samm-lv        SAMM_LongVideos_V3_Release.xlsx; sheet FACS_Movement_Only, titles in row 10
                    SAMM_longvideos_crop or SAMM_longvideos, then 006_1/006_1_0001.jpg
     casme-squared  CAS(ME)^2code_final.xlsx without titles: CASFEcode_final has a row an event, "naming
                    rule1" says that person 1 is s15, "naming rule2" that clips disgust1_N are of film 0101
@@ -36,13 +36,17 @@ Three macro-expressions of SAMM-LV end after their video by the organisers' list
 starts there too (`PAST_END`); they are kept, as the organisers do. Two events are called 037_4_1. Events
 overlap in both sets.
 
-Read so, public copies of both sheets give all 859 events of the organisers' own lists. Not checked are the
-pictures, which nobody here has, and V3 of SAMM-LV's sheet: it is read as V1 and V2, which agree in all but
-the six apexes; but SOFTNet's rule is said to give 169 with it, so some of its events must differ.
+Sheets of one data set differ, so each has one that protocols are of, and another is read where it is
+asked for by name. Of SAMM-LV that is V3, the newest. V1, which the organisers' code reads, and V2 agree in
+all but the six apexes. V3 is known from what one public program printed of it: frame numbers are rounded
+(half up), micro-expressions are the same, and of the macro-expressions those of 020_6 and 036_7 end 475
+and 97 frames earlier. Of CAS(ME)^2 there are renamed and "updated" sheets; they were not seen here.
+
+Read so, public copies of V2 and of CAS(ME)^2's sheet give all 859 events of the organisers' own lists. Not
+checked are the pictures and V3 itself, which nobody here has.
 """
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -54,13 +58,14 @@ import torch
 from torch import Tensor
 
 from micromacro.datasets.frames import RESTORE, resized
-from micromacro.datasets.table import find_root, read_sheet
+from micromacro.datasets.table import find_root, find_sheet, read_sheet, sheet_rows
 from micromacro.errors import BadInput, check_choice
 from micromacro.images import image_files
 from micromacro.video import probe, read_frames
 
 UNKNOWN = -1  # apex of an event that has none
 PAST_END = ("012_4", "020_6", "036_7")  # videos of SAMM-LV with an event that ends after them
+MOST_PAST = 4000  # frames; no event is longer than 3,936, so none can end later after its video
 VIDEO_COLUMNS = ("dataset", "video", "subject", "n_frames", "fps", "path")
 # data set -> frames per second; folders of the videos, of which the first that is there is read; pattern
 # of a video below that: its groups, joined by "/", are the video's name
@@ -69,13 +74,14 @@ RELEASES = {
     "casme-squared": (
         30.0,
         ("longVideoFaceCropped", "rawpic", "rawvideo"),
-        "(s[0-9]+)/[0-9]+_([0-9]{4}).*",
+        "(s[1-9][0-9]*)/[0-9]+_([0-9]{4}).*",
     ),
     "megc2022-samm": (200.0, ("SAMM_Test_cropped",), "([0-9]{3}_[0-9]+)"),
     "megc2022-cas": (30.0, ("CAS_Test_cropped",), "(sub[0-9]+)"),
 }
 SAMM_SHEETS = tuple(f"SAMM_LongVideos_V{version}_Release.xlsx" for version in (3, 2, 1))
-CASME_SHEETS = ("CAS(ME)^2code_final.xlsx", "code_final.xlsx")
+CASME_SHEETS = tuple(f"{name}.xlsx" for name in ("CAS(ME)^2code_final", "code_final"))
+CASME_SHEETS += ("CAS(ME)^2code_final(Updated).xlsx",)
 CELLS = ("Onset", "Apex", "Offset", "Type")
 TYPES = {"Micro - 1/2": "micro", "Macro": "macro"}
 TYPES |= {f"{label}-expression": label for label in TYPES.values()}
@@ -152,42 +158,44 @@ def samm_lv(root: str | Path, sheet: str | None = None, **options: Option) -> Lo
 
     Args:
         root: Folder with the sheet and the folder of the videos (top of this module).
-        sheet: Name of the sheet; None for the newest official one that is there.
+        sheet: Name of the sheet; None for V3, or, as a fault, another official one.
         options: ``pictures``, name of the folder of the videos (None for the first official one that
             is there; raw pictures show more than the face: cut it out before they are given to a
             network); ``strict`` (True raises the first fault or missing video, False collects all
             and leaves out what they are about); and the options at the top of this module.
 
     Raises:
-        BadInput: No such option, folder, sheet or pictures; another header; if strict also a wrong
-            row, an event past the end of its video, a video with events that is not there, or one
-            whose pictures are not numbered from 1 on without a gap.
+        BadInput: No such option, folder, sheet or pictures; another header; if strict also a sheet
+            that is not the protocols' and was not asked for, a wrong row, an event past the end of its
+            video, a video with events that is not there, or one whose pictures are not numbered from 1
+            on without a gap.
     """
-    root, path = find_root(root, [sheet] if sheet else SAMM_SHEETS)
+    root, path, faults = find_sheet(root, SAMM_SHEETS, sheet)
     rows = read_sheet(path, ("Filename", *CELLS), tab="FACS_Movement_Only", header_row=10)
     stated = [(at, r["Filename"].rpartition("_")[0], *(r[c] for c in CELLS)) for at, r in rows]
-    return _source("samm-lv", root, stated, path.name, **options)
+    return _source("samm-lv", root, stated, path.name, faults, **options)
 
 
-def casme_squared(root: str | Path, **options: Option) -> LongVideos:
+def casme_squared(root: str | Path, sheet: str | None = None, **options: Option) -> LongVideos:
     """Read the long videos of CAS(ME)^2.
 
     Args:
         root: Folder with the workbook and the folder of the videos (top of this module).
+        sheet: As for `samm_lv`.
         options: As for `samm_lv`; ``pictures="rawvideo"`` reads the films.
 
     Raises:
         BadInput: As `samm_lv`.
     """
-    root, path = find_root(root, CASME_SHEETS)
-    people = {row[2]: row[1] for row in _untitled(path, "naming rule1")}  # "1" -> "s15", often
-    films = {row[1]: row[0] for row in _untitled(path, "naming rule2")}
+    root, path, faults = find_sheet(root, CASME_SHEETS, sheet)
+    people = {row[2]: row[1] for row in sheet_rows(path, "naming rule1").values()}  # "1" -> "s15"
+    films = {row[1]: row[0] for row in sheet_rows(path, "naming rule2").values()}
     stated = []
-    for number, (person, clip, *cells) in enumerate(_untitled(path, "CASFEcode_final"), 1):
+    for number, (person, clip, *cells) in sheet_rows(path, "CASFEcode_final").items():
         film = clip.partition("_")[0]  # "disgust1_2" -> "disgust1" -> "0101"
         video = f"{people.get(person, person)}/{films.get(film, film)}"
         stated.append((f"{path}, row {number}", video, *cells[:3], cells[5]))
-    return _source("casme-squared", root, stated, path.name, **options)
+    return _source("casme-squared", root, stated, path.name, faults, **options)
 
 
 def megc2022(root: str | Path, part: str = "samm", **options: Option) -> LongVideos:
@@ -208,20 +216,13 @@ def megc2022(root: str | Path, part: str = "samm", **options: Option) -> LongVid
 # ---- what the readers share ----------------------------------------------------------------------
 
 
-def _untitled(path: Path, tab: str) -> list[list[str]]:
-    """The rows of a sheet without titles; at least 8 cells each, as text."""
-    read_sheet(path, (), tab=tab)  # refuses what is no workbook, or lacks the sheet
-    with warnings.catch_warnings(action="ignore"):  # of styles, which are not used here
-        sheet = pd.read_excel(path, sheet_name=tab, header=None, dtype=str, na_filter=False)
-    return sheet.map(str.strip).reindex(columns=range(9), fill_value="").to_numpy().tolist()
-
-
 def _source(
-    dataset: str, root: Path, stated: list, sheet="", pictures=None, strict=True, **options: Option
+    dataset: str, root: Path, stated, sheet="", faults=(), pictures=None, strict=True, **options
 ) -> LongVideos:
     """Find the videos, and put the events that a sheet states into them.
 
-    `stated` has of each row of the sheet where it stands, its video, and the texts of `CELLS`.
+    `stated` has of each row of the sheet where it stands, its video, and the texts of `CELLS`; `faults`
+    what was wrong before.
     """
     how = {name: choices[0] for name, choices in OPTIONS.items()} | options
     for name, choice in how.items():
@@ -229,7 +230,7 @@ def _source(
         check_choice(name, choice, OPTIONS[name])
     fps, folders, pattern = RELEASES[dataset]
     root, base = find_root(root, [pictures] if pictures else folders)
-    found, unlisted, faults = {}, [], []
+    found, unlisted, faults = {}, [], [*faults]
     for path in sorted(base.glob("*/*" if "/" in pattern else "*")):
         name, length = path.relative_to(base).as_posix(), None
         if match := re.fullmatch(pattern, name):
@@ -284,7 +285,7 @@ def _events(stated: list, videos: pd.DataFrame, how: dict, faults: list) -> pd.D
         apex = apex.mask(apex == 0, (onset + offset) // 2)
     start = onset.clip(lower=first)
     right = rows["Type"].isin(TYPES) & (onset >= 0) & (start <= offset)
-    right &= (offset <= last) | rows["video"].isin(PAST_END)
+    right &= offset <= last + MOST_PAST * rows["video"].isin(PAST_END)
     for row in rows[~right].itertuples():
         cells = ", ".join(f"{name} {getattr(row, name)!r}" for name in CELLS)
         fault = f"{cells} is no event of {row.video}, which has {row.n_frames} frames"

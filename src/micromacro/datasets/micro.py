@@ -15,8 +15,12 @@ sub24/EP02_07 have no row, hence no label; the pictures of SAMM's 013_1_12, 013_
 026_1_2 and 035_7_2 are named differently from the rest.
 
 Not checked against the data themselves, which nobody here has: that of CASME's two apex columns the
-first is the apex (the second is not read); that CASME II's sheet of 2019, which is taken if that of
-2014 is not there, has the same columns; that ``SAMM_CROP``, which users make, is laid out like SAMM.
+first is the apex (the second is not read); that CASME II's sheet of 2019 has the columns of that of
+2014; that ``SAMM_CROP``, which users make, is laid out like SAMM.
+
+The sheets of CASME II differ in labels: with that of 2019 the composite of MEGC 2019 has 445 clips, not
+442. All label maps and protocols are of the sheet of 2014 (`read_classes` takes no other); that of 2019
+is read where it is asked for by name.
 
 ``labels.csv`` has every emotion of the sheets in lower case, its clips in the paper, and its class in
 four label maps: ``akm4``, AKMNet's (SMIC has no "others", so its classes are the first three);
@@ -33,8 +37,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from micromacro.datasets.frames import RESTORE, frames_are, numbered_pictures
-from micromacro.datasets.table import Listing, find_root, read_sheet
+from micromacro.datasets.frames import RESTORE, lacking_frames, numbered_pictures
+from micromacro.datasets.table import Listing, check_name, find_sheet, read_sheet
 from micromacro.errors import BadInput, check_choice
 
 Patches = Mapping[tuple[str, str, str], Mapping[str, int | str | None]]
@@ -49,11 +53,13 @@ PATCHED = ("onset", "apex", "offset", "label")
 UNLABELLED = {"casme2": ("sub09/EP02_02f", "sub24/EP02_07")}
 
 COMPOSITE = ("casme2", "smic", "samm")
+CASME_CLIPS = 193  # in the sheet; the paper has 189 of them, and which is not known
 # Clips that `megc3` keeps and the published list of 442 does not have; the first has no apex.
 OMITTED = frozenset({("casme2", "04", "EP12_01f"), ("casme2", "05", "EP09_05f")})
 
 RESTORE_SHEET = "restore the official sheet, or patch the clip"
 SMIC_CODES = {"negative": "ne", "positive": "po", "surprise": "sur"}
+NUMBER = "[0-9]{1,9}"  # of a subject or a frame; one with more digits is none
 FRAMES = ("onset", "apex", "offset")
 CELLS = ("subject", "clip", *FRAMES, "au", "label")
 
@@ -67,8 +73,8 @@ class Release:
         cropped: Folder of the cropped pictures, below the root.
         raw: Folder of the raw pictures; they show the whole scene.
         folder: Of a clip, below those.
-        subject: Format of a subject's number as text, "01" or "006".
-        sheets: File names; the first that is there is read. None where names of folders say all.
+        subject: Format of a subject's number, "01" or "006": however it is written, it is one person.
+        sheets: Names of the official files, that of the protocols first. None where folders say all.
         titles: Of the columns of `CELLS`.
         missing: Mark for "no such frame"; an empty cell means the same.
         tab: Sheet in the file.
@@ -158,6 +164,7 @@ def read(
     root: str | Path,
     *,
     pictures: str | None = None,
+    sheet: str | None = None,
     patches: Patches = PATCHES,
     strict: bool = True,
 ) -> Listing:
@@ -168,6 +175,7 @@ def read(
         root: Folder with the sheet and the folder of pictures (top of this module).
         pictures: "cropped", "raw", or None for the first that is there. Raw pictures show the whole
             scene: cut the face out before they are given to a network.
+        sheet: Name of the sheet; None for that of the protocols, or, as a fault, another official one.
         patches: Corrections of the sheet by (data set, subject, clip); see `PATCHES`.
         strict: Raise the first fault or missing clip; otherwise collect them all.
 
@@ -178,8 +186,9 @@ def read(
 
     Raises:
         BadInput: No such data set, folder, sheet or pictures; another header; a patch that fits no
-            clip; if strict also a wrong or repeated row, an emotion that is not the data set's,
-            frames of the sheet that are not on disk, an apex outside onset to offset.
+            clip; if strict also a sheet that is not the protocols' and was not asked for, a wrong or
+            repeated row, an emotion that is not the data set's, frames of the sheet that are not on
+            disk, an apex outside onset to offset.
     """
     check_choice("dataset", dataset, RELEASES)
     for key, patch in patches.items():
@@ -187,7 +196,8 @@ def read(
             fault = f"changes {', '.join(unknown)}"
             raise BadInput(f"patch {key}", fault, f"use {', '.join(PATCHED)}")
     release = RELEASES[dataset]
-    root, present = find_root(root, release.sheets or (release.cropped, release.raw))
+    official = release.sheets or (release.cropped, release.raw)
+    root, present, faults = find_sheet(root, official, sheet)
     kind, base = _picture_folder(root, release, pictures)
     pattern = release.folder.removeprefix("sub").format(subject="*", clip="*", label="*")
     folders = sorted(f for f in base.glob(pattern) if f.is_dir() and f.name[0] != ".")
@@ -196,11 +206,11 @@ def read(
         lines = [(where, dict(zip(CELLS, row.values(), strict=True))) for where, row in lines]
     else:
         lines = [(str(f), _smic_cells(f.relative_to(base).parts)) for f in folders]
-    rows, missing, faults, seen = [], [], [], {}
+    rows, missing, seen = [], [], {}
     for where, cells in lines:
         try:
             clip = _named(release, where, cells)
-            folder = release.folder.format(label=cells["label"], **clip)
+            folder = cells.get("folder") or release.folder.format(**clip)
             key = (dataset, *clip.values())
             if key in seen:
                 fault = f"subject {key[1]}, clip {key[2]} is also that of {seen[key][0]}"
@@ -258,7 +268,8 @@ def _picture_folder(root: Path, release: Release, pictures: str | None) -> tuple
 
 def _smic_cells(parts: tuple[str, ...]) -> dict[str, str]:
     """What the names s01, micro, negative, s1_ne_01 say, as the cells of a sheet would."""
-    return {"subject": parts[0], "label": parts[2], "clip": parts[3], "au": ""}
+    subject, _, label, clip = parts
+    return {"subject": subject, "label": label, "clip": clip, "au": "", "folder": "/".join(parts)}
 
 
 def _named(release: Release, where: str, cells: dict[str, str]) -> dict[str, str]:
@@ -269,19 +280,18 @@ def _named(release: Release, where: str, cells: dict[str, str]) -> dict[str, str
     """
     subject, clip, label = cells["subject"], cells["clip"], cells["label"]
     if release.sheets:
-        if not re.fullmatch("[0-9]+", subject):
+        if not re.fullmatch(NUMBER, subject):
             raise BadInput(where, f"subject {subject!r} is not a number", RESTORE_SHEET)
-        if not clip or Path(clip).name != clip or clip.startswith("."):
-            raise BadInput(where, f"file name {clip!r} is not a plain name", RESTORE_SHEET)
-        return {"subject": release.subject.format(subject), "clip": clip}
+        check_name(where, "file name", clip, RESTORE_SHEET)
+        return {"subject": release.subject.format(int(subject)), "clip": clip}
     remedy = "restore the official folders"
     if label not in SMIC_CODES:
         raise BadInput(Path(where).parent, f"is none of {', '.join(SMIC_CODES)}", remedy)
-    number = re.fullmatch("s0*([0-9]+)", subject)
+    number = re.fullmatch(f"s0*({NUMBER})", subject)
     if not number or not re.fullmatch(f"s0*{number[1]}_{SMIC_CODES[label]}_[0-9]+", clip):
         fault = f"is not a clip of {subject} named like s1_{SMIC_CODES[label]}_01"
         raise BadInput(where, fault, remedy)
-    return {"subject": subject, "clip": clip}
+    return {"subject": f"s{int(number[1]):02}", "clip": clip}
 
 
 def _stated(
@@ -298,10 +308,10 @@ def _stated(
     )
     for name, title in zip(FRAMES, release.titles[2:5], strict=bool(release.titles)):
         text = cells[name]
-        is_frame = text in ("", release.missing) or re.fullmatch("[0-9]+", text)
-        if name not in patch and not is_frame:
+        number = re.fullmatch(NUMBER, text)
+        if name not in patch and not number and text not in ("", release.missing):
             raise BadInput(where, f"{title} is {text!r}, not a frame number", RESTORE_SHEET)
-        stated[name] = int(text) if text.isdecimal() else None
+        stated[name] = int(text) if number else None
         if (stated | patch)[name] is None and name != "apex":
             raise BadInput(where, f"{title} is missing", RESTORE_SHEET)
     stated |= patch
@@ -319,15 +329,15 @@ def _placed(folder: Path, stated: dict[str, int | str | None]) -> dict:
         BadInput: As `numbered_pictures`; onset after offset, one frame only, or a frame from onset to
             offset that is not there.
     """
-    numbers = list(numbered_pictures(folder))
-    first, last = numbers[0], numbers[-1]
+    numbers = numbered_pictures(folder)
+    first, last = next(iter(numbers)), next(reversed(numbers))
     stated = {"onset": first, "apex": None, "offset": last} | stated  # SMIC states none
     onset, offset = stated["onset"], stated["offset"]
     if onset >= offset:
         fault = f"runs from frame {onset} to {offset}"
         raise BadInput(folder, fault, "a clip needs two frames; patch it if the sheet is wrong")
-    if missing := sorted({*range(onset, offset + 1)} - {*numbers}):
-        fault = f"should hold frames {onset} to {offset}, {frames_are(missing)} not there"
+    if lacking := lacking_frames(range(onset, offset + 1), numbers):
+        fault = f"should hold frames {onset} to {offset}, {lacking} not there"
         fault += f" (the folder holds {first} to {last})"
         raise BadInput(folder, fault, f"{RESTORE}, or patch the clip if the sheet is wrong")
     frames = {name: None if stated[name] is None else stated[name] - first for name in FRAMES}
@@ -423,8 +433,9 @@ def read_classes(
         raise BadInput("root", "is missing", f"give the folder of {dataset}; see data/README.md")
     composite = dataset == "megc2019"
     folders = {name: Path(root) / name for name in COMPOSITE} if composite else {dataset: root}
-    how = {"pictures": pictures, "strict": strict}
-    parts = [read(name, folder, **how) for name, folder in folders.items()]
+    how, parts = {"pictures": pictures, "strict": strict}, []
+    for name, folder in folders.items():  # a protocol is of one sheet, strict or not
+        parts.append(read(name, folder, sheet=next(iter(RELEASES[name].sheets), None), **how))
     tables = [part.table for part in parts]
     table = megc2019(*tables) if composite else relabel(tables[0], "akm4")
     table["person"] = people(table) if composite else table["subject"]

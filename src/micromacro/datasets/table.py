@@ -1,13 +1,18 @@
 """The clip table, one row a clip, that all readers of official data give; and official sheets as text."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
+from typing import IO
+from zipfile import ZipFile
 
 import numpy as np
+import openpyxl
 import pandas as pd
+import xlrd
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing
@@ -17,6 +22,10 @@ CLIP_TABLE_COLUMNS = (
     *("n_frames", "fps", "label", "au", "split"),
 )
 RESTORE_FILE = "restore the official file"
+# What is read of a spreadsheet: all rows of the format, since a stray cell may stand in the last; more
+# columns than an official sheet has (12), more characters of a cell and more bytes, unpacked, of a file.
+MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS, MOST_BYTES = 2**20, 32, 250, 2**25
+MOST_NAME = 200  # bytes of a name in a sheet, which becomes part of a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +94,36 @@ def find_root(root: str | Path, official: Sequence[str]) -> tuple[Path, Path]:
     return path, present[0]
 
 
+def find_sheet(
+    root: str | Path, sheets: Sequence[str], sheet: str | None = None
+) -> tuple[Path, Path, list[BadInput]]:
+    """The root of a data set, the sheet to read, and what is wrong with that choice.
+
+    Sheets of one data set differ in labels, so another than that of the protocols is a fault unless
+    it is asked for.
+
+    Args:
+        root: The root.
+        sheets: Names of the official sheets, that of the protocols first; or of folders that do without.
+        sheet: Name of the one that is asked for; None for the first that is there.
+
+    Raises:
+        BadInput: As `find_root`.
+    """
+    root, path = find_root(root, [sheet] if sheet else sheets)
+    if path.is_dir() or path.name == (sheet or sheets[0]):
+        return root, path, []
+    fault = f"is not the protocols' {sheets[0]}, and its labels may be others"
+    remedy = f"get that one, or read this by sheet={path.name!r} and say so"
+    return root, path, [BadInput(path, fault, remedy)]
+
+
 def read_sheet(
     path: Path, titles: Sequence[str], *, tab: str | int = 0, header_row: int = 1
 ) -> list[tuple[str, dict[str, str]]]:
     """The rows of an .xls or .xlsx file that hold a clip.
 
-    Cells are text without white space at their ends; a whole number has no point and no leading
-    zeros. A row with at most one of the wanted columns filled is a note or empty, and passed over.
+    A row with at most one of the wanted columns filled is a note or empty, and passed over.
 
     Args:
         path: The file.
@@ -100,37 +132,97 @@ def read_sheet(
         header_row: Row of the titles, 1-based as spreadsheet programs count.
 
     Returns:
-        For each row where it stands, for messages, and its cells by title.
+        For each row where it stands, for messages, and its cells by title, as `sheet_rows` has them.
 
     Raises:
-        BadInput: The file is missing or damaged, has no such tab, or another header in that row.
+        BadInput: As `sheet_rows`; another header in that row.
     """
-    with existing(path).open("rb") as file:
-        is_xls = file.read(2) != b"PK"
-    quiet = {"logfile": StringIO()} if is_xls else {}  # xlrd would write its warnings to stdout
-    as_text = {"header": None, "dtype": object, "na_filter": False}
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of styles, which are not used here
-            tabs = pd.read_excel(path, sheet_name=None, engine_kwargs=quiet, **as_text)
-    except Exception as error:  # both libraries raise whatever they met
-        fault = f"cannot be read as a spreadsheet ({type(error).__name__})"
-        raise BadInput(path, fault, "copy it again, as released") from error
-    if isinstance(tab, str) and tab not in tabs:
-        fault = f"has no sheet {tab}, but {', '.join(tabs)}"
-        raise BadInput(path, fault, "give the official file, as released")
-    sheet = tabs[tab] if isinstance(tab, str) else list(tabs.values())[tab]
-    cells = [[str(value).strip() for value in row] for row in sheet.to_numpy().tolist()]
-    header = cells[header_row - 1] if len(cells) >= header_row else []
+    rows = sheet_rows(path, tab)
+    header = rows.get(header_row, [])
     lacking = [title for title in titles if title not in header]
     if lacking:
         fault = f"row {header_row} should be the header, but lacks {', '.join(lacking)}"
         raise BadInput(path, fault, "give the official sheet, as released")
-    rows = []
-    for number, row in enumerate(cells[header_row:], header_row + 1):
-        named = {title: row[header.index(title)] for title in titles}
-        if sum(text != "" for text in named.values()) > 1:
-            rows.append((f"{path}, row {number}", named))
+    columns, wanted = [header.index(title) for title in titles], []
+    for number, row in rows.items():
+        named = {title: row[column] for title, column in zip(titles, columns, strict=True)}
+        if number > header_row and sum(map(bool, named.values())) > 1:
+            wanted.append((f"{path}, row {number}", named))
+    return wanted
+
+
+def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
+    """The rows of a sheet of an .xls or .xlsx file, but those with at most one cell filled.
+
+    Args:
+        path: The file.
+        tab: Name or 0-based number of the sheet in the file.
+
+    Returns:
+        Number of a row, 1-based as spreadsheet programs count, to its first `MOST_COLUMNS` cells, as
+        text without white space at the ends, cut at `MOST_CHARACTERS`; a whole number has no point and
+        no leading zeros.
+
+    Raises:
+        BadInput: The file is missing, damaged or too large, or has no such tab.
+    """
+    rows = {}
+    try:
+        with existing(path).open("rb") as file, warnings.catch_warnings(action="ignore"):
+            for number, row in enumerate(islice(_rows(path, file, tab), MOST_ROWS), 1):
+                if row.count(None) < len(row) - 1:
+                    texts = [_text(value) for value in row] + [""] * (MOST_COLUMNS - len(row))
+                    if sum(map(bool, texts)) > 1:
+                        rows[number] = texts
+    except BadInput:
+        raise
+    except Exception as error:  # both libraries raise whatever they met
+        fault = f"cannot be read as a spreadsheet ({type(error).__name__})"
+        raise BadInput(path, fault, "copy it again, as released") from error
     return rows
+
+
+def _rows(path: Path, file: IO[bytes], tab: str | int) -> Iterator[Sequence]:
+    """Cells as the libraries have them, row by row; warnings may come, of styles."""
+    if is_xls := file.read(2) != b"PK":
+        # Of unequal rows: else one stray cell fills a table. Warnings would go to stdout.
+        book = xlrd.open_workbook(path, logfile=StringIO(), ragged_rows=True)
+    else:
+        size = sum(part.file_size for part in ZipFile(file).infolist())
+        if size > MOST_BYTES:
+            raise BadInput(path, f"unpacks to {size:,} bytes", RESTORE_FILE)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    tabs = book.sheet_names() if is_xls else book.sheetnames
+    if isinstance(tab, str) and tab not in tabs:
+        fault = f"has no sheet {tab}, but {', '.join(tabs)}"
+        raise BadInput(path, fault, "give the official file, as released")
+    sheet = book[tab if isinstance(tab, str) else tabs[tab]]
+    if is_xls:
+        return (sheet.row_values(k, 0, MOST_COLUMNS) for k in range(sheet.nrows))
+    sheet.reset_dimensions()  # what the file says of its size may be wrong
+    return sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True)
+
+
+def _text(value: object) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value).strip()[:MOST_CHARACTERS]
+
+
+def check_name(where: str, what: str, name: str, remedy: str) -> None:
+    """Refuse a name of a sheet that is no plain name of a file or folder.
+
+    Args:
+        where: File and line that the name stands in.
+        what: What it should name.
+        name: The name.
+        remedy: What to do.
+
+    Raises:
+        BadInput: It is empty, hidden, too long, a path, or has characters that cannot be shown.
+    """
+    plain = name.isprintable() and Path(name).name == name and name[:1] not in ("", ".")
+    if not plain or len(name.encode()) > MOST_NAME:
+        raise BadInput(where, f"{what} {name[:40]!r} is not a plain name", remedy)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
-"""Kernels: phase differences and local contrast normalisation, on CPU and GPU."""
+"""Kernels: phase differences and local contrast normalisation, on CPU and GPU; RGB to grey."""
 
+from micromacro.kernels.grey import grey
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
 from micromacro.kernels.phase_difference import (
     phase_difference,
@@ -8,6 +9,7 @@ from micromacro.kernels.phase_difference import (
 )
 
 __all__ = [
+    "grey",
     "local_contrast",
     "local_contrast_reference",
     "phase_difference",

@@ -25,8 +25,8 @@ try:
 except ModuleNotFoundError:  # "torch" does the same without it
     cv2 = None
 
-from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import check_tensor, check_values, triton_serves
+from micromacro.errors import BadInput, check_choice, whole
+from micromacro.kernels.checks import check_tensor, check_values, triton_serves, wide
 
 FLAT = 1e-6  # the least divisor of "jarrett": 1/4000 grey level, so no light is ever amplified
 TRITON_WIDEST = 17  # px; wider windows leave less than a quarter of a tile of 64 px
@@ -74,7 +74,7 @@ def local_contrast(
             or eps not above 0; another dtype; values not finite or not in [-1, 2]; a gradient asked
             of a backend that has none; a backend that this device lacks.
     """
-    _check_options(images, method, sigma, window, eps)
+    window = _check_options(images, method, sigma, window, eps)
     backend = _backend(images, backend, window)
     if check:
         check_values("images", images, -1, 2)
@@ -110,12 +110,13 @@ def local_contrast_reference(
         eps: "mean_std" only: what is added to s, in units where white is 1.
 
     Returns:
-        float64, same shape.
+        float64, same shape; on the CPU where the device of the images has no float64.
 
     Raises:
         BadInput: As :func:`local_contrast`, which also looks at the values; this does not.
     """
-    _check_options(images, method, sigma, window, eps, also=torch.float64)
+    window = _check_options(images, method, sigma, window, eps, also=torch.float64)
+    images = images.to(wide(images.device))
     return _by_matrices(_to_unit(images, torch.float64), method, sigma, window, eps)
 
 
@@ -130,7 +131,8 @@ def _by_matrices(x, method, sigma, window, eps):
     """The formulas as they stand, in the dtype of ``x``."""
     taps = gaussian(window, sigma)
     rows, columns = (_banded(n, taps).to(x) for n in x.shape[-2:])
-    x = x - x.mean((-2, -1), keepdim=True, dtype=torch.float64).to(x)  # float32 flat: 0
+    x = x - x[..., :1, :1]  # so that flat is 0, and its mean too, without float64
+    x = x - x.mean((-2, -1), keepdim=True)
     v = x - rows @ x @ columns.mT  # v = x - w * x
     s = (rows @ v.square() @ columns.mT).sqrt()  # s = sqrt(w * v**2)
     if method == "mean_std":
@@ -214,14 +216,17 @@ def _backend(images: torch.Tensor, backend: str, window: int) -> str:
     return backend
 
 
-def _check_options(images, method, sigma, window, eps, also=torch.float32) -> None:
+def _check_options(images, method, sigma, window, eps, also=torch.float32) -> int:
+    """The window as an int."""
     check_tensor("images", images, "(..., H, W)", (torch.float32, torch.uint8, also))
     check_choice("method", method, ("jarrett", "mean_std"))
-    if not isinstance(window, int) or window < 3 or window % 2 == 0:
+    side = whole(window)
+    if side is None or side < 3 or side % 2 == 0:
         raise BadInput("window", f"{window} is not an odd number of pixels", "choose 3, 5, 7, ...")
     H, W = images.shape[-2:]
-    if window > min(H, W):
+    if side > min(H, W):
         raise BadInput("window", f"{window} px on images of {H}x{W}", "choose a smaller window")
     for name, value in (("sigma", sigma), ("eps", eps)):
         if not 0 < value < math.inf:
             raise BadInput(name, f"{value} is not above 0", "choose a positive number")
+    return side

@@ -12,12 +12,12 @@ still win at every size up to 224 (benchmarks/phase_vs_peers.py).
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 
-from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import check_tensor, check_values, triton_serves
+from micromacro.errors import BadInput, check_choice, check_sides, check_sizes, check_whole, wholes
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values, refuse_rgb, triton_serves
 from micromacro.kernels.phase_reference import CLIP_RAD, EPS, phase_difference_reference
 from micromacro.kernels.phase_tables import LevelTables, PhaseTables, phase_tables
 
@@ -46,6 +46,7 @@ def phase_difference(
     Args:
         frames: (..., T, H, W) grey, T >= 2; float32 in [0, 1] or uint8; on any device, contiguous
             or not. Gain and offset of a whole frame do not matter, a little overshoot neither.
+            Of RGB (..., T, 3, H, W) give ``kernels.grey(frames)``, of a FaceClip ``clip.grey()``.
             H and W, or ``size``, are even, divisible by 2^(highest level - 1) and at least 4 times
             that.
         levels: Pyramid levels. Level j answers to wavelengths around 2^(j+1) px and is sampled at
@@ -68,7 +69,8 @@ def phase_difference(
             second rounds products to tf32 (by simulation 2e-4 to 8e-3 rad rms, more where a band is
             weak). "auto": "triton" on a CUDA device where it serves and fits, else "gemm".
         check: False skips the pass over the frames that looks for NaN and for a wrong range, and
-            with it a synchronisation of the GPU.
+            with it a synchronisation of the GPU; and it lets a batch of clips of three frames pass,
+            (..., 3, H, W), which else is taken for colours.
 
     Returns:
         One float32 tensor (..., K, T-1, h, w) per level, rad, on the device of the frames. Entry t
@@ -85,9 +87,12 @@ def phase_difference(
         BadInput: The frames cannot be used, or an option is unknown or out of range.
     """
     check_tensor("frames", frames, "(..., T, H, W)", (torch.float32, torch.uint8))
-    size = tuple(frames.shape[-2:]) if size is None else size
+    size = tuple(frames.shape[-2:]) if size is None else check_sides("size", size)
+    orientations = check_whole("orientations", orientations)
     options = levels, orientations, blur_sigma, size, mode, legacy_unwrap, backend
-    levels, size, suits_triton = _check_options(*options)
+    levels, suits_triton = _check_options(*options)
+    if check:
+        refuse_rgb("frames", frames, "; if it is clips of three frames, check=False")
     _check_frames(frames, size, max(levels))
     if check:
         check_values("frames", frames, -1, 2)
@@ -120,9 +125,11 @@ def snippets(maps: torch.Tensor, length: int = 12, stride: int = 1) -> torch.Ten
         channels that are orientation-major.
 
     Raises:
-        BadInput: There are fewer than ``length`` maps.
+        BadInput: There are fewer than ``length`` maps, or ``length`` or ``stride`` is below 1.
     """
-    if not 1 <= length <= maps.shape[-3] or stride < 1:
+    check_tensor("maps", maps, "(..., K, T-1, h, w)", FLOATS)
+    length, stride = check_sizes(length=length, stride=stride)
+    if length > maps.shape[-3]:
         fault = f"has {maps.shape[-3]} maps, no window of {length} at stride {stride}"
         raise BadInput("maps", fault, f"give at least {length + 1} frames")
     windows = maps.unfold(-3, length, stride)  # (..., K, S, h, w, length)
@@ -285,16 +292,11 @@ def _released(z: torch.Tensor, level: LevelTables, scratch: _Scratch) -> torch.T
 
 
 def _check_options(levels, orientations, blur_sigma, size, mode, legacy_unwrap, backend) -> tuple:
-    """Levels and size as tuples of whole numbers, and whether the GPU kernels are made for these."""
-    levels = tuple(levels) if isinstance(levels, Sequence) else (levels,)
-    whole = all(_is_whole(level) and level >= 1 for level in levels)
-    if not levels or not whole or len(set(levels)) != len(levels):
+    """Levels as a tuple of whole numbers, and whether the GPU kernels are made for all of these."""
+    numbers = wholes(levels)
+    if not numbers or None in numbers or min(numbers) < 1 or len({*numbers}) != len(numbers):
         raise BadInput(f"levels={levels!r}", "not levels of the pyramid", "give e.g. (1, 2)")
-    size = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(size) != 2 or not all(map(_is_whole, size)):
-        raise BadInput(f"size={size!r}", "not a side in pixels", "give e.g. 48, or (48, 64)")
-    if not _is_whole(orientations) or orientations < 1:
-        raise BadInput(f"orientations={orientations}", "not a number of bands", "give 1 or more")
+    levels = tuple(numbers)
     if not isinstance(blur_sigma, Real) or not 0 <= blur_sigma < float("inf"):
         raise BadInput(f"blur_sigma={blur_sigma}", "not a width", "give 0 (no blur) or more")
     check_choice("mode", mode, MODES)
@@ -308,16 +310,13 @@ def _check_options(levels, orientations, blur_sigma, size, mode, legacy_unwrap, 
     if backend.startswith("triton") and not suits:
         fault = "made for square frames up to 64 px, levels (1, 2), 2 orientations, mode 'weighted'"
         raise BadInput("backend triton", fault, "choose backend='gemm'")
-    return tuple(map(int, levels)), tuple(map(int, size)), suits
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return levels, suits
 
 
 def _check_frames(frames: torch.Tensor, size: tuple[int, int], level: int) -> None:
     if frames.shape[-3] < 2:
-        raise BadInput("frames", f"{frames.shape[-3]} frame(s) have no difference", "give two")
+        fault = f"{frames.shape[-3]} frame(s) have no difference"
+        raise BadInput("frames", fault, "give two or more, grey, without an axis of channels")
     step = 2 ** (level - 1)
     multiple = max(2, step)
     if 0 in frames.shape[-2:] or any(n < 4 * step or n % multiple for n in size):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from micromacro.errors import check_sides, wholes
+from micromacro.kernels.checks import check_tensor, refuse_rgb, wide
 from micromacro.kernels.phase_tables import blur_taps, lanczos
 from micromacro.kernels.steerable import band_pass, lobe
 
@@ -48,18 +50,27 @@ def phase_difference_reference(
     size: int | tuple[int, int] | None = None,
     mode: str = "weighted",
     legacy_unwrap: bool = False,
+    check: bool = True,
 ) -> list[torch.Tensor]:
     """What :func:`~micromacro.kernels.phase_difference` computes, in float64 and step by step.
 
-    Differentiable. Arguments as there, unchecked; the result is float64.
+    Differentiable. Arguments as there, but float64 frames too, and no values or options are looked
+    at; the result is float64, on the CPU where the device of the frames has none.
+
+    Raises:
+        BadInput: Frames of another shape or dtype, or in colour; a size that is none.
     """
-    images = frames.double() / 255 if frames.dtype == torch.uint8 else frames.double()
+    check_tensor("frames", frames, "(..., T, H, W)", (torch.float32, torch.float64, torch.uint8))
+    if check:
+        refuse_rgb("frames", frames, "; if it is clips of three frames, check=False")
+    images = frames.to(wide(frames.device), torch.float64)
+    images = images / 255 if frames.dtype == torch.uint8 else images
     if size is not None:
-        H, W = (size, size) if isinstance(size, int) else size
+        H, W = check_sides("size", size)
         by_y, by_x = (lanczos(*n).to(images) for n in zip(images.shape[-2:], (H, W), strict=True))
         images = by_y @ images @ by_x.T
     maps = []
-    for level in levels:
+    for level in wholes(levels):
         z = bands_reference(images, level, orientations).movedim(-3, -4)  # (..., K, T, h, w)
         if legacy_unwrap:
             d = _released(z, blur_sigma)

@@ -1,7 +1,8 @@
 """Dense optical flow between pairs of grey images: one call, six methods.
 
     method         on                    sees            made for
-    tvl1           any device, batched   float32         the default: sharp edges, few outliers
+    tvl1           any device, batched   float32         the default: sharp edges, few outliers;
+                                                         Apple's GPUs have no float64: on the CPU
     dual_tvl1      CPU, pair by pair     float32         OpenCV's TV-L1, the peer of the first
     farneback      CPU, pair by pair     float32         smooth motion, a blurred flow
     dis_ultrafast  CPU, pair by pair     8 bit           speed; coarsest
@@ -21,13 +22,14 @@ a few grey levels: it divides by a determinant plus a constant.
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from numbers import Real
 
 import cv2
 import numpy as np
 import torch
 
-from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.errors import BadInput, check_choice, whole
+from micromacro.kernels.checks import check_tensor, check_values, wide
 from micromacro.motion.tvl1 import TVL1, tvl1_flow
 
 METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_medium")
@@ -55,8 +57,9 @@ def optical_flow(
 
     Args:
         first: float32 or float64 in [0, 1], or uint8 0-255, (..., H, W), grey; any leading
-            dimensions, also none. Worked on as float32 times 255, so that the weights of the
-            methods, which are made for 8 bit, mean the same; only DIS rounds to 8 bit.
+            dimensions, also none; of RGB each colour is an image, see `kernels.grey`. Worked on as
+            float32 times 255, so that the weights of the methods, which are made for 8 bit, mean
+            the same; only DIS rounds to 8 bit.
         second: Images of the same shape, on the same device.
         method: The way of measuring, one of `METHODS`.
         settings: Options of "tvl1" and "dual_tvl1", those of `TVL1`. The other methods have none.
@@ -70,12 +73,14 @@ def optical_flow(
             than 12 px; for DIS also images less than 32 px high and more than twice as wide.
     """
     options = _with_defaults(method, settings)
+    pair = _checked_pair(first, second, method)
     *lead, height, width = first.shape
-    pair = [i.reshape(-1, height, width) for i in _checked_pair(first, second, method)]
+    pair = [image.reshape(-1, height, width) for image in pair]
     if first.numel() == 0:
         flow = pair[0].new_empty(0, 2, height, width)
     elif method == "tvl1":
-        flow = tvl1_flow(*pair, TVL1(**options))
+        pair = [image.to(wide(first.device)) for image in pair]
+        flow = tvl1_flow(*pair, TVL1(**options)).to(first.device)
     else:
         flow = _with_opencv(*pair, _opencv_method(method, options)).to(first.device)
     return flow.reshape(*lead, 2, height, width)
@@ -123,27 +128,29 @@ def _dis(preset: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
 # ---- what may come in ---------------------------------------------------------------------------
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
-_COUNT = ("a whole number above 0", lambda v: isinstance(v, int) and v > 0)
+_COUNT = ("a whole number above 0", lambda v: (whole(v) or 0) > 0)
 _RULES = {  # of the settings that are more than a positive number or a count
     "scale_step": ("a number between 0 and 1", lambda v: 0 < v < 1),
     "epsilon": ("a number of 0 or more", lambda v: 0 <= v < float("inf")),
-    "median_filtering": ("1, 3 or 5", lambda v: isinstance(v, int) and v in (1, 3, 5)),
+    "median_filtering": ("1, 3 or 5", lambda v: whole(v) in (1, 3, 5)),
 }
 
 
 def _with_defaults(method: str, settings: dict) -> dict:
     """All settings of a method: those of the call, checked, over the defaults."""
     check_choice("method", method, METHODS)
-    defaults = asdict(TVL1()) if method.endswith("tvl1") else {}
+    options = defaults = asdict(TVL1()) if method.endswith("tvl1") else {}
     for name, value in settings.items():
         if name not in defaults:
             remedy = f"take {', '.join(defaults)}" if defaults else "give none"
             raise BadInput(name, f"not a setting of {method}", remedy)
         rule = _COUNT if isinstance(defaults[name], int) else _POSITIVE
         wanted, holds = _RULES.get(name, rule)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not holds(value):
+        number = value if isinstance(value, Real) and not isinstance(value, bool) else whole(value)
+        if number is None or not holds(number):
             raise BadInput(name, f"is {value!r}", f"give {wanted}")
-    return defaults | settings
+        options = options | {name: type(defaults[name])(number)}
+    return options
 
 
 def _checked_pair(first: torch.Tensor, second: torch.Tensor, method: str) -> list[torch.Tensor]:

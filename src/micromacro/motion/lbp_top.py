@@ -12,8 +12,8 @@ from itertools import product
 
 import torch
 
-from micromacro.errors import BadInput
-from micromacro.kernels.checks import FLOATS, check_tensor, check_values
+from micromacro.errors import BadInput, wholes
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values, wide
 
 PLANES = {"xy": (1, 2), "xt": (0, 2), "yt": (0, 1)}  # axes of (T, H, W): down and across
 N_NEIGHBOURS = 8
@@ -36,7 +36,7 @@ def lbp_top(clip: torch.Tensor, *, grid: tuple[int, int] = (8, 8), radius: int =
         BadInput: The clip has another shape or dtype, holds NaN, or has too few frames or pixels
             for the radius or the grid.
     """
-    volume = _checked(clip, radius, grid)
+    volume, radius, grid = _checked(clip, radius, grid)
     bins = uniform_bins().to(volume.device)
     rows, columns = grid
     T, H, W = (side - 2 * radius for side in volume.shape)  # the voxels that have all neighbours
@@ -48,9 +48,9 @@ def lbp_top(clip: torch.Tensor, *, grid: tuple[int, int] = (8, 8), radius: int =
         # A bin for each block and pattern.
         index = block * N_BINS + bins[lbp_codes(volume, plane, radius)]
         counts = torch.bincount(index.flatten(), minlength=rows * columns * N_BINS)
-        counts = counts.view(rows * columns, N_BINS).double()
+        counts = counts.view(rows * columns, N_BINS).to(wide(volume.device), torch.float64)
         histograms.append(counts / counts.sum(1, keepdim=True))  # (blocks, 59), shares
-    return torch.stack(histograms, 1).flatten().float()  # (blocks, 3, 59), flat
+    return torch.stack(histograms, 1).flatten().to(volume.device, torch.float32)  # (blocks, 3, 59)
 
 
 def lbp_codes(volume: torch.Tensor, plane: str, radius: int = 3) -> torch.Tensor:
@@ -114,15 +114,17 @@ def _shifted(volume: torch.Tensor, offset: Sequence[int], radius: int) -> torch.
     return volume
 
 
-def _checked(clip: torch.Tensor, radius: int, grid: tuple[int, int]) -> torch.Tensor:
-    """The clip as a volume (T, H, W), once it is known to be large enough."""
-    volume = clip.squeeze(1) if clip.ndim == 4 else clip
+def _checked(clip: torch.Tensor, radius: int, grid: tuple[int, int]) -> tuple:
+    """The clip as a volume (T, H, W), once it is known to be large enough; radius and grid as int."""
+    volume = clip.squeeze(1) if isinstance(clip, torch.Tensor) and clip.ndim == 4 else clip
     check_tensor("clip", volume, "(T, H, W)", FLOATS)
-    if radius < 1 or min(grid) < 1:
+    numbers = [*wholes(radius), *wholes(grid)]
+    if len(numbers) != 3 or None in numbers or min(numbers) < 1:
         raise BadInput(f"radius={radius}, grid={grid}", "is out of range", "give at least 1")
+    radius, *grid = numbers
     least = (2 * radius + 1, 2 * radius + grid[0], 2 * radius + grid[1])
     if any(side < n for side, n in zip(volume.shape, least, strict=True)):
         fault = f"has {' x '.join(map(str, volume.shape))} frames, rows, columns"
         raise BadInput("clip", fault, f"give at least {' x '.join(map(str, least))}, by tim or so")
     check_values("clip", volume)
-    return volume
+    return volume, radius, grid

@@ -15,6 +15,11 @@ one wave comes out at exactly (1 + alpha) d, a bar (deviation 2 px, 64 x 64 px, 
 at 0.96 of it, a round bump at 0.91 with 8 orientations, 0.85 with 4 and 0.77 with 2. White noise of
 1 % grows 3 to 7 times, by `blur_px`; linear magnification makes it 1.4 (1 + alpha) = 23 times.
 
+Levels. All of `max_levels` are magnified, and the next coarser one by a share that grows from 0,
+where one and a half of its waves span the shorter side, to 1, where two do and it counts in full. So
+the result changes smoothly with the size of the picture: from one and a half times a power of two to
+the next power (48 to 64 px, 96 to 128 px); at all other sizes every level counts in full or not.
+
 A frame of 128 x 128 px takes 0.03 s on one CPU core with the defaults; time and memory grow with
 the orientations, memory as for `analyse`.
 """
@@ -24,9 +29,9 @@ import math
 import torch
 from torch.nn import functional
 
-from micromacro.errors import BadInput
-from micromacro.kernels.checks import check_tensor, check_values
-from micromacro.motion.pyramid import Pyramid, analyse, max_levels, synthesise
+from micromacro.errors import BadInput, check_whole
+from micromacro.kernels.checks import check_tensor, check_values, wide
+from micromacro.motion.pyramid import Pyramid, decompose, max_levels, synthesise
 
 
 def magnify(
@@ -38,7 +43,7 @@ def magnify(
         clip: float32 or float64 (T, ..., H, W), any range. Channels, if any, are magnified each by
             itself; the paper magnifies luminance only, so give that.
         alpha: A motion of d becomes (1 + alpha) d; AKMNet has 15. 0 changes nothing, -1 freezes.
-        orientations: Number K of orientations of the pyramid, which has all levels that fit.
+        orientations: Number K of orientations of the pyramid.
         blur_px: Deviation of the Gaussian that smooths the phase changes, weighted by amplitude, in
             samples of each band; 0 does not smooth.
 
@@ -52,18 +57,23 @@ def magnify(
     if len(clip) < 1:
         raise BadInput("clip", "has no frame", "give one or more")
     check_values("clip", clip)
-    if not (math.isfinite(alpha) and blur_px >= 0):
+    if not (math.isfinite(alpha) and 0 <= blur_px < math.inf):
         raise BadInput(f"alpha={alpha}, blur_px={blur_px}", "is out of range", "see magnify")
-    levels = max_levels(*clip.shape[-2:])
-    pyramid = analyse(clip, levels=levels, orientations=orientations)  # bands (T, ..., K, h, w)
+    alpha, levels = float(alpha), max_levels(*clip.shape[-2:])
+    if levels < 1:
+        raise BadInput("clip", f"of shape {tuple(clip.shape)}", "give at least 8 x 8 pixels")
+    spans = min(clip.shape[-2:]) / 2 ** (levels + 2)  # waves of the next level, 1 to 2
+    shares = [1.0] * levels + [2 * spans - 3] * (spans > 1.5)
+    frames, K = clip.to(wide(clip.device)), check_whole("orientations", orientations)
+    pyramid = decompose(frames, len(shares), K)  # bands (T, ..., K, h, w)
     bands = []
-    for band in pyramid.bands:
+    for band, share in zip(pyramid.bands, shares, strict=True):
         change = _phase_change(band)  # delta_t in rad, shaped as the band
         if blur_px > 0:
             change = _weighted_blur(change, band.abs(), blur_px)
         # Band_t exp(i alpha delta_t).
-        bands.append(band * torch.polar(torch.ones_like(change), alpha * change))
-    return synthesise(Pyramid(pyramid.high, bands, pyramid.low))
+        bands.append(band * torch.polar(torch.ones_like(change), share * alpha * change))
+    return synthesise(Pyramid(pyramid.high, bands, pyramid.low)).to(clip.device)
 
 
 def _phase_change(band: torch.Tensor) -> torch.Tensor:

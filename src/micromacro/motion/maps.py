@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice, whole
+from micromacro.kernels.checks import check_tensor, refuse_rgb
 from micromacro.kernels.phase_difference import phase_difference
 from micromacro.motion.flow import METHODS, optical_flow
 from micromacro.motion.prepare import REACH, prepare
@@ -41,7 +42,7 @@ def motion_maps(
     last one, as in the released program.
 
     Args:
-        faces: uint8 (N, T, side, side).
+        faces: uint8 (N, T, side, side), grey.
         centres: int64 (S,), frame numbers.
         kind: One of `MOTIONS`.
         length: L, even: differences in a snippet; L / 2 before the centre and L / 2 after it.
@@ -51,13 +52,18 @@ def motion_maps(
         float32 (N, S, channels, 24, 24) and (N, S, channels, 12, 12).
 
     Raises:
-        BadInput: Unknown kind, odd length.
+        BadInput: Unknown kind, odd length, another shape or dtype.
     """
-    if kind not in MOTIONS:
-        raise BadInput(f"motion {kind!r}", "is unknown", f"use one of {', '.join(MOTIONS)}")
-    refuse_odd(length)
+    check_choice("motion", kind, MOTIONS)
+    check_tensor("faces", faces, "(N, T, H, W)", (torch.uint8,))
+    refuse_rgb("faces", faces)
+    check_tensor("centres", centres, "(S)", (torch.int64,))
+    if (whole(length) or 1) < 2 or length % 2:
+        raise BadInput(f"length={length}", "is no even number", "give 2, 4, 6 ...")
+    length = int(length)
     T = faces.shape[1]
-    around = centres[:, None] + torch.arange(-(length // 2), length // 2 + 1)  # (S, L + 1)
+    steps = torch.arange(-(length // 2), length // 2 + 1, device=centres.device)
+    around = centres[:, None] + steps  # (S, L + 1)
     if kind == "phase" and legacy_unwrap:
         # Each snippet by itself: what the one-sided rule gives depends on its first frame.
         alone = [
@@ -83,16 +89,6 @@ def motion_maps(
 def channels(kind: str, length: int) -> int:
     """Number of maps a level, as `motion_maps` makes them."""
     return length if kind in ("difference", "raw") else 2 * length
-
-
-def refuse_odd(length: int) -> None:
-    """Refuse a length that is no even number.
-
-    Raises:
-        BadInput: That.
-    """
-    if length < 2 or length % 2:
-        raise BadInput(f"length={length}", "is no even number", "give 2, 4, 6 ...")
 
 
 def _halved(maps: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.errors import check_choice
+from micromacro.errors import check_choice, check_whole
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.kernels.local_contrast import local_contrast
 
 INPUTS = ("raw", "zscore", "local_contrast")
@@ -27,9 +28,13 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
         float32 (..., size, size) in [0, 1].
 
     Raises:
-        BadInput: The normalisation is unknown.
+        BadInput: The normalisation is unknown; another shape or dtype; values that are not finite or
+            not in [-1, 2].
     """
     check_choice("input", inputs, INPUTS)
+    check_tensor("frames", frames, "(..., H, W)", (torch.float32,))
+    size = check_whole("size", size)
+    check_values("frames", frames, -1, 2)
     if frames.shape[-1] != size:
         flat = frames.reshape(-1, 1, *frames.shape[-2:])
         flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
@@ -41,5 +46,5 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
         frames = (frames - mean) / frames.std((-2, -1), keepdim=True).clamp_min(1 / 255)
     else:
         window = 2 * round(4 * size / FACE_PX) + 1
-        frames = local_contrast(frames, sigma=2 * size / FACE_PX, window=window)
+        frames = local_contrast(frames, sigma=2 * size / FACE_PX, window=window, check=False)
     return (0.5 + frames / (2 * REACH)).clamp_(0, 1)

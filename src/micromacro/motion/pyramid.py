@@ -30,8 +30,8 @@ from dataclasses import dataclass
 
 import torch
 
-from micromacro.errors import BadInput
-from micromacro.kernels.checks import check_tensor
+from micromacro.errors import BadInput, whole
+from micromacro.kernels.checks import check_tensor, wide
 from micromacro.kernels.steerable import band_pass, high_pass, lobe, low_pass
 
 
@@ -73,7 +73,8 @@ def max_levels(height: int, width: int) -> int:
 def analyse(images: torch.Tensor, *, levels: int, orientations: int) -> Pyramid:
     """Split images into a pyramid.
 
-    Differentiable. Computed in float64 whatever the dtype: a float32 pyramid is rounded once. Time
+    Differentiable. Computed in float64 whatever the dtype, on the CPU where the device has none: a
+    float32 pyramid is rounded once. Time
     grows as K H W log(H W) for each image. The masks, K H W, are made anew in each call, so pass
     many images at a time. A float32 pixel becomes about 11 K + 4 bytes and needs 40 K more on the
     way, twice that if it is of one image only. A nan or inf spreads over its own image, no other.
@@ -94,20 +95,25 @@ def analyse(images: torch.Tensor, *, levels: int, orientations: int) -> Pyramid:
     most = max_levels(*images.shape[-2:])
     if most < 1:
         raise BadInput("images", f"of shape {tuple(images.shape)}", "give at least 8 x 8 pixels")
-    if not 1 <= levels <= most or orientations < 1:
+    if not 1 <= (whole(levels) or 0) <= most or (whole(orientations) or 0) < 1:
         options = f"levels={levels}, orientations={orientations}"
         raise BadInput(options, "is out of range", f"these images carry 1 to {most} levels")
+    return decompose(images, whole(levels), whole(orientations))
+
+
+def decompose(images: torch.Tensor, levels: int, orientations: int) -> Pyramid:
+    """What `analyse` does, unchecked, and for any number of levels."""
     size, real = images.shape[-2:], images.dtype
     spectrum = _spectrum(images)  # (..., H, W)
-    waves = [_waves(size, halvings, images.device) for halvings in range(levels + 1)]
-    high = _space(spectrum * high_pass(_radius(size, waves[0]))).real.to(real)
+    waves = [_waves(size, halvings, spectrum.device) for halvings in range(levels + 1)]
+    high = _space(spectrum * high_pass(_radius(size, waves[0]))).real.to(images)
     bands = []
     for level in range(1, levels + 1):
         part = spectrum[..., *waves[level - 1]].unsqueeze(-3)  # (..., 1, h, w)
         band = _space(part * _band_masks(size, waves[level - 1], level, orientations))
-        bands.append(band.to(real.to_complex()))  # (..., K, h, w)
+        bands.append(band.to(images.device, real.to_complex()))  # (..., K, h, w)
     low = spectrum[..., *waves[-1]] * low_pass(_radius(size, waves[-1]), levels)
-    return Pyramid(high, bands, _space(low).real.to(real))
+    return Pyramid(high, bands, _space(low).real.to(images))
 
 
 def synthesise(pyramid: Pyramid) -> torch.Tensor:
@@ -129,22 +135,23 @@ def synthesise(pyramid: Pyramid) -> torch.Tensor:
     """
     _check_shapes(pyramid)
     high, levels = pyramid.high, len(pyramid.bands)
-    size = high.shape[-2:]
-    waves = [_waves(size, halvings, high.device) for halvings in range(levels + 1)]
+    size, device = high.shape[-2:], wide(high.device)
+    waves = [_waves(size, halvings, device) for halvings in range(levels + 1)]
     spectrum = _spectrum(high) * high_pass(_radius(size, waves[0]))  # (..., H, W)
     for level, band in enumerate(pyramid.bands, 1):
         masks = _band_masks(size, waves[level - 1], level, band.shape[-3])
         spectrum[..., *waves[level - 1]] += (_spectrum(band) * masks).sum(-3) / 2
     spectrum[..., *waves[-1]] += _spectrum(pyramid.low) * low_pass(_radius(size, waves[-1]), levels)
-    return _space(spectrum).real.to(high.dtype)
+    return _space(spectrum).real.to(high)
 
 
 def _spectrum(image: torch.Tensor) -> torch.Tensor:
     """Amplitudes of the waves, complex128; an inverse of any size keeps them as they are."""
     double = torch.complex128 if image.is_complex() else torch.float64  # FFTs in float32 cost 1e-6
+    image = image.to(wide(image.device), double)
     if image.numel() == 0:  # torch 2.11 refuses to transform an empty batch
         return image.to(torch.complex128)
-    return torch.fft.fft2(image.to(double), norm="forward")
+    return torch.fft.fft2(image, norm="forward")
 
 
 def _space(spectrum: torch.Tensor) -> torch.Tensor:

@@ -24,22 +24,22 @@ import math
 
 import torch
 
-from micromacro.errors import BadInput
-from micromacro.kernels.checks import FLOATS, check_tensor
+from micromacro.errors import BadInput, whole
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values, wide
 
 
 def tim(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
     """Bring a clip to a length by the temporal interpolation model.
 
     Args:
-        clip: float (T, ...), frames in order, any range.
+        clip: float (T, ...), frames in order, any range, finite.
         n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...); a little outside the range of the clip where it overshoots.
 
     Raises:
-        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
+        BadInput: There is no frame, the clip is not of finite numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, tim_weights)
 
@@ -48,14 +48,14 @@ def linear_interpolation(clip: torch.Tensor, n_frames: int) -> torch.Tensor:
     """Bring a clip to a length by mixing the two frames that lie next to each new time. Not TIM.
 
     Args:
-        clip: float (T, ...), frames in order, any range.
+        clip: float (T, ...), frames in order, any range, finite.
         n_frames: New length; the first and the last frame stay where they are.
 
     Returns:
         float (n_frames, ...), in the range of the clip.
 
     Raises:
-        BadInput: There is no frame, the clip is not of real numbers, or the length is below 1.
+        BadInput: There is no frame, the clip is not of finite numbers, or the length is below 1.
     """
     return _resample(clip, n_frames, linear_weights)
 
@@ -83,7 +83,9 @@ def _times(T: int, n_frames: int) -> torch.Tensor:
 
 def _resample(clip: torch.Tensor, n_frames: int, weights) -> torch.Tensor:
     check_tensor("clip", clip, "(T, ...)", FLOATS)
-    if len(clip) < 1 or n_frames < 1:
+    if len(clip) < 1 or (whole(n_frames) or 0) < 1:
         raise BadInput(f"{len(clip)} to {n_frames} frames", "is out of range", "give at least 1")
-    w = weights(len(clip), n_frames).to(clip.device)  # float64 (n_frames, T)
-    return torch.tensordot(w, clip.double(), 1).to(clip.dtype)
+    check_values("clip", clip)
+    device = wide(clip.device)
+    w = weights(len(clip), whole(n_frames)).to(device)  # float64 (n_frames, T)
+    return torch.tensordot(w, clip.to(device, torch.float64), 1).to(clip)

@@ -62,7 +62,7 @@ def _shifted(steps_px: torch.Tensor) -> Performance:
 def _exposure(face: Face, seed: int) -> dict[str, float]:
     play = _moving(0.4)
     frames = _frames(face, play).double()
-    draws = torch.Generator().manual_seed(seed)
+    draws = torch.Generator().manual_seed(int(seed))
     gain = 0.6 + 0.3 * torch.rand(FRAMES, 1, 1, generator=draws)  # never saturates
     offset = 0.1 * torch.rand(FRAMES, 1, 1, generator=draws)
     changed = gain * frames + offset

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_sides, whole
 from micromacro.synthetic import anatomy
 from micromacro.synthetic.anatomy import AUS, LANDMARKS
 from micromacro.synthetic.identity import Identity
@@ -42,7 +42,7 @@ class Face:
         device: Device on which the painted sheets live and the frames are made.
 
     Raises:
-        BadInput: A side of the picture is below 16 pixels.
+        BadInput: The size is none, or a side of the picture is below 16 pixels.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Face:
         device: str | torch.device = "cpu",
     ):
         self.identity, self.device = identity, torch.device(device)
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.size = check_sides("size", size)
         if min(self.size) < 16:
             raise BadInput(f"size={size}", "is too small for a face", "give at least 16 pixels")
         self.channels = 3 if colour else 1
@@ -224,7 +224,7 @@ class Face:
         Raises:
             BadInput: The performance does not have one of the frames.
         """
-        if isinstance(i, int):
+        if whole(i) is not None:
             flow, valid = self.flow(performance, [i], [j])
             return flow[0], valid[0]
         one, two = performance.take(i), performance.take(j)

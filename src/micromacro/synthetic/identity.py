@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 
 RGB = tuple[float, float, float]
 
@@ -49,7 +49,7 @@ def stream(*key: int | str) -> np.random.Generator:
         *key: Integers (>= 0) and strings that name the stream.
 
     Returns:
-        A NumPy generator (Philox); the same key gives the same numbers everywhere.
+        A NumPy generator (Philox); the same key gives the same stream of bits everywhere.
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
@@ -151,11 +151,10 @@ class Identity:
             The identity; the same arguments give the same one on every machine.
 
         Raises:
-            BadInput: A number is negative, or the name of the split is empty.
+            BadInput: A number is negative or not whole, or the name of the split is empty.
         """
-        if subject < 0 or run_seed < 0:
-            numbers = f"subject={subject}, run_seed={run_seed}"
-            raise BadInput(numbers, "negative", "give numbers from 0 on")
+        subject = check_whole("subject", subject, least=0)
+        run_seed = check_whole("run_seed", run_seed, least=0)
         if not split:
             raise BadInput("split", "is empty", "name it, for example 'train'")
         seed = (zlib.crc32(b"micromacro identity"), zlib.crc32(split.encode()), subject, run_seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 from micromacro.synthetic.anatomy import AUS
 
 FOLD_OVER = 0.11
@@ -115,8 +115,9 @@ class Performance:
         Raises:
             BadInput: There are no frames, or the frame rate is not positive.
         """
-        if n_frames < 1 or not fps > 0:
-            raise BadInput(f"n_frames={n_frames}, fps={fps}", "not positive", "give both > 0")
+        n_frames, seed = check_whole("n_frames", n_frames), check_whole("seed", seed, least=0)
+        if not fps > 0:
+            raise BadInput(f"fps={fps}", "not positive", "give frames per second above 0")
         frame = torch.arange(n_frames)
         still = dict.fromkeys(_CHANNELS, torch.zeros(n_frames)) | {
             "au": torch.zeros(n_frames, len(AUS)),

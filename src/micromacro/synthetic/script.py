@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput, check_choice, check_whole
 from micromacro.synthetic.anatomy import AUS
 from micromacro.synthetic.nuisance import NUISANCES, HeadDrift, Nuisance, disturb, drift_head
 from micromacro.synthetic.performance import Event, Performance, check_fold_over, envelope
@@ -86,7 +86,7 @@ def macro_event(
 
 def _event(kind, onset, expression, fps, duration_s, peak, apex, hold) -> Event:
     """Turn shares and seconds into frames."""
-    label, aus = "", expression
+    label, aus, onset = "", expression, check_whole("onset", onset, least=0)
     if isinstance(expression, str):
         check_choice("expression", expression, EXPRESSIONS)
         label, aus = expression, EXPRESSIONS[expression]
@@ -126,8 +126,7 @@ def perform(
     if isinstance(nuisance, str):
         check_choice("nuisance", nuisance, NUISANCES)
         nuisance = NUISANCES[nuisance]
-    if seed < 0:
-        raise BadInput(f"seed={seed}", "is negative", "give a number from 0 on")
+    seed = check_whole("seed", seed, least=0)
     play = disturb(_act(Performance.still(n_frames, fps, seed=seed), events), nuisance, seed)
     return drift_head(play, head_drift, seed) if head_drift else play
 

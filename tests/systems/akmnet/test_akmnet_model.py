@@ -460,7 +460,7 @@ def test_bad_pixels(value):
 def test_bad_freeze_and_target():
     net = network()
     for parts in (-1, 4):
-        refused(partial(net.frame_net.freeze, parts), f"parts={parts}")
+        refused(partial(net.frame_net.freeze, parts), "parts", parts)
     out = net(clips())
     for target in (torch.zeros(3, dtype=torch.int64), torch.zeros(4), torch.zeros(4, 3)):
         refused(partial(akm_loss, out, target), "target")

@@ -205,4 +205,4 @@ def test_a_video_is_what_both_networks_take():
     assert MimamoNet(**options).eval()(**found).shape == (1, 15, 2)
     assert OmgNet(**options).eval()(**found).shape == (1, 1)
     for wrong in (video[0], video[:, :, :2]):
-        refused(partial(inputs.video_inputs, wrong, lambda images: images), "videos: have shape")
+        refused(partial(inputs.video_inputs, wrong, lambda images: images), "videos: has shape")

@@ -59,7 +59,8 @@ def where(folder) -> dict[str, dict]:
     data = {}
     for name in ("omg", "affwild", "affwild2"):
         (folder / name).mkdir()
-        root = getattr(affect_miniatures, f"write_{name}")(folder / name, faces)
+        how = {"one_film": "bc"} if name == "omg" else {}  # of two splits
+        root = getattr(affect_miniatures, f"write_{name}")(folder / name, faces, **how)
         data[name] = {"dataset": name, "root": str(root), **shared}
     return data
 
@@ -148,17 +149,31 @@ def test_a_killed_fold_goes_on(where, monkeypatch):
         np.testing.assert_array_equal(again[1][name], array)
 
 
-def test_folds_share_no_video(clips):
-    videos = []
+@BOTH
+def test_folds_share_no_film_but_as_released_they_do(clips, protocol):
+    chosen, whole = arm("omg", protocol), []
+    key = "subject" if protocol == "as_released" else "film"
+    every = list(clips(chosen).values())
+    names = {getattr(clip, key) for clip in every if clip.split != "Test"}
+    assert len(names) == (4 if protocol == "as_released" else 3)  # b and c are of one film
     for fold in range(3):
-        chosen = arm("omg", "as_released")
-        parts = experiment._split(chosen, list(clips(chosen).values()), fold, 3)
-        others, held_out, test = ({clip.subject for clip in part} for part in parts)
-        assert others | held_out == {"a", "b", "c", "d"}
+        parts = experiment._split(chosen, every, fold, 3)
+        others, held_out, _ = ({getattr(clip, key) for clip in part} for part in parts)
+        assert others | held_out == names
         assert not others & held_out
-        assert test == {"f", "g"}
-        videos += sorted(held_out)
-    assert sorted(videos) == ["a", "b", "c", "d"]
+        assert {clip.subject for clip in parts[2]} == {"f", "g"}
+        whole += sorted(held_out)
+    assert sorted(whole) == sorted(names)
+
+
+@BOTH
+def test_parts_of_a_film_of_affwild2_are_in_one_fold(clips, protocol):
+    chosen = arm("affwild2", protocol)
+    one, *rest = clips(chosen).values()
+    parts = [dataclasses.replace(one, subject=f"video86_{k}", film="video86") for k in range(6)]
+    folds = [experiment._split(chosen, [*parts, *rest], fold, 2)[1] for fold in range(2)]
+    shared = [any(clip.film == "video86" for clip in held_out) for held_out in folds]
+    assert sum(shared) == (2 if protocol == "as_released" else 1)
 
 
 def test_a_checkpoint_is_for_one_training_only(clips):
@@ -166,9 +181,10 @@ def test_a_checkpoint_is_for_one_training_only(clips):
     relabelled = dataclasses.replace(one, labels=one.labels + 0.1)
     remade = dataclasses.replace(one, version="another folder")
     prints = [experiment._fingerprint({"label": "arousal"}, [one, *rest])]
-    for some in ([one, *rest], rest, [relabelled, *rest], [remade, *rest]):
+    moved = dataclasses.replace(one, film="another")  # so other folds
+    for some in ([one, *rest], rest, [relabelled, *rest], [remade, *rest], [moved, *rest]):
         prints.append(experiment._fingerprint({"label": "valence"}, some))
-    assert len(set(prints)) == 5
+    assert len(set(prints)) == 6
 
 
 # ---- what a network is shown ---------------------------------------------------------------------

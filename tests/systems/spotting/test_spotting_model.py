@@ -131,7 +131,7 @@ def test_bad_input_of_the_network():
         refused(lambda name=name: SpottingNet(**{name: "x"}), name, "'x'", "choose")
     refused(lambda: SpottingNet(widths=(8, 8)), "widths", "three")
     net, frames = network(), faces(2, 3, 1, 20, 20)
-    refused(lambda: net(frames[0]), "(3, 1, 20, 20)", "(B, T, 1, H, W)")
+    refused(lambda: net(frames[0]), "(3, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames[:, :2]), "(2, 2, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames.double()), "float64", "float32 or uint8")
     for inputs in INPUTS:

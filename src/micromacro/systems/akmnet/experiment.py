@@ -237,7 +237,8 @@ def grid(
         sweep: 1 adds `SWEEP` but for its last group, 2 all of it.
         device: Where to compute.
         weights: What official networks start from; see `inputs.official`.
-        trial: Try the official path with a tiny network, no magnification and two epochs.
+        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network, no
+            magnification and two epochs.
         pictures: Which pictures of official clips, see `inputs.official`.
         strict: Whether a clip that does not fit its sheet is refused or left out.
 
@@ -250,6 +251,8 @@ def grid(
     """
     check_profile(profile, dataset, micro.DATASETS)
     default, every = PROFILES[profile], ARMS
+    if trial and profile == "full":
+        default = _SMOKE | {"arms": default["arms"], "seeds": default["seeds"]}
     data, names = default.get("data", {}), list(variants or default["arms"])
     common = {"folds": folds or default.get("folds"), "epochs": default.get("epochs")}
     common["device"], n_people = device, data.get("subjects", 16)

@@ -38,6 +38,7 @@ from micromacro.cache import digest, kept
 from micromacro.datasets import micro
 from micromacro.datasets.frames import clip_files, write_magnified
 from micromacro.errors import BadInput
+from micromacro.files import reading
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet.model import FrameNet
 from micromacro.training import Recipe
@@ -168,7 +169,8 @@ def official(
     folders = [_magnified(row, Path(cache), magnification, (large, small)) for _, row in rows]
 
     def pixels(i: int, px: int = small) -> np.ndarray:
-        return np.load(folders[i] / f"{px}.npy")
+        with reading(folders[i], "a clip", "remove this folder and run again"):
+            return np.load(folders[i] / f"{px}.npy")
 
     def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
         if alpha:
@@ -302,7 +304,7 @@ def choose(
         return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
     if choice in ("apex", "max-key"):
         return [torch.tensor([k]) for k in (apex if choice == "apex" else max_key)]
-    draws, frames = torch.Generator().manual_seed(seed), []
+    draws, frames = torch.Generator().manual_seed(int(seed)), []
     for i, (t, n) in enumerate(zip(T, takes, strict=True)):
         if choice == "random":
             frames.append(torch.randperm(t, generator=draws)[:n].sort().values)

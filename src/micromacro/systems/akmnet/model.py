@@ -22,7 +22,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from micromacro.backbones import BasicBlock, make_stage
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput, check_choice, check_sides, check_whole, check_widths
+from micromacro.kernels.checks import check_tensor, check_values, wide
 
 WIDTHS = (64, 128, 256, 512)  # of the published stages
 BN_MODES = ("packed", "released", "frozen")
@@ -55,6 +56,7 @@ class FrameNet(nn.Sequential):
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, *, blocks: int = 2, bn: str = "packed"):
+        widths, blocks = check_widths("widths", widths), check_whole("blocks", blocks)
         if not widths:
             raise BadInput("widths", "are empty", "give one or more stages")
         check_choice("bn", bn, BN_MODES)
@@ -65,7 +67,7 @@ class FrameNet(nn.Sequential):
         for i, (n_in, n_out) in enumerate(pairwise((widths[0], *widths)), 1):
             parts[f"layer{i}"] = make_stage(BasicBlock, n_in, n_out, blocks, 1 if i == 1 else 2)
         super().__init__(parts)
-        self.widths, self.bn, self.frozen = tuple(widths), bn, 0
+        self.widths, self.bn, self.frozen = widths, bn, 0
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -90,7 +92,7 @@ class FrameNet(nn.Sequential):
         Raises:
             BadInput: Out of that range.
         """
-        if not 0 <= parts <= len(self):
+        if (parts := check_whole("parts", parts, least=0)) > len(self):
             raise BadInput(f"parts={parts}", "is out of range", f"give 0 to {len(self)}")
         for i, part in enumerate(self):
             part.requires_grad_(i >= parts)
@@ -99,10 +101,14 @@ class FrameNet(nn.Sequential):
 
     @torch.no_grad()
     def frozen_maps(self, frames: Tensor) -> Tensor:
-        """What the frozen parts make of frames (N, 1, H, W), always the same.
+        """What the frozen parts make of frames float32 (N, 1, H, W) in [0, 1], always the same.
 
         Computed once, they spare every epoch that part: ``forward(maps, after=frozen)``.
+
+        Raises:
+            BadInput: Another shape or dtype; values that are not finite or far out of range.
         """
+        _check_frames(frames, self)
         return _chain(list(self)[: self.frozen], frames)
 
     def shape(self, image_px: tuple[int, int], parts: int | None = None) -> tuple[int, int, int]:
@@ -152,7 +158,12 @@ class StillNet(nn.Module):
         self.classifier = make_linear(frame_net.widths[-1], n_classes)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames float32 (N, 1, H, W) in [0, 1] to logits (N, n_classes)."""
+        """Frames float32 (N, 1, H, W) in [0, 1] to logits (N, n_classes).
+
+        Raises:
+            BadInput: Another shape or dtype; values that are not finite or far out of range.
+        """
+        _check_frames(frames, self)
         return self.classifier(self.frame_net(frames).mean((-2, -1)))
 
 
@@ -162,6 +173,12 @@ def make_linear(n_in: int, n_out: int) -> nn.Linear:
     nn.init.xavier_normal_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _check_frames(frames: Tensor, net: nn.Module) -> None:
+    """Refuse what is not (N, 1, H, W), of the dtype of the weights, and in [-1, 2]."""
+    check_tensor("frames", frames, "(N, 1, H, W)", (next(net.parameters()).dtype,))
+    check_values("frames", frames, -1, 2)
 
 
 def _chain(parts: Sequence[nn.Module], maps: Tensor) -> Tensor:
@@ -181,7 +198,8 @@ class Mining:
         lengths: Frames of each clip.
         kept: bool (N,), True for the frames that reach the GRU; at least one in each clip.
         alpha: float32 (N,) in (0, 1), attention; None without s1.
-        beta: float64 (N,) in [0, 1], cosine with the clip's sum; None without s2.
+        beta: float64 (N,) in [0, 1], cosine with the clip's sum; None without s2. Where the device
+            has no float64, beta is on the CPU, and with it kept.
         binary: float32 (N,), 1 where kept and 0 elsewhere, with the gradient of the binariser;
             None if nothing is selected.
     """
@@ -282,7 +300,7 @@ class Miner(nn.Module):
             return maps, Mining(lengths, kept)
         alpha, beta = self._scores(maps.mean((-2, -1)), lengths)  # (N,) each, of p (N, C)
         if self.steps == "s12":
-            weighted = maps * beta.to(maps.dtype)[:, None, None, None]  # (N, C, h, w)
+            weighted = maps * beta.to(maps)[:, None, None, None]  # (N, C, h, w)
             return weighted, Mining(lengths, kept, alpha, beta)
         score, kind = (alpha, "alpha") if beta is None else (beta, "beta")
         kept = select(score, lengths, tie=_ROUNDING[kind], keep_ties=self.legacy_selection)
@@ -290,19 +308,23 @@ class Miner(nn.Module):
         if self.legacy_straight_through:
             means = [clip.mean().expand_as(clip) for clip in score.detach().split(lengths)]
             passes = torch.cat([(mean > 0) & (mean < 1) for mean in means])
-        binary = straight_through(score, kept, passes).to(maps.dtype)  # (N,)
+        binary = straight_through(score, kept, passes).to(maps)  # (N,)
         key = maps[kept] * binary[kept][:, None, None, None]  # (M, C, h, w), eq. 9
         return key, Mining(lengths, kept, alpha, beta, binary)
 
     def _scores(self, means: Tensor, lengths: Sequence[int]) -> tuple[Tensor | None, ...]:
-        """Alpha float32 (N,) and beta float64 (N,) of p (N, C); None for a step that is dropped."""
+        """Alpha float32 (N,) and beta float64 (N,) of p (N, C); None for a step that is dropped.
+
+        Where the device has no float64, beta is on the CPU.
+        """
         alpha = None
         if self.attention is not None:
             alpha = torch.sigmoid(self.attention(means)).squeeze(1)  # (N,), s1, eq. 5
         if "2" not in self.steps:
             return alpha, None
-        vectors = means.double()  # cosines lie close together, by 1e-5 in a new network
-        weighted = vectors if alpha is None else vectors * alpha.double()[:, None]  # (N, C)
+        # Cosines lie close together, by 1e-5 in a new network.
+        vectors = means.to(wide(means.device), torch.float64)
+        weighted = vectors if alpha is None else vectors * alpha.to(vectors)[:, None]  # (N, C)
         sums = [clip.sum(0).expand_as(clip) for clip in weighted.split(lengths)]  # G, eq. 6
         return alpha, functional.cosine_similarity(vectors, torch.cat(sums), dim=1)  # s2, eq. 7
 
@@ -447,8 +469,10 @@ class AkmNet(nn.Module):
         legacy_gru_init: bool = False,
     ):
         super().__init__()
-        self.image_px = (image_px, image_px) if isinstance(image_px, int) else tuple(image_px)
+        n_classes, gru_hidden = check_widths("n_classes, gru_hidden", (n_classes, gru_hidden))
+        self.image_px = check_sides("image_px", image_px)
         self.frame_net = FrameNet(widths, blocks=blocks, bn=bn)
+        widths = self.frame_net.widths
         _, rows, columns = self.frame_net.shape(self.image_px)
         if min(rows, columns) < 2:  # batch norm needs two values, were it one frame of one clip
             least = 2 ** (len(widths) + 1) + 1
@@ -469,9 +493,9 @@ class AkmNet(nn.Module):
         """Classify clips.
 
         Args:
-            frames: A batch float32 (B, T, 1, H, W) in [0, 1] of clips of one length; or B
+            frames: A batch float32 (B, T, 1, H, W) in [0, 1], grey, of clips of one length; or B
                 clips (T, 1, H, W), T each its own; or the frames of all of them in one
-                tensor (N, 1, H, W), clip by clip.
+                tensor (N, 1, H, W), clip by clip. The dtype is that of the weights.
             lengths: int (B,), frames of each clip, 1 or more; with the last form only.
             after: Parts of the frame network that the frames have passed already, so that frozen
                 ones need not be computed in every epoch; see `FrameNet.frozen_maps`.
@@ -480,15 +504,13 @@ class AkmNet(nn.Module):
             Logits and mining.
 
         Raises:
-            BadInput: No clip or frame, shapes or lengths that do not fit, NaN or infinite values.
+            BadInput: No clip or frame, shapes, dtypes or lengths that do not fit; values that are not
+                finite or, of frames, not in [-1, 2].
         """
-        frames, lengths = _packed(frames, lengths)  # (N, 1, H, W)
-        expected = self.frame_net.shape(self.image_px, after)
-        if frames.ndim != 4 or frames.shape[1:] != expected or not frames.is_floating_point():
-            fault = f"are {frames.dtype} {tuple(frames.shape)}"
-            raise BadInput("frames", fault, f"give float (N, {', '.join(map(str, expected))})")
-        if not frames.isfinite().all():
-            raise BadInput("frames", "hold NaN or infinite values", "leave such frames out")
+        after = check_whole("after", after, least=0)
+        axes = ", ".join(map(str, self.frame_net.shape(self.image_px, after)))
+        frames, lengths = _packed(frames, lengths, axes, self.classifier.weight.dtype)
+        check_values("frames", frames, *(() if after else (-1, 2)))  # (N, 1, H, W)
         maps = self.frame_net(frames, lengths, after=after)  # (N, 512, 4, 4)
         key, mining = self.miner(maps, lengths)  # (M, 512, 4, 4)
         fused = self.gru(key, mining.takes)  # (B, 64, 4, 4)
@@ -496,22 +518,22 @@ class AkmNet(nn.Module):
         return AkmOutput(logits, mining)
 
 
-def _packed(
-    frames: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] | None
-) -> tuple[Tensor, list[int]]:
-    """All frames in one tensor, and the length of each clip."""
-    if not isinstance(frames, Tensor) or frames.ndim == 5:
+def _packed(frames, lengths, axes: str, dtype: torch.dtype) -> tuple[Tensor, list[int]]:
+    """All frames in one tensor, and the length of each clip; a frame has these axes."""
+    if getattr(frames, "ndim", 0) == 5:
+        check_tensor("frames", frames, f"(B, T, {axes})", (dtype,))
+        frames = tuple(frames)
+    if isinstance(frames, Sequence):
         if lengths is not None:
             raise BadInput("lengths", "are given with a list of clips", "give one tensor of frames")
-        lengths = [len(clip) for clip in frames]
-        # A clip of bytes among others would join them unscaled.
-        if not lengths or len({(clip.shape[1:], clip.dtype) for clip in frames}) != 1:
-            fault = f"are {[(tuple(clip.shape), clip.dtype) for clip in frames]}"
-            raise BadInput("clips", fault, "give one or more, frames of one size and dtype")
+        for clip in frames:  # one of bytes would join the floats of others unscaled
+            check_tensor("clips", clip, f"(T, {axes})", (dtype,))
+        if not (lengths := [len(clip) for clip in frames]):
+            raise BadInput("clips", "are none", "give one or more")
         frames = torch.cat(tuple(frames))
-    elif lengths is None:
-        raise BadInput("lengths", "are missing", "say how many of the frames each clip has")
-    lengths = [int(length) for length in lengths]
+    else:
+        check_tensor("frames", frames, f"(N, {axes})", (dtype,))
+        lengths = list(check_widths("lengths", lengths))
     if not lengths or min(lengths) < 1 or sum(lengths) != len(frames):
         fault = f"are {lengths} for {len(frames)} frames"
         raise BadInput("lengths", fault, "give 1 or more for each clip, all frames together")
@@ -542,14 +564,13 @@ def akm_loss(
         BadInput: Not one class for each clip.
     """
     logits, mining = output
-    if target.dtype != torch.int64 or target.shape != logits.shape[:1]:
-        fault = f"is {target.dtype} {tuple(target.shape)}"
-        raise BadInput("target", fault, f"give int64 ({len(logits)},), one for each clip")
+    check_tensor("target", target, f"({len(logits)})", (torch.int64,))
     loss = functional.cross_entropy(logits, target)  # eq. 4
     if mining.binary is None:
         return loss
-    terms = count_weight * count_loss(mining) + margin_weight * margin_loss(mining)
-    return loss + terms.to(loss.dtype)
+    margin = margin_loss(mining)  # in float64, where that is
+    terms = count_weight * count_loss(mining).to(margin.device) + margin_weight * margin
+    return loss + terms.to(loss)
 
 
 def count_loss(mining: Mining) -> Tensor:

@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from micromacro.backbones import FrozenFeatures, FrozenResNet50, Thumbnail
 from micromacro.datasets import frames as on_disk
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.kernels.phase_difference import phase_difference, snippets
+from micromacro.kernels import grey, phase_difference, snippets
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.motion.maps import MOTION_PX, motion_maps
 from micromacro.systems.mimamo.model import LEVELS
 from micromacro.systems.mimamo.task import CLIP_STEPS, FACE_PX, FPS, HALF, STRIDE, Clips, record
@@ -45,8 +46,7 @@ class Clip:
 
     Attributes:
         name: "split/subject/clip", or what of it is needed to be unique.
-        subject: Who is in it; officially the video, for who is in it is not published. Folds go by
-            subjects.
+        subject: Who is in it; officially the video, for who is in it is not published.
         split: Of the data set.
         labels: float (T, n), a row a frame, or (1, n) for one label of the clip; nan for none.
         frames: int64 (K,), the frames that snippets are cut from, see `cut`.
@@ -58,6 +58,7 @@ class Clip:
         half: Frames of a snippet on either side of its centre, L / 2.
         fps: Frames per second.
         version: Changes with what is loaded, where that lies on disk.
+        film: What a video was cut from, perhaps with others; folds keep it whole.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Clip:
     half: int = HALF
     fps: float = FPS
     version: str = ""
+    film: str = ""
 
     def around(self, centres: range) -> np.ndarray:
         """Frame numbers of the snippets around some of the K frames, int64 (S, L + 1)."""
@@ -151,9 +153,8 @@ class Sequences:
         chunks = list(order.split(self.size)) if n else []
         if len(chunks) > 1 and len(chunks[-1]) == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
-        if (
-            fixed and generator is not None
-        ):  # members and order stay, only the order inside is drawn
+        if fixed and generator is not None:
+            # Members and order stay, only the order inside is drawn.
             chunks = [rows[torch.randperm(len(rows), generator=generator)] for rows in chunks]
         return chunks
 
@@ -196,16 +197,13 @@ def video_inputs(videos: Tensor, backbone: Callable[[Tensor], Tensor]) -> dict[s
         float32, rad.
 
     Raises:
-        BadInput: Another shape.
+        BadInput: Another shape or dtype; values that are not finite or not in [0, 1].
     """
-    if videos.ndim != 5 or videos.shape[2] != 3:
-        fault = f"have shape {tuple(videos.shape)}"
-        raise BadInput("videos", fault, "give (B, T, 3, H, W), RGB in [0, 1]")
+    check_tensor("videos", videos, "(B, T, 3, H, W)", (torch.float32,))
+    check_values("videos", videos, 0, 1)
     B, T = videos.shape[:2]
     features = backbone(videos.flatten(0, 1)).unflatten(0, (B, T))  # (B T, F) -> (B, T, F)
-    luma = videos.new_tensor([0.299, 0.587, 0.114])
-    grey = torch.einsum("btchw,c->bthw", videos, luma).clamp(max=1)
-    padded = grey[:, torch.arange(-HALF, T + HALF).clamp(0, T - 1)]  # (B, T + 12, H, W)
+    padded = grey(videos)[:, torch.arange(-HALF, T + HALF).clamp(0, T - 1)]  # (B, T + 12, H, W)
     maps = phase_difference(padded, size=MOTION_PX)  # 2 x (B, 2, T + 11, h, w)
     levels = [snippets(level, 2 * HALF).flatten(2, 3) for level in maps]  # 2 x (B, T, 24, h, w)
     return {"features": features, **dict(zip(LEVELS, levels, strict=True))}
@@ -257,7 +255,7 @@ def _synthetic_inputs(arm, shown: Clips, crop: str, seed: int) -> dict[str, Tens
     if arm.streams != "temporal":
         inputs["features"] = appearance(shown.frames, shown.centres, _encoder())
     if arm.streams != "spatial":
-        seen = faces(shown.frames, crop, torch.Generator().manual_seed(seed))
+        seen = faces(shown.frames, crop, torch.Generator().manual_seed(int(seed)))
         how = {"kind": arm.kind, "length": arm.length, "legacy_unwrap": "unwrap" in arm.legacy}
         inputs |= dict(zip(LEVELS, motion_maps(seen, shown.centres, **how), strict=True))
     return inputs
@@ -303,8 +301,7 @@ def faces(frames: Tensor, crop: str = "none", generator: torch.Generator | None 
     Raises:
         BadInput: Unknown crop.
     """
-    if crop not in CROPS:
-        raise BadInput(f"crop={crop!r}", "is unknown", f"use one of {', '.join(CROPS)}")
+    check_choice("crop", crop, CROPS)
     whole = frames[:, :, FACE, FACE]
     if crop == "none":
         return whole
@@ -369,7 +366,7 @@ def official_clips(
         labels = np.atleast_2d(film.labels).astype(np.float64, order="F")
         about = {"load": partial(_official_inputs, film), "fps": film.fps, "half": arm.length // 2}
         about |= {"version": str(film.files), **cut(film.seen, film.shot, arm)}
-        clips.append(Clip(*names, labels, **about))
+        clips.append(Clip(*names, labels, film=film.row["film"], **about))
     return clips, listing.missing
 
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 
 STREAMS = ("both", "spatial", "temporal")
 LEVELS = ("level_1", "level_2")
@@ -53,6 +54,8 @@ class PhaseNet(nn.Module):
 
     def __init__(self, channels: int = 24, widths: Sequence[int] = (64, 128, 256)):
         super().__init__()
+        (channels,) = check_sizes(phase_channels=channels)
+        widths = check_widths("phase_widths", widths)
         if len(widths) < 2:
             raise BadInput("phase_widths", f"are {tuple(widths)}", "give two blocks or more")
         inputs = (channels, widths[0] + channels, *widths[1:-1])  # level 2 joins block 2
@@ -101,12 +104,11 @@ class TwoStreams(nn.Module):
         self, streams: str, n_features: int, spatial: nn.Module, phase: PhaseNet, mlp: nn.Module
     ):
         super().__init__()
-        if streams not in STREAMS:
-            raise BadInput(f"streams={streams!r}", "is unknown", f"one of {', '.join(STREAMS)}")
+        check_choice("streams", streams, STREAMS)
         self.spatial = None if streams == "temporal" else spatial
         self.phase, self.phase_mlp = (None, None) if streams == "spatial" else (phase, mlp)
-        maps = (phase.in_channels, "any", "any")
-        self._shapes = {"features": (n_features,), "level_1": maps, "level_2": maps}  # after (B, S)
+        maps = f"(B, S, {phase.in_channels}, h, w)"
+        self._shapes = {"features": f"(B, S, {n_features})", "level_1": maps, "level_2": maps}
         for name in {"spatial": LEVELS, "temporal": ("features",)}.get(streams, ()):
             del self._shapes[name]
 
@@ -121,7 +123,7 @@ class TwoStreams(nn.Module):
 
         Args:
             features: float32 (B, S, F), appearance of each snippet's centre frame. Not needed for
-                "temporal".
+                "temporal". Of videos (B, T, 3, H, W) `inputs.video_inputs` makes all three.
             level_1: float32 (B, S, channels, h, w), rad, phase differences of pyramid level 1 as
                 `PhaseNet` takes them, 48 px in the paper. Not needed for "spatial".
             level_2: float32 (B, S, channels, h / 2, w / 2), those of level 2.
@@ -133,27 +135,24 @@ class TwoStreams(nn.Module):
             n_outputs); NaN for an utterance without any snippet.
 
         Raises:
-            BadInput: A missing input, shapes that do not fit; fewer than two snippets, or utterances
-                with a snippet, in training.
+            BadInput: A missing input, shapes or dtypes that do not fit, values of a snippet that are
+                not finite; fewer than two snippets, or utterances with a snippet, in training.
         """
-        inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, ("B", "S")
+        inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, "B, S"
         for name, shape in self._shapes.items():
             if (tensor := inputs[name]) is None:
                 raise BadInput(name, "is missing", "this network needs it; see streams")
-            expected = (*lead, *shape)
-            sides = zip(expected, tensor.shape, strict=False)
-            if len(expected) != tensor.ndim or any(e not in ("B", "S", "any", n) for e, n in sides):
-                remedy = f"give ({', '.join(map(str, expected))})"
-                raise BadInput(name, f"has shape {tuple(tensor.shape)}", remedy)
-            lead, device = tuple(tensor.shape[:2]), tensor.device
-        mask = _checked(mask, lead, device)
+            check_tensor(name, tensor, shape.replace("B, S", lead), (self.head[1].weight.dtype,))
+            lead = f"{tensor.shape[0]}, {tensor.shape[1]}"  # the same for all
+        mask = _checked(mask, tensor.shape[:2], tensor.device)
         if self.training and mask.sum() < 2:
             raise BadInput("mask", "leaves less than two snippets", "batch norm trains on two")
+        seen = {name: check_values(name, inputs[name][mask]) for name in self._shapes}  # (N, ...)
         rows = []
         if self.spatial is not None:
-            rows.append(self.spatial(features[mask]))  # (B, S, 2048) -> (N, 2048) -> (N, 256)
+            rows.append(self.spatial(seen["features"]))  # (N, 2048) -> (N, 256)
         if self.phase is not None:
-            vectors = self.phase(level_1[mask], level_2[mask])  # 2 x (N, 24, h, w) -> (N, 256)
+            vectors = self.phase(seen["level_1"], seen["level_2"])  # 2 x (N, 24, h, w) -> (N, 256)
             rows.append(self.phase_mlp(vectors))  # (N, 256)
         return self.read(rows, mask)  # by each network in its own way
 
@@ -190,7 +189,8 @@ class TimeGru(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, *, dropout: float, legacy_axis: bool):
         super().__init__()
-        self.gru = nn.GRU(inputs, hidden, num_layers=2, bidirectional=True, dropout=dropout)
+        self.hidden = check_whole("gru_hidden", hidden)
+        self.gru = nn.GRU(inputs, self.hidden, num_layers=2, bidirectional=True, dropout=dropout)
         self.legacy_axis = legacy_axis
 
     def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class TimeGru(nn.Module):
         order = (step if self.legacy_axis else sequence).argsort(stable=True)
         lengths = [n for n in mask.sum(0 if self.legacy_axis else 1).tolist() if n]
         if not lengths:
-            return rows.new_zeros(0, 2 * self.gru.hidden_size)
+            return rows.new_zeros(0, 2 * self.hidden)
         packed = pack_sequence(rows[order].split(lengths), enforce_sorted=False)
         return torch.cat(unpack_sequence(self.gru(packed)[0]))[order.argsort()]
 
@@ -261,6 +261,7 @@ class MimamoNet(TwoStreams):
     ):
         if legacy_gru_axis and not recurrent:
             raise BadInput("legacy_gru_axis", "asks for a GRU", "set recurrent=True")
+        n_features, hidden = check_sizes(n_features=n_features, hidden=hidden)
         # The order in which parts are made decides their first weights: spatial, temporal, the rest.
         spatial = [*_affwild_dense(n_features, hidden), *_affwild_dense(hidden, hidden)]
         phase = PhaseNet(phase_channels, phase_widths)
@@ -271,7 +272,7 @@ class MimamoNet(TwoStreams):
         self.gru = None
         if recurrent:
             self.gru = TimeGru(hidden, gru_hidden, dropout=0.3, legacy_axis=legacy_gru_axis)
-        self.head = _head(2 * gru_hidden if recurrent else hidden, n_outputs)
+        self.head = _head(2 * self.gru.hidden if recurrent else hidden, n_outputs)
         if dropout is not None:
             for layer in self.modules():
                 if isinstance(layer, nn.Dropout | nn.Dropout2d):
@@ -342,6 +343,7 @@ class OmgNet(TwoStreams):
         streams: str = "both",
         legacy_gru_axis: bool = False,
     ):
+        n_features, hidden = check_sizes(n_features=n_features, hidden=hidden)
         spatial = [*_dense(n_features, hidden, 0.5), *_dense(hidden, hidden, 0.5)]
         phase = PhaseNet(phase_channels, phase_widths)
         mlp = [nn.Linear(phase.out_features, hidden), nn.ReLU(), nn.Dropout(0.2)]
@@ -351,7 +353,7 @@ class OmgNet(TwoStreams):
             TimeGru(hidden, gru_hidden, dropout=0.5, legacy_axis=legacy_gru_axis)
             for _ in range(2 if streams == "both" else 1)
         )
-        self.head = _head(len(self.grus) * gru_hidden, n_outputs)
+        self.head = _head(len(self.grus) * self.grus[0].hidden, n_outputs)
 
     def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
         """A GRU for each stream; the head reads their last states."""
@@ -369,6 +371,7 @@ class OmgNet(TwoStreams):
 
 
 def _head(n_in: int, n_outputs: int) -> nn.Sequential:
+    n_outputs = check_whole("n_outputs", n_outputs)
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(n_in, n_outputs), nn.BatchNorm1d(n_outputs))
 
 
@@ -460,6 +463,8 @@ def _ccc(prediction: Tensor, target: Tensor, *, correction: int) -> Tensor:
 
 def _valid(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
     """The mask, of everything if none is given, after a look at the shapes."""
+    for name, values in (("prediction", prediction), ("target", target)):
+        check_tensor(name, values, "(B, ...)", FLOATS)
     shape = prediction.shape
     if prediction.ndim not in (2, 3) or target.shape != shape:
         fault = f"have shapes {tuple(shape)} and {tuple(target.shape)}"
@@ -471,7 +476,5 @@ def _checked(mask: Tensor | None, shape: Sequence[int], device: torch.device) ->
     """A mask of that shape, of everything if none is given."""
     if mask is None:
         return torch.ones(tuple(shape), dtype=torch.bool, device=device)
-    if mask.dtype != torch.bool or mask.shape != tuple(shape):
-        fault = f"is {mask.dtype} {tuple(mask.shape)}"
-        raise BadInput("mask", fault, f"give bool {tuple(shape)}, one for each snippet")
+    check_tensor("mask", mask, str(tuple(shape)), (torch.bool,))
     return mask.to(device)

@@ -98,8 +98,8 @@ SWEEP: dict[str, dict[str, dict]] = {
 
 ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
 _SMALL = {"widths": [8, 8, 16], "grid": 6, "hidden": 24, "dropout": 0.3}
-_SMOKE = {"arms": ("two references", "blind tiling"), "seeds": (1000,), "folds": 2, "steps": 40}
-_SMOKE |= {"data": {"subjects": 16, "n_frames": 450}}
+_TINY = {"steps": 40, "data": {"subjects": 16, "n_frames": 450}}
+_SMOKE = {"arms": ("two references", "blind tiling"), "seeds": (1000,), "folds": 2, **_TINY}
 _FULL = {"arms": tuple(CORE), "seeds": range(8), "folds": 2, "steps": 250}
 _PAPER = {"arms": ("two references", "blind tiling"), "seeds": (0,), "steps": 3000}
 PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
@@ -283,7 +283,8 @@ def grid(
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
         pictures: Folder of official pictures in place of the data set's own crops.
-        trial: Try the official path with a tiny network, in two folds and few steps.
+        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network, in two folds
+            and few steps.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold.
@@ -292,7 +293,7 @@ def grid(
         BadInput: An unknown name; profile and data set that do not go together; as the reader.
     """
     check_profile(profile, dataset, DATASETS)
-    default = PROFILES[profile]
+    default = PROFILES[profile] | (_TINY if trial and profile == "full" else {})
     names, data = [*(variants or default["arms"])], {**default.get("data", {})}
     common = {"folds": folds or default.get("folds"), "steps": default["steps"], "device": device}
     n_folds = common["folds"]
@@ -458,7 +459,7 @@ def trained(run: Run) -> Search:
 
     def order(video: str) -> Tensor:
         rows = torch.arange(len(source.frames(video)))
-        draws = torch.Generator().manual_seed(run.seed)
+        draws = torch.Generator().manual_seed(int(run.seed))
         return torch.randperm(len(rows), generator=draws) if arm.shuffled else rows
 
     def chunks(video: str) -> Iterator[Tensor]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import FLOATS, check_tensor
+from micromacro.kernels.checks import FLOATS, check_tensor, wide
 from micromacro.motion.flow import optical_flow
 from micromacro.systems.spotting.model import main_direction
 from micromacro.systems.spotting.scoring import CLASSES
@@ -291,7 +291,12 @@ def scores(
 
 
 def gap_flow(frames: Tensor, *, method: str = "tvl1") -> Tensor:
-    """Flow in px from frames to references: (B, 1 + R, 1, H, W) in [0, 1] to (B, R, 2, H, W)."""
+    """Flow in px from frames to references: (B, 1 + R, 1, H, W) in [0, 1] to (B, R, 2, H, W).
+
+    Raises:
+        BadInput: Another shape, such as that of RGB; as `optical_flow`.
+    """
+    check_tensor("frames", frames, "(B, T, 1, H, W)", (*FLOATS, torch.uint8))
     now, others = frames[:, :1, 0], frames[:, 1:, 0]
     return optical_flow(now.expand_as(others), others, method=method)
 
@@ -306,13 +311,19 @@ def summed_flow(chunks: Chunks, *, method: str = "tvl1") -> Iterator[Tensor]:
         method: Of `optical_flow`.
 
     Yields:
-        float64 (n, 2, H, W) for each chunk, px; float32 would not last for ten minutes.
+        float64 (n, 2, H, W) for each chunk, px; float32 would not last for ten minutes. On the CPU
+        where the device of the chunk has no float64.
+
+    Raises:
+        BadInput: A chunk of another shape, such as that of RGB; as `optical_flow`.
     """
     before, total = None, 0
     for chunk in chunks:
+        check_tensor("a chunk of the video", chunk, "(n, 1, H, W)", (*FLOATS, torch.uint8))
         if len(now := chunk[:, 0]):
             earlier = torch.cat([now[:1] if before is None else before, now[:-1]])
-            sums = total + optical_flow(earlier, now, method=method).double().cumsum(0)
+            flow_px = optical_flow(earlier, now, method=method)
+            sums = total + flow_px.to(wide(chunk.device), torch.float64).cumsum(0)
             before, total = now[-1:], sums[-1]
             yield sums
 

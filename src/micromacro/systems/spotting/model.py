@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values
 from micromacro.kernels.local_contrast import local_contrast
 
 # The frames of a stream in their order in time, by their places in (frame, its references).
@@ -76,8 +76,10 @@ class SpottingNet(nn.Module):
         check_choice("reference", reference, REFERENCES)
         check_choice("first", first, FIRST_KERNELS)
         check_choice("inputs", inputs, INPUTS)
+        grid, hidden, n_gaps = check_sizes(grid=grid, hidden=hidden, n_gaps=n_gaps)
+        widths = check_widths("widths", widths)
         if len(widths) != 3:
-            raise BadInput("widths", f"are {tuple(widths)}", "give three")
+            raise BadInput("widths", f"are {widths}", "give three")
         self.order, self.n_gaps, self.inputs = REFERENCES[reference], n_gaps, inputs
         one = Stream(len(self.order), widths, grid, hidden, first, residual, dropout)
         others = [] if shared else [copy.deepcopy(one) for _ in range(n_gaps - 1)]
@@ -99,12 +101,15 @@ class SpottingNet(nn.Module):
         Raises:
             BadInput: Another shape or dtype; values that are not finite or far out of range.
         """
-        check_tensor("frames", frames, "(B, T, 1, H, W)", (torch.float32, torch.uint8))
         n_frames = 1 + self.n_gaps * (len(self.order) - 1)
-        if frames.shape[1:3] != (n_frames, 1):
-            fault = f"have shape {tuple(frames.shape)}"
-            raise BadInput("frames", fault, f"give (B, {n_frames}, 1, H, W), the frame first")
-        images = normalise(frames, self.inputs).transpose(1, 2)  # (B, 1, T, H, W)
+        shape = f"(B, {n_frames}, 1, H, W)"  # the frame first
+        check_tensor("frames", frames, shape, (torch.float32, torch.uint8))
+        if min(frames.shape[-2:]) < 12:
+            raise BadInput(
+                "frames", f"have shape {tuple(frames.shape)}", "give 12 px or more a side"
+            )
+        images = normalise(frames, self.inputs).to(self.classifier.weight)
+        images = images.transpose(1, 2)  # (B, 1, T, H, W)
         now, others = images[:, :, :1], images[:, :, 1:].chunk(self.n_gaps, 2)
         pairs = [torch.cat([now, own], 2)[:, :, self.order] for own in others]  # (B, 1, 2, H, W)
         vectors = [self.streams[i % len(self.streams)](pair) for i, pair in enumerate(pairs)]
@@ -194,8 +199,10 @@ def normalise(frames: Tensor, inputs: str) -> Tensor:
         float32 (..., H, W).
 
     Raises:
-        BadInput: Values that are not finite or not in [-1, 2].
+        BadInput: Another name, shape or dtype; values that are not finite or not in [-1, 2].
     """
+    check_choice("inputs", inputs, INPUTS)
+    check_tensor("frames", frames, "(..., H, W)", (torch.float32, torch.uint8))
     check_values("frames", frames, -1, 2)
     frames = frames / 255 if frames.dtype == torch.uint8 else frames
     if inputs == "lcn":
@@ -237,6 +244,7 @@ class SoftNet(nn.Module):
 
     def __init__(self, map_px: int = 42, *, hidden: int = 400, n_gaps: int = 2):
         super().__init__()
+        map_px, hidden, n_gaps = check_sizes(map_px=map_px, hidden=hidden, n_gaps=n_gaps)
         self.map_px, cells = map_px, (-(-map_px // 3) // 2) ** 2
         self.convs, self.dense = nn.ModuleList(), nn.ModuleList()
         for _ in range(n_gaps):
@@ -254,12 +262,10 @@ class SoftNet(nn.Module):
             Logits float32 (B, n_gaps).
 
         Raises:
-            BadInput: Another shape or dtype.
+            BadInput: Another shape or dtype, such as frames; values that are not finite.
         """
-        check_tensor("flow_px", flow_px, "(B, G, 2, H, W)", (torch.float32,))
-        if flow_px.shape[1:3] != (len(self.dense), 2):
-            fault = f"has shape {tuple(flow_px.shape)}"
-            raise BadInput("flow_px", fault, f"give (B, {len(self.dense)}, 2, H, W)")
+        check_tensor("flow_px", flow_px, f"(B, {len(self.dense)}, 2, H, W)", (torch.float32,))
+        check_values("flow_px", flow_px)
         maps = torch.cat([flow_px, optical_strain(flow_px)], 2).flatten(1, 2)  # (B, 6, H, W)
         maps = functional.interpolate(maps, (self.map_px,) * 2, mode="bilinear", antialias=True)
         maps = [conv(maps[:, i : i + 1]) for i, conv in enumerate(self.convs)]  # 3 5 8 3 5 8
@@ -274,7 +280,11 @@ def optical_strain(flow_px: Tensor) -> Tensor:
 
     Returns:
         sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2), float32 (..., 1, H, W), px a px.
+
+    Raises:
+        BadInput: Another shape or dtype.
     """
+    check_tensor("flow_px", flow_px, "(..., 2, H, W)", FLOATS)
     (u_y, v_y), (u_x, v_x) = (d.unbind(-3) for d in torch.gradient(flow_px, dim=(-2, -1)))
     return (u_x**2 + v_y**2 + (u_y + v_x) ** 2 / 2).sqrt().unsqueeze(-3)
 
@@ -295,7 +305,14 @@ def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tenso
 
     Returns:
         float32 (...), px.
+
+    Raises:
+        BadInput: Another shape or dtype; more blocks than pixels.
     """
+    check_tensor("near_px", near_px, "(..., 2, H, W)", FLOATS)
+    check_tensor("far_px", far_px, str(tuple(near_px.shape)), FLOATS)
+    if (blocks := check_whole("blocks", blocks)) > min(near_px.shape[-2:]):
+        raise BadInput("blocks", f"{blocks} a side of {tuple(near_px.shape)}", "give fewer")
     h, w = (side // blocks for side in near_px.shape[-2:])
     tiles = torch.stack([near_px, far_px]).unfold(-2, h, h).unfold(-2, w, w)
     tiles = tiles[..., :blocks, :blocks, :, :].flatten(-2).flatten(-3, -2)

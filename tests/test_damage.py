@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from micromacro.errors import BadInput
 from micromacro.expression_encoder import WEIGHTS_FILE, load_expression_encoder
 from micromacro.training import Batches, Recipe, isolated_rng, train
 from micromacro.units import run
+from micromacro.video import read_frames
 from micromacro.weights import read_weights
 
 pytestmark = pytest.mark.slow
@@ -245,3 +247,30 @@ def test_weights(tmp_path):
     shutil.copy(WEIGHTS_FILE, tmp_path / "encoder.safetensors")
     file = tmp_path / "encoder.safetensors"
     survives(file, partial(load_expression_encoder, file), anything)
+
+
+@pytest.mark.parametrize("keep_damaged", [False, True])
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "mjpeg")])
+def test_films(tmp_path, suffix, codec, keep_damaged):
+    """Frames that come are whole pictures in the order of time; else one line says why none do."""
+    file = tmp_path / f"film.{suffix}"
+    rng, shown = np.random.default_rng(0), np.linspace(0, 200, 48 * 64).reshape(48, 64)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
+        for _ in range(12):
+            picture = np.uint8(shown[..., None] + rng.integers(0, 40, (48, 64, 3)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+
+    def read() -> list:
+        return [*read_frames(file, keep_damaged=keep_damaged, notes=[])]
+
+    def pictures(frames: list) -> bool:
+        times = [frame.t_s for frame in frames]
+        return times == sorted(times) and {frame.image.dtype for frame in frames} <= {
+            np.dtype(np.uint8)
+        }
+
+    assert survives(file, read, pictures) > 20

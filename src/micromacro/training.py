@@ -52,7 +52,8 @@ class Recipe:
         weight_decay: Decoupled in "adamw", an L2 penalty in the other two.
         momentum: Of "sgd"; the other two have their own.
         schedule: "constant", "one_cycle", "steps" or "cosine"; see `learning_rate`.
-        milestones: Epochs, 0-based, from which "steps" takes a tenth of the rate once more.
+        milestones: Epochs, 0-based, from which "steps" multiplies the rate by `factor` once more.
+        factor: Of "steps".
         epochs: Largest number of epochs; patience may end the training before.
         accumulate: Batches whose gradients make one step of the optimiser. Each weighs as many
             elements as count in its target, so that a mean loss gives the step of one big batch
@@ -74,6 +75,7 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "constant"
     milestones: tuple[int, ...] = ()
+    factor: float = 0.1
     epochs: int = 10
     accumulate: int = 1
     clip_norm: float | None = None
@@ -107,7 +109,7 @@ class Recipe:
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of one step of the optimiser, 0-based.
 
-    constant: lr. steps: lr / 10^(number of milestones at or before the epoch). cosine, by epoch e
+    constant: lr. steps: lr factor^(number of milestones at or before the epoch). cosine, by epoch e
     and period P: lowest + (lr - lowest) (1 + cos(pi e / P)) / 2, as torch's CosineAnnealingLR.
     one_cycle (Smith 2018, as torch's OneCycleLR without its momentum): half a cosine from lr/25 up
     to lr in the first 30 % of the steps, then one down to lr/250,000.
@@ -115,7 +117,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     epoch, n = step // steps_per_epoch, recipe.epochs * steps_per_epoch
     start, end, progress = recipe.lr, recipe.lr, 0.0
     if recipe.schedule == "steps":
-        return start * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+        return start * recipe.factor ** sum(epoch >= milestone for milestone in recipe.milestones)
     if recipe.schedule == "cosine":
         end, progress = recipe.lowest, epoch / (recipe.period or recipe.epochs)
     if recipe.schedule == "one_cycle":

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from micromacro.datasets import micro
+from micromacro.datasets import hume, micro
 from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
 from micromacro.datasets.long import LongVideos, casme_squared, megc2022, samm_lv
@@ -39,7 +40,8 @@ def check(name: str, path: str | Path) -> Report:
 
     Every sheet is read whole. Of a film one frame is decoded and the header's number of frames is
     taken, which may be wrong; of a folder of faces only the names are read; of the pictures of a
-    micro-expression clip or a long video all headers are read. Nothing is written.
+    micro-expression clip or a long video all headers are read; features are read whole. Nothing is
+    written.
 
     Args:
         name: A key of `CHECKS`.
@@ -83,7 +85,7 @@ def show(name: str, path: str | Path) -> bool:
 
     Args:
         name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv, casme-squared,
-            megc2022-samm or megc2022-cas.
+            megc2022-samm, megc2022-cas or hume.
         path: Its root folder, see data/README.md.
 
     Examples:
@@ -107,6 +109,12 @@ def _by_folder(paths: Iterable[str]) -> list[str]:
     ]
 
 
+def _there(listing: Listing) -> dict[str, str]:
+    """Split -> how many of its clips are listed and there."""
+    there = listing.table["split"].value_counts()
+    return {s: f"{n} clips listed, {there.get(s, 0)} there" for s, n in listing.listed.items()}
+
+
 # ---- films and folders of aligned faces ----------------------------------------------------------
 
 
@@ -124,10 +132,9 @@ def _check_film(listing: Listing, index: int, row: pd.Series) -> tuple[int | Non
 
 def _sum_up_films(name: str, listing: Listing, frames: list) -> tuple[list[str], bool]:
     absent, lines = Counter(line.partition("/")[0] for line in listing.missing), []
-    for split, listed in listing.listed.items():
-        inside = listing.table["split"] == split
-        there, films = int(inside.sum()), listing.table["film"]
-        lines.append(f"  {split}: {listed} clips listed, {there} there, {absent[split]} missing")
+    for split, there in _there(listing).items():
+        inside, films = listing.table["split"] == split, listing.table["film"]
+        lines.append(f"  {split}: {there}, {absent[split]} missing")
         if shared := int(films[inside].isin(films[~inside]).sum()):
             lines.append(f"  {split}: {shared} clips are of films that another split has parts of")
     folders = sum(Path(path).is_dir() for path in listing.table["path"])
@@ -200,6 +207,30 @@ def _sum_up_videos(name: str, listing: LongVideos, frames: list) -> tuple[list[s
     return lines, here != official
 
 
+# ---- features of filmed reactions ----------------------------------------------------------------
+
+
+def _check_features(listing: Listing, index: int, row: pd.Series) -> tuple[dict, int]:
+    """Shape of each modality that is there; and the number of frames without action units."""
+    arrays = {name: array for name, array in hume.load(row).items() if array is not None}
+    failed = int(np.isnan(arrays["local"]).all(axis=1).sum()) if "local" in arrays else 0
+    return {name: array.shape for name, array in arrays.items()}, failed
+
+
+def _sum_up_features(name: str, listing: Listing, clips: list) -> tuple[list[str], bool]:
+    lines = [f"  {split}: {there}" for split, there in _there(listing).items()]
+    for modality in hume.MODALITIES:
+        shapes = np.array([clip[modality] for clip, _ in clips if modality in clip]).reshape(-1, 2)
+        widths = ", ".join(map(str, np.unique(shapes[:, 1]))) or "no"
+        extent = f", {shapes[:, 0].min()} to {shapes[:, 0].max()} rows" if len(shapes) else ""
+        lines.append(f"  {modality}: {len(shapes)} clips, {widths} columns{extent}")
+    failed = sum(n for _, n in clips)
+    total = sum(clip["local"][0] for clip, _ in clips if "local" in clip)
+    sounds = listing.table["sound"].notna().sum()
+    lines.append(f"  {failed} of {total} frames without action units; {sounds} clips with sound")
+    return lines, False  # the official counts are not known for certain
+
+
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)
 _VIDEOS = (_check_video, _sum_up_videos)
 # name -> reader(path, strict=...), what looks at one clip, what counts
@@ -211,4 +242,5 @@ CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
     "samm-lv": (samm_lv, *_VIDEOS),
     "casme-squared": (casme_squared, *_VIDEOS),
     **{f"megc2022-{part}": (partial(megc2022, part=part), *_VIDEOS) for part in ("samm", "cas")},
+    "hume": (hume.read_hume, _check_features, _sum_up_features),
 }

@@ -19,9 +19,11 @@ from PIL import Image, ImageDraw
 from micromacro.clip import FORMAT, MODES, FaceClip, crops_of, save_clip
 from micromacro.errors import BadInput
 from micromacro.faces.extract import extract_faces, prepare
+from micromacro.faces.mesh import face_mesh
 from micromacro.files import existing, lock, named, writing
 from micromacro.images import IMAGE_SUFFIXES
 from micromacro.video import write_video
+from micromacro.weights import fetch_weights
 
 # The contact sheet: a clip at a glance, with the frames where something happened.
 MOST_TILES = 40
@@ -32,6 +34,7 @@ GAP_PX = 10
 TITLE_PX = 18  # height of a title line
 TITLE_LINE = 175  # characters a title line holds at this width
 ENDINGS = ("_sheet.png", ".csv", ".npz")  # and _<mode>.mp4
+MESH_ENDINGS = ("_mesh.csv", "_mesh.npy")  # beside a clip, if they are asked for
 PRESET = "veryfast"  # of x264: 0.8 ms for a frame in place of 2.4, a fifth smaller, 0.4 dB less
 _FILMS = "3gp asf avi dv flv h264 m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv y4m"
 FILM_SUFFIXES = frozenset(f".{kind}" for kind in _FILMS.split())
@@ -50,6 +53,8 @@ def export_faces(
     select: str = "auto",
     fps: float | None = None,
     keep_damaged: bool = False,
+    mesh: bool = False,
+    mesh_weights: str | Path | None = None,
 ) -> str | bool:
     """Extract the faces of films, each into four files of its own name.
 
@@ -74,6 +79,9 @@ def export_faces(
         select: Which face, if there are several; see extract_faces (auto).
         fps: Frames per second of a folder of images, by the numbers in their names (30).
         keep_damaged: Go on after damage to the file; frames there are "none".
+        mesh: Also write <stem>_mesh.csv, a row a frame: the head's pose, AU-like features, 52
+            blendshapes; and <stem>_mesh.npy, 478 landmarks of each frame. 15 ms a frame more.
+        mesh_weights: Your own copy of face_landmarker.task, which the mesh needs; implies mesh.
 
     Returns:
         Of one film a line: what was found, what to know about it, frames per second, where it lies.
@@ -88,7 +96,9 @@ def export_faces(
       micromacro faces s1/clip.mp4 s2/clip.mp4 faces/
       micromacro faces films/ faces/
       micromacro faces frames/ smile.npz --fps 200 --mode aligned --size 112
+      micromacro faces interview.mp4 faces/ --mesh
     """
+    mesh = mesh or mesh_weights is not None
     options = {"mode": mode, "size": size, "backend": backend, "weights": weights}
     options |= {"sha256": sha256, "select": select}
     out = named(out)
@@ -97,17 +107,18 @@ def export_faces(
     sources = [source] if isinstance(source, (str, Path)) else source
     films, others = find_films(sources, out)
     for film, stem in films.items():  # before hours of work
-        _targets(film, out, stem, mode)
+        _targets(film, out, stem, mode, mesh)
+    bundle = fetch_weights("face_landmarker", path=mesh_weights) if mesh else None
     if len(films) > 1:
         prepare(**options)
     options |= {"fps": fps, "keep_damaged": keep_damaged}
     if len(films) == 1:
         ((film, stem),) = films.items()
-        return _export(film, out, stem, options)
+        return _export(film, out, stem, options, bundle)
     failed = 0
     for film, stem in films.items():
         try:
-            print(_export(film, out, stem, options), flush=True)
+            print(_export(film, out, stem, options, bundle), flush=True)
         except BadInput as error:
             failed += 1
             print(f"micromacro: {error}", file=sys.stderr, flush=True)
@@ -117,9 +128,10 @@ def export_faces(
     return not failed
 
 
-def _export(film: Path, out: Path, stem: str, options: dict) -> str:
-    """Extract one film; the line about it."""
-    targets = _targets(film, out, stem, options["mode"])
+def _export(film: Path, out: Path, stem: str, options: dict, bundle: Path | None) -> str:
+    """Extract one film, with a mesh if there is a bundle of its networks; the line about it."""
+    mode, mesh = options["mode"], bundle is not None
+    targets = _targets(film, out, stem, mode, mesh)
     folder = place = targets[0].parent
     while not place.exists():  # what is built must lie on the file system of its target
         place = place.parent
@@ -131,16 +143,22 @@ def _export(film: Path, out: Path, stem: str, options: dict) -> str:
         clip = replace(clip, settings=clip.settings | {"film": there})
         rate = len(clip) / (time.perf_counter() - began)
         line = "; ".join([clip.summary(), *clip.settings["notes"], f"{rate:.0f} frames/s"])
-        mp4, sheet, table, crops = (here / target.name for target in targets)
+        parts = [here / target.name for target in targets]
+        mp4, sheet, _, crops = parts[-4:]
         images = (np.moveaxis(crop, 0, -1) for crop in crops_of(clip.frames))
         write_video(mp4, images, t_s=clip.t_s, preset=PRESET)
         contact_sheet(clip, line).save(sheet)
         save_clip(clip, crops)  # and the table
+        if mesh:
+            laid = face_mesh(film, clip, weights=bundle)
+            laid.table().assign(t_s=clip.t_s).to_csv(parts[0], index_label="frame")
+            np.save(parts[1], laid.landmarks)
         folder.mkdir(parents=True, exist_ok=True)
-        _targets(film, out, stem, options["mode"])  # another process may have been faster
-        for part, target in zip((mp4, sheet, table, crops), targets, strict=True):
+        _targets(film, out, stem, mode, mesh)  # another process may have been faster
+        for part, target in zip(parts, targets, strict=True):
             part.replace(target)
-    return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{options['mode']}.mp4, _sheet.png"
+    more = "".join(f", {ending}" for ending in MESH_ENDINGS if mesh)
+    return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{mode}.mp4, _sheet.png{more}"
 
 
 @contextmanager
@@ -228,14 +246,15 @@ def _films_below(folder: Path) -> tuple[list[Path], list[Path]]:
 def _results(folder: Path, names: list[str]) -> set[str]:
     """Those of the files that an earlier run wrote."""
     stems = [n[:-4] for n in names if n.endswith(".npz") and _origin(folder / n)]
-    endings = (*(f"_{mode}.mp4" for mode in MODES), *ENDINGS)
+    endings = (*(f"_{mode}.mp4" for mode in MODES), *ENDINGS, *MESH_ENDINGS)
     return {f"{stem}{ending}" for stem in stems for ending in endings}
 
 
-def _targets(film: Path, out: Path, stem: str, mode: str) -> list[Path]:
-    """The four files, the npz last: film, sheet, table, crops."""
+def _targets(film: Path, out: Path, stem: str, mode: str, mesh: bool) -> list[Path]:
+    """The four files, the npz last: film, sheet, table, crops; those of a mesh before them."""
     base = out.with_suffix("") if out.suffix == ".npz" else out / stem
-    targets = [base.with_name(f"{base.name}{end}") for end in (f"_{mode}.mp4", *ENDINGS)]
+    endings = (*(MESH_ENDINGS if mesh else ()), f"_{mode}.mp4", *ENDINGS)
+    targets = [base.with_name(f"{base.name}{end}") for end in endings]
     standing = [target for target in targets if target.exists()]
     for target in standing:
         if target.is_dir():

@@ -1,0 +1,482 @@
+"""The experiment on reaction intensity: arms, and one unit that trains on some people and tests on others.
+
+All arms of a seed share people, clips, features, first weights where the network is the same, and the
+order of clips; they differ in what their name says. The people who are tested are in no training. The
+score is that of the challenge: Pearson's correlation over all clips that are tested, mean of the seven.
+
+"As released" is what the published program does: sound in a layout without time, features with batch
+norm in training mode, nothing scaled. Its numbers are of the last epoch, and so are ours; what the best
+epoch, chosen on the test clips, would have given is a row beside them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
+from micromacro.cache import hashable
+from micromacro.datasets import hume
+from micromacro.datasets.table import check_profile
+from micromacro.errors import BadInput, check_choice
+from micromacro.expression_encoder import load_expression_encoder
+from micromacro.metrics import pcc
+from micromacro.systems.eri import inputs, task
+from micromacro.systems.eri.inputs import PARTS, Batches, Clip
+from micromacro.systems.eri.model import EMOTIONS, LOSSES, READOUTS, EriNet
+from micromacro.training import Recipe, isolated_rng, train
+
+DATASETS = {"hume": hume.read_hume}
+LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
+SR_HZ = 16000
+FIFTHS = ("shortest", "short", "middle", "long", "longest")
+OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
+# As released: the rate is halved every ten epochs; the best was found about the tenth.
+PAPER = Recipe(lr=1e-4, weight_decay=0.5, schedule="steps", epochs=100, clip_norm=1.0)
+PAPER = replace(PAPER, milestones=tuple(range(10, 100, 10)), factor=0.5)
+SMALL = {"width": 32, "depth": 2, "heads": 4, "mlp": 32}
+
+CORE: dict[str, dict] = {
+    "all": {},
+    "audio": {"parts": ["audio"]},
+    "AU": {"parts": ["local"]},
+    "holistic": {"parts": ["holistic"]},
+    "holistic + AU": {"parts": ["holistic", "local"]},
+    "holistic + audio": {"parts": ["holistic", "audio"]},
+    "all, mean": {"readout": "mean"},
+    "as released": {"layout": "released", "batch_norm": "train", "scaled": False},
+}
+
+
+def _each(what: str, readouts: Sequence[str] = READOUTS, **options: object) -> dict[str, dict]:
+    """The read-outs side by side, with something turned."""
+    names = {readout: "all" if readout == "token" else f"all, {readout}" for readout in readouts}
+    return {f"{names[r]}, {what}": {"readout": r} | options for r in readouts}
+
+
+SWEEP: dict[str, dict[str, dict]] = {
+    "read-outs": {f"all, {r}": {"readout": r} for r in ("max", "last", "attention")},
+    "share of events": {
+        arm: options
+        for share in (0.5, 0.1, 0.05, 0.02)
+        for arm, options in _each(f"events {share:.0%}", share=share).items()
+    },
+    "order": {
+        "no GRU": {"gru": False},
+        "no GRU, positions": {"gru": False, "positions": True},
+        "shuffled frames": {"shuffled": True},
+    },
+    "controls": {
+        "other sound": {"swapped": "audio"},
+        "other AU": {"swapped": "local"},
+        "untrained": {"control": "untrained"},
+        "shuffled labels": {"control": "labels"},
+    },
+    "length": _each("long clips", ("token", "mean", "last"), test_frames=[320, 640]),
+    "layout": {
+        "released sound": {"layout": "released"},
+        "released sound alone": {"layout": "released", "parts": ["audio"]},
+        "batch norm in training mode": {"batch_norm": "train"},
+        "nothing scaled": {"scaled": False},
+    },
+    "recipe": {
+        "weight decay 0.5": {"weight_decay": 0.5},
+        "no weight decay": {"weight_decay": 0.0},
+        "1 - PCC": {"loss": "pcc"},
+    },
+}
+"""Group -> arm -> options; what an arm does not name is as in the core table."""
+
+ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+_SMOKE = {"arms": ("all", "audio"), "seeds": (1000,), "epochs": 6}
+_SMOKE |= {"data": {"subjects": 16, "test_subjects": 8, "per_subject": 4}}
+_FULL = {"arms": tuple(CORE), "seeds": range(8)}
+_PAPER = {"arms": ("as released", "all"), "seeds": (0,)}
+PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm does; the defaults are the paper's network with our features.
+
+    Attributes:
+        parts: What of a clip is shown: names of `inputs.PARTS`.
+        readout: What becomes a clip's vector, a name of `model.READOUTS`.
+        gru: Run a GRU over the frames first.
+        positions: Tell the transformer the frames' numbers.
+        shuffled: Put the frames of each clip in random order, in training and test. A control.
+        swapped: Part that each clip gets from another one, in training and test; "" for none. A control.
+        control: "untrained" tests the first weights; "labels" trains on another clip's labels.
+        layout: Of the sound: "time", log-mel at each frame; "released", 32 rows that are no times.
+        batch_norm: Mode in which the holistic features were made, "eval" or "train".
+        scaled: Standardise each feature by the training clips.
+        loss: "mse", or "pcc" for 1 - PCC over the batch.
+        weight_decay: In place of the recipe's; None keeps that.
+
+    Raises:
+        BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
+    """
+
+    parts: tuple[str, ...] = PARTS
+    readout: str = "token"
+    gru: bool = True
+    positions: bool = False
+    shuffled: bool = False
+    swapped: str = ""
+    control: str = ""
+    layout: str = "time"
+    batch_norm: str = "eval"
+    scaled: bool = True
+    loss: str = "mse"
+    weight_decay: float | None = None
+
+    def __post_init__(self):
+        choices = {"readout": READOUTS, "swapped": ("", *PARTS), "control": CONTROLS}
+        choices |= {"layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS, "loss": LOSSES}
+        for name, among in choices.items():
+            check_choice(name, getattr(self, name), among)
+        for part in self.parts:
+            check_choice("parts", part, PARTS)
+        rules = {
+            "parts": len({*self.parts}) == len(self.parts) > 0,
+            "swapped": self.swapped in ("", *self.parts),
+            "layout": self.layout == "time" or "audio" in self.parts,
+            "batch_norm": self.batch_norm == "eval" or "holistic" in self.parts,
+            "weight_decay": self.weight_decay is None or 0 <= self.weight_decay < np.inf,
+        }
+        for name in (name for name, holds in rules.items() if not holds):
+            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
+
+
+class Source(NamedTuple):
+    """Clips with their features, from the actor or from official files.
+
+    Attributes:
+        clips: Table: clip, subject, split, n_frames, and the seven intensities.
+        load: Gives a clip's features, by name, layout of the sound and mode of batch norm.
+        tested: Split that is tested; "train" is trained on.
+        sizes: Options of `EriNet`.
+        recipe: How to train.
+        events: Table of what shows when (`task.Benchmark`); None where nobody knows.
+        missing: Names of clips that are listed but not there.
+    """
+
+    clips: pd.DataFrame
+    load: Callable[[str, str, str], Clip]
+    tested: str
+    sizes: Mapping[str, object]
+    recipe: Recipe
+    events: pd.DataFrame | None = None
+    missing: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=1)
+def benchmark(
+    seed: int,
+    subjects: int = 60,
+    test_subjects: int = 60,
+    per_subject: int = 6,
+    test_frames: tuple[int, int] | None = None,
+    **dials,
+) -> Source:
+    """The benchmark's clips and their features, made once for all arms of a seed.
+
+    Args:
+        seed: Random seed; another seed draws other people and reactions.
+        subjects: People to train on.
+        test_subjects: People to test.
+        per_subject: Clips of each.
+        test_frames: Fewest and most frames of a clip that is tested, in place of the dial's.
+        dials: Fields of `task.Dials`.
+    """
+    longer = {"frames": test_frames} if test_frames else {}
+    sides = [
+        task.clips(subjects, per_subject, seed, split="train", **dials),
+        task.clips(test_subjects, per_subject, seed, split="test", **dials | longer),
+    ]
+    encoder, made = load_expression_encoder(), {}
+    for side in sides:
+        for clip in side.clips["clip"]:
+            scene = side.scene(clip)
+            frames = torch.cat([*scene.frames()])  # (T, 1, 48, 48)
+            sound = scene.speech.sound
+            audio = log_mel(sound, SR_HZ, len(frames)), legacy_mfcc_layout(sound, SR_HZ)
+            looks = [inputs.holistic(frames, encoder, mode) for mode in inputs.BATCH_NORMS]
+            for layout, rows in zip(LAYOUTS, audio, strict=True):
+                for mode, look in zip(inputs.BATCH_NORMS, looks, strict=True):
+                    made[clip, layout, mode] = Clip(look, scene.local, rows)
+    clips, events = (
+        pd.concat(parts, ignore_index=True) for parts in zip(*[s[:2] for s in sides], strict=True)
+    )
+    load = lambda *key: made[key]  # noqa: E731
+    return Source(clips, load, "test", SMALL, OURS, events)
+
+
+def official(dataset: str, root: str, *, tested: str = "val", sizes=None, **folders) -> Source:
+    """An official data set, by its official split and the released recipe; features stay on disk.
+
+    Args:
+        dataset: A key of `DATASETS`.
+        root: Its folder, as data/README.md shows.
+        tested: Split that is tested; that of the test has no public labels.
+        sizes: Options of `EriNet` in place of the published ones.
+        folders: Of the reader: names of folders of features.
+
+    Raises:
+        BadInput: As the reader.
+    """
+    check_choice("dataset", dataset, DATASETS)
+    listing = DATASETS[dataset](root, **folders)
+    table = listing.table[listing.table["split"].isin(["train", tested])]
+    rows = {row["clip"]: row for row in table.to_dict("records")}
+
+    def load(clip: str, layout: str, _: str) -> Clip:
+        parts = hume.load(rows[clip])
+        if layout == "time":
+            n = max(
+                (len(x) for x in (parts["holistic"], parts["local"]) if x is not None), default=0
+            )
+            sound = rows[clip]["sound"]
+            parts["audio"] = (
+                log_mel(read_audio(sound), SR_HZ, n) if isinstance(sound, str) else None
+            )
+        return Clip(**parts)
+
+    return Source(table, load, tested, sizes or {}, PAPER, None, listing.missing)
+
+
+def grid(
+    profile: str = "smoke",
+    *,
+    dataset: str = "synthetic",
+    data_root: str | None = None,
+    seeds: Sequence[int] | None = None,
+    variants: Sequence[str] | None = None,
+    folds: int | None = None,
+    sweep: int = 0,
+    device: str = "cpu",
+    trial: bool | int = False,
+) -> dict[str, list[dict]]:
+    """Parameters of all units of a profile; arguments are a notebook's parameters.
+
+    Args:
+        profile: "smoke" and "full" on the benchmark; "paper" on official data.
+        dataset: "synthetic", or in "paper" a key of `DATASETS`.
+        data_root: Folder of the official data.
+        seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
+        variants: Names of arms; None for two in smoke and paper, `CORE` in full.
+        folds: Must be None: who is tested is fixed by a split.
+        sweep: 1 adds `SWEEP` in full.
+        device: Where to compute.
+        trial: Try the official path with a tiny network and two epochs.
+
+    Returns:
+        Arm -> parameters of `unit`, seed by seed.
+
+    Raises:
+        BadInput: An unknown name; profile and data set that do not go together; folds.
+    """
+    check_profile(profile, dataset, DATASETS)
+    if folds is not None:
+        raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
+    default, arms = PROFILES[profile], ARMS
+    data = {**default.get("data", {})}
+    common = {"fold": 0, "epochs": default.get("epochs"), "device": device}
+    if profile == "paper":
+        data = {"dataset": dataset, "root": str(data_root)}
+        arms = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
+        if trial:
+            data, common["epochs"] = data | {"sizes": SMALL}, 2
+    names = [*(variants or default["arms"])]
+    if sweep and profile == "full":
+        names += [name for group in SWEEP.values() for name in group]
+    units = {}
+    for name in names:
+        check_choice("arm", name, arms)
+        own = {"data": dict(data), "arm": {}}
+        for option, value in arms[name].items():
+            own["arm" if hasattr(Arm, option) else "data"][option] = value
+        units[name] = [{"seed": seed, **own, **common} for seed in seeds or default["seeds"]]
+    return units
+
+
+# ---- one unit ------------------------------------------------------------------------------------
+
+
+class Recorded(nn.Module):
+    """A network, and what it predicted of the tested clips after each epoch so far.
+
+    Args:
+        net: Used as it is.
+        epochs: Number of epochs to come.
+        clips: Number of clips.
+    """
+
+    def __init__(self, net: EriNet, epochs: int, clips: int):
+        super().__init__()
+        self.net = net
+        self.register_buffer("done", torch.tensor(0))
+        self.register_buffer("record", torch.full((epochs, clips, len(EMOTIONS)), torch.nan))
+
+    def forward(self, **clips: Tensor) -> Tensor:
+        """The network's."""
+        return self.net(**clips)
+
+    def note(self, batches: Batches, device: str) -> float:
+        """Record one more epoch; its number as the score, so that the last epoch is the best."""
+        self.record[self.done] = inputs.predictions(self, batches, device).to(self.record)
+        self.done += 1
+        return float(self.done)
+
+
+def unit(
+    *,
+    data: Mapping[str, object],
+    arm: Mapping[str, object],
+    seed: int,
+    fold: int = 0,
+    epochs: int | None = None,
+    device: str = "cpu",
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Train one arm on the training split and test it on the other; for `units.run`.
+
+    Args:
+        data: Of the benchmark arguments of `benchmark`; with a ``dataset`` those of `official`.
+        arm: Fields of `Arm`.
+        seed: Random seed of the benchmark's people and clips, of first weights and order.
+        fold: 0; the split is fixed.
+        epochs: Epochs of training; None for the recipe's.
+        device: Where to compute.
+
+    Returns:
+        Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`, number
+        of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
+        n_frames; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
+        (E, N, 7). Where it is known what shows when, and a network has read-out weights over the face's
+        frames: attention float16 and inside bool, of the clips' frames in turn.
+
+    Raises:
+        BadInput: An unknown option; one that would not do anything; as the source.
+    """
+    for name in arm:
+        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
+    if fold:
+        raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
+    arm = Arm(**hashable(arm))
+    source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
+    train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
+    if arm.scaled:
+        train_on, tested = (inputs.standardised(clips, train_on) for clips in (train_on, tested))
+    target, truth = (_target(source, split) for split in ("train", source.tested))
+    recipe = replace(source.recipe, loss=LOSSES[arm.loss], epochs=epochs or source.recipe.epochs)
+    if arm.weight_decay is not None:
+        recipe = replace(recipe, weight_decay=arm.weight_decay)
+    if arm.control == "labels":
+        draws = torch.Generator().manual_seed(seed)
+        target = target[torch.randperm(len(target), generator=draws)]
+    widths = inputs.widths(train_on, arm.parts)
+    video = sum(n for part, n in widths.items() if part != "audio")
+    with isolated_rng(seed):
+        options = {name: getattr(arm, name) for name in ("readout", "gru", "positions")}
+        net = EriNet(video, widths.get("audio", 0), **source.sizes, **options)
+    model = Recorded(net, recipe.epochs, len(tested))
+    batches, unseen = (
+        Batches(clips, labels, parts=arm.parts, widths=widths)
+        for clips, labels in ((train_on, target), (tested, truth))
+    )
+    metrics = {"parameters": sum(p.numel() for p in net.parameters())}
+    metrics |= {"trained_on": len(train_on), "missing": source.missing}
+    if arm.control == "untrained":
+        model.to(device).eval().note(unseen, device)
+        model.record = model.record[:1]
+    else:
+        validate = partial(Recorded.note, batches=unseen, device=device)
+        options = {"seed": seed, "device": device, "progress": "dataset" in data}
+        history = train(model, batches, recipe, validate=validate, **options)
+        metrics["loss"] = history.epochs[-1].loss
+    table = source.clips[source.clips["split"] == source.tested]
+    # npz without pickle holds no arrays of objects, which pandas' texts are.
+    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject", "n_frames")}
+    record = model.record.cpu().numpy().astype(np.float16)
+    predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
+    if source.events is not None and video and arm.readout in ("token", "attention"):
+        predictions |= _looks(model.eval(), unseen, source, table)
+    return metrics, predictions
+
+
+def _clips(source: Source, arm: Arm, split: str, seed: int) -> list[Clip]:
+    """The clips of a split, with what the arm does to them."""
+    draws = torch.Generator().manual_seed(seed)
+    names = source.clips["clip"][source.clips["split"] == split]
+    clips = [source.load(name, arm.layout, arm.batch_norm) for name in names]
+    if arm.swapped:
+        clips = inputs.swapped(clips, arm.swapped, draws)
+    return [inputs.shuffled(clip, draws) for clip in clips] if arm.shuffled else clips
+
+
+def _target(source: Source, split: str) -> Tensor:
+    rows = source.clips[source.clips["split"] == split]
+    return torch.tensor(rows[[*EMOTIONS]].to_numpy(np.float32))
+
+
+def _looks(model: Recorded, unseen: Batches, source: Source, table: pd.DataFrame) -> dict:
+    """Attention to the frames of the face, and whether a reaction shows in them, clip by clip."""
+    looks: dict[int, Tensor] = {}
+    order = iter(unseen.order.tolist())
+    for batch, _ in unseen:
+        shares = model.net.attention(**batch)["video"].cpu()
+        for share, n in zip(shares, batch["video_lengths"].tolist(), strict=True):
+            looks[next(order)] = share[:n]
+    inside = []
+    spans = source.events.groupby("clip")[["onset", "offset"]]
+    for clip, n in zip(table["clip"], table["n_frames"], strict=True):
+        inside.append(np.zeros(n, bool))
+        for onset, offset in spans.get_group(clip).to_numpy():
+            inside[-1][onset : offset + 1] = True
+    attention = torch.cat([looks[row] for row in range(len(looks))]).numpy().astype(np.float16)
+    return {"attention": attention, "inside": np.concatenate(inside)}
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def rows(units: Sequence) -> list[dict]:
+    """The scores of one arm and seed as fields of rows, for `results.unit_rows`.
+
+    Metrics: `pcc`, mean of the seven, over all clips tested; `pcc_<emotion>`; `pcc_best_epoch`, of the
+    epoch that suits the tested clips best, and `best_epoch`, its number from 1 on; `pcc_shortest` to
+    `pcc_longest`, by fifths of length; `attention_auc`, whether frames in which the reaction shows get more
+    attention than others of their clip, mean over clips, and `attention_share`, how much of it they
+    get, over their share of the frames.
+    """
+    (one,) = units
+    arrays = one.predictions()
+    truth, predicted, frames = (arrays[k] for k in ("truth", "predicted", "n_frames"))
+    predicted = predicted.astype(np.float64)
+    values = {"pcc": pcc(predicted, truth)}
+    for k, emotion in enumerate(EMOTIONS):
+        values[f"pcc_{emotion}"] = pcc(predicted[:, k], truth[:, k])
+    by_epoch = [pcc(record.astype(np.float64), truth) for record in arrays["epochs"]]
+    values |= {"pcc_best_epoch": max(by_epoch), "best_epoch": 1 + int(np.argmax(by_epoch))}
+    fifth = np.argsort(np.argsort(frames, kind="stable")) * min(5, len(frames)) // len(frames)
+    for k, name in enumerate(FIFTHS[: len(frames)]):
+        values[f"pcc_{name}"] = pcc(predicted[fifth == k], truth[fifth == k])
+    if "attention" in arrays:
+        ends = frames.cumsum()[:-1]
+        clips = zip(*(np.split(arrays[k], ends) for k in ("attention", "inside")), strict=True)
+        clips = [(look.astype(np.float64), shown) for look, shown in clips if 0 < shown.mean() < 1]
+        values["attention_auc"] = np.mean([roc_auc_score(shown, look) for look, shown in clips])
+        values["attention_share"] = np.mean(
+            [look[shown].sum() / shown.mean() for look, shown in clips]
+        )
+    shared = {"dataset": one.params["data"].get("dataset", "synthetic"), "split": "people left out"}
+    return [
+        {**shared, "metric": metric, "value": float(value), "n": len(truth)}
+        for metric, value in values.items()
+    ]

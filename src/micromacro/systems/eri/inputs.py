@@ -1,0 +1,285 @@
+"""What the reaction networks see of a clip: its parts, batches of them, and what the arms do to them.
+
+A clip has up to three parts. ``holistic`` and ``local`` (action units) have a row for each frame and
+are joined to what the video cascade sees; ``audio`` goes into a cascade of its own: log-mel or MFCC
+with a row for each frame (`micromacro.audio`), or the released layout, 32 rows that are no times.
+
+A part may be missing. Then its columns are 0 for as long as the clip is known to be; a clip of which
+nothing is known has length 0, and `EriNet` says what it makes of that. Frames in which the action units
+failed are rows of nan in ``local``; they show the clip's mean and are flagged in `Clip.seen`.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from micromacro.errors import BadInput, check_choice
+from micromacro.training import predict
+
+PARTS = ("holistic", "local", "audio")
+MODALITIES = {"video": ("holistic", "local"), "audio": ("audio",)}
+BATCH_NORMS = ("eval", "train")
+POOL = 8  # batches that are drawn together and then sorted by length
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """The features of one clip; NumPy arrays become tensors.
+
+    Attributes:
+        holistic: float32 (T, H), a row a frame, or None.
+        local: float32 (T, A), action units, or None. A row with a nan is a frame that failed. It is
+            given as it was measured; here all such rows are the mean of the others, or 0 if there
+            are no others.
+        audio: float32 (S, M), or None.
+        seen: bool (T,), frames with action units; None without `local`. Made here.
+
+    Raises:
+        BadInput: A part that is no (rows, columns); another number of frames than rows of action
+            units.
+    """
+
+    holistic: Tensor | np.ndarray | None = None
+    local: Tensor | np.ndarray | None = None
+    audio: Tensor | np.ndarray | None = None
+    seen: Tensor | None = None
+
+    def __post_init__(self):
+        for part in PARTS:
+            if (rows := getattr(self, part)) is not None:
+                rows = torch.as_tensor(rows, dtype=torch.float32)
+                if rows.ndim != 2:
+                    raise BadInput(part, f"has shape {tuple(rows.shape)}", "give (rows, columns)")
+                object.__setattr__(self, part, rows)
+        if self.local is None:
+            return
+        if self.holistic is not None and len(self.holistic) != len(self.local):
+            fault = f"has {len(self.local)} rows for {len(self.holistic)} frames"
+            raise BadInput(
+                "local", fault, "measure action units on the very frames of the features"
+            )
+        if self.seen is None:
+            seen = ~self.local.isnan().any(1)
+            mean = self.local[seen].mean(0) if seen.any() else self.local.new_zeros(())
+            object.__setattr__(self, "local", torch.where(seen[:, None], self.local, mean))
+            object.__setattr__(self, "seen", seen)
+
+    def rows(self, modality: str) -> int:
+        """Length of "video" or "audio", 0 where it is missing."""
+        parts = (getattr(self, part) for part in MODALITIES[modality])
+        return max((len(part) for part in parts if part is not None), default=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Clips as padded batches for `training.train`, clips of like length together.
+
+    A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes it.
+
+    Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
+    by length among these and cut, in a random order again. So who meets whom still varies, and
+    little is padded. Iterated, it yields all clips by length; `predictions` puts them back.
+
+    Attributes:
+        clips: The clips; one that loads them when they are indexed serves as well.
+        target: float32 (N, 7), intensities.
+        size: Clips in a batch.
+        parts: What of the clips is shown.
+        widths: Columns of each part shown; None takes them from the clips.
+        lengths: Length of each clip, to sort by; None takes them from the clips.
+
+    Raises:
+        BadInput: No clips; not a target for each; an unknown part; a part that no clip has.
+    """
+
+    clips: Sequence[Clip]
+    target: Tensor
+    size: int = 16
+    parts: Sequence[str] = PARTS
+    widths: Mapping[str, int] | None = None
+    lengths: Sequence[int] | None = None
+
+    def __post_init__(self):
+        for part in self.parts:
+            check_choice("part", part, PARTS)
+        if not len(self.clips) or len(self.clips) != len(self.target):
+            fault = f"{len(self.target)} targets for {len(self.clips)} clips"
+            raise BadInput("target", fault, "give one clip at least, and a target for each")
+        if self.widths is None:
+            object.__setattr__(self, "widths", widths(self.clips, self.parts))
+        if self.lengths is None:
+            lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
+            object.__setattr__(self, "lengths", lengths)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.clips) / self.size)
+
+    def __iter__(self) -> Iterator[tuple]:
+        return (self._batch(rows) for rows in self.order.split(self.size))
+
+    def __call__(self, generator: torch.Generator) -> Iterator[tuple]:
+        """One epoch of training."""
+        order, lengths = torch.randperm(len(self.clips), generator=generator), self._lengths()
+        pools = [pool[lengths[pool].argsort()] for pool in order.split(POOL * self.size)]
+        batches = [rows for pool in pools for rows in pool.split(self.size)]
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            yield self._batch(batches[i])
+
+    @property
+    def order(self) -> Tensor:
+        """The clips in the order of iteration, int64 (N,)."""
+        return self._lengths().argsort(stable=True)
+
+    def _lengths(self) -> Tensor:
+        return torch.tensor(list(self.lengths))
+
+    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        clips, inputs = [self.clips[i] for i in rows.tolist()], {}
+        for modality, parts in MODALITIES.items():
+            if shown := [part for part in parts if part in self.parts]:
+                features = [self._joined(clip, modality, shown) for clip in clips]  # (T, D) each
+                inputs[modality] = pad_sequence(features, batch_first=True)  # (B, T, D)
+                inputs[f"{modality}_lengths"] = torch.tensor([len(x) for x in features])
+        return inputs, self.target[rows]
+
+    def _joined(self, clip: Clip, modality: str, parts: Sequence[str]) -> Tensor:
+        own = {part: getattr(clip, part) for part in parts}
+        n = max((len(x) for x in own.values() if x is not None), default=0)
+        zeros = (torch.zeros(n, self.widths[part]) for part in parts)
+        return torch.cat(
+            [z if x is None else x for x, z in zip(own.values(), zeros, strict=True)], 1
+        )
+
+
+def widths(clips: Sequence[Clip], parts: Sequence[str] = PARTS) -> dict[str, int]:
+    """Columns of each part.
+
+    Args:
+        clips: Some clips.
+        parts: Names of the parts.
+
+    Raises:
+        BadInput: No clip has the part, or they differ.
+    """
+    columns = {}
+    for part in parts:
+        own = {x.shape[1] for clip in clips if (x := getattr(clip, part)) is not None}
+        if len(own) != 1:
+            fault = f"has {sorted(own)} columns" if own else "is in no clip"
+            raise BadInput(part, fault, "give clips of one kind of features, or fewer parts")
+        columns[part] = own.pop()
+    return columns
+
+
+def predictions(model: nn.Module, batches: Batches, device: str | torch.device = "cpu") -> Tensor:
+    """What a model predicts for each clip, in the order of the clips: float32 (N, 7), on the CPU."""
+    return predict(model, batches, device)[batches.order.argsort()]
+
+
+# ---- features of frames --------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def holistic(
+    frames: Tensor, encoder: nn.Module, batch_norm: str = "eval", *, batch: int = 250
+) -> Tensor:
+    """Holistic features of the frames of a clip.
+
+    The released program never switches its ResNet-18 to evaluation mode. So batch norm takes mean
+    and variance of each 250 frames in a row, about a clip: a face's features depend on its
+    neighbours, and what all of them share, such as who it is, is taken away.
+
+    Args:
+        frames: float32 (T, C, H, W), as the encoder takes them; one frame at least.
+        encoder: Makes of (B, C, H, W) features (B, H), by its method `features`, if it has one. It
+            is left as it is.
+        batch_norm: "eval": each frame by itself, by the statistics of training. "train": the released
+            program's.
+        batch: Frames that are looked at together.
+
+    Returns:
+        float32 (T, H).
+
+    Raises:
+        BadInput: Unknown `batch_norm`, or what the encoder refuses.
+    """
+    check_choice("batch_norm", batch_norm, BATCH_NORMS)
+    encoder = copy.deepcopy(encoder).eval()
+    if batch_norm == "train":
+        for layer in encoder.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.running_mean = layer.running_var = None  # then it has none but the batch's
+    look = getattr(encoder, "features", encoder)
+    return torch.cat([look(some).flatten(1) for some in frames.split(batch)])
+
+
+def standardised(clips: Sequence[Clip], like: Sequence[Clip]) -> list[Clip]:
+    """Shift and scale each column of each part by mean and deviation over all rows of some clips.
+
+    Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales nothing.
+    A missing part, which is shown as 0, then is the mean of those that are there.
+
+    Args:
+        clips: What is to be scaled.
+        like: Clips for training, of the same kind of features. A column that is constant in them is
+            only shifted.
+    """
+    moments = {}
+    for part in PARTS:
+        if rows := [x for clip in like if (x := getattr(clip, part)) is not None]:
+            sd, mean = torch.std_mean(torch.cat(rows), 0, correction=0)
+            moments[part] = mean, torch.where(sd > 1e-6, sd, 1)
+
+    def scaled(clip: Clip) -> Clip:
+        own = {part: x for part in moments if (x := getattr(clip, part)) is not None}
+        return replace(clip, **{p: (x - moments[p][0]) / moments[p][1] for p, x in own.items()})
+
+    return list(map(scaled, clips))
+
+
+# ---- what arms do to clips -----------------------------------------------------------------------
+
+
+def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
+    """A clip with its frames in random order; parts of one length are shuffled alike."""
+    orders, parts = {}, {}
+    for name in (*PARTS, "seen"):
+        if (x := getattr(clip, name)) is not None:
+            order = orders.setdefault(len(x), torch.randperm(len(x), generator=generator))
+            parts[name] = x[order]
+    return replace(clip, **parts)
+
+
+def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> list[Clip]:
+    """Give each clip a part of another one, so that it tells nothing of this clip's label.
+
+    Rows are repeated or left out so that there are as many as before: a clip's length stays its own.
+    Clips without rows of the part stay as they are.
+
+    Args:
+        clips: Two or more that have the part.
+        part: A name of `PARTS`.
+        generator: Draws who gives to whom; nobody to himself.
+
+    Raises:
+        BadInput: Unknown part; fewer than two clips that have it.
+    """
+    check_choice("part", part, PARTS)
+    own = [i for i, c in enumerate(clips) if (x := getattr(c, part)) is not None and len(x)]
+    if len(own) < 2:
+        raise BadInput("clips", f"{len(own)} with {part}", "give two or more to swap")
+    order, new = torch.tensor(own)[torch.randperm(len(own), generator=generator)], list(clips)
+    for to, by in zip(
+        order.tolist(), order.roll(1).tolist(), strict=True
+    ):  # one ring: no fixed point
+        other, n = getattr(clips[by], part), len(getattr(clips[to], part))
+        rows = torch.arange(n) * len(other) // n
+        seen = clips[by].seen[rows] if part == "local" else clips[to].seen
+        new[to] = replace(clips[to], **{part: other[rows]}, seen=seen)
+    return new

@@ -1,0 +1,289 @@
+"""The reaction task on the embedded benchmark: people watch something, and say what they felt.
+
+A clip shows one synthetic person, seen and heard. Its labels are seven intensities; they come in the
+proportions that Hume-Reaction prints: the same correlations (to 0.04) and mean, and the largest of
+each clip is 1. A reaction shows in a few *events*, which fill a share of the clip that can be set; the
+rest is a face at rest, talk, blinks and movements that mean nothing.
+
+What a reaction does is spread over what the paper's inputs can see, so that each has something of its
+own, and nothing tells all:
+
+==============  ===========  ==============  =========================================================
+emotion         whole face   small muscles   voice
+==============  ===========  ==============  =========================================================
+Adoration       yes          yes             -
+Amusement       yes          yes             higher, louder, faster
+Anxiety         -            -               higher, faster
+Disgust         yes          yes             -
+Empathic-Pain   -            yes             lower, softer, slower
+Fear            -            yes             higher, louder, faster
+Surprise        yes          yes             higher, louder
+==============  ===========  ==============  =========================================================
+
+So by construction sound adds to picture, and local features add to holistic ones: positive controls.
+What is not built in is which read-out finds a short event in a long clip.
+
+*Local* features imitate a detector of action units: the truth on a scale of 0 to 5, with an error of
+its own in each frame and one that a clip keeps, and presences that come from the noisy values. Every
+clip comes from explicit streams; nothing is rendered before it is asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import ndtr
+
+from micromacro.errors import BadInput, check_choice
+from micromacro.synthetic import AUS, Event, Face, Identity, Nuisance, Performance, perform
+from micromacro.synthetic.identity import stream
+from micromacro.synthetic.script import FULL
+from micromacro.synthetic.voice import Speech, speak
+from micromacro.systems.eri.model import EMOTIONS
+
+FACES: dict[str, dict[str, float]] = {
+    "Adoration": {"12": 0.40, "6": 0.30},
+    "Amusement": {"12": 0.50, "6": 0.35, "part": 0.35, "jaw": 0.20},
+    "Anxiety": {},
+    "Disgust": {"9": 0.45, "10": 0.40},
+    "Empathic-Pain": {"4": 0.14, "15": 0.14, "7": 0.10},
+    "Fear": {"1": 0.10, "2": 0.06, "20": 0.14, "lid": -0.10},
+    "Surprise": {"1": 0.30, "2": 0.30, "jaw": 0.60, "lid": -0.25},
+}
+"""Emotion -> channel -> share of a full expression at an intensity of 1."""
+VOICES = {
+    "Amusement": (0.35, 0.5, 0.8),
+    "Anxiety": (0.30, 0.0, 0.6),
+    "Empathic-Pain": (-0.30, -0.5, -0.5),
+    "Fear": (0.50, 0.4, 0.5),
+    "Surprise": (0.60, 0.5, -0.1),
+}
+"""Emotion -> octaves of pitch, loudness and rate at an intensity of 1; the others are not heard."""
+ROOM = 0.65  # of a full expression: what a zone of skin leaves to reactions, so that it never folds
+FIDGETS = ("1", "4", "7", "10", "12L", "14R", "15", "17", "23")  # movements that mean nothing
+
+# Of the normal numbers behind the ratings, chosen so that the ratings correlate as is printed; above
+# the diagonal, row by row.
+_LATENT = (
+    *(0.52, -0.42, -0.30, -0.26, -0.55, -0.21, -0.60, -0.40, -0.49, -0.76, 0.00),
+    *(0.44, 0.56, 0.91, 0.59, 0.60, 0.45, 0.43, 0.51, 0.37, 0.54),
+)
+_SKEW = 3.4  # makes their mean 0.37, as printed
+_UNITS = ("1", "2", "4", "5", "6", "7", "9", "10", "12", "14", "15", "17", "20", "23", "25", "26")
+INTENSITIES = (*_UNITS, "45")
+PRESENCES = (*_UNITS, "28", "45")  # OpenFace tells whether 28 is there, and not how strong
+
+
+@dataclass(frozen=True)
+class Dials:
+    """What can be turned.
+
+    Attributes:
+        fps: Frames a second.
+        frames: Fewest and most frames of a clip, uniform between.
+        share: Share of a clip's frames in which the reaction shows.
+        au_sd: Standard deviation of the detector's error in each frame, on the scale of 0 to 5; half
+            as much is kept for a whole clip.
+        report_sd: Standard deviation of what people add to their own rating, on the normal numbers
+            behind it: what is shown is not quite what is said.
+        seen: Factor on what the face shows.
+        heard: Factor on what the voice does.
+        fidgets: Mean number of movements that mean nothing, per second.
+        size: Side of the frames, px.
+        noise_sd: Standard deviation of the camera's noise, where white is 1.
+
+    Raises:
+        BadInput: A dial out of its range.
+    """
+
+    fps: Annotated[float, 5, 60] = 10.0
+    frames: Annotated[tuple[int, int], 8, 10_000] = (40, 160)
+    share: Annotated[float, 0.01, 0.9] = 0.25
+    au_sd: Annotated[float, 0, 5] = 1.0
+    report_sd: Annotated[float, 0, 2] = 0.6
+    seen: Annotated[float, 0, 1] = 0.6
+    heard: Annotated[float, 0, 3] = 1.8
+    fidgets: Annotated[float, 0, 5] = 0.3
+    size: Annotated[int, 32, 256] = 48
+    noise_sd: Annotated[float, 0, 0.2] = 0.004
+
+    def __post_init__(self):
+        for dial in fields(self):
+            (low, high), value = dial.type.__metadata__, getattr(self, dial.name)
+            if not all(low <= number <= high for number in np.ravel(value)):
+                raise BadInput(f"{dial.name}={value}", "is off the dial", f"give {low} to {high}")
+
+
+class Scene(NamedTuple):
+    """One clip before it is rendered.
+
+    Attributes:
+        face: Who.
+        performance: What the face does, with its events: kind "macro" those of the reaction.
+        speech: What is heard, and how it opens the mouth.
+        local: float32 (T, 35), what the detector of action units says: 17 intensities (`INTENSITIES`)
+            from 0 to 5, then 18 presences (`PRESENCES`), 0 or 1.
+    """
+
+    face: Face
+    performance: Performance
+    speech: Speech
+    local: torch.Tensor
+
+    def frames(self, chunk: int = 64) -> Iterator[torch.Tensor]:
+        """Rendered while it is read: float32 (n, 1, size, size) in [0, 1], n <= chunk."""
+        play = self.performance
+        return (self.face.render(play, k, k + chunk) for k in range(0, len(play), chunk))
+
+
+class Benchmark(NamedTuple):
+    """The clips of one seed.
+
+    Attributes:
+        clips: A row a clip: dataset, clip, subject, split, n_frames, fps, and the seven intensities.
+        events: A row an event of a reaction: clip, onset, apex, offset; 0-based, inclusive.
+        scripts: Clip -> all that makes it.
+    """
+
+    clips: pd.DataFrame
+    events: pd.DataFrame
+    scripts: Mapping[str, tuple]
+
+    def scene(self, clip: str) -> Scene:
+        """The person in a clip, what happens, what is heard; the same each time.
+
+        Raises:
+            BadInput: No clip of that name.
+        """
+        check_choice("clip", clip, self.scripts)
+        return _scene(*self.scripts[clip])
+
+
+def clips(
+    n_subjects: int, per_subject: int, seed: int, *, split: str = "train", **dials
+) -> Benchmark:
+    """The clips of one seed; the same arguments give the same ones.
+
+    Args:
+        n_subjects: Number of people.
+        per_subject: Clips of each.
+        seed: Random seed; another seed draws other people and reactions. Tuning uses seeds from
+            1000 on.
+        split: Name of the split, such as "train" or "test"; another name draws other people.
+        dials: Dials to turn, fields of `Dials`.
+
+    Raises:
+        BadInput: A dial out of range.
+    """
+    every, rows, events, scripts = Dials(**dials), [], [], {}
+    for subject in range(n_subjects):
+        for k in range(per_subject):
+            name, rng = f"{split}{subject:03d}_{k}", _stream(split, seed, subject, k, "script")
+            said, shown = ratings(rng, every.report_sd)
+            T = int(rng.integers(every.frames[0], every.frames[1] + 1))
+            own = _events(rng, T, every, shown)
+            scripts[name] = (every, split, seed, subject, k, T, own, shown)
+            rows.append([f"synthetic-{split}", name, f"{split}{subject:03d}", split, T, every.fps])
+            rows[-1] += said.tolist()
+            events += [(name, e.onset, e.apex, e.offset) for e in own]
+    columns = ["dataset", "clip", "subject", "split", "n_frames", "fps", *EMOTIONS]
+    table = pd.DataFrame(events, columns=["clip", "onset", "apex", "offset"])
+    return Benchmark(pd.DataFrame(rows, columns=columns), table, scripts)
+
+
+def ratings(rng: np.random.Generator, report_sd: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """What one person says, and what shows: float64 (7,) each, in [0, 1], the largest 1."""
+    latent = np.eye(len(EMOTIONS))
+    latent[np.triu_indices(len(EMOTIONS), 1)] = _LATENT
+    latent += np.triu(latent, 1).T
+    felt = np.linalg.cholesky(latent) @ rng.standard_normal(len(EMOTIONS))
+    added = report_sd * rng.standard_normal(len(EMOTIONS))
+    both = [ndtr(z) ** _SKEW for z in ((felt + added) / np.hypot(1, report_sd), felt)]
+    return tuple(values / values.max() for values in both)
+
+
+def _stream(split: str, seed: int, subject: int, clip: int, what: str) -> np.random.Generator:
+    return stream("reactions", split, seed, subject, clip, what)
+
+
+def _events(rng: np.random.Generator, T: int, dials: Dials, shown: np.ndarray) -> list[Event]:
+    """One to three events that fill the share of the clip, apart from each other."""
+    total = max(3, round(dials.share * T))
+    n = int(rng.integers(1, 1 + max(1, min(3, total // 4))))
+    lengths = np.maximum(3, np.diff(np.floor(np.linspace(0, total, n + 1)))).astype(int)
+    rest = max(T - lengths.sum(), 0)
+    gaps, frame, events = (rest * rng.dirichlet(np.ones(n + 1))).astype(int), 0, []
+    person = np.exp(0.25 * rng.standard_normal())
+    for gap, length in zip(gaps, lengths, strict=False):
+        onset, frame = frame + gap, frame + gap + length
+        apex = onset + round(rng.uniform(0.2, 0.5) * (length - 1))
+        hold = round(0.3 * (length - 1 - (apex - onset)))
+        weights = _display(shown * dials.seen * person * rng.uniform(0.75, 1.25))
+        events.append(Event(onset, apex, frame - 1, weights, FULL, "macro", hold=hold))
+    return events
+
+
+def _display(intensity: np.ndarray) -> tuple[tuple[str, float], ...]:
+    """Channel and weight of an event; a face that would fold over shows all of it less."""
+    total: dict[str, float] = {}
+    for emotion, value in zip(EMOTIONS, intensity, strict=True):
+        for channel, share in FACES[emotion].items():
+            total[channel] = total.get(channel, 0.0) + share * value
+    zones = [sum(v for c, v in total.items() if c in zone) for zone in _ZONES]
+    scale = min(1.0, ROOM / max(*zones, 1e-9))
+    return tuple((channel, value * scale) for channel, value in total.items())
+
+
+_ZONES = (("1", "2", "4"), ("6", "7", "9"), ("10", "12", "14", "15", "17", "20", "23"))
+
+
+def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
+    who = Identity.draw(subject, split=f"reactions-{split}", run_seed=seed)
+    rng = _stream(split, seed, subject, clip, "noise")
+    fidgets, frame = [], 0.0
+    while dials.fidgets > 0:
+        frame += rng.exponential(dials.fps / dials.fidgets) + 2
+        length = int(rng.integers(3, max(4, round(dials.fps))))
+        if (onset := int(frame)) + length > T:
+            break
+        muscle, share = str(rng.choice(FIDGETS)), rng.uniform(0.1, 0.35)
+        middle, last = onset + length // 2, onset + length - 1
+        fidgets.append(Event(onset, middle, last, ((muscle, share),), FULL, "micro"))
+        frame += length
+    nuisance = Nuisance(sway=(0.003, 0.003), blink_rate=0.2, noise_sd=dials.noise_sd)
+    own = int(rng.integers(2**31))
+    play = perform(T, dials.fps, [*events, *fidgets], nuisance=nuisance, seed=own)
+    active = play.envelope[:, : len(events)].sum(1).numpy()  # (T,), events do not overlap
+    tones = np.zeros(3)
+    for emotion, value in zip(EMOTIONS, shown * dials.heard, strict=True):
+        tones += value * np.array(VOICES.get(emotion, (0, 0, 0)))
+    talks = np.clip(np.repeat(rng.random(T // 15 + 1) < 0.5, 15)[:T] + active, 0, 1)
+    pitch, loudness, rate = tones[:, None] * active
+    speech = speak(
+        who, T, dials.fps, speaking=talks, pitch=pitch, loudness=loudness, rate=rate, seed=own
+    )
+    opening = torch.from_numpy(speech.opening)
+    local = _detected(
+        play, dials.au_sd, rng
+    )  # before the mouth talks: a detector's error is enough
+    play = replace(play, jaw=play.jaw + 0.03 * opening, part=play.part + 0.015 * opening)
+    return Scene(Face(who, size=dials.size, colour=False), play, speech, local)
+
+
+def _detected(play: Performance, sd: float, rng: np.random.Generator) -> torch.Tensor:
+    """What a detector of action units makes of a face, float32 (T, 35)."""
+    values = {name: play.au[:, AUS.index(name)] / FULL for name in AUS}
+    values["12"] = values["12"] + (values["12L"] + values["12R"]) / 2
+    values["14"] = values["14"] + (values["14L"] + values["14R"]) / 2
+    values |= {"5": -play.lid / 0.34, "25": play.part / 0.05, "26": play.jaw / 0.11}
+    values |= {"45": play.blink}
+    true = 5 * torch.stack([values[name] for name in INTENSITIES], 1).clamp(0, 1)  # (T, 17)
+    error = rng.standard_normal(true.shape) + 0.5 * rng.standard_normal(true.shape[1])
+    noisy = (true + torch.from_numpy(sd * error).float()).clamp(0, 5)
+    there = (noisy > 1).float()
+    column = {name: there[:, k] for k, name in enumerate(INTENSITIES)}
+    presences = [column.get(name, torch.zeros(len(there))) for name in PRESENCES]
+    return torch.cat([noisy, torch.stack(presences, 1)], 1)

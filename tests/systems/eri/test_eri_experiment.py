@@ -1,0 +1,185 @@
+"""One unit of reaction intensity: every arm, both layouts of the official data, nothing learnt from the tested."""
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import hume_miniatures
+import numpy as np
+import pytest
+import torch
+from refusals import refused
+
+from micromacro.cache import hashable
+from micromacro.metrics import pcc
+from micromacro.systems.eri import experiment, task
+from micromacro.systems.eri.experiment import ARMS, Arm
+from micromacro.systems.eri.model import EMOTIONS
+
+DATA = {"subjects": 3, "test_subjects": 3, "per_subject": 2, "frames": (10, 24)}
+TINY = {"data": DATA, "arm": {}, "seed": 1990, "epochs": 3}
+
+
+def unit(**changes):
+    """A unit as `units.run` gives it."""
+    params = TINY | changes
+    metrics, predictions = experiment.unit(**params)
+    return SimpleNamespace(params=params, metrics=metrics, predictions=lambda: predictions)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return unit()
+
+
+@pytest.fixture
+def source():
+    return experiment.benchmark(1990, **DATA)
+
+
+def test_a_unit_holds_what_it_tested_and_repeats(plain, source):
+    arrays, again = plain.predictions(), unit().predictions()
+    for name, values in arrays.items():
+        assert np.array_equal(values, again[name]), name
+    table = source.clips[source.clips["split"] == "test"]
+    assert arrays["clip"].tolist() == table["clip"].tolist()
+    assert np.array_equal(arrays["truth"], table[[*EMOTIONS]].to_numpy(np.float32))
+    assert arrays["epochs"].shape == (3, 6, 7)
+    assert np.array_equal(arrays["epochs"][-1], arrays["predicted"])
+    assert not np.array_equal(arrays["epochs"][0], arrays["epochs"][1])
+    ends = arrays["n_frames"].cumsum()
+    assert arrays["attention"].shape == arrays["inside"].shape == (ends[-1],)
+    for name, look, shown in zip(
+        arrays["clip"],
+        np.split(arrays["attention"], ends[:-1]),
+        np.split(arrays["inside"], ends[:-1]),
+        strict=True,
+    ):
+        assert look.astype(float).sum() == pytest.approx(1, abs=0.01)
+        own = source.events[source.events["clip"] == name]
+        assert shown.sum() == (own["offset"] - own["onset"] + 1).sum()
+        assert shown[own["onset"]].all()
+
+
+@pytest.mark.parametrize("arm", [name for name, own in ARMS.items() if "share" not in own])
+def test_every_arm_runs_and_differs(plain, arm):
+    data = DATA | ({"test_frames": (30, 40)} if "test_frames" in ARMS[arm] else {})
+    options = {name: v for name, v in ARMS[arm].items() if hasattr(Arm, name)}
+    one = unit(arm=options, data=data)
+    predicted = one.predictions()["predicted"]
+    assert np.isfinite(predicted).all()
+    assert {row["metric"] for row in experiment.rows([one])} > {"pcc", "pcc_Fear", "pcc_longest"}
+    same = np.array_equal(predicted, plain.predictions()["predicted"])
+    assert same == (arm == "all")
+
+
+def test_the_tested_teach_nothing(plain, source, monkeypatch):
+    labels = source.clips[[*EMOTIONS]].to_numpy().copy()
+    labels[(source.clips["split"] == "test").to_numpy()] = 0.5
+    changed = source.clips.assign(**dict(zip(EMOTIONS, labels.T, strict=True)))
+    monkeypatch.setattr(experiment, "benchmark", lambda *_, **__: source._replace(clips=changed))
+    other = unit()
+    assert np.array_equal(other.predictions()["epochs"], plain.predictions()["epochs"])
+    assert other.metrics == plain.metrics
+    people = source.clips.groupby("split")["subject"].unique()
+    assert not {*people["train"]} & {*people["test"]}
+
+
+def test_arms_of_a_seed_share_first_weights_and_order(monkeypatch):
+    starts = {}
+
+    def note(model, batches, recipe, *, seed, **_):
+        draws = torch.Generator().manual_seed(seed)
+        targets = torch.cat([target for _, target in batches(draws)])
+        starts[name] = [p.clone() for p in model.net.parameters()], targets, recipe
+        model.record[:] = 0
+        return SimpleNamespace(epochs=[SimpleNamespace(loss=0.0)])
+
+    monkeypatch.setattr(experiment, "train", note)
+    for name in ("all", "shuffled frames", "other sound", "1 - PCC", "shuffled labels"):
+        unit(arm=ARMS[name])
+    weights, targets, recipe = starts["all"]
+    for name, (other, own, _) in starts.items():
+        assert all(map(torch.equal, weights, other)), name
+        assert torch.equal(own, targets) == (name != "shuffled labels"), name
+        assert torch.equal(own.sort(0).values, targets.sort(0).values), name
+    assert starts["1 - PCC"][2].loss is not recipe.loss
+
+
+def test_an_untrained_network_is_tested_once(plain):
+    one = unit(arm=ARMS["untrained"])
+    assert one.predictions()["epochs"].shape == (1, 6, 7)
+    assert "loss" not in one.metrics
+    assert one.metrics["parameters"] == plain.metrics["parameters"]
+
+
+def test_rows_are_those_scores(plain):
+    values = {row["metric"]: row["value"] for row in experiment.rows([plain])}
+    arrays = plain.predictions()
+    predicted, truth = arrays["predicted"].astype(float), arrays["truth"]
+    each = [np.corrcoef(predicted[:, k], truth[:, k])[0, 1] for k in range(7)]
+    assert values["pcc"] == pytest.approx(np.mean(each))
+    assert values["pcc_Surprise"] == pytest.approx(each[6])
+    assert values["pcc_best_epoch"] >= values["pcc"]
+    assert values["best_epoch"] in (1, 2, 3)
+    order = np.argsort(arrays["n_frames"], kind="stable")
+    last = order[-1:]  # six clips in fifths: the longest has one
+    assert values["pcc_longest"] == pytest.approx(pcc(predicted[last], truth[last]))
+    assert 0 <= values["attention_auc"] <= 1
+    constant = dict(arrays, predicted=np.full((6, 7), 0.3, np.float16))
+    flat = SimpleNamespace(params=plain.params, predictions=lambda: constant)
+    assert {r["metric"]: r["value"] for r in experiment.rows([flat])}["pcc"] == 0
+
+
+@pytest.mark.parametrize("layout", ["abaw5", "muse"])
+def test_official_clips_in_miniature(tmp_path, layout):
+    root = getattr(hume_miniatures, f"write_{layout}")(tmp_path)
+    grid = experiment.grid("paper", dataset="hume", data_root=root, trial=1)
+    assert {*grid} == {"as released", "all"}
+    one = unit(**grid["as released"][0])
+    listing = experiment.DATASETS["hume"](root).table
+    tested = listing[listing["split"] == "val"]
+    assert one.predictions()["clip"].tolist() == tested["clip"].tolist()
+    assert "attention" not in one.predictions()
+    assert experiment.rows([one])[0]["dataset"] == "hume"
+
+
+def test_published_sizes_and_recipe():
+    assert experiment.PAPER.epochs == 100
+    from micromacro.training import learning_rate
+
+    rates = [learning_rate(experiment.PAPER, epoch, 1) for epoch in (0, 9, 10, 25, 99)]
+    assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1e-4 / 2**9])
+
+
+def test_the_grid_names_what_there_is():
+    assert list(experiment.grid("full")) == list(experiment.CORE)
+    swept = experiment.grid("full", sweep=1, seeds=[3])
+    assert set(swept) == set(ARMS)
+    own = {"subjects", "test_subjects", "per_subject", "test_frames"}
+    dials = own | {dial.name for dial in fields(task.Dials)}
+    for name, (params,) in swept.items():
+        Arm(**hashable(params["arm"]))
+        assert set(params["data"]) <= dials, name
+    assert list(experiment.grid()) == ["all", "audio"]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Arm(readout="median"), ["readout", "token"]),
+        (lambda: Arm(parts=()), ["parts=()", "leave it out"]),
+        (lambda: Arm(parts=("holistic", "smell")), ["smell", "audio"]),
+        (lambda: Arm(parts=("audio",), batch_norm="train"), ["batch_norm", "leave it out"]),
+        (lambda: Arm(parts=("local",), layout="released"), ["layout"]),
+        (lambda: Arm(parts=("local",), swapped="audio"), ["swapped"]),
+        (lambda: Arm(weight_decay=float("nan")), ["weight_decay=nan"]),
+        (lambda: unit(arm={"heads": 2}), ["heads", "readout"]),
+        (lambda: unit(fold=1), ["fold 1", "give 0"]),
+        (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
+        (lambda: experiment.grid(variants=["everything"]), ["everything", "holistic"]),
+        (lambda: experiment.grid("paper"), ["paper", "synthetic"]),
+        (lambda: experiment.official("omg", "x"), ["omg", "hume"]),
+    ],
+)
+def test_what_cannot_be_is_refused(call, words):
+    refused(call, *words)

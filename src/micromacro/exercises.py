@@ -544,7 +544,7 @@ def check_pcc_loss(
         "one is with all parts, one is without yours.",
         "before - after, two digits behind the point.",
     )
-    right = f"{most} loses most. Who else tells of it, if this part does not?"
+    right = "it says what this network uses, not what the part could tell."
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 

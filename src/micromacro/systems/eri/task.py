@@ -268,17 +268,8 @@ def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
     for emotion, value in zip(EMOTIONS, shown * dials.heard, strict=True):
         tones += value * np.array(VOICES.get(emotion, (0, 0, 0)))
     talks = np.clip(np.repeat(rng.random(T // 15 + 1) < 0.5, 15)[:T] + active, 0, 1)
-    pitch, loudness, rate = tones[:, None] * active
-    speech = speak(
-        face.identity,
-        T,
-        dials.fps,
-        speaking=talks,
-        pitch=pitch,
-        loudness=loudness,
-        rate=rate,
-        seed=own,
-    )
+    voice = dict(zip(("pitch", "loudness", "rate"), tones[:, None] * active, strict=True))
+    speech = speak(face.identity, T, dials.fps, speaking=talks, seed=own, **voice)
     opening = torch.from_numpy(speech.opening)
     local = _detected(
         play, dials.au_sd, rng

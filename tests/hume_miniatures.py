@@ -13,7 +13,7 @@ ABAW5_ROWS = (  # id, split, labels
     ("00001", "Train", LABELS),
     ("00002", "Train", "0,1,0,0,0,0,0"),  # has sound, but no features of the face
     ("00003", "Val", "0.2,0.1,1.0,0,0,0,0.4"),
-    ("00004", "Test", ",,,,,,"),  # labels are not public
+    ("00004", "Test", ",,,-1,-1,-1,"),  # labels are not public, whatever stands there
 )
 FRAMES = {"00001": 6, "00003": 4, "00004": 5}
 FAILED = {"00001": (2,), "00003": (), "00004": (0, 4)}

@@ -1,14 +1,22 @@
-"""Sound: sines with known pitch, phase and length, written by wave and by PyAV's AAC encoder."""
+"""Sound: sines with known pitch, phase and length, written by wave and by PyAV's AAC encoder.
+
+Its features: against librosa's, at known times, and the released layout step by step.
+"""
 
 import wave
 from pathlib import Path
 
 import av
+import librosa
 import numpy as np
 import pytest
 from refusals import refused
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from micromacro.audio import read_audio
+from micromacro.audio import legacy_mfcc_layout, log_mel, mfcc, read_audio
 from micromacro.video import write_video
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
@@ -113,3 +121,150 @@ def test_real_film():
     sound = read_audio(REAL / "no_face.mp4", sr_hz=16_000)
     assert len(sound) == pytest.approx(3.945 * 16_000, abs=16)
     assert 0.3 < np.abs(sound).max() <= 1
+
+
+# ---- features along the frames -------------------------------------------------------------------
+
+
+def tone(seconds=1.0, sr_hz=16_000, pitch_hz=PITCH_HZ) -> np.ndarray:
+    return np.sin(2 * np.pi * pitch_hz * np.arange(round(seconds * sr_hz)) / sr_hz)
+
+
+def hiss(seconds=1.0, sr_hz=16_000, seed=0) -> np.ndarray:
+    """Noise whose loudness swells four times a second, as syllables do."""
+    n = round(seconds * sr_hz)
+    swell = 1.1 + np.sin(2 * np.pi * 4 * np.arange(n) / sr_hz)
+    return (0.1 * swell * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("hop", "sr_hz"), [(480, 16_000), (640, 16_000), (320, 8_000)])
+def test_log_mel_and_mfcc_are_librosas(hop, sr_hz):
+    """Librosa's row i is around sample i hop, ours in the middle of frame i: half a hop later."""
+    sound, n, n_fft = hiss(20 * hop / sr_hz, sr_hz), 20, round(0.064 * sr_hz)
+    options = {
+        "sr": sr_hz,
+        "n_fft": n_fft,
+        "hop_length": hop,
+        "n_mels": 30,
+        "htk": True,
+        "norm": None,
+    }
+    shifted = {"pad_mode": "constant", "y": sound[hop // 2 :], **options}
+    power = librosa.feature.melspectrogram(**shifted)
+    power *= (2 / librosa.filters.get_window("hann", n_fft).sum()) ** 2
+    expected = librosa.power_to_db(power, top_db=None)
+    inside = slice(2, -2)  # librosa's first windows see silence where ours see sound
+    made = log_mel(sound, sr_hz, n, n_mels=30)
+    assert (made.shape, made.dtype) == ((n, 30), np.float32)
+    np.testing.assert_allclose(made[inside], expected.T[inside], atol=1e-3)
+    coefficients = librosa.feature.mfcc(S=expected, n_mfcc=12).T
+    made = mfcc(sound, sr_hz, n, n_mfcc=12, n_mels=30)
+    np.testing.assert_allclose(made[inside], coefficients[inside], atol=5e-3)
+
+
+def test_level_does_not_hang_on_rate_or_length_of_the_window():
+    for sr_hz, window_s in ((8_000, 0.064), (16_000, 0.064), (44_100, 0.064), (16_000, 0.128)):
+        made = log_mel(tone(1, sr_hz), sr_hz, 25, window_s=window_s, n_mels=20)[2:-2]
+        assert made.max(1) == pytest.approx(np.full(21, 0.5), abs=1.5)
+        quiet = log_mel(0.01 * tone(1, sr_hz), sr_hz, 25, window_s=window_s, n_mels=20)[2:-2]
+        np.testing.assert_allclose(quiet.max(1), made.max(1) - 40, atol=0.01)
+
+
+@pytest.mark.parametrize("n_frames", [7, 30, 299, 5_000])
+def test_a_click_is_heard_in_its_own_frame(n_frames):
+    """However the frames divide the samples, to the very end; also where a hop exceeds the window."""
+    samples = 160_001
+    for frame in {0, n_frames // 3, n_frames - 1}:
+        sound = np.zeros(samples)
+        sound[int((frame + 0.5) * samples / n_frames)] = 1
+        heard = log_mel(sound, 16_000, n_frames).max(1)
+        loudest = np.flatnonzero(heard > heard.max() - 1e-3)
+        assert frame in loudest
+        early = np.roll(sound, -int(0.4 * samples / n_frames))  # a tenth into the frame
+        assert log_mel(early, 16_000, n_frames)[frame].max() > -100
+        assert np.abs(loudest - frame).max() <= 0.004 * 16_000 * n_frames / samples
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100, 16_000])
+def test_silence_and_no_sound_are_defined(samples):
+    silence = np.zeros(samples, np.float32)
+    assert (log_mel(silence, 16_000, 9) == -100).all()
+    coefficients = mfcc(silence, 16_000, 9)
+    np.testing.assert_allclose(coefficients[:, 0], -100 * 40**0.5, rtol=1e-5)
+    np.testing.assert_allclose(coefficients[:, 1:], 0, atol=1e-3)
+    assert log_mel(silence, 16_000, 0).shape == mfcc(silence, 16_000, 0).shape == (0, 40)
+    layout = legacy_mfcc_layout(silence, 16_000)
+    assert (layout.shape, layout.dtype) == ((32, 1024), np.float32)
+    assert {*np.round(np.unique(layout))} <= {-632.0, 0.0}
+
+
+def test_features_refuse_what_is_no_sound():
+    sound = tone()
+    for features in (log_mel, mfcc, lambda sound, sr_hz, _: legacy_mfcc_layout(sound, sr_hz)):
+        refused(lambda f=features: f(sound[None], 16_000, 9), "sound", "(1, 16000)", "(samples,)")
+        refused(lambda f=features: f(sound * np.nan, 16_000, 9), "sound", "NaN")
+        refused(lambda f=features: f(sound, 0, 9), "sr_hz")
+    refused(lambda: log_mel(sound, 16_000, -1), "n_frames=-1")
+    refused(lambda: mfcc(sound, 16_000, 9, n_mfcc=41), "n_mfcc=41", "n_mels")
+
+
+# ---- the released layout -------------------------------------------------------------------------
+
+
+def released_layout(coefficients: np.ndarray) -> np.ndarray:
+    """Step by step as the released script goes, from (40, T) to (32, 1024)."""
+    flat = list(coefficients.ravel())
+    while len(flat) <= 40_960:
+        flat = flat + flat
+    kept = flat[8_192:40_960]
+    return np.array([[kept[32 * column + row] for column in range(1024)] for row in range(32)])
+
+
+@pytest.mark.parametrize("seconds", [1.3, 10.0, 20.0])
+def test_the_released_layout_by_hand(seconds):
+    sound = hiss(seconds)
+    options = {"n_mfcc": 40, "n_fft": 512, "hop_length": 240, "n_mels": 40, "htk": True}
+    rows = librosa.feature.mfcc(y=sound, sr=16_000, pad_mode="reflect", **options)
+    made = legacy_mfcc_layout(sound, 16_000)
+    np.testing.assert_array_equal(made, released_layout(rows))
+
+
+def test_rows_of_the_released_layout_are_no_times():
+    """Each row spans the whole clip; neighbours are near-copies. One click tells both layouts apart."""
+    sound = hiss(10)
+    layout = legacy_mfcc_layout(sound, 16_000)
+    alike = [np.corrcoef(layout[0], layout[k])[0, 1] for k in (1, 31)]
+    assert alike[0] > alike[1] > 0.6
+    sound[2_400 * 16 : 2_500 * 16] = 1  # 0.1 s of ten
+    changed = np.abs(legacy_mfcc_layout(sound, 16_000) - layout).max(1) > 1
+    assert changed.all()
+    frames = np.abs(mfcc(sound, 16_000, 300) - mfcc(hiss(10), 16_000, 300)).max(1) > 1
+    assert 70 <= np.flatnonzero(frames).min() <= np.flatnonzero(frames).max() <= 77
+
+
+def test_the_released_layout_tells_how_long_a_clip_is():
+    """To the row, by where it repeats itself; to a learner, by its mean row. True time does not.
+
+    Clips that react to one film last equally long: so the layout tells which film it was.
+    """
+    films_s = np.repeat([5.0, 6.1, 7.3, 9.0, 11.2, 14.0], 8)
+    sounds = [hiss(length_s, 4_000, seed) for seed, length_s in enumerate(films_s)]
+    layouts = [legacy_mfcc_layout(sound, 4_000) for sound in sounds]
+    for length_s, layout in zip(films_s[::8], layouts[::8], strict=True):
+        flat = layout.T.ravel()
+        period = next(n for n in range(50, 400) if (flat[40 * n :] == flat[: -40 * n]).all())
+        assert (period - 1) * 240 / 4_000 == pytest.approx(length_s, abs=0.06)
+    times = [mfcc(sound, 4_000, round(10 * s)) for s, sound in zip(films_s, sounds, strict=True)]
+    nearest = KNeighborsRegressor(1, metric="correlation", algorithm="brute")
+    told = [
+        cross_val_predict(
+            make_pipeline(StandardScaler(), nearest),
+            np.stack([rows.mean(0) for rows in clips]),
+            films_s,
+            cv=KFold(8, shuffle=True, random_state=0),
+        )
+        for clips in (layouts, times)
+    ]
+    right = [(prediction == films_s).mean() for prediction in told]
+    assert right[0] > 0.9
+    assert right[1] < 0.5  # by chance 0.17

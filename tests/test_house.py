@@ -95,12 +95,13 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 1000),
         ("systems/akmnet", 1150),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1074),  # the aim is 800
+        ("systems/spotting", 1072),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
+        ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 830),  # the aim is 800
-        (MACHINERY, 1697),  # the aim is 1,250
+        (MACHINERY, 1699),  # the aim is 1,250
         (".", 13_500),  # the aim is 11,500 with all five systems
     ],
 )

@@ -26,10 +26,9 @@ import micromacro
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
 MODELS = [f"micromacro.systems.{p.parent.name}" for p in PACKAGE.glob("systems/*/model.py")]
-# Declared and not imported: started as a command, or by a user's own file; imported by pandas; read
-# for its weights, without its code; for lessons to come.
-NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "openpyxl", "xlrd", "facenet-pytorch"}
-NOT_IMPORTED |= {"librosa", "seaborn"}
+# Declared and not imported: started as a command, or by a user's own file; read for its
+# weights, without its code; for lessons to come.
+NOT_IMPORTED = {"jupyterlab", "dask-jobqueue", "facenet-pytorch", "seaborn"}
 
 
 def pins(text: str) -> dict[tuple[str, str], str]:
@@ -136,6 +135,8 @@ import torch, micromacro.cli
 from micromacro.expression_encoder import load_expression_encoder
 assert len(micromacro.kernels.phase_difference(torch.rand(3, 16, 16))) == 2
 load_expression_encoder()
+from micromacro.faces.mesh import POINTS, action_units_of
+assert len(action_units_of("mesh")) and len(POINTS)
 raise SystemExit(micromacro.cli.main(["--help"]))
 """
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}

@@ -21,7 +21,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -214,6 +214,11 @@ def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
 def digest(what: object) -> str:
     """SHA-256 of a JSON value, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def hashable(options: Mapping) -> dict:
+    """The options with tuples for lists: JSON has no tuples, and a list is no key of a cache."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 def _closure(module: ModuleType) -> tuple[dict[str, Path], set[str]]:

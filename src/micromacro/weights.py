@@ -40,6 +40,13 @@ WEIGHTS = {
         size=232_589,
         sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
+    # MediaPipe's face landmarker, float16, version 1: 478 landmarks, 52 blendshapes; licence Apache-2.0.
+    "face_landmarker": Weights(
+        url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/"
+        "float16/1/face_landmarker.task",
+        size=3_758_596,
+        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+    ),
     # ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1; licence BSD-3-Clause.
     "resnet50_imagenet": Weights(
         url="https://download.pytorch.org/models/resnet50-0676ba61.pth",

@@ -33,7 +33,7 @@ def test_abaw5_as_laid_out(abaw5):
     assert [*table["split"]] == ["train", "train", "val", "test"]
     assert source.listed == {"train": 2, "val": 1, "test": 1}
     expected = np.array(mini.LABELS.split(","), np.float64)
-    assert np.array_equal(table.loc[0, [*hume.EMOTIONS]].astype(float), expected)
+    assert np.array_equal(table.loc[0, [*hume.LABELS]].astype(float), expected)
     assert np.array_equal(source.labels[0], expected.astype(np.float32))
     assert np.isnan(source.labels[3]).all()  # the test split
     assert (source.missing, source.unlisted, source.faults) == (tuple(VISUAL), (), ())
@@ -61,7 +61,7 @@ def test_features_of_abaw5(abaw5):
     assert (heard["holistic"], heard["local"], heard["audio"].shape) == (None, None, (32, 1024))
 
 
-@pytest.mark.parametrize("separator", [", ", ","])
+@pytest.mark.parametrize("separator", [", ", ",", " , "])
 def test_columns_of_openface_are_those_that_the_released_code_takes_by_position(abaw5, separator):
     """Of a whole file; of another one, position would give head poses or landmarks."""
     assert openface_columns() == (*mini.INTENSITIES, *mini.PRESENCES)
@@ -110,6 +110,19 @@ def test_a_modality_that_nobody_has_is_not_missing(abaw5):
     assert source.missing == tuple(VISUAL)
     assert hume.load(source.table.loc[0])["audio"] is None
     assert len(source) == 4  # 00002 still has its wav
+    (abaw5 / "wav/00002.wav").unlink()
+    source = hume.read_hume(abaw5)
+    assert (len(source), source.missing) == (3, (*VISUAL, "train/00002"))
+
+
+def test_a_sheet_alone_is_no_data_set(abaw5, tmp_path, capsys):
+    (tmp_path / "alone").mkdir()
+    (abaw5 / "data_info.csv").rename(tmp_path / "alone/data_info.csv")
+    status, lines = checked(capsys, tmp_path / "alone")
+    assert status == 1
+    assert "  holistic: 0 clips, no columns" in lines
+    assert "  0 wrong, 4 missing, 0 unlisted" in lines
+    assert "missing   train/00001 and 1 more there" in lines
 
 
 # ---- bad input -----------------------------------------------------------------------------------

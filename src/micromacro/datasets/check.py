@@ -132,9 +132,8 @@ def _check_film(listing: Listing, index: int, row: pd.Series) -> tuple[int | Non
 
 def _sum_up_films(name: str, listing: Listing, frames: list) -> tuple[list[str], bool]:
     absent, lines = Counter(line.partition("/")[0] for line in listing.missing), []
-    films = listing.table["film"]
     for split, there in _there(listing).items():
-        inside = listing.table["split"] == split
+        inside, films = listing.table["split"] == split, listing.table["film"]
         lines.append(f"  {split}: {there}, {absent[split]} missing")
         if shared := int(films[inside].isin(films[~inside]).sum()):
             lines.append(f"  {split}: {shared} clips are of films that another split has parts of")
@@ -211,27 +210,25 @@ def _sum_up_videos(name: str, listing: LongVideos, frames: list) -> tuple[list[s
 # ---- features of filmed reactions ----------------------------------------------------------------
 
 
-def _check_features(listing: Listing, index: int, row: pd.Series) -> dict[str, np.ndarray]:
-    """Shape of each modality that is there; and of local features the failed frames."""
+def _check_features(listing: Listing, index: int, row: pd.Series) -> tuple[dict, int]:
+    """Shape of each modality that is there; and the number of frames without action units."""
     arrays = {name: array for name, array in hume.load(row).items() if array is not None}
-    shapes = {name: np.array(array.shape) for name, array in arrays.items()}
-    if "local" in arrays:
-        shapes["failed"] = np.array([np.isnan(arrays["local"]).all(axis=1).sum()])
-    return shapes
+    failed = int(np.isnan(arrays["local"]).all(axis=1).sum()) if "local" in arrays else 0
+    return {name: array.shape for name, array in arrays.items()}, failed
 
 
 def _sum_up_features(name: str, listing: Listing, clips: list) -> tuple[list[str], bool]:
     lines = [f"  {split}: {there}" for split, there in _there(listing).items()]
     for modality in hume.MODALITIES:
-        shapes = np.array([clip[modality] for clip in clips if modality in clip]).reshape(-1, 2)
-        widths = ", ".join(map(str, np.unique(shapes[:, 1]))) or "none"
+        shapes = np.array([clip[modality] for clip, _ in clips if modality in clip]).reshape(-1, 2)
+        widths = ", ".join(map(str, np.unique(shapes[:, 1]))) or "no"
         extent = f", {shapes[:, 0].min()} to {shapes[:, 0].max()} rows" if len(shapes) else ""
         lines.append(f"  {modality}: {len(shapes)} clips, {widths} columns{extent}")
-    failed = sum(clip["failed"][0] for clip in clips if "failed" in clip)
-    total = sum(clip["local"][0] for clip in clips if "local" in clip)
+    failed = sum(n for _, n in clips)
+    total = sum(clip["local"][0] for clip, _ in clips if "local" in clip)
     sounds = listing.table["sound"].notna().sum()
     lines.append(f"  {failed} of {total} frames without action units; {sounds} clips with sound")
-    return lines, False  # of the official counts only the validation split's is known
+    return lines, False  # the official counts are not known for certain
 
 
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)

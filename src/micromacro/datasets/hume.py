@@ -15,13 +15,13 @@ MuSe (2022), as its baseline wants it; in a feature's file stand an id, a time s
     <root>/feats/FAUs/00001.csv              local: 20 action units of py-feat
     <root>/feats/DeepSpectrum/00001.csv      audio, (S, 1024); its time stamps are its own
 
-An intensity is what the person said of it, divided by the clip's own greatest: each clip has one of
-exactly 1. Those of the test split are not public. Who is in a clip is not in these files either; so
+An intensity is what the person said of it, divided by the clip's own greatest, which so is exactly 1. Those of the test split are not public. Who is in a clip is not in these files either; so
 every clip counts as a person of its own, and only the official split keeps people apart.
 
 Of the files only public descriptions were at hand: that the validation split has 4,657 clips, and
 that 13 clips of the training split have sound but no features of the face. Files of a clip that are
-not there are listed in ``missing``; a clip is left out if it has none. Two things the released code
+not there are listed in ``missing``, but for a kind of features that is not there at all; a clip that
+has no file is left out, and listed as SPLIT/00001. Two things the released code
 does otherwise. It takes the action units by position and OpenFace's failed frames as they are, zeros;
 here columns are found by their names, and such frames are nan. And it stops if a clip has other
 numbers of rows in two features; here the check names all of these.
@@ -38,9 +38,9 @@ from micromacro.errors import BadInput, check_choice
 from micromacro.faces.action_units import as_numbers, read_cells, read_openface
 from micromacro.files import existing
 
-EMOTIONS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
+LABELS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
 MODALITIES = ("holistic", "local", "audio")
-COLUMNS = (*EMOTIONS, *MODALITIES, "sound", "layout")  # beyond those of every clip table
+COLUMNS = (*LABELS, *MODALITIES, "sound", "layout")  # beyond those of every clip table
 SPLITS = {"train": "train", "val": "val", "devel": "val", "test": "test"}
 SHEETS = {"data_info.csv": "abaw5", "labels.csv": "muse"}
 # layout -> modality -> its official folder, and where the file of a clip lies: the first that is there
@@ -73,7 +73,7 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
             such as ``holistic="res18_eval"`` for features/res18_eval.
 
     Returns:
-        Clips in the order of the sheet. Their table has the columns `EMOTIONS`, float64 from 0 to 1, nan
+        Clips in the order of the sheet. Their table has the columns `LABELS`, float64 from 0 to 1, nan
         where not public; `MODALITIES` and ``sound``, each the path of a file, nan for one that is
         not there; and ``layout``, "abaw5" or "muse". ``split`` is train, val or test; ``path`` is the
         film or, without one, the first of the other files. Labels are the emotions, float32 (7,).
@@ -103,10 +103,12 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
         ]
         files["sound"] = _first(root, SOUND, entry)
         there = [_first(root, FILM, entry), *files.values()]
-        if any(there):
+        if not any(there):
+            missing.append("{split}/{clip}".format_map(entry))
+        else:
             place = {"dataset": "hume", "subject": entry["clip"], "path": next(filter(None, there))}
             rows.append(entry | place | files | {"layout": layout})
-            labels.append(np.array([entry[name] for name in EMOTIONS], np.float32))
+            labels.append(np.array([entry[name] for name in LABELS], np.float32))
     free = {"split": "*", "clip": "*"}
     present = {f for below in places.values() for p in below for f in root.glob(p.format_map(free))}
     known = {*entries["clip"]}
@@ -168,19 +170,19 @@ def _first(root: Path, places: list[str] | tuple[str, ...], entry: dict) -> str 
 def _entries(root: Path, sheet: Path, faults: list[BadInput]) -> pd.DataFrame:
     """The right rows of the sheet: clip, split, emotions; the wrong ones become faults."""
     if SHEETS[sheet.name] == "abaw5":
-        text = read_cells(sheet, ("File_ID", "Split", *EMOTIONS))
+        text = read_cells(sheet, ("File_ID", "Split", *LABELS))
     else:
-        labels, sheet = read_cells(sheet, ("File_ID", *EMOTIONS)), root / "partition.csv"
+        labels, sheet = read_cells(sheet, ("File_ID", *LABELS)), root / "partition.csv"
         parts = read_cells(sheet).iloc[:, [0, -1]].set_axis(["File_ID", "Split"], axis=1)
         text = parts.merge(labels.drop_duplicates("File_ID"), on="File_ID", how="left").fillna("")
     clip = text["File_ID"].str.extract(r"^\[?([0-9]+)\]?$")[0]
     split = text["Split"].str.lower().map(SPLITS)
-    values = text[[*EMOTIONS]].apply(pd.to_numeric, errors="coerce").astype("float64")
+    values = text[[*LABELS]].apply(pd.to_numeric, errors="coerce").astype("float64")
     inside = (values >= 0) & (values <= 1)
     right = clip.notna() & ~clip.duplicated() & split.notna()
     right &= inside.all(axis=1) | (split == "test")
     for row, cells in text[~right].to_dict("index").items():
-        stated = ", ".join(f"{name} {cells[name]!r}" for name in ("File_ID", "Split", *EMOTIONS))
+        stated = ", ".join(f"{name} {cells[name]!r}" for name in ("File_ID", "Split", *LABELS))
         fault = f"{stated} is no clip with intensities from 0 to 1, or is there already"
         faults.append(BadInput(f"{sheet}, line {row + 2}", fault, RESTORE_FILE))
     return values.where(inside).assign(clip=clip, split=split)[right]

@@ -1,7 +1,8 @@
 """Faces: from a video to crops steady enough for micro-motion.
 
 `extract_faces` does it all; `detect`, `track`, `align` and `stabilise` hold its parts, and
-`stability` measures how steady a clip is.
+`stability` measures how steady a clip is. `mesh` lays landmarks and blendshapes over a clip's face,
+and `action_units` says which of them, of OpenFace's and of py-feat's columns mean the same movement.
 """
 
 from micromacro.faces.extract import extract_faces

@@ -33,27 +33,24 @@ import pandas as pd
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing
 
-SOURCES = ("openface", "pyfeat", "mesh", "actor")
 WRITE_AGAIN = "restore the official file, or write it again with the same program"
 
 
-@cache
 def action_unit_names() -> dict[int, str]:
     """Number of each action unit -> its name in the Facial Action Coding System."""
     return dict(_table()["name"])
 
 
-@cache
 def action_units_of(source: str) -> dict[int, tuple[str, ...]]:
     """Number of each action unit that a source gives -> its columns or channels there.
 
     Args:
-        source: One of `SOURCES`.
+        source: openface, pyfeat, mesh or actor.
 
     Raises:
         BadInput: There is no such source.
     """
-    check_choice("source", source, SOURCES)
+    check_choice("source", source, _table().columns[1:])
     return {number: tuple(names.split()) for number, names in _table()[source].items() if names}
 
 
@@ -82,7 +79,7 @@ def read_openface(path: str | Path) -> pd.DataFrame:
     Raises:
         BadInput: The file is missing or damaged, lacks a column, or has a frame twice.
     """
-    values = read_numbers(path, ("frame", "success", *openface_columns()))
+    values = as_numbers(path, read_cells(path, ("frame", "success", *openface_columns())))
     seen = values.pop("success") == 1
     return _by_frame(path, values.pop("frame"), values.where(seen), first=1)[[*openface_columns()]]
 
@@ -102,28 +99,16 @@ def read_pyfeat(path: str | Path) -> pd.DataFrame:
         BadInput: As `read_openface`.
     """
     columns = sum(action_units_of("pyfeat").values(), ())
-    values = read_numbers(path, ("frame", *columns))
+    values = as_numbers(path, read_cells(path, ("frame", *columns)))
     return _by_frame(path, values.pop("frame"), values)[[*columns]]
 
 
-def read_numbers(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read columns of numbers from a CSV file; "nan", as programs like to write it, and "" are nan.
-
-    Args:
-        path: The file. White space around the names of its columns, as of OpenFace, is dropped.
-        columns: Names of the columns that are wanted, in any order; None for all.
-
-    Returns:
-        float64, at least one row.
+def as_numbers(path: str | Path, text: pd.DataFrame) -> pd.DataFrame:
+    """Cells of a file as float64; "" and "nan", as programs like to write it, are nan.
 
     Raises:
-        BadInput: The file is missing or damaged, has no row, lacks a column, or a cell is no number.
+        BadInput: A cell is no number; the first is named.
     """
-    return as_numbers(path, read_cells(path, columns))
-
-
-def as_numbers(path: str | Path, text: pd.DataFrame) -> pd.DataFrame:
-    """Texts that `read_cells` read from a file as float64; errors as of `read_numbers`."""
     values = text.apply(pd.to_numeric, errors="coerce").astype("float64")
     wrong = values.isna() & ~text.apply(lambda cells: cells.str.contains(r"^$|nan|IND", regex=True))
     if wrong.any(axis=None):
@@ -134,7 +119,19 @@ def as_numbers(path: str | Path, text: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read columns of a CSV file as texts; arguments and errors as of `read_numbers`."""
+    """Read columns of a CSV file as texts.
+
+    Args:
+        path: The file. White space around the names of its columns, as of OpenFace, is dropped.
+        columns: Names of the columns that are wanted, in any order; None for all.
+
+    Returns:
+        At least one row; what a row lacks is "".
+
+    Raises:
+        BadInput: The file is missing or damaged, has no row, or lacks a column; or, if all are read,
+            a row is longer than its header.
+    """
     wanted = None if columns is None else lambda name: name.strip() in columns
     how = {"dtype": str, "na_filter": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
     file = existing(path)
@@ -145,10 +142,8 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
         fault = f"cannot be read as a CSV file ({type(error).__name__})"
         raise BadInput(path, fault, WRITE_AGAIN) from error
     text = text.rename(columns=str.strip).fillna("")  # a row cut short ends in nan all the same
-    lacking = [name for name in columns or () if name not in text]
-    if lacking:
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise BadInput(path, f"lacks the column {lacking[0]}{more}", WRITE_AGAIN)
+    if lacking := [name for name in columns or () if name not in text]:
+        raise BadInput(path, f"lacks the columns {', '.join(lacking[:3])}", WRITE_AGAIN)
     if text.empty:
         raise BadInput(path, "has no row", WRITE_AGAIN)
     return text
@@ -163,5 +158,4 @@ def _by_frame(path, frame: pd.Series, values: pd.DataFrame, first: int = 0) -> p
         remedy = "of several people in one film keep the rows of one"
         raise BadInput(f"{path}, line {row + 2}", fault, remedy)
     values = values.where(values.notna().all(axis=1)).set_index(frame.astype(int) - first)
-    frames = pd.RangeIndex(int(frame.max()) - first + 1, name="frame")
-    return values.reindex(frames).astype("float32")
+    return values.reindex(range(int(frame.max()) - first + 1)).astype("float32")

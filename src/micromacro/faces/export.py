@@ -11,8 +11,10 @@ from PIL import Image, ImageDraw
 from micromacro.clip import FORMAT, FaceClip, save_clip
 from micromacro.errors import BadInput
 from micromacro.faces.extract import extract_faces
+from micromacro.faces.mesh import face_mesh
 from micromacro.files import WRITABLE, existing
 from micromacro.video import write_video
+from micromacro.weights import fetch_weights
 
 # The contact sheet: a clip at a glance, with the frames where something happened.
 MOST_TILES = 40
@@ -22,6 +24,7 @@ CAPTION_PX = 40
 GAP_PX = 10
 TITLE_PX = 18  # height of a title line
 TITLE_LINE = 175  # characters a title line holds at this width
+MESH_ENDINGS = ("_mesh.csv", "_mesh.npy")  # beside a clip, if they are asked for
 PAPER, INK, QUIET = (255, 255, 255), (25, 25, 25), (110, 110, 110)
 
 
@@ -36,6 +39,8 @@ def export_faces(
     sha256: str | None = None,
     select: str = "auto",
     fps: float | None = None,
+    mesh: bool = False,
+    mesh_weights: str | Path | None = None,
 ) -> str:
     """Extract the faces of a film into four files.
 
@@ -53,6 +58,9 @@ def export_faces(
         sha256: Expected checksum of a weights file of your own.
         select: Which face, if there are several; see extract_faces (auto).
         fps: Frames per second of a folder of images.
+        mesh: Also write <stem>_mesh.csv, a row a frame: the head's pose, AU-like features, 52
+            blendshapes; and <stem>_mesh.npy, 478 landmarks of each frame. 15 ms a frame more.
+        mesh_weights: Your own copy of face_landmarker.task, which the mesh needs; implies mesh.
 
     Returns:
         One line: what was found, what to know about it, frames per second, where it lies.
@@ -64,9 +72,13 @@ def export_faces(
     Examples:
       micromacro faces interview.mp4 faces/
       micromacro faces frames/ smile.npz --fps 200 --mode aligned --size 112
+      micromacro faces interview.mp4 faces/ --mesh
     """
     source, out = existing(source), Path(out)
-    targets = _targets(source, out, mode)
+    mesh = mesh or mesh_weights is not None
+    targets = _targets(source, out, mode, mesh)
+    if mesh:  # what is missing is missed here, before hours of work
+        mesh_weights = fetch_weights("face_landmarker", path=mesh_weights)
     folder = place = targets[0].parent
     while not place.exists():  # what is built must lie on the file system of its target
         place = place.parent
@@ -78,24 +90,30 @@ def export_faces(
             clip = extract_faces(source, **options, strict=True)
             rate = len(clip) / (time.perf_counter() - began)
             line = "; ".join([clip.summary(), *clip.settings["notes"], f"{rate:.0f} frames/s"])
-            film, sheet, table, crops = (Path(name) / target.name for target in targets)
+            parts = [Path(name) / target.name for target in targets]
+            film, sheet, _, crops = parts[-4:]
             write_video(film, (np.moveaxis(f, 0, -1) for f in clip.frames), t_s=clip.t_s)
             contact_sheet(clip, line).save(sheet)
             save_clip(clip, crops)  # and the table
+            if mesh:
+                laid = face_mesh(source, clip, weights=mesh_weights)
+                laid.table().assign(t_s=clip.t_s).to_csv(parts[0], index_label="frame")
+                np.save(parts[1], laid.landmarks)
             folder.mkdir(parents=True, exist_ok=True)
-            for part, target in zip((film, sheet, table, crops), targets, strict=True):
+            for part, target in zip(parts, targets, strict=True):
                 part.replace(target)
     except OSError as error:
         raise BadInput(folder, f"cannot be written ({error.strerror})", WRITABLE) from error
-    return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{mode}.mp4, _sheet.png"
+    more = "".join(f", {ending}" for ending in MESH_ENDINGS if mesh)
+    return f"{line}; wrote {targets[-1]} and, beside it, .csv, _{mode}.mp4, _sheet.png{more}"
 
 
-def _targets(source: Path, out: Path, mode: str) -> list[Path]:
-    """The four files, the npz last: film, sheet, table, crops."""
+def _targets(source: Path, out: Path, mode: str, mesh: bool) -> list[Path]:
+    """The four files, the npz last: film, sheet, table, crops; those of a mesh before them."""
     folder, stem = out, source.stem if source.is_file() else source.resolve().name
     if out.suffix == ".npz":
         folder, stem = out.parent, out.stem
-    endings = (f"_{mode}.mp4", "_sheet.png", ".csv", ".npz")
+    endings = (*(MESH_ENDINGS if mesh else ()), f"_{mode}.mp4", "_sheet.png", ".csv", ".npz")
     targets = [folder / f"{stem}{ending}" for ending in endings]
     standing = [target for target in targets if target.exists()]
     for target in standing:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from micromacro.metrics import pcc
-from micromacro.systems.eri import EMOTIONS, EriNet
+from micromacro.systems.eri import EMOTIONS, EriNet, model
 from micromacro.systems.eri.model import LOSSES, READOUTS, sinusoids
 
 ARMS = [dict(zip(("gru", "positions"), values, strict=True)) for values in ((1, 0), (0, 1), (0, 0))]
@@ -177,6 +177,15 @@ def test_training_draws_dropout_and_evaluation_does_not():
     still = network(dropout=0.0).train()
     still.head[1].p = 0.0
     torch.testing.assert_close(still(**parts), network(dropout=0.0)(**parts))
+
+
+@pytest.mark.parametrize("piece", [1, 1_000, 10**9])
+def test_training_with_dropout_computes_the_same_in_pieces(piece, monkeypatch):
+    monkeypatch.setattr(model, "PIECE", piece)
+    net, parts = network(dropout=1e-12), batch(clips())
+    expected = net(**parts)
+    net.train().head[1].p = 0.0
+    torch.testing.assert_close(net(**parts), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("readout", ["token", "mean", "max", "attention"])

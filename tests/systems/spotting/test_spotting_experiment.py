@@ -11,6 +11,7 @@ import torch
 from refusals import refused
 
 from micromacro import units
+from micromacro.cache import hashable
 from micromacro.systems.spotting import experiment, inputs, intervals, scoring, task
 from micromacro.systems.spotting.experiment import ARMS, Arm
 from micromacro.systems.spotting.scoring import CLASSES
@@ -235,7 +236,7 @@ def test_the_grid_names_what_there_is():
     assert set(swept) == set(ARMS)
     dials = {"subjects", "n_frames", "kind"} | {dial.name for dial in fields(task.Dials)}
     for name, params in swept.items():
-        Arm(**experiment._hashable(params[0]["arm"]))
+        Arm(**hashable(params[0]["arm"]))
         assert set(params[0]["data"]) <= dials, name
     assert list(experiment.grid()) == ["two references", "blind tiling"]
 

@@ -49,7 +49,7 @@ import torch
 from sklearn.svm import SVC
 from torch import nn
 
-from micromacro.cache import code_key, digest
+from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import micro
 from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
@@ -327,8 +327,8 @@ def unit(
     """
     for name in arm:
         check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm, run = Arm(**_hashable(arm)), Run(seed, fold, folds, epochs, device)
-    source = inputs.official(**data) if "dataset" in data else benchmark(seed, **_hashable(data))
+    arm, run = Arm(**hashable(arm)), Run(seed, fold, folds, epochs, device)
+    source = inputs.official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     test = fold_of(source, folds, seed) == fold
     if not test.any():
         raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
@@ -357,11 +357,6 @@ def unit(
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
     metrics |= {"people": sorted(set(source.table["person"])), "classes": list(source.classes)}
     return metrics | result.metrics | source.about, predictions
-
-
-def _hashable(options: Mapping) -> dict:
-    """The options with tuples for lists, since JSON has no tuples and a list is no key."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 def most_changed(pixels: np.ndarray) -> int:

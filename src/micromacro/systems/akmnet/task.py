@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput, check_choice, check_sizes
 from micromacro.motion.magnify import magnify
 from micromacro.synthetic import AUS, Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
@@ -173,8 +173,7 @@ def record(seed: int, dials: Dials, *, subjects: int = 16, clips: int = 9) -> Cl
     Raises:
         BadInput: No person or no clip.
     """
-    if min(subjects, clips) < 1:
-        raise BadInput("clips", f"subjects={subjects}, clips={clips}", "give 1 or more of each")
+    check_sizes(subjects=subjects, clips=clips)
     frames, plays, names, rows = [], [], [], []
     for subject in range(subjects):
         face = _face(seed, subject)
@@ -396,8 +395,7 @@ def stills(seed: int, people: int, split: str = "akmnet-stills") -> tuple[Tensor
     Raises:
         BadInput: Nobody to show.
     """
-    if people < 1:
-        raise BadInput(f"people={people}", "leaves nobody to show", "give 1 or more")
+    check_sizes(people=people)
     images, labels = [], []
     for person in range(people):
         face = Face(Identity.draw(person, split=split, run_seed=seed), size=FACE_PX, colour=False)

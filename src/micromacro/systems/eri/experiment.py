@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
+from micromacro.cache import hashable
 from micromacro.datasets import hume
 from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
@@ -28,11 +29,11 @@ from micromacro.expression_encoder import load_expression_encoder
 from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
 from micromacro.systems.eri.inputs import PARTS, Batches, Clip
-from micromacro.systems.eri.model import EMOTIONS, READOUTS, EriNet
+from micromacro.systems.eri.model import EMOTIONS, LOSSES, READOUTS, EriNet
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"hume": hume.read_hume}
-LAYOUTS, LOSSES, CONTROLS = ("time", "released"), ("mse", "pcc"), ("", "untrained", "labels")
+LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
 SR_HZ = 16000
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
 OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
@@ -367,14 +368,13 @@ def unit(
         check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     if fold:
         raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = Arm(**_hashable(arm))
-    source = official(**data) if "dataset" in data else benchmark(seed, **_hashable(data))
+    arm = Arm(**hashable(arm))
+    source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
     if arm.scaled:
         train_on, tested = (inputs.standardised(clips, train_on) for clips in (train_on, tested))
     target, truth = (_target(source, split) for split in ("train", source.tested))
-    recipe = replace(source.recipe, loss=_one_minus_pcc) if arm.loss == "pcc" else source.recipe
-    recipe = replace(recipe, epochs=epochs or recipe.epochs)
+    recipe = replace(source.recipe, loss=LOSSES[arm.loss], epochs=epochs or source.recipe.epochs)
     if arm.weight_decay is not None:
         recipe = replace(recipe, weight_decay=arm.weight_decay)
     if arm.control == "labels":
@@ -408,17 +408,6 @@ def unit(
     if source.events is not None and video and arm.readout in ("token", "attention"):
         predictions |= _looks(model.eval(), unseen, source, table)
     return metrics, predictions
-
-
-def _hashable(options: Mapping) -> dict:
-    """The options with tuples for lists, since JSON has no tuples and a list is no key."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-
-
-def _one_minus_pcc(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - PCC over the clips of a batch, mean over the seven."""
-    a, b = (x - x.mean(0) for x in (prediction, target))
-    return 1 - ((a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-6)).mean()
 
 
 def _clips(source: Source, arm: Arm, split: str, seed: int) -> list[Clip]:

@@ -196,7 +196,7 @@ def holistic(
     neighbours, and what all of them share, such as who it is, is taken away.
 
     Args:
-        frames: float32 (T, C, H, W), as the encoder takes them; T may be 0.
+        frames: float32 (T, C, H, W), as the encoder takes them; one frame at least.
         encoder: Makes of (B, C, H, W) features (B, H), by its method `features`, if it has one. It
             is left as it is.
         batch_norm: "eval": each frame by itself, by the statistics of training. "train": the released

@@ -218,13 +218,12 @@ class Arm:
         for fault in self.legacy:
             check_choice("legacy", fault, self.about.legacy)
         # What does nothing here would give a row a name that is not true.
-        blind, official = self.streams == "spatial", self.about.read is not None
-        idle = {"kind", "length", "levels", "scale"} if blind else set()
+        moves, official = self.streams != "spatial", self.about.read is not None
+        idle = set() if moves else {"kind", "length", "levels", "scale"}
         idle |= {"kind", "scale"} if official else set()
         idle |= set() if self.about.per_frame else {"recurrent"}
         idle = {f.name for f in fields(self) if f.name in idle and vars(self)[f.name] != f.default}
-        acts = {"loss": self.loss == "ccc", "crop": not blind}
-        acts["unwrap"] = not blind and self.kind == "phase"
+        acts = {"loss": self.loss == "ccc", "crop": moves, "unwrap": moves and self.kind == "phase"}
         count = self.legacy.count  # a fault named twice acts once
         idle |= {f"legacy {f}" for f in self.legacy if count(f) > 1 or not acts.get(f, True)}
         if idle:
@@ -434,8 +433,8 @@ def _split(
     test = [clip for clip in clips if clip.split == arm.about.test]
     if folds is None:
         return labelled, [], test
-    whole = [c.subject if "folds" in arm.legacy else c.film for c in labelled]
-    fold_of = grouped_folds(whole, folds)
+    kept_whole = "subject" if "folds" in arm.legacy else "film"
+    fold_of = grouped_folds([getattr(clip, kept_whole) for clip in labelled], folds)
     held_out = [clip for clip, own in zip(labelled, fold_of, strict=True) if own == fold]
     if not any(clip.count(span) for clip in held_out for span in _spans(arm, clip)):
         videos = ", ".join(sorted({clip.subject for clip in held_out})[:5])

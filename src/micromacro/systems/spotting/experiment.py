@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from micromacro.cache import kept
+from micromacro.cache import hashable, kept
 from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
@@ -358,10 +358,10 @@ def unit(
     """
     for name in arm:
         check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm = Arm(**_hashable(arm))
+    arm = Arm(**hashable(arm))
     if steps < RECIPE.epochs or steps % RECIPE.epochs:
         raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
-    source = official(**data) if "root" in data else benchmark(seed, **_hashable(data))
+    source = official(**data) if "root" in data else benchmark(seed, **hashable(data))
     people = source.videos["subject"].tolist()
     fold_of = leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
     searched, seen = source.videos[fold_of == fold], source.videos[fold_of != fold]
@@ -387,11 +387,6 @@ def unit(
     about = {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
     about["fps"] = float(source.videos["fps"].iloc[0])
     return about | search.about, predictions
-
-
-def _hashable(options: Mapping) -> dict:
-    """The options with tuples for lists, since JSON has no tuples and a list is no key."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
 class Run(NamedTuple):

@@ -159,7 +159,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             (lambda x, mask: x * mask / (x * mask).sum()): "without the exponential",
             (lambda x, mask: mask / mask.sum()): "even",
             (lambda x, mask: x.masked_fill(~mask, -torch.inf)): "is missing",
-            (lambda x, mask: x.softmax(0)[mask]): "list of 3",
+            (lambda x, mask: x.softmax(0)[mask]): "do not cut",
         },
     ),
     (

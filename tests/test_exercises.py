@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from micromacro import exercises
 
@@ -110,6 +111,7 @@ def unclipped(a, b):
 
 
 AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
+PCCS = {"Anxiety": 0.6, "Fear": 0.4}, {"Anxiety": 0.55, "Fear": 0.05}
 LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
     (
         exercises.check_longest_hit,
@@ -137,6 +139,35 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         0.25,
         {-0.25: "sign", 25: "per cent", 0.62: "left", 0.62 / 0.87: "ratio", 0.1: "micro"},
     ),
+    (
+        exercises.check_flipped_pcc,
+        (0.4,),
+        -0.4,
+        {0.4: "falls", 0.8: "formula", 0.6: "shift", -0.2: "half", 0.2: "half", 0: "relation"},
+    ),
+    (
+        exercises.check_masked_shares,
+        (),
+        lambda x, mask: x.masked_fill(~mask, -torch.inf).softmax(0),
+        {
+            (lambda x, mask: x.softmax(0)): "without the mask",
+            (lambda x, mask: (x * mask).softmax(0)): "before the softmax",
+            (lambda x, mask: (x + mask).softmax(0)): "added",
+            (lambda x, mask: x.softmax(0) * mask): "after the softmax",
+            (lambda x, mask: x.masked_fill(mask, -torch.inf).softmax(0)): "upside down",
+            (lambda x, mask: x.exp() * mask): "by their sum",
+            (lambda x, mask: x * mask / (x * mask).sum()): "without the exponential",
+            (lambda x, mask: mask / mask.sum()): "even",
+            (lambda x, mask: x.masked_fill(~mask, -torch.inf)): "is missing",
+            (lambda x, mask: x.softmax(0)[mask]): "do not cut",
+        },
+    ),
+    (
+        exercises.check_pcc_loss,
+        PCCS,
+        0.2,
+        {-0.2: "sign", 20: "per cent", 0.3: "left", 0.6: "ratio", 0.4: "share", 0.35: "Fear"},
+    ),
 ]
 
 
@@ -159,6 +190,8 @@ def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
 def test_a_change_that_was_not_made_is_no_answer(capsys):
     exercises.check_auc_loss(0.0, AUCS[0], AUCS[0])
     assert "FACTOR" in capsys.readouterr().out
+    exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
+    assert "MISSING" in capsys.readouterr().out
 
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -169,12 +202,28 @@ def exercise_cells(path: Path) -> list[str]:
     return [c.source for c in cells if c.cell_type == "code" and "exercises.check" in c.source]
 
 
-@pytest.mark.parametrize("number", ["06"])
+FROM_LESSON = {  # what the cells take from the lesson
+    "06": {
+        "gaps": {"micro": 6, "macro": 17},
+        "auc": AUCS[0],
+        "scored": lambda gaps: gaps,
+        "frame_auc": lambda scores: AUCS[1],
+    },
+    "07": {
+        "np": np,
+        "torch": torch,
+        "Tensor": torch.Tensor,
+        "score": {"trained": 0.5},
+        "complete": PCCS[0],
+        "by_emotion": lambda missing: PCCS[missing != "nothing"],
+    },
+}
+
+
+@pytest.mark.parametrize("number", FROM_LESSON)
 def test_starters_fail_and_solutions_pass(number):
     (lesson,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-    before, after = AUCS  # what the cells take from the lesson
-    given = {"gaps": {"micro": 6, "macro": 17}, "auc": before, "scored": lambda gaps: gaps}
-    given |= {"frame_auc": lambda scores: after, "exercises": exercises}
+    given = FROM_LESSON[number] | {"exercises": exercises}
     for path, mark in ((lesson, "·"), (NOTEBOOKS / "solutions" / f"{number}.ipynb", "✓")):
         cells = exercise_cells(path)
         assert len(cells) == 3

@@ -85,6 +85,17 @@ def test_a_diagram_has_a_box_each_and_arrows_between_their_edges():
     assert (y, to_y) == (0, -1)
 
 
+def test_curves_are_named_and_told_apart_without_colour():
+    series = {name: [0.0, k] for k, name in enumerate(("one", "two", "three"))}
+    figure = plots.curves([0, 1], series, ("chance", 0.5), xlabel="step", ylabel="score (0 to 1)")
+    (ax,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*series, "chance"]
+    drawn = ax.lines[:3]
+    for look in ("color", "linestyle", "marker"):
+        assert len({getattr(line, f"get_{look}")() for line in drawn}) == 3
+    assert ax.get_ylabel() == "score (0 to 1)"
+
+
 def test_map_marks_what_exists():
     boxes = [p for p in plots.course_map(("01",)).axes[0].patches if p.get_linewidth() > 2]
     assert len(boxes) == 1

@@ -440,6 +440,117 @@ def check_auc_loss(
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
 
 
+# ---- notebook 07 -------------------------------------------------------------------------------------
+
+
+def check_flipped_pcc(answer: float | None, measured: float, hint: int = 0) -> None:
+    """Notebook 07, exercise 1: PCC of 1 - p / 2, where p are the predictions.
+
+    Args:
+        answer: The PCC that the reader gives; None if there is none yet.
+        measured: PCC of p.
+        hint: How many hints to print, 0 to 3.
+    """
+    mistakes = {
+        "the PCC of p: where p rises, 1 - p / 2 falls": measured,
+        "the formula on the PCC itself: it is the predictions that change": 1 - measured / 2,
+        "1 minus the PCC: a shift of all predictions changes no correlation": 1 - measured,
+        "half of it: the scale of the predictions does not count": -measured / 2,
+        "half of it, and where p rises, 1 - p / 2 falls": measured / 2,
+        "no relation at all: who knows 1 - p / 2 knows p": 0.0,
+    }
+    hints = (
+        "draw p and the truth as a cloud of dots; what does a shift of all p do to its shape?",
+        "PCC takes away the mean and divides by the deviation: shift and scale are gone.",
+        "one thing is left of 1 - p / 2, its sign: a clip above the mean is now below it.",
+    )
+    right = "shift and scale are ignored, the direction is not."
+    _judge(answer, -measured, right, mistakes, hints, hint, rtol=0, atol=0.0051)
+
+
+def check_masked_shares(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 07, exercise 2: a softmax over the rows that may be looked at.
+
+    Args:
+        function: The reader's, from products (N,) and mask (N,) to shares (N,); None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    products = torch.tensor([0.5, 2.0, -1.0, 3.0, -0.7])
+    mask = torch.tensor([True, True, True, False, False])
+
+    def results(own: Callable):
+        value = own(products.clone(), mask.clone())
+        return None if value is None else value.tolist()
+
+    exp, open_, sums = products.exp(), products.masked_fill(~mask, -torch.inf), mask.sum()
+    mistakes = {
+        "a softmax without the mask: padding gets shares": products.softmax(0),
+        "zeros before the softmax: exp(0) is 1, so padding still gets shares": (
+            (products * mask).softmax(0)
+        ),
+        "the mask added as 0 and 1: it moves the products and hides nothing": (
+            (products + mask).softmax(0)
+        ),
+        "zeros after the softmax: what is left does not add up to 1": products.softmax(0) * mask,
+        "the mask upside down: True may be looked at": (
+            products.masked_fill(mask, -torch.inf).softmax(0)
+        ),
+        "exponentials that nobody divided by their sum": exp * mask,
+        "shares without the exponential": products * mask / (products * mask).sum(),
+        "an even look: the products decide who gets more": mask / sums,
+        "the hidden products: the softmax is missing": open_,
+    }
+    hints = (
+        "what must a product be, so that its exponential is 0?",
+        "Tensor.masked_fill(where, value) changes what is True in where; ~mask turns a mask round.",
+        "put -torch.inf where the mask is False, then take softmax(0).",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and np.shape(given[0]) != (5,):
+        print(f"✗  got shape {np.shape(given[0])} for products (5,): hide padding, do not cut it")
+        _hints(hints, hint)
+    elif given:
+        wrong = {name: value.tolist() for name, value in mistakes.items()}
+        right = "padding has exactly nothing, and the rest adds up to 1."
+        _judge(given[0], open_.softmax(0).tolist(), right, wrong, hints, hint, atol=1e-4)
+
+
+def check_pcc_loss(
+    answer: float | None, before: dict[str, float], after: dict[str, float], hint: int = 0
+) -> None:
+    """Notebook 07, exercise 3: how much PCC is lost without a part of the input.
+
+    Args:
+        answer: The loss that the reader gives, mean of the seven; None if there is none yet.
+        before: PCC of each emotion with all parts.
+        after: PCC of each emotion without one.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  nothing is missing yet: change MISSING and run the cell again")
+        return
+    full, left = (float(np.mean([*values.values()])) for values in (before, after))
+    lost, most = full - left, max(before, key=lambda name: before[name] - after[name])
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: PCC is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": left,
+        "a ratio: take the difference": left / full,
+        "the share that is lost: take the difference": lost / full,
+        "the sum of the seven: take their mean": len(before) * lost,
+        f"the loss of {most} alone: take the mean of the seven": before[most] - after[most],
+    }
+    hints = (
+        "the last line that is printed has both means.",
+        "one is with all parts, one is without yours.",
+        "before - after, two digits behind the point.",
+    )
+    right = "it says what this network uses, not what the part could tell."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
 # ---- notebook 11 -------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,28 @@ def traces(ax: Axes, t_s, series: dict[str, np.ndarray], truth=None, unit: str =
     return ax
 
 
+def curves(
+    x, series: dict[str, np.ndarray], level: tuple[str, float] | None = None, **labels: str
+) -> Figure:
+    """Curves in one picture, with their names beside it.
+
+    Args:
+        x: (N,), what they share.
+        series: Name of a curve -> its N values.
+        level: Name and value of a dotted line across; None draws none.
+        **labels: Options of ``Axes.set``, such as ``xlabel``.
+    """
+    figure, ax = plt.subplots(figsize=(7.4, 2.6), layout="constrained")
+    for k, (name, values) in enumerate(series.items()):
+        look = {"color": COLOURS[2 * k % 7], "linestyle": LINES[k], "marker": MARKERS[k]}
+        ax.plot(x, values, label=name, **look)
+    if level:
+        ax.axhline(level[1], color=COLOURS[5], linestyle=":", label=level[0])
+    ax.set(**labels)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
 def diagram(
     boxes: dict[str, tuple[float, float, str]], links: Sequence[tuple[str, str]], width: float = 9.0
 ) -> Figure:

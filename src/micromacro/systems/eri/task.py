@@ -30,6 +30,7 @@ clip comes from explicit streams; nothing is rendered before it is asked for.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -240,8 +241,14 @@ def _display(intensity: np.ndarray) -> tuple[tuple[str, float], ...]:
 _ZONES = (("1", "2", "4"), ("6", "7", "9"), ("10", "12", "14", "15", "17", "20", "23"))
 
 
-def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
+@lru_cache(maxsize=2)  # a person's clips come one after another, and painting takes longest
+def _face(subject: int, split: str, seed: int, size: int) -> Face:
     who = Identity.draw(subject, split=f"reactions-{split}", run_seed=seed)
+    return Face(who, size=size, colour=False)
+
+
+def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
+    face = _face(subject, split, seed, dials.size)
     rng = _stream(split, seed, subject, clip, "noise")
     fidgets, frame = [], 0.0
     while dials.fidgets > 0:
@@ -261,16 +268,14 @@ def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
     for emotion, value in zip(EMOTIONS, shown * dials.heard, strict=True):
         tones += value * np.array(VOICES.get(emotion, (0, 0, 0)))
     talks = np.clip(np.repeat(rng.random(T // 15 + 1) < 0.5, 15)[:T] + active, 0, 1)
-    pitch, loudness, rate = tones[:, None] * active
-    speech = speak(
-        who, T, dials.fps, speaking=talks, pitch=pitch, loudness=loudness, rate=rate, seed=own
-    )
+    voice = dict(zip(("pitch", "loudness", "rate"), tones[:, None] * active, strict=True))
+    speech = speak(face.identity, T, dials.fps, speaking=talks, seed=own, **voice)
     opening = torch.from_numpy(speech.opening)
     local = _detected(
         play, dials.au_sd, rng
     )  # before the mouth talks: a detector's error is enough
     play = replace(play, jaw=play.jaw + 0.03 * opening, part=play.part + 0.015 * opening)
-    return Scene(Face(who, size=dials.size, colour=False), play, speech, local)
+    return Scene(face, play, speech, local)
 
 
 def _detected(play: Performance, sd: float, rng: np.random.Generator) -> torch.Tensor:

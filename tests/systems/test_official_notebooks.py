@@ -116,28 +116,33 @@ def test_official_data_that_is_not_there_is_refused_before_anything_runs(
     assert not (root / "runs").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
-def test_the_notebook_runs_on_official_data(root, notebook, dataset):
-    arms, metric = ARMS[notebook]
-    params = {
-        "DATASET": dataset,
-        "DATA_ROOT": MINIATURES[notebook][dataset](root.parent),
-        "TRIAL": 1,
-    }
-    assert reproduce("paper", notebook, params) == 0
-    (run,) = root.glob("runs/*/rows")
-    rows = read_rows(run / f"{notebook}__trial__cpu.csv")
-    assert set(rows["arm"]) == arms
-    assert dataset in set(rows["dataset"])
-    scores = rows[rows["metric"] == metric]
-    assert scores["value"].between(-1, 1).all()
-    assert len(scores) >= len(arms)
-    if dataset in N:
-        assert sorted(scores["n"][scores["split"] != "validation"].astype(int)) == N[dataset]
-    written = run.parent.glob("submissions/*/*/predictions.csv")  # of the sets that have a server
-    lengths = [len(file.read_text().splitlines()) for file in written]
-    assert lengths == ([5] * 4 if dataset == "omg" else [])
+class TestPaper:
+    """A class, as the others: two processes then share what would be one long module."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
+    def test_the_notebook_runs_on_official_data(self, root, notebook, dataset):
+        arms, metric = ARMS[notebook]
+        params = {
+            "DATASET": dataset,
+            "DATA_ROOT": MINIATURES[notebook][dataset](root.parent),
+            "TRIAL": 1,
+        }
+        assert reproduce("paper", notebook, params) == 0
+        (run,) = root.glob("runs/*/rows")
+        rows = read_rows(run / f"{notebook}__trial__cpu.csv")
+        assert set(rows["arm"]) == arms
+        assert dataset in set(rows["dataset"])
+        scores = rows[rows["metric"] == metric]
+        assert scores["value"].between(-1, 1).all()
+        assert len(scores) >= len(arms)
+        if dataset in N:
+            assert sorted(scores["n"][scores["split"] != "validation"].astype(int)) == N[dataset]
+        written = run.parent.glob(
+            "submissions/*/*/predictions.csv"
+        )  # of the sets that have a server
+        lengths = [len(file.read_text().splitlines()) for file in written]
+        assert lengths == ([5] * 4 if dataset == "omg" else [])
 
 
 TINY = {"TRIAL": 1, "SEEDS": [0]}
@@ -155,11 +160,14 @@ FULL = {  # the least that each notebook can be asked for
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", FULL)
-def test_the_notebook_runs_in_the_profile_full(root, notebook):
-    assert reproduce("full", notebook, FULL[notebook]) == 0
-    tables = [read_rows(file) for file in root.glob("runs/*/rows/*.csv")]
-    for rows in tables:
-        assert set(rows["profile"]) <= {"full", "trial"}
-    assert len(tables) == (notebook[:2] not in ("00", "06", "07", "11") or "06b" in notebook)
+class TestFull:
+    """The profile full, as little of it as there can be."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("notebook", FULL)
+    def test_the_notebook_runs_in_the_profile_full(self, root, notebook):
+        assert reproduce("full", notebook, FULL[notebook]) == 0
+        tables = [read_rows(file) for file in root.glob("runs/*/rows/*.csv")]
+        for rows in tables:
+            assert set(rows["profile"]) <= {"full", "trial"}
+        assert len(tables) == (notebook[:2] not in ("00", "06", "07", "11") or "06b" in notebook)

@@ -52,8 +52,7 @@ class Recipe:
         weight_decay: Decoupled in "adamw", an L2 penalty in the other two.
         momentum: Of "sgd"; the other two have their own.
         schedule: "constant", "one_cycle", "steps" or "cosine"; see `learning_rate`.
-        milestones: Epochs, 0-based, from which "steps" multiplies the rate by `factor` once more.
-        factor: Of "steps".
+        milestones: Epochs, 0-based, from which "steps" takes the rate times `factor`.
         epochs: Largest number of epochs; patience may end the training before.
         accumulate: Batches whose gradients make one step of the optimiser. Each weighs as many
             elements as count in its target, so that a mean loss gives the step of one big batch
@@ -63,6 +62,7 @@ class Recipe:
         period: Epochs in which "cosine" falls from `lr` to `lowest`; then it rises again as long,
             and so on. None means all epochs.
         lowest: Learning rate at the bottom of "cosine".
+        factor: What "steps" multiplies the rate by.
 
     Raises:
         BadInput: A loss that is no function, an unknown name, or a number out of range.
@@ -75,13 +75,13 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "constant"
     milestones: tuple[int, ...] = ()
-    factor: float = 0.1
     epochs: int = 10
     accumulate: int = 1
     clip_norm: float | None = None
     patience: int | None = None
     period: float | None = None
     lowest: float = 0.0
+    factor: float = 0.1
 
     def __post_init__(self):
         def check(name: str, holds: bool, remedy: str) -> None:

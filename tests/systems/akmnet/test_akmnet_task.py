@@ -249,5 +249,5 @@ def test_phase_based_magnification_moves_pictures_and_leaves_the_first():
 
 @pytest.mark.parametrize("sizes", [{"subjects": 0}, {"clips": 0}], ids=str)
 def test_bad_requests(sizes):
-    refused(lambda: task.record(1800, Dials(), **sizes), "1 or more")
-    refused(lambda: task.stills(1800, 0), "nobody")
+    refused(lambda: task.record(1800, Dials(), **sizes), "at least 1")
+    refused(lambda: task.stills(1800, 0), "people", "at least 1")

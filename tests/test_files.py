@@ -23,7 +23,7 @@ from refusals import refused
 from micromacro import files, results
 from micromacro.cache import kept
 from micromacro.clip import save_clip
-from micromacro.files import read_npz, reading, replacing, sweep, write_atomically, writing
+from micromacro.files import read_npz, reading, replacing, sweep_files, write_atomically, writing
 from micromacro.training import Batches, Recipe, train
 from micromacro.units import run
 from micromacro.video import write_video
@@ -58,9 +58,10 @@ def test_places_that_cannot_be_written_are_one_line(tmp_path):
 def test_threads_and_equal_process_ids_do_not_meet(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
     target = tmp_path / "a.txt"
-    with ThreadPoolExecutor(8) as pool:
-        texts = [str(number) * 100_000 for number in range(8)]
-        list(pool.map(partial(write_atomically, target), texts))
+    texts = [str(number) * 100_000 for number in range(8)]
+    for _ in range(40):  # each sweeps what the others begin
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(partial(write_atomically, target), texts))
     assert target.read_text() in texts
     with replacing(target) as one, replacing(target) as two:
         assert one != two
@@ -148,9 +149,9 @@ def test_what_is_left_in_folders_below_is_swept_by_their_pattern(tmp_path):
     for folder in ("20260101T000000Z/rows", "20260101T000000Z", "units"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / part).touch()
-    sweep(tmp_path, "*Z/**/")
+    sweep_files(tmp_path, "*Z/**/")
     assert [path.parent.name for path in tmp_path.rglob(part)] == ["units"]
-    sweep(tmp_path / "missing")
+    sweep_files(tmp_path / "missing")
 
 
 # Damage ---------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from tqdm import tqdm
 
 from micromacro import course, report, results, statistics
-from micromacro.cache import claimed
+from micromacro.cache import claimed, sweep_folders
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root, replacing, sweep, write_atomically
+from micromacro.files import make_writable, project_root, replacing, sweep_files, write_atomically
 from micromacro.headless import Session
 
 # Seconds for one notebook. Smoke takes at most 60 on two cores, the full profile 2 hours with its
@@ -77,7 +77,7 @@ def reproduce(
         raise BadInput("--write-results", fault, "only the profile full is recorded, and no trial")
     at_once, unit_workers = _shared(workers, len(paths))
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
-    sweep(project_root() / "runs", "*Z/**/")  # of runs that were killed
+    sweep_files(project_root() / "runs", "*Z/**/")  # of runs that were killed
     folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     make_writable(folder)
 
@@ -168,16 +168,10 @@ def _workshop() -> Iterator[Path]:
     """
     runs = project_root() / "runs"
     make_writable(runs)
-    for lock in runs.glob(".lock-batch-*"):
-        with claimed(runs / lock.name.removeprefix(".lock-"), wait=False) as is_dead:
-            if is_dead:  # and its folder is gone now
-                lock.unlink(missing_ok=True)
+    sweep_folders(runs)
     name = f"batch-{uuid.uuid4().hex[:8]}"
     with claimed(runs / name), tempfile.TemporaryDirectory("", f".part-{name}-", runs) as folder:
-        try:
-            yield Path(folder)
-        finally:
-            (runs / f".lock-{name}").unlink()
+        yield Path(folder)
 
 
 def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Session], None]) -> None:

@@ -125,7 +125,7 @@ def kept(
     folder = Path(root) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{key}"
     if not is_whole(folder):
         make_writable(folder.parent)
-        sweep(folder.parent)
+        sweep_folders(folder.parent)
         with claimed(folder):
             if not is_whole(folder):
                 write_whole(folder, make)
@@ -142,7 +142,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def sweep(root: Path) -> None:
+def sweep_folders(root: Path) -> None:
     """Remove what programs that were killed have left in a folder of folders."""
     for path in (*root.glob(".part-*"), *root.glob(".lock-*")):
         name = path.name[6:]

@@ -100,22 +100,22 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         BadInput: The target is a folder, or its folder is missing, not writable or full.
     """
-    part = path.with_name(_PART.format(secrets.token_hex(8)))
-    with writing(path):
+    part = None
+    with writing(path), contextlib.ExitStack() as files:
         if path.is_dir():
             raise BadInput(path, "a folder stands in the way of the file", "choose another name")
-        sweep(path.parent)
-        try:
-            with part.open("xb") as held:
-                with contextlib.suppress(OSError):  # without locks nothing is swept either
-                    lock(held, wait=True)  # for who sweeps at this moment
-                yield part
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        sweep_files(path.parent)
+        while part is None or not part.exists():  # who sweeps may take it before it is locked
+            part = path.with_name(_PART.format(secrets.token_hex(8)))
+            held = files.enter_context(part.open("xb"))
+            with contextlib.suppress(OSError):  # without locks nothing is swept either
+                lock(held, wait=True)
+        files.callback(part.unlink, missing_ok=True)
+        yield part
+        part.replace(path)
 
 
-def sweep(folder: Path, below: str = "") -> None:
+def sweep_files(folder: Path, below: str = "") -> None:
     """Remove half-written files of processes that are dead: nobody holds their locks.
 
     Args:

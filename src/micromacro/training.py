@@ -202,6 +202,35 @@ class History(NamedTuple):
     best: int
 
 
+class Recorded(nn.Module):
+    """A network, and what it gave of the clips left out after each epoch so far.
+
+    The record is a buffer, so a checkpoint of the weights holds it, and a training that is taken up
+    goes on with it.
+
+    Args:
+        net: Used as it is.
+        epochs: Number of epochs to come.
+        *shape: Shape of what is recorded after each, such as clips and classes.
+    """
+
+    def __init__(self, net: nn.Module, epochs: int, *shape: int):
+        super().__init__()
+        self.net = net
+        self.register_buffer("done", torch.tensor(0))
+        self.register_buffer("record", torch.full((epochs, *shape), torch.nan))
+
+    def forward(self, **inputs: object) -> object:
+        """The network's."""
+        return self.net(**inputs)
+
+    def note(self, predicted: Tensor) -> float:
+        """Record one more epoch; its number as the score, so that the last epoch is the best."""
+        self.record[self.done] = predicted.to(self.record)
+        self.done += 1
+        return float(self.done)
+
+
 def train(
     model: nn.Module,
     batches: Callable[[torch.Generator], Iterable[tuple]],

@@ -37,7 +37,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from micromacro.cache import claimed, code_key, content_key, digest, is_whole, sweep, write_whole
+from micromacro.cache import (
+    claimed,
+    code_key,
+    content_key,
+    digest,
+    is_whole,
+    sweep_folders,
+    write_whole,
+)
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, make_writable, project_root, read_npz, reading
 from micromacro.results import provenance
@@ -160,7 +168,7 @@ def run(
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
-    sweep(store)
+    sweep_folders(store)
     content = functools.cache(content_key)  # once for all units
     key = functools.partial(unit_key, unit, code=code_key(unit), content=content)
     folders = [store / key(params) for params in grid]
@@ -400,10 +408,8 @@ class _Worker:
         code = self.process.exitcode
         death = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         if self.began == math.inf:
-            module, fault = (
-                self.tasks[0].unit.__module__,
-                f"a worker process cannot start ({death})",
-            )
+            module = self.tasks[0].unit.__module__
+            fault = f"a worker process cannot start ({death})"
             remedy = f"look whether python -c 'import {module}' runs, or give workers=0"
             raise BadInput(f"units of {module}", fault, remedy)
         return f"its worker process died twice ({death})" if self.deaths == 2 else None

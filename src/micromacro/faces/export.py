@@ -170,10 +170,11 @@ def _workshop(place: Path) -> Iterator[Path]:
                 shutil.rmtree(left.parent)
     with (
         tempfile.TemporaryDirectory(prefix=".faces-", dir=place) as name,
-        (Path(name) / "lock").open("wb") as held,
+        (Path(name) / "new").open("wb") as held,
     ):
         with suppress(OSError):  # without locks nothing is removed either
             lock(held)
+            (Path(name) / "new").rename(Path(name) / "lock")  # seen only when it is locked
         yield Path(name)
 
 

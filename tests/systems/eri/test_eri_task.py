@@ -6,6 +6,7 @@ import pytest
 import torch
 from refusals import refused
 
+from micromacro.faces.action_units import openface_columns
 from micromacro.synthetic.identity import stream
 from micromacro.systems.eri import task
 from micromacro.systems.eri.model import EMOTIONS
@@ -66,6 +67,12 @@ def test_a_clip_is_the_same_whatever_else_is_drawn(benchmark):
     assert one.local.shape == (n, 35)
     other = task.clips(2, 4, 1991, frames=(12, 60))
     assert not np.allclose(other.clips[[*EMOTIONS]], fewer.clips[[*EMOTIONS]])
+
+
+def test_columns_are_in_the_order_of_openface():
+    names = [f"AU{int(name):02}_r" for name in task.INTENSITIES]
+    names += [f"AU{int(name):02}_c" for name in task.PRESENCES]
+    assert tuple(names) == openface_columns()
 
 
 def test_the_detector_errs_as_much_as_asked(benchmark):

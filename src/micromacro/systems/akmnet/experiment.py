@@ -60,7 +60,7 @@ from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
 from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, akm_loss
 from micromacro.systems.akmnet.task import benchmark
-from micromacro.training import isolated_rng, moved, train
+from micromacro.training import Recorded, isolated_rng, moved, train
 
 PROTOCOLS = ("ours", "as_released")
 
@@ -412,36 +412,6 @@ class Trained(NamedTuple):
     metrics: Mapping[str, object]
 
 
-class Recorded(nn.Module):
-    """A network, and the logits that it gave the clips left out after each epoch so far.
-
-    The record is a buffer, so a checkpoint of the weights holds it, and a training that is taken up
-    goes on with it.
-
-    Args:
-        net: Used as it is.
-        epochs: Number of epochs to come.
-        clips: Number of clips.
-        n_classes: Number of the network's classes.
-    """
-
-    def __init__(self, net: AkmNet, epochs: int, clips: int, n_classes: int):
-        super().__init__()
-        self.net = net
-        self.register_buffer("done", torch.tensor(0))
-        self.register_buffer("logits", torch.full((epochs, clips, n_classes), torch.nan))
-
-    def forward(self, **clips) -> AkmOutput:
-        """The network's."""
-        return self.net(**clips)
-
-    def note(self, batches: ClipBatches, device: str) -> float:
-        """Record one more epoch; its number as the score, so that the last epoch is the best."""
-        self.logits[self.done] = torch.cat([out.logits for out in outputs(self, batches, device)])
-        self.done += 1
-        return float(self.done)
-
-
 @lru_cache(maxsize=2)
 def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trained:
     """Train one fold of an arm; kept for the next unit, which may be a control of this one.
@@ -476,7 +446,11 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     # The order of clips and dropout come from the seed too, whatever the arm has drawn before.
     model = Recorded(net, recipe.epochs, len(unseen.rows), len(source.classes))
     how = {"seed": run.seed, "device": run.device, "checkpoint": checkpoint}
-    how |= {"validate": lambda model: model.note(unseen, run.device), "progress": bool(checkpoint)}
+
+    def note(model: Recorded) -> float:
+        return model.note(torch.cat([out.logits for out in outputs(model, unseen, run.device)]))
+
+    how |= {"validate": note, "progress": bool(checkpoint)}
     history = train(model, replace(whole, rows=seen, size=protocol.size), recipe, **how)
     # Of the training's clips too: a control takes as many frames of them as were kept here.
     minings = [out.mining for out in outputs(model.eval(), whole, run.device)]
@@ -486,7 +460,7 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         kept = [np.isin(np.arange(t), some) for t, some in zip(T.tolist(), frames, strict=True)]
     scored = minings[0].score is not None
     max_key = np.concatenate([m.max_key() if scored else [-1] * len(m.lengths) for m in minings])
-    logits, kept = model.logits.cpu().numpy(), None if method else kept
+    logits, kept = model.record.cpu().numpy(), None if method else kept
     metrics = {"loss": history.epochs[-1].loss, **start}
     return Trained(logits[-1], logits.argmax(-1).T, takes, kept, max_key, metrics)
 

@@ -11,14 +11,14 @@ epoch, chosen on the test clips, would have given is a row beside them.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
 from micromacro.cache import hashable
@@ -30,7 +30,7 @@ from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
 from micromacro.systems.eri.inputs import PARTS, Batches, Clip
 from micromacro.systems.eri.model import EMOTIONS, LOSSES, READOUTS, EriNet
-from micromacro.training import Recipe, isolated_rng, train
+from micromacro.training import Recipe, Recorded, isolated_rng, train
 
 DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
@@ -237,16 +237,11 @@ def official(dataset: str, root: str, *, tested: str = "val", sizes=None, **fold
     rows = {row["clip"]: row for row in table.to_dict("records")}
 
     def load(clip: str, layout: str, _: str) -> Clip:
-        parts = hume.load(rows[clip])
-        if layout == "time":
-            n = max(
-                (len(x) for x in (parts["holistic"], parts["local"]) if x is not None), default=0
-            )
-            sound = rows[clip]["sound"]
-            parts["audio"] = (
-                log_mel(read_audio(sound), SR_HZ, n) if isinstance(sound, str) else None
-            )
-        return Clip(**parts)
+        shown, sound = Clip(**hume.load(rows[clip])), rows[clip]["sound"]
+        if layout == "released":
+            return shown
+        n, heard = shown.rows("video"), isinstance(sound, str)
+        return replace(shown, audio=log_mel(read_audio(sound), SR_HZ, n) if heard else None)
 
     return Source(table, load, tested, sizes or {}, PAPER, None, listing.missing)
 
@@ -309,32 +304,6 @@ def grid(
 # ---- one unit ------------------------------------------------------------------------------------
 
 
-class Recorded(nn.Module):
-    """A network, and what it predicted of the tested clips after each epoch so far.
-
-    Args:
-        net: Used as it is.
-        epochs: Number of epochs to come.
-        clips: Number of clips.
-    """
-
-    def __init__(self, net: EriNet, epochs: int, clips: int):
-        super().__init__()
-        self.net = net
-        self.register_buffer("done", torch.tensor(0))
-        self.register_buffer("record", torch.full((epochs, clips, len(EMOTIONS)), torch.nan))
-
-    def forward(self, **clips: Tensor) -> Tensor:
-        """The network's."""
-        return self.net(**clips)
-
-    def note(self, batches: Batches, device: str) -> float:
-        """Record one more epoch; its number as the score, so that the last epoch is the best."""
-        self.record[self.done] = inputs.predictions(self, batches, device).to(self.record)
-        self.done += 1
-        return float(self.done)
-
-
 def unit(
     *,
     data: Mapping[str, object],
@@ -385,20 +354,23 @@ def unit(
     with isolated_rng(seed):
         options = {name: getattr(arm, name) for name in ("readout", "gru", "positions")}
         net = EriNet(video, widths.get("audio", 0), **source.sizes, **options)
-    model = Recorded(net, recipe.epochs, len(tested))
+    model = Recorded(net, recipe.epochs, len(tested), len(EMOTIONS))
     batches, unseen = (
         Batches(clips, labels, parts=arm.parts, widths=widths)
         for clips, labels in ((train_on, target), (tested, truth))
     )
+
+    def note(model: Recorded) -> float:
+        return model.note(inputs.predictions(model, unseen, device))
+
     metrics = {"parameters": sum(p.numel() for p in net.parameters())}
     metrics |= {"trained_on": len(train_on), "missing": source.missing}
     if arm.control == "untrained":
-        model.to(device).eval().note(unseen, device)
+        note(model.to(device).eval())
         model.record = model.record[:1]
     else:
-        validate = partial(Recorded.note, batches=unseen, device=device)
         options = {"seed": seed, "device": device, "progress": "dataset" in data}
-        history = train(model, batches, recipe, validate=validate, **options)
+        history = train(model, batches, recipe, validate=note, **options)
         metrics["loss"] = history.epochs[-1].loss
     table = source.clips[source.clips["split"] == source.tested]
     # npz without pickle holds no arrays of objects, which pandas' texts are.
@@ -406,7 +378,7 @@ def unit(
     record = model.record.cpu().numpy().astype(np.float16)
     predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
     if source.events is not None and video and arm.readout in ("token", "attention"):
-        predictions |= _looks(model.eval(), unseen, source, table)
+        predictions |= _looks(model.cpu().eval(), unseen, source, table)
     return metrics, predictions
 
 

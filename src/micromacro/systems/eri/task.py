@@ -41,6 +41,7 @@ from scipy.special import ndtr
 from micromacro.errors import BadInput, check_choice
 from micromacro.synthetic import AUS, Event, Face, Identity, Nuisance, Performance, perform
 from micromacro.synthetic.identity import stream
+from micromacro.synthetic.performance import ZONES
 from micromacro.synthetic.script import FULL
 from micromacro.synthetic.voice import Speech, speak
 from micromacro.systems.eri.model import EMOTIONS
@@ -233,12 +234,9 @@ def _display(intensity: np.ndarray) -> tuple[tuple[str, float], ...]:
     for emotion, value in zip(EMOTIONS, intensity, strict=True):
         for channel, share in FACES[emotion].items():
             total[channel] = total.get(channel, 0.0) + share * value
-    zones = [sum(v for c, v in total.items() if c in zone) for zone in _ZONES]
+    zones = [sum(v for c, v in total.items() if c in zone) for zone in ZONES.values()]
     scale = min(1.0, ROOM / max(*zones, 1e-9))
     return tuple((channel, value * scale) for channel, value in total.items())
-
-
-_ZONES = (("1", "2", "4"), ("6", "7", "9"), ("10", "12", "14", "15", "17", "20", "23"))
 
 
 @lru_cache(maxsize=2)  # a person's clips come one after another, and painting takes longest

@@ -204,8 +204,26 @@ def test_what_somebody_has_damaged_is_made_again(tmp_path, fault):
     kept(tmp_path, "clip", {}, make)
     assert len(made) == 2
     line = f"{hashlib.sha256(bytes(1000)).hexdigest()}  deep/clip.npy\n"
-    assert (folder / ".sha256").read_text() == line
+    assert (folder / ".sha256").read_text() == f"# files: 1\n{line}"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_seal_that_has_lost_a_line_is_broken(tmp_path):
+    """What it does not name could be anything."""
+
+    def make(folder):
+        for name in ("one", "two"):
+            (folder / name).write_text(name)
+
+    folder = kept(tmp_path, "pair", {}, make)
+    seal = folder / ".sha256"
+    lines = seal.read_text().splitlines(keepends=True)
+    for lost in range(3):
+        (folder / "one").write_text("another")
+        seal.write_text("".join(lines[:lost] + lines[lost + 1 :]))
+        kept(tmp_path, "pair", {}, make)
+        assert (folder / "one").read_text() == "one"
+        assert seal.read_text() == "".join(lines)
 
 
 def test_who_waits_for_a_lock_that_is_removed_meanwhile_takes_the_new_one(tmp_path):

@@ -39,6 +39,7 @@ _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
+_HEAD = "# files: {}"
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
 _distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
@@ -135,9 +136,12 @@ def kept(
 def is_whole(folder: Path) -> bool:
     """Whether the files are there that :func:`write_whole` left in a folder, in every bit."""
     try:
-        lines = (folder / _SEAL).read_text(encoding="utf-8").splitlines()
+        head, *lines, end = (folder / _SEAL).read_text(encoding="utf-8").split("\n")
         sealed = [line.split("  ", 1) for line in lines]
-        return bool(sealed) and all(content_key(folder / name) == key for key, name in sealed)
+        whole = (
+            head == _HEAD.format(len(lines)) and not end
+        )  # else a line is lost, and its file unknown
+        return whole and all(content_key(folder / name) == key for key, name in sealed)
     except (OSError, ValueError):  # BadInput too; the seal is damaged, or a file is gone
         return False
 
@@ -197,9 +201,10 @@ def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
         with writing(folder.parent, full=True):
             part.mkdir()
             make(part)
-            files = [path for path in part.rglob("*") if path.is_file()]
-            lines = [f"{content_key(path)}  {path.relative_to(part)}\n" for path in files]
-            (part / _SEAL).write_text("".join(lines), encoding="utf-8")
+            files = sorted(path for path in part.rglob("*") if path.is_file())
+            lines = [f"{content_key(path)}  {path.relative_to(part)}" for path in files]
+            seal = "\n".join([_HEAD.format(len(lines)), *lines, ""])
+            (part / _SEAL).write_text(seal, encoding="utf-8")
             for path in (*part.rglob("*"), part):
                 _to_disk(path)
             if folder.is_dir() and not folder.is_symlink():  # torn

@@ -16,6 +16,7 @@ one stays, with its sound. Papers differ in whether they score it. Faces are num
 number left out is a frame without a face is our reading, as only public descriptions were at hand.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ import pandas as pd
 
 from micromacro.audio import read_audio
 from micromacro.datasets.frames import RESTORE, face_clip, numbered_pictures
-from micromacro.datasets.table import RESTORE_FILE, Listing, files_below, find_root
+from micromacro.datasets.table import RESTORE_FILE, Listing, find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import existing, make_writable, reading, replacing
 from micromacro.images import IMAGE_SUFFIXES, load_image
@@ -193,16 +194,23 @@ def _files(folders: list[Path]) -> tuple[dict[str, dict[str, list[str]]], list[s
 
 def _entries(top: Path) -> Iterator[tuple[str, str, str]]:
     """Kind, number and path of all that belongs to a clip, at any depth; a folder of faces often."""
-    for file in files_below(top):
-        suffix, above = file.suffix.lower(), [p.lower() for p in file.relative_to(top).parts[:-1]]
-        if suffix == ".avi":
-            yield "film", file.stem, str(file)
-        elif suffix == ".mat" and "lbptop" in above:
-            yield "lbp_top", file.stem, str(file)
-        elif suffix in IMAGE_SUFFIXES and any(map(_FACES.fullmatch, above[:-1])):
-            yield "faces", file.parent.name, str(file.parent)
-        elif suffix in (".zip", ".rar") and not file.with_suffix("").is_dir():
-            yield "archive", "", str(file)
+    seen = set()
+    for folder, inside, names in os.walk(top, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link that leads back
+            inside.clear()
+            continue
+        seen.add(real)
+        above = [part.lower() for part in Path(folder).relative_to(top).parts]
+        for file in (Path(folder, name) for name in names if name[0] != "."):
+            suffix = file.suffix.lower()
+            if suffix == ".avi":
+                yield "film", file.stem, str(file)
+            elif suffix == ".mat" and "lbptop" in above:
+                yield "lbp_top", file.stem, str(file)
+            elif suffix in IMAGE_SUFFIXES and any(map(_FACES.fullmatch, above[:-1])):
+                yield "faces", file.parent.name, str(file.parent)
+            elif suffix in (".zip", ".rar") and not file.with_suffix("").is_dir():
+                yield "archive", "", str(file)
 
 
 def _label(film: Path) -> str | None:

@@ -34,20 +34,14 @@ is none. `frames.film_on_disk` gives faces and labels of one clip.
 
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from micromacro.datasets.table import (
-    RESTORE_FILE,
-    Listing,
-    check_name,
-    files_below,
-    find_root,
-    read_lines,
-)
+from micromacro.datasets.table import RESTORE_FILE, Listing, check_name, find_root, read_lines
 from micromacro.errors import BadInput
 from micromacro.files import make_writable, replacing
 
@@ -493,8 +487,15 @@ def _label(text: str, name: str, where: str, *, unlabelled: float | None = None)
 
 
 def _films_below(folder: Path) -> list[Path]:
-    """All films at any depth, sorted."""
-    return sorted(file for file in files_below(folder) if file.suffix.lower() in FILM_SUFFIXES)
+    """All films at any depth, behind links to folders too, sorted; hidden ones are passed over."""
+    films, seen = [], set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        if Path(top).resolve() in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(Path(top).resolve())
+        films += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(film for film in films if film.suffix.lower() in FILM_SUFFIXES)
 
 
 def _filled(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """The clip table, one row a clip, that all readers of official data give; and official sheets as text."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -91,17 +90,6 @@ def find_root(root: str | Path, official: Sequence[str]) -> tuple[Path, Path]:
     if not present:
         raise BadInput(path, f"holds none of {', '.join(official)}", remedy)
     return path, present[0]
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files at any depth, behind links to folders too; hidden ones are passed over."""
-    seen = set()
-    for top, folders, names in os.walk(folder, followlinks=True):
-        if Path(top).resolve() in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(Path(top).resolve())
-        yield from (Path(top, name) for name in names if name[0] != ".")
 
 
 def find_sheet(

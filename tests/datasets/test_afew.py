@@ -129,11 +129,13 @@ def test_archives_unpacked_into_a_folder_of_their_own_name(written, tmp_path):
     assert nested[[*afew.FILES]].isna().equals(flat[[*afew.FILES]].isna())
 
 
-def test_a_split_may_be_linked_and_a_link_may_lead_back(written, tmp_path):
+def test_a_folder_may_be_linked_and_a_link_may_lead_back(root, tmp_path):
     (tmp_path / "linked").mkdir()
-    (tmp_path / "linked/Val_AFEW").symlink_to(written / "Val_AFEW")
-    (tmp_path / "linked/Train_AFEW").mkdir()
-    (tmp_path / "linked/Train_AFEW/all").symlink_to(tmp_path / "linked/Train_AFEW")
+    (root / "Train_AFEW").rename(tmp_path / "elsewhere")
+    (tmp_path / "linked/Val_AFEW").symlink_to(root / "Val_AFEW")
+    (root / "Val_AFEW/Happy").rename(tmp_path / "happy")
+    (root / "Val_AFEW/Happy").symlink_to(tmp_path / "happy")
+    (root / "Val_AFEW/all").symlink_to(root / "Val_AFEW")
     source = afew.read_afew(tmp_path / "linked")
     assert source.listed == {"train": 0, "val": 7, "test": 0}
     assert source.missing == tuple(f"Train_AFEW/{name}" for name in mini.CLASSES)
@@ -146,11 +148,13 @@ def test_a_missing_class_and_strays_are_listed(root):
     shutil.rmtree(root / "Train_AFEW/Surprise")
     (root / "Val_AFEW/Fear/000000003.avi").rename(root / "Val_AFEW/000000003.avi")
     mini.write_film(root / "Val_AFEW/Sad/copy of 6.avi")
+    mini.write_film(root / "Val_AFEW/Sad/more/000000099.avi")
     source = afew.read_afew(root)
     assert source.missing == ("Train_AFEW/Surprise", "Val_AFEW/Fear")
+    assert [*source.table["label"][source.table["id"] == "000000099"]] == ["Sad"]
     strays = (f"{ALIGNED}/Faces/000000007", f"{ALIGNED}/LBPTOP/000000007.mat")
     assert source.unlisted == (*strays, "Val_AFEW/000000003.avi", "Val_AFEW/Sad/copy of 6.avi")
-    assert source.listed == {"train": 6, "val": 6, "test": 3}
+    assert source.listed == {"train": 6, "val": 7, "test": 3}
 
 
 def test_an_archive_that_nobody_has_unpacked_is_listed(root):

@@ -208,7 +208,9 @@ def test_numbers_that_do_not_fit_are_refused(scores, tables):
     refused(lambda: fuse(scores, missing="mean"), "zero, renormalised, prior")
     refused(lambda: scores.take(networks=["vgg", "face"]), "face")
     refused(lambda: equal(align(tables)), "labels")
-    refused(lambda: equal(scores)(scores.take(networks=["audio", "vgg"])), "vgg, c3d, audio")
+    refused(lambda: equal(scores)(scores.take(networks=["audio", "vgg"])), "network 'c3d'")
+    mirrored = align({name: table.iloc[:, ::-1] for name, table in tables.items()})
+    refused(lambda: equal(scores)(mirrored), "in the order Angry, Disgust")
     refused(lambda: grid(scores, steps=0), "steps")
     refused(lambda: grid(scores, metric="f1"), "accuracy, uar")
 
@@ -266,7 +268,7 @@ def test_the_surface_is_each_fusion_scored(tables, labels, missing):
     labels = labels.replace("Disgust", "Sad")  # a class without a clip
     scores = align(tables, labels)
     fusion = equal(scores, missing=missing)
-    points = surface(scores, fusion, steps=5)
+    points = surface(scores, fusion, steps=3)
     named = labels[scores.ids]
     for row in points.to_dict("records"):
         weights = [row[name] for name in tables]
@@ -284,6 +286,8 @@ def test_the_surface_does_not_depend_on_the_memory_it_takes(scores, monkeypatch)
 
 
 def test_the_grid_takes_the_best_and_of_equals_the_most_equal(scores, tables, labels):
+    counts = (60 * surface(scores, equal(scores))["accuracy"]).round()
+    assert surface(scores, equal(scores))["accuracy"].nunique() == counts.nunique()
     for metric in ("accuracy", "uar"):
         fusion = grid(scores, metric=metric)
         points = surface(scores, fusion)
@@ -298,10 +302,12 @@ def test_the_grid_takes_the_best_and_of_equals_the_most_equal(scores, tables, la
 
 def test_a_fusion_is_what_fuse_makes_of_its_numbers(scores):
     other = align(made_up(20, seed=5)[0])
+    turned = other.take(networks=["audio", "vgg", "c3d"])
     for fusion in (equal(scores, calibrated=False, missing="zero"), grid(scores, missing="prior")):
         options = {"missing": fusion.missing, "prior": fusion.prior}
         expected = fuse(other, fusion.weights, fusion.temperatures, **options)
         assert np.array_equal(fusion(other), expected)
+        assert np.array_equal(fusion(turned), expected)
     assert np.array_equal(equal(scores, calibrated=False).temperatures, [1, 1, 1])
     counts = np.bincount(scores.truth, minlength=7)
     np.testing.assert_allclose(equal(scores).prior, (counts + 1) / (60 + 7))

@@ -188,7 +188,7 @@ class Fusion:
 
     Attributes:
         rule: Name of the rule that chose it.
-        networks: Whose scores it fuses, in this order.
+        networks: Whose scores it fuses.
         classes: Of the scores, in this order.
         temperatures: (M,).
         prior: (C,), shares of the classes that it has seen, one clip added to each.
@@ -207,10 +207,11 @@ class Fusion:
     stacker: object = None
 
     def __call__(self, scores: Scores) -> np.ndarray:
-        """Fused probabilities, float64 (N, C); BadInput for other networks or classes."""
-        if (scores.networks, scores.classes) != (self.networks, self.classes):
-            remedy = f"give {', '.join(self.networks)} and {', '.join(self.classes)}, in this order"
-            raise BadInput("scores", "are of other networks or classes than the fusion", remedy)
+        """Fused probabilities, float64 (N, C); BadInput for lacking networks or other classes."""
+        if scores.classes != self.classes:
+            fault = f"have the classes {', '.join(scores.classes)}"
+            raise BadInput("scores", fault, f"give columns in the order {', '.join(self.classes)}")
+        scores = scores.take(networks=self.networks)
         if self.stacker is None:
             options = {"missing": self.missing, "prior": self.prior}
             return fuse(scores, self.weights, self.temperatures, **options)

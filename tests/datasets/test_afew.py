@@ -211,7 +211,7 @@ def test_a_submission_is_a_text_file_an_id_with_its_class(written, tmp_path):
     table = afew.read_afew(written).table
     tests = [*table["clip"][table["split"] == "test"]]
     answers = dict(zip(tests, ("Happy", "Neutral", "Sad"), strict=True))
-    afew.write_submission(table, answers, tmp_path / "out")
+    afew.write_submission(table, answers, str(tmp_path / "out"))
     written_texts = {file.name: file.read_text() for file in (tmp_path / "out").iterdir()}
     assert written_texts == {
         "000000011.txt": "Happy\n",

@@ -29,7 +29,7 @@ from micromacro.audio import read_audio
 from micromacro.datasets.frames import RESTORE, face_clip, numbered_pictures
 from micromacro.datasets.table import RESTORE_FILE, Listing, find_root
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing, make_writable, reading, replacing
+from micromacro.files import existing, make_writable, named, reading, replacing
 from micromacro.images import IMAGE_SUFFIXES, load_image
 from micromacro.video import probe
 
@@ -157,7 +157,9 @@ def load_lbp_top(clip: Mapping) -> np.ndarray:
     return numbers
 
 
-def write_submission(table: pd.DataFrame, predictions: Mapping[str, str], folder: Path) -> None:
+def write_submission(
+    table: pd.DataFrame, predictions: Mapping[str, str], folder: str | Path
+) -> None:
     """Write predictions of the test split in the official form: a text file an id, with its class.
 
     Args:
@@ -175,7 +177,7 @@ def write_submission(table: pd.DataFrame, predictions: Mapping[str, str], folder
         raise BadInput("predictions", fault, "give one for each clip of the test split")
     for clip in ids.index:
         check_choice(f"class of {clip}", predictions[clip], CLASSES)
-    make_writable(folder)
+    make_writable(folder := named(folder))
     for clip, number in ids.items():
         with replacing(folder / f"{number}.txt") as file:
             file.write_text(f"{predictions[clip]}\n", encoding="utf-8")

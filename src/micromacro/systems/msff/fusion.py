@@ -4,11 +4,12 @@ A **score matrix** is what a network says of many clips: a table with a row a cl
 a column a class, its name on top. It holds logits. A row of nan says that the network has no score of this
 clip, such as one without a face. Networks of any origin will do, for nothing else is needed:
 
-    tables = {name: pd.read_csv(f"{name}.csv", index_col=0, dtype={0: str}) for name in ("vgg", "audio")}
-    scores = align(tables, labels)            # labels: id -> name of the class
-    fusion = grid(scores)                     # or equal, stacking, choose: after it nothing is left to choose
-    fused = fusion(align(test_tables))        # probabilities, (N, C)
-    worth = nested(scores, rule=grid)         # worth.seen - worth.unseen: the optimism of the choice
+    names = ("vgg", "resnet", "c3d", "audio")
+    tables = {name: pd.read_csv(f"{name}.csv", index_col=0, dtype={0: str}) for name in names}
+    scores = align(tables, labels)         # labels: id -> name of the class
+    fusion = grid(scores)                  # or equal, stacking, choose: then nothing is left to choose
+    fused = fusion(align(test_tables))     # probabilities (N, C); fused.argmax(1) are the classes
+    worth = nested(scores, rule=grid)      # worth.seen - worth.unseen: the optimism of the choice
 
 Rows and columns may stand in any order: they are matched by their names. A clip that one table lacks is
 refused by its id, since a score over 371 clips of 383 is another score. Where a file holds probabilities p,

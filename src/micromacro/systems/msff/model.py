@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.backbones import PRETRAINED, Bottleneck, FrozenResNet50, resnet
-from micromacro.errors import BadInput, check_choice, check_sizes, check_whole
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.weights import fill, read_weights, unregistered_file
 
@@ -42,7 +42,7 @@ BLOCK = 16  # frames that C3D sees at a time
 PIECE = 64  # pictures that a network in evaluation mode computes at a time: memory
 VGG_FACE_MEAN = (129.186, 104.762, 93.594)  # red, green, blue
 
-# Convolutions of each block, as multiples of the first one's channels; a pooling follows each block.
+# See `Encoder`.
 _VGG_16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 _VGG_11 = ((1,), (2,), (4, 4), (8, 8))
 _C3D = ((1,), (2,), (4, 4), (8, 8), (8, 8))
@@ -55,37 +55,50 @@ class Encoder(nn.Module):
     """Convolutions of side 3 in blocks, ReLU behind each, then fc6, fc7, fc8: all three of our VGGs.
 
     Args:
-        convs: Of `_blocks`.
-        flat: Numbers that come out of `convs`.
-        hidden: Width of fc6 and fc7.
-        classes: Width of fc8.
-        layer: "fc6", "fc7" or "fc8"; what `features` gives, after its ReLU.
+        conv: ``nn.Conv2d`` or ``nn.Conv3d``.
+        n_in: Channels of the input.
+        plan: Convolutions of each block, as multiples of the first one's channels; a pooling that
+            halves the map follows each block.
+        cells: Cells of the last map.
+        sizes: Channels of the first convolution, width of fc6 and fc7, classes: the width of fc8.
+        layer: "fc6", "fc7" or "fc8": what `features` gives, after its ReLU. The paper does not say;
+            two neighbours take fc6 for the BLSTM.
         dropout: Share of fc6 and of fc7 left out in training.
+        batch_norm: Batch norm behind each convolution, for training from scratch. The published
+            networks have none.
         mean: Red, green and blue of the mean picture, where white is 255; taken off.
         scale: What the rest is divided by. 1 suits published weights; about 60, the deviation of
             pictures, a training from scratch.
 
     Attributes:
         n_features: Numbers that `features` gives.
+
+    Raises:
+        BadInput: An unknown layer, or a size that is none.
     """
 
     def __init__(
         self,
-        convs: nn.Sequential,
-        flat: int,
-        hidden: int,
-        classes: int,
-        layer: str,
-        dropout: float,
+        conv: type[nn.Module],
+        n_in: int,
+        plan: Sequence[Sequence[int]],
+        cells: int,
+        sizes: Sequence[int],
+        *,
+        layer: str = "fc6",
+        dropout: float = 0.5,
+        batch_norm: bool = False,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         scale: float = 1.0,
     ):
         super().__init__()
+        width, hidden, classes = check_widths("width, hidden, classes", sizes)
         check_choice("layer", layer, ("fc6", "fc7", "fc8"))
-        self.convs, self.layer = convs, layer
+        self.convs = _blocks(conv, n_in, width, plan, batch_norm)
+        flat = cells * width * plan[-1][-1]
         self.fc6, self.fc7 = nn.Linear(flat, hidden), nn.Linear(hidden, hidden)
         self.fc8, self.dropout = nn.Linear(hidden, classes), nn.Dropout(dropout)
-        self.n_features = getattr(self, layer).out_features
+        self.layer, self.n_features = layer, getattr(self, layer).out_features
         self.mean, self.scale = tuple(mean), scale
         _he(self)
         if layer != "fc8":
@@ -93,14 +106,11 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of what `features` takes."""
-        x = self.dropout(self._until("fc7", x))  # (B, 4096)
-        return self.fc8(x)  # (B, classes)
+        return self.fc8(self.dropout(self._until("fc7", x)))  # (B, 4096) -> (B, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features (B, n_features), not negative; for what is taken see the network's own door."""
-        if self.layer == "fc8":
-            return self(x).relu()  # (B, classes)
-        return self._until(self.layer, x)  # (B, 4096)
+        """Features (B, n_features), not negative; for what is taken see the network's `prepared`."""
+        return self(x).relu() if self.layer == "fc8" else self._until(self.layer, x)
 
     def _until(self, layer: str, x: Tensor) -> Tensor:
         x = self.convs(self.prepared(x)).flatten(1)  # (B, 512, 7, 7) -> (B, 25088)
@@ -126,13 +136,10 @@ class VggFace(Encoder):
         classes: People, or whatever else fc8 tells apart.
         image_px: Side of the pictures; others are resized (bilinear, antialiased). 48 and a width of
             8 suit the benchmark.
-        layer: "fc6" or "fc7": what the BLSTM sees. The paper does not say; two neighbours take fc6.
-        batch_norm: Batch norm behind each convolution, which the published network has not.
-        mean: See `Encoder`.
-        scale: See `Encoder`.
+        options: ``layer``, ``batch_norm``, ``mean`` and ``scale`` of `Encoder`.
 
     Raises:
-        BadInput: An unknown layer, a size that is none, pictures of fewer than 32 px.
+        BadInput: As `Encoder`; pictures of fewer than 32 px.
     """
 
     def __init__(
@@ -142,15 +149,10 @@ class VggFace(Encoder):
         classes: int = 2622,
         *,
         image_px: int = 224,
-        layer: str = "fc6",
-        batch_norm: bool = False,
-        mean: Sequence[float] = VGG_FACE_MEAN,
-        scale: float = 1.0,
+        **options,
     ):
-        check_sizes(width=width, hidden=hidden, classes=classes)
-        side = check_whole("image_px", image_px, 32) // 32
-        convs = _blocks(nn.Conv2d, 3, width, _VGG_16, batch_norm)
-        super().__init__(convs, 8 * width * side**2, hidden, classes, layer, 0.5, mean, scale)
+        sizes, cells = (width, hidden, classes), (check_whole("image_px", image_px, 32) // 32) ** 2
+        super().__init__(nn.Conv2d, 3, _VGG_16, cells, sizes, **{"mean": VGG_FACE_MEAN} | options)
         self.image_px = image_px
 
     def prepared(self, images: Tensor) -> Tensor:
@@ -177,23 +179,15 @@ class SpectrogramVgg(Encoder):
         width: Channels of the first block; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: Numbers a segment.
-        batch_norm: Batch norm behind each convolution, which the published network has not.
+        options: ``batch_norm`` of `Encoder`.
 
     Raises:
-        BadInput: A size that is none.
+        BadInput: As `Encoder`.
     """
 
-    def __init__(
-        self,
-        width: int = 64,
-        hidden: int = 4096,
-        classes: int = 128,
-        *,
-        batch_norm: bool = False,
-    ):
-        check_sizes(width=width, hidden=hidden, classes=classes)
-        convs = _blocks(nn.Conv2d, 1, width, _VGG_11, batch_norm)
-        super().__init__(convs, 8 * width * 6 * 4, hidden, classes, "fc8", 0.0)
+    def __init__(self, width: int = 64, hidden: int = 4096, classes: int = 128, **options):
+        options = {"layer": "fc8", "dropout": 0.0} | options
+        super().__init__(nn.Conv2d, 1, _VGG_11, 6 * 4, (width, hidden, classes), **options)
 
     def prepared(self, segments: Tensor) -> Tensor:
         """The segments as they are: float32 (B, 1, 96, 64), time by pitch; log-mel of ``inputs.py``.
@@ -219,16 +213,14 @@ class C3d(Encoder):
         width: Channels of the first layer; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: Number of classes.
-        batch_norm: Batch norm behind each convolution, for training from scratch.
         image_px: Side of the frames; others are resized. 48 and a width of 8 suit the benchmark.
         tail: What becomes of frames behind the last whole block; see `block_frames`.
-        legacy_pool5: The ports' last pooling, at 112 px.
-        mean: See `Encoder`. Of the Sports-1M weights it is a file of its own, a mean block; the port
-            feeds 0 to 255 as it is. So this is 0 unless given.
-        scale: See `Encoder`.
+        legacy_pool5: The ports' last pooling.
+        options: Of `Encoder`. The mean of the Sports-1M weights is a file of its own, a mean block;
+            the port feeds 0 to 255 as it is. So the mean is 0 unless given.
 
     Raises:
-        BadInput: A size that is none, an unknown tail, frames of fewer than 16 px.
+        BadInput: As `Encoder`; an unknown tail, frames of fewer than 16 px.
     """
 
     def __init__(
@@ -236,23 +228,19 @@ class C3d(Encoder):
         width: int = 64,
         hidden: int = 4096,
         classes: int = len(EMOTIONS),
-        batch_norm: bool = False,
         *,
         image_px: int = 112,
         tail: str = "aligned",
         legacy_pool5: bool = False,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        scale: float = 1.0,
+        **options,
     ):
-        check_sizes(width=width, hidden=hidden, classes=classes)
         check_choice("tail", tail, TAILS)
         before = check_whole("image_px", image_px, 16) // 16
-        side = before // 2 + 1 if legacy_pool5 else (before + 1) // 2
-        convs = _blocks(nn.Conv3d, 3, width, _C3D, batch_norm)
-        convs.pool1 = nn.MaxPool3d((1, 2, 2))  # early pooling over time would lose fast motion
+        cells = (before // 2 + 1 if legacy_pool5 else (before + 1) // 2) ** 2
+        super().__init__(nn.Conv3d, 3, _C3D, cells, (width, hidden, classes), **options)
+        self.convs.pool1 = nn.MaxPool3d((1, 2, 2))  # fast motion is not pooled away at once
         padded = {"padding": (0, 1, 1)} if legacy_pool5 else {"ceil_mode": True}
-        convs.pool5 = nn.MaxPool3d(2, **padded)
-        super().__init__(convs, 8 * width * side**2, hidden, classes, "fc6", 0.5, mean, scale)
+        self.convs.pool5 = nn.MaxPool3d(2, **padded)
         self.image_px, self.tail = image_px, tail
 
     def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -501,11 +489,7 @@ class MsffNet(nn.Module):
     """
 
     def __init__(
-        self,
-        streams: Sequence[str] = STREAMS,
-        *,
-        encoders: Mapping[str, nn.Module] | None = None,
-        **options: object,
+        self, streams: Sequence[str] = STREAMS, *, encoders: Mapping | None = None, **options
     ):
         super().__init__()
         encoders = dict(encoders or {})
@@ -568,7 +552,7 @@ PUBLISHED = {
 
 
 def load_published(
-    name: str, weights: str | Path | None = None, *, sha256: str | None = None, **options: object
+    name: str, weights: str | Path | None = None, *, sha256: str | None = None, **options
 ) -> nn.Module:
     """A network with published weights, in evaluation mode and frozen.
 

@@ -212,7 +212,8 @@ class FrozenResNet50(nn.Module):
             _as_caffe(net)
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
         fill(net, state, file, "give the right file of a ResNet-50").float()
-        self.net = net.requires_grad_(False).eval()
+        self.net = net.requires_grad_(False)
+        super().train(False)  # its own `train` does nothing
         for key in ("mean", "std"):
             values = torch.tensor(getattr(self.about, key))[:, None, None]
             self.register_buffer(key, values, persistent=False)

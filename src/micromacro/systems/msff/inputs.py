@@ -30,7 +30,7 @@ WINDOW, HOP, N_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, and zeros behind th
 N_MELS, LOW_HZ, HIGH_HZ = 64, 125, 7_500
 OFFSET = 0.01  # of the magnitude: silence is log(0.01) = -4.6
 SEGMENT, STEP = 96, 48  # rows: 0.96 s and 0.48 s
-LOUD = 5.3  # log-mel of a sine of amplitude 1 at its band
+LOUD = 5.5  # a sine of amplitude 1 reaches 4.5 to 5.5, by where it lies between two bands
 BLANKS = ("skipped", "shown")
 POOL = 8  # batches that are drawn together and then sorted by length
 
@@ -172,7 +172,7 @@ def pictures(segments: Tensor, image_px: int = 224) -> Tensor:
 
     Returns:
         float32 (S, 3, image_px, image_px) in [0, 1], three equal colours: time from left to right,
-        pitch upwards, silence black, a sine of amplitude 1 white.
+        pitch upwards, silence black, the loudest sine white.
 
     Raises:
         BadInput: Another shape, or a side that is none.

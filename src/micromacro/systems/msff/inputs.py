@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from micromacro.audio import checked_sound
 from micromacro.errors import BadInput, check_choice, check_sizes
-from micromacro.kernels.checks import check_tensor
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.training import predict
 
 SR_HZ = 16_000
@@ -163,7 +163,7 @@ def segments(clip: Clip) -> Tensor | None:
     return rows.unfold(0, SEGMENT, STEP).mT[:, None]  # (S, 64, 96) -> (S, 1, 96, 64)
 
 
-def pictures(segments: Tensor, image_px: int = 224) -> Tensor:
+def spectrum_pictures(segments: Tensor, image_px: int = 224) -> Tensor:
     """Segments as pictures for a network of photographs, which is nearer to the abstract's words.
 
     Args:
@@ -175,9 +175,10 @@ def pictures(segments: Tensor, image_px: int = 224) -> Tensor:
         pitch upwards, silence black, the loudest sine white.
 
     Raises:
-        BadInput: Another shape, or a side that is none.
+        BadInput: Another shape or type, values that are not finite, or a side that is none.
     """
     check_tensor("segments", segments, "(S, 1, 96, 64)", (torch.float32,))
+    check_values("segments", segments)
     (side,) = check_sizes(image_px=image_px)
     silence = math.log(OFFSET)
     grey = ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)  # (S, 1, 64, 96)

@@ -390,7 +390,8 @@ class Blstm(nn.Module):
         x = self.dropout(x)
         n, place = mask.sum(1, keepdim=True), torch.arange(longest, device=x.device)
         # Each clip turned round within its own length. So padding comes last in both directions and
-        # touches nothing; packed sequences give the same and take a CPU three times as long.
+        # touches nothing. Packed sequences give the same; they take a CPU twice as long for 96
+        # features, and two thirds as long for 4096.
         turned = torch.where(mask, n - 1 - place, place)[..., None]  # (B, T, 1), its own inverse
         for ahead, back in zip(self.ahead, self.back, strict=True):
             states = back(x.gather(1, turned.expand_as(x)))[0]  # (B, T, 128)
@@ -617,7 +618,7 @@ def _pixels(name: str, images: Tensor, px: int | None, net: nn.Module) -> Tensor
     check_values(name, images, 0, 1)
     if px is not None and images.shape[-2:] != (px, px):
         images = functional.interpolate(images, (px, px), mode="bilinear", antialias=True)
-    mean = images.new_tensor(net.mean)[:, None, None]  # (3, 1, 1)
+    mean = torch.tensor(net.mean).to(images)[:, None, None]  # (3, 1, 1)
     return (255 * images - mean) / net.scale  # grey becomes three equal colours here
 
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from encoder_training import save_expression_encoder, stills
 from torch.nn.functional import cross_entropy
 
+from encoder_training import save_expression_encoder, stills
 from micromacro.expression_encoder import EXPRESSIONS
 from micromacro.files import make_writable, project_root, write_atomically
 from micromacro.metrics import accuracy, uar

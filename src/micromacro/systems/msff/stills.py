@@ -8,7 +8,6 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from torch import nn
 

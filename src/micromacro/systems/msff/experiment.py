@@ -112,13 +112,13 @@ FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
     "all four, no blanks": (STREAMS, fusion.grid, False),
     "all four, redundant": ((*VISUAL, "audio, redundant"), fusion.grid, True),
     "visual three": (VISUAL, fusion.grid, True),
-    "visual three + second": ((*VISUAL, "vgg, second"), fusion.grid, True),
+    "visual three and second": ((*VISUAL, "vgg, second"), fusion.grid, True),
     **{
         f"all but {left}": (tuple(s for s in STREAMS if s != left), fusion.grid, True)
         for left in VISUAL
     },
     **{
-        " + ".join(pair): (pair, fusion.grid, True)
+        " and ".join(pair): (pair, fusion.grid, True)
         for pair in (*itertools.combinations(STREAMS, 2), ("vgg", "vgg, second"))
     },
 }
@@ -408,7 +408,7 @@ def unit(
     if arm.shuffled:
         rows = [x if x is None else x[torch.randperm(len(x), generator=draws)] for x in rows]
     rest = np.flatnonzero(table["split"] != "train")
-    target, kept = torch.from_numpy(table["label"].to_numpy(np.int64)), []
+    target, kept = torch.tensor([*table["label"]]), []
     with isolated_rng(seed + 5000 * arm.second):
         net = _network(source, arm, rows)
     part = "blstm" if arm.stream in ("vgg", "resnet") else arm.stream
@@ -529,17 +529,17 @@ def rows(units: Sequence) -> list[dict]:
 
 
 def _name(one: object) -> str:
-    """The arm of a unit, by its parameters."""
+    """The arm of a unit, by its parameters; of several that of which most is turned."""
+    fits, data = {}, one.params["data"]
     for name in ARMS:
         own, dials = _options(name)
-        turned = {
-            k: v for k, v in one.params["data"].items() if k in task.Dials.__dataclass_fields__
-        }
-        if own == one.params["arm"] and dials == turned:
-            return name
-    raise BadInput(
-        f"unit {one.params['arm']}", "is no arm of this experiment", "give those of grid"
-    )
+        if own == one.params["arm"] and all(data.get(k) == v for k, v in dials.items()):
+            fits[name] = len(dials)
+    if not fits:
+        raise BadInput(
+            f"arm {one.params['arm']}", "is none of this experiment", "give those of grid"
+        )
+    return max(fits, key=fits.get)
 
 
 def _sides(arrays: Mapping, parts: Sequence[str], blanks: bool = True) -> list[fusion.Scores]:

@@ -11,7 +11,7 @@ from refusals import refused
 from micromacro.systems.msff import experiment, fusion, task
 from micromacro.systems.msff.experiment import ARMS, CORE, FUSIONS, Arm
 from micromacro.systems.msff.model import EMOTIONS, STREAMS
-from micromacro.systems.msff.stills import NETWORKS, load_still_network
+from micromacro.systems.msff.stills import NETWORKS, load_still_network, still_network
 
 DATA = {"train": [3] * 7, "val": [2] * 7, "test": [2] * 7, "blank": 0.2}
 DATA |= {"median": 14.0, "frames": [12, 20]}
@@ -25,6 +25,16 @@ def unit(**changes):
     metrics, predictions = experiment.unit(**params)
     more = {"seconds": 1.5, "predictions": lambda: predictions}
     return SimpleNamespace(params=params, metrics=metrics, **more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untrained():
+    """Still networks with first weights: nothing here depends on what they have learnt."""
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        nets = {name: still_network(name).eval().requires_grad_(False) for name in NETWORKS}
+        patch.setattr(experiment, "load_still_network", nets.__getitem__)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ Angry, Disgust      one look with a moving brow: Angry four to five
                     times a second, Disgust once in two, equally far
 ==================  ====================================================  ==========================
 
-Both emotions of a pair have the same distribution of single frames, so whatever forgets the order of
-frames cannot tell them apart. In a share of the clips the face hides what is felt, in a share the
+Both emotions of a pair show the same frames in another order, but for the expression's rise and fall, so
+whatever forgets their order cannot tell them apart. In a share of the clips the face hides what is felt, in a share the
 voice does. A voice is *redundant* where it hides and shows just what the face does.
 
 Positive controls, which hold by construction: order and speed of frames tell the pairs apart to those
@@ -321,10 +321,13 @@ def _swing(rng, script: Script, play: Performance, events: Sequence[Event]) -> t
     tells, coin = rng.random() < dials.speed, rng.random()
     fast = script.emotion == "Angry" if tells else coin < 0.5
     place, phase = rng.random(2)
-    low, high = FAST_HZ if fast else SLOW_HZ
-    angle = 2 * np.pi * ((low + place * (high - low)) * play.t_s + phase)
+    quick, slow = (
+        0.5 + 0.5 * torch.sin(2 * np.pi * ((low + place * (high - low)) * play.t_s + phase)).float()
+        for low, high in (FAST_HZ, SLOW_HZ)
+    )
+    # The slow brow passes the very places of the fast one, so that no set of frames tells them apart.
+    wave = quick if fast else quick.sort().values[slow.argsort().argsort()]
     peak = BROW_SWING * FULL * script.face * dials.seen
-    wave = 0.5 + 0.5 * torch.sin(angle).float()
     return peak * wave * envelope(event, script.n_frames)
 
 

@@ -593,7 +593,8 @@ def _scores(fused: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def _about(seen: fusion.Scores, tested: fusion.Scores, fused: np.ndarray, best: str) -> dict:
     """What only the fusion of all four streams is asked."""
-    worth = fusion.nested(seen, rule=fusion.grid)
+    folds = min(5, len(np.unique(seen.groups)))
+    worth = fusion.nested(seen, rule=fusion.grid, n_folds=folds)
     values = {"optimism": worth.seen - worth.unseen}
     weighted = _scores(fused * np.sqrt(task.PRIORS["test"]), tested.truth)
     values |= {f"weighted_{name}": value for name, value in weighted.items()}

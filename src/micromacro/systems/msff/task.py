@@ -14,13 +14,15 @@ Angry, Disgust      one look with a moving brow: Angry four to five
                     times a second, Disgust once in two, equally far
 ==================  ====================================================  ==========================
 
-Both emotions of a pair show the same frames in another order, but for the expression's rise and fall, so
-whatever forgets their order cannot tell them apart. In a share of the clips the face hides what is felt, in a share the
-voice does. A voice is *redundant* where it hides and shows just what the face does.
+Both emotions of a pair show the same frames in another order (a slow brow meets other moments of the rise
+and fall), so whatever forgets their order cannot tell them apart. In a share of the clips the face hides
+what is felt, in a share the voice does. A voice is *redundant* where it hides and shows just what the
+face does.
 
 Positive controls, which hold by construction: order and speed of frames tell the pairs apart to those
-who can see them; sound adds to pictures, and less where it is redundant. Open is whether the networks learn this
-from as few clips as AFEW has, whether recurrent networks see the fast motion too, and what a fusion makes of it.
+who can see them; sound adds to pictures, and less where it is redundant. Open is whether the networks
+learn this from as few clips as AFEW has, whether recurrent networks see the fast motion too, and what a
+fusion makes of it.
 
 Classes come in AFEW's numbers for training and validation. The tested clips are as many of each class:
 accuracy at any prior follows from their recalls. Every clip comes from explicit streams; nothing is
@@ -321,14 +323,14 @@ def _swing(rng, script: Script, play: Performance, events: Sequence[Event]) -> t
     tells, coin = rng.random() < dials.speed, rng.random()
     fast = script.emotion == "Angry" if tells else coin < 0.5
     place, phase = rng.random(2)
+    shown = envelope(event, script.n_frames)
     quick, slow = (
-        0.5 + 0.5 * torch.sin(2 * np.pi * ((low + place * (high - low)) * play.t_s + phase)).float()
-        for low, high in (FAST_HZ, SLOW_HZ)
+        shown * (0.5 + 0.5 * torch.sin(2 * np.pi * ((a + place * (b - a)) * play.t_s + phase)))
+        for a, b in (FAST_HZ, SLOW_HZ)
     )
     # The slow brow passes the very places of the fast one, so that no set of frames tells them apart.
     wave = quick if fast else quick.sort().values[slow.argsort().argsort()]
-    peak = BROW_SWING * FULL * script.face * dials.seen
-    return peak * wave * envelope(event, script.n_frames)
+    return BROW_SWING * FULL * script.face * dials.seen * wave.float()
 
 
 def _fidgets(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:

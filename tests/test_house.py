@@ -102,11 +102,9 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 808),  # the aim is 800
-        ("systems/msff/fusion.py", 219),
-        ("systems/msff/__init__.py systems/msff/model.py systems/msff/inputs.py", 421),
-        ("systems/msff/task.py systems/msff/experiment.py systems/msff/stills.py", 651),
+        ("systems/msff", 1_293),  # the aim is 800
         (MACHINERY, 1718),  # the aim is 1,250
-        (".", 15_537),  # the aim is 11,500 with all five systems
+        (".", 15_539),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

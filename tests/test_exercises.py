@@ -3,6 +3,7 @@
 import contextlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from micromacro import exercises
+from micromacro.metrics import accuracy
+from micromacro.systems.msff import EMOTIONS
 
 POINTS = np.array([[30.0, 50.0], [70.0, 54.0], [50.0, 70.0], [38.0, 90.0], [64.0, 92.0]])
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
@@ -112,7 +115,49 @@ def unclipped(a, b):
 
 AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
 PCCS = {"Anxiety": 0.6, "Fear": 0.4}, {"Anxiety": 0.55, "Fear": 0.05}
+WEIGHTS = {"face": 0.5, "sound": 0.3}, {"face": 0.2, "sound": 0.7}
 LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
+    (
+        exercises.check_constant_uar,
+        (0.167, 7),
+        1 / 7,
+        {
+            0.167: "accuracy",
+            1.0: "recall of the one",
+            14.3: "not yet",
+            100 / 7: "per cent",
+            0: "nothing",
+        },
+    ),
+    (
+        exercises.check_fused_scores,
+        (),
+        lambda z, w: (w[:, None, None] * z.softmax(-1)).sum(0),
+        {
+            (lambda z, w: (w[:, None, None] * z).sum(0).softmax(-1)): "after the sum",
+            (lambda z, w: (w[:, None, None] * z).sum(0)): "is missing",
+            (lambda z, w: (w[:, None, None] * z.softmax(1)).sum(0)): "over the clips",
+            (lambda z, w: (w[:, None, None] * z.softmax(0)).sum(0)): "over the networks",
+            (lambda z, w: z.softmax(-1).mean(0)): "equal weights",
+            (lambda z, w: z.softmax(-1).sum(0)): "without weights",
+            (lambda z, w: (w[:, None, None] * z.softmax(-1)).mean(0)): "sum to 1 already",
+            (lambda z, w: (w[:, None, None] * z).softmax(-1).sum(0)): "inside",
+            (lambda z, w: (w[:, None, None] * z.softmax(-1)).sum(1)): "first axis",
+        },
+    ),
+    (
+        exercises.check_weight_rise,
+        WEIGHTS,
+        0.4,
+        {
+            -0.4: "sign",
+            0.7: "new weight",
+            0.3: "old weight",
+            40: "per cent",
+            7 / 3: "ratio",
+            -0.3: "face",
+        },
+    ),
     (
         exercises.check_longest_hit,
         (17, 30),
@@ -192,6 +237,8 @@ def test_a_change_that_was_not_made_is_no_answer(capsys):
     assert "FACTOR" in capsys.readouterr().out
     exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
     assert "MISSING" in capsys.readouterr().out
+    exercises.check_weight_rise(0.0, WEIGHTS[0], WEIGHTS[0])
+    assert "DIVIDED_BY" in capsys.readouterr().out
 
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -203,6 +250,16 @@ def exercise_cells(path: Path) -> list[str]:
 
 
 FROM_LESSON = {  # what the cells take from the lesson
+    "05": {
+        "Tensor": torch.Tensor,
+        "np": np,
+        "test": SimpleNamespace(truth=np.array([3, 3, 0, 1, 2, 4, 5, 6])),
+        "EMOTIONS": EMOTIONS,
+        "CLASSES": 7,
+        "accuracy": accuracy,
+        "always": 0.25,
+        "weighed": lambda factor, calibrated: (WEIGHTS[factor > 1], 0.5),
+    },
     "06": {
         "gaps": {"micro": 6, "macro": 17},
         "auc": AUCS[0],

@@ -310,6 +310,127 @@ def _form(values: np.ndarray) -> str:
     return "an empty list" if not values.size else f"a list of {values.size}"
 
 
+# ---- notebook 05 -------------------------------------------------------------------------------------
+
+
+def check_constant_uar(answer: float | None, share: float, classes: int, hint: int = 0) -> None:
+    """Notebook 05, exercise 1: UAR of an answer that is always the same.
+
+    Args:
+        answer: The UAR that the reader gives; None if there is none yet.
+        share: Accuracy of this answer, the share of its class.
+        classes: Number of classes.
+        hint: How many hints to print, 0 to 3.
+    """
+    mistakes = {
+        "the accuracy: in UAR each class counts as much as any other": share,
+        "the share of its class among the seven, again divided: the recall of Happy is 1": (
+            share / classes
+        ),
+        "per cent: give a number from 0 to 1": 100 / classes,
+        "the recall of the one class: take the mean over all of them": 1.0,
+        "the other classes: all of theirs are wrong": (classes - 1) / classes,
+        "one class left out: its own belongs to the mean": 1 / (classes - 1),
+        "nothing at all: all clips of one class are right": 0.0,
+    }
+    hints = (
+        "what is the recall of Happy, if Happy is always the answer? And that of Sad?",
+        "one recall is 1, all others are 0; how common the classes are does not enter.",
+        f"take the mean of a 1 and {classes - 1} zeros.",
+    )
+    right = "how common the class is helps the accuracy alone."
+    _judge(answer, 1 / classes, right, mistakes, hints, hint, rtol=0, atol=0.0031)
+
+
+def check_fused_scores(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 05, exercise 2: the weighted sum of the softmax of several networks.
+
+    Args:
+        function: The reader's, from logits (M, N, C) and weights (M,) to fused scores (N, C); None if
+            there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    z = torch.tensor(
+        [
+            [[2.0, 0.5, -1.0, 0.3], [0.1, 1.4, 0.0, -0.6]],
+            [[-0.5, 3.0, 1.0, 0.2], [1.1, -2.0, 0.7, 0.4]],
+            [[0.3, 0.2, 0.9, -1.5], [-0.8, 0.6, 2.2, 1.9]],
+        ]
+    )
+    weights = torch.tensor([0.5, 0.2, 0.3])
+    each = weights[:, None, None]
+
+    def results(own: Callable):
+        value = own(z.clone(), weights.clone())
+        return None if value is None else torch.as_tensor(value).tolist()
+
+    expected = (each * z.softmax(-1)).sum(0)
+    mistakes = {
+        "a softmax after the sum: a bold network then drowns the others": (
+            (each * z).sum(0).softmax(-1)
+        ),
+        "the sum of logits: the softmax is missing": (each * z).sum(0),
+        "a softmax over the clips: each clip's shares must sum to 1": (
+            (each * z.softmax(1)).sum(0)
+        ),
+        "a softmax over the networks: each network's shares must sum to 1": (
+            (each * z.softmax(0)).sum(0)
+        ),
+        "equal weights: the weights are not used": z.softmax(-1).mean(0),
+        "a sum without weights": z.softmax(-1).sum(0),
+        "a mean of weighted shares: the weights sum to 1 already": (each * z.softmax(-1)).mean(0),
+        "weights inside the softmax: they are no temperatures": (each * z).softmax(-1).sum(0),
+    }
+    hints = (
+        "a share is a softmax over the classes; which axis of (M, N, C) is that?",
+        "the softmax comes first, for each network by itself; the weights come after it.",
+        "weights[:, None, None] has the shape (M, 1, 1); multiply, then sum over axis 0.",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and np.shape(given[0]) != (2, 4):
+        shape = np.shape(given[0])
+        print(f"✗  got shape {shape} for (3, 2, 4): sum over networks, the first axis")
+        _hints(hints, hint)
+    elif given:
+        wrong = {name: value.tolist() for name, value in mistakes.items()}
+        right = "softmax first, then weights: each network is heard by its own shares."
+        _judge(given[0], expected.tolist(), right, wrong, hints, hint, atol=1e-4)
+
+
+def check_weight_rise(
+    answer: float | None, before: dict[str, float], after: dict[str, float], hint: int = 0
+) -> None:
+    """Notebook 05, exercise 3: how much the chosen weight of sound rises when it is softer.
+
+    Args:
+        answer: The rise that the reader gives; None if there is none yet.
+        before: Weight of each network, with the logits of sound as they are.
+        after: The same when they are divided.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  the weights are the same: set DIVIDED_BY to 8 and run the cell again")
+        return
+    rise = after["sound"] - before["sound"]
+    mistakes = {
+        "the sign: a rise is after minus before": -rise,
+        "the new weight: take the old one from it": after["sound"],
+        "the old weight: take it from the new one": before["sound"],
+        "per cent: weights go from 0 to 1": round(100 * rise),
+        "a ratio: take the difference": after["sound"] / max(before["sound"], 1e-9),
+        "the face: you were asked for sound": after["face"] - before["face"],
+    }
+    hints = (
+        "the two numbers to compare stand in the two lines that are printed.",
+        "one is of the logits as they were, one of the divided ones; both of sound.",
+        "after - before, two digits behind the point.",
+    )
+    right = "the answers of sound are the same; only its shyness changed."
+    _judge(answer, rise, right, mistakes, hints, hint, rtol=0, atol=0.0051)
+
+
 def check_longest_hit(answer: float | None, k: int, fps: float, hint: int = 0) -> None:
     """Notebook 06, exercise 1: the longest event that a window of 2 k + 1 frames can still hit.
 

@@ -103,8 +103,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 808),  # the aim is 800
         ("systems/msff", 640),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1718),  # the aim is 1,250
-        (".", 14_886),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1719),  # the aim is 1,250
+        (".", 14_958),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
-MACHINERY = """training.py folds.py units.py results.py cache.py
+MACHINERY = """training.py folds.py arms.py units.py results.py cache.py
 course.py batch.py headless.py report.py cli.py"""
 # What may import what: a module imports from its own row and the rows above.
 LAYERS = (
     {"__init__", "errors"},
     {"files", "kernels", "synthetic", "images", "video", "audio", "clip", "weights", "metrics"},
     {"faces", "motion", "backbones", "expression_encoder", "folds", "statistics"},
-    {"cache", "training", "results", "units"},
+    {"arms", "cache", "training", "results", "units"},
     {"datasets"},
     {"systems", "studies"},
     {"course", "headless", "report", "batch"},
@@ -95,14 +95,14 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 1000),
         ("systems/akmnet", 1150),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1072),  # the aim is 800
+        ("systems/spotting", 1052),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 808),  # the aim is 800
-        (MACHINERY, 1718),  # the aim is 1,250
-        (".", 14_067),  # the aim is 11,500 with all five systems
+        ("systems/eri", 800),
+        (MACHINERY, 1762),  # the aim is 1,250
+        (".", 14_054),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -36,10 +36,9 @@ What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips
 II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
 """
 
-import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -49,10 +48,11 @@ import torch
 from sklearn.svm import SVC
 from torch import nn
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import micro
 from micromacro.datasets.table import check_profile
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds, leave_one_out
 from micromacro.motion.lbp_top import lbp_top
@@ -182,11 +182,8 @@ class Arm:
     classifier: str = "akmnet"
 
     def __post_init__(self):
-        check_choice("protocol", self.protocol, PROTOCOLS)
-        check_choice("frames", self.frames, ("all", *CHOICES))
-        check_choice("classifier", self.classifier, ("akmnet", "lbp-top"))
-        for name in self.legacy:
-            check_choice("legacy", name, LEGACY)
+        choices = {"protocol": PROTOCOLS, "frames": ("all", *CHOICES), "legacy": LEGACY}
+        choices["classifier"] = ("akmnet", "lbp-top")
         selects = self.steps in ("s123", "s13", "s23")
         released = self.protocol == "as_released"
         idle = {
@@ -197,10 +194,7 @@ class Arm:
             "bn": released,
             "legacy": released or (not selects and {*self.legacy} != {"gru_init"}),
         }
-        for name, is_idle in idle.items():
-            if is_idle and getattr(self, name) != getattr(Arm, name):
-                fault = f"does nothing with steps {self.steps!r}, protocol {self.protocol!r}"
-                raise BadInput(f"{name}={getattr(self, name)!r}", fault, "leave it out")
+        check_arm(self, choices, idle)
 
     def options(self) -> dict:
         """The options of `AkmNet`."""
@@ -268,16 +262,8 @@ def grid(
     elif sweep and profile == "full":
         groups = list(SWEEP.values())
         names += [name for group in groups[: len(groups) - (sweep < 2)] for name in group]
-    units = {}
-    for name in names:
-        check_choice("arm", name, every)
-        params = {"data": dict(data), "arm": {}, **common}
-        for option, value in every[name].items():
-            own = params["arm" if hasattr(Arm, option) else "data"]
-            (params if option in common else own)[option] = value
-        pairs = itertools.product(seeds or default["seeds"], range(params["folds"] or n_people))
-        units[name] = [{"seed": seed, "fold": fold, **params} for seed, fold in pairs]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_people}
+    return units_of(every, names, vars(Arm()), **common)
 
 
 # ---- one unit ----------------------------------------------------------------------------------------
@@ -325,9 +311,7 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm, run = Arm(**hashable(arm)), Run(seed, fold, folds, epochs, device)
+    arm, run = read_arm(Arm, arm), Run(seed, fold, folds, epochs, device)
     source = inputs.official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     test = fold_of(source, folds, seed) == fold
     if not test.any():

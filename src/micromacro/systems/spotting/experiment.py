@@ -10,9 +10,8 @@ The paper's code was not released, and its loss, recipe, labels and post-process
 own inputs and networks, with our recipe and post-processing, so that only the spotter differs.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import hashable, kept
 from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
@@ -141,24 +141,14 @@ class Arm:
     residual: bool = False
 
     def __post_init__(self):
-        check_choice("method", self.method, METHODS)
-        choices = {"labels": inputs.LABELS, "reference": inputs.SIDES, "inputs": INPUTS}
-        for name, among in (choices | {"first": FIRST_KERNELS}).items():
-            check_choice(name, getattr(self, name), among)
-        for name in self.references:
-            check_choice("references", name, CLASSES)
-        rules = {
-            "factor": 0 < self.factor < np.inf,
-            "references": len({*self.references}) == len(self.references) > 0,
-            "shared": self.shared or len(self.references) > 1,
-            "swapped": not self.swapped or len(self.references) > 1,
-        }
-        for name in (name for name, holds in rules.items() if not holds):
-            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
-        for name, value in asdict(self).items():
-            if name != "method" and self.method != "3d-cnn" and value != getattr(Arm, name):
-                fault = f"does nothing with method {self.method!r}"
-                raise BadInput(f"{name}={value!r}", fault, "leave it out")
+        choices = {"method": METHODS, "references": CLASSES, "labels": inputs.LABELS}
+        choices |= {"reference": inputs.SIDES, "inputs": INPUTS, "first": FIRST_KERNELS}
+        idle = dict.fromkeys(vars(self), self.method != "3d-cnn") | {"method": False}
+        if len(self.references) < 2:
+            idle |= {"shared": True, "swapped": True}
+        check_arm(self, choices, idle)
+        if not 0 < self.factor < np.inf:
+            raise BadInput(f"factor={self.factor}", "makes no gap", "leave it out, or give e.g. 2")
 
 
 class Source(NamedTuple):
@@ -307,15 +297,8 @@ def grid(
         n_folds = common["folds"] or official(**data).videos["subject"].nunique()
     elif sweep and profile == "full":
         names += [name for group in SWEEP.values() for name in group]
-    units, arms = {}, _arms(profile)
-    for name in names:
-        check_choice("arm", name, arms)
-        own = {"data": dict(data), "arm": {}}
-        for option, value in arms[name].items():
-            own["arm" if hasattr(Arm, option) else "data"][option] = value
-        pairs = itertools.product(seeds or default["seeds"], range(n_folds))
-        units[name] = [{"seed": seed, "fold": fold, **own, **common} for seed, fold in pairs]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_folds}
+    return units_of(_arms(profile), names, vars(Arm()), **common)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -355,9 +338,7 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm = Arm(**hashable(arm))
+    arm = read_arm(Arm, arm)
     if steps < RECIPE.epochs or steps % RECIPE.epochs:
         raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
     source = official(**data) if "root" in data else benchmark(seed, **hashable(data))

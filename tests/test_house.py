@@ -95,14 +95,14 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 1000),
         ("systems/akmnet", 1150),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1052),  # the aim is 800
+        ("systems/spotting", 1008),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 800),
-        (MACHINERY, 1762),  # the aim is 1,250
-        (".", 14_054),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1769),  # the aim is 1,250
+        (".", 14_010),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

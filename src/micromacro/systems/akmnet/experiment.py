@@ -52,9 +52,8 @@ from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import micro
 from micromacro.datasets.table import check_profile
-from micromacro.errors import BadInput
 from micromacro.files import project_root
-from micromacro.folds import grouped_folds, leave_one_out
+from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
@@ -313,9 +312,7 @@ def unit(
     """
     arm, run = read_arm(Arm, arm), Run(seed, fold, folds, epochs, device)
     source = inputs.official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
-    test = fold_of(source, folds, seed) == fold
-    if not test.any():
-        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    test = held_out(source.table["person"].tolist(), fold, folds, seed)
     checkpoint = None
     if source.checkpoint is not None:
         name = digest([vars(arm), vars(run), code_key(unit)])
@@ -347,21 +344,6 @@ def most_changed(pixels: np.ndarray) -> int:
     """The frame of a clip uint8 (T, 1, H, W) that differs most from the first, mean |difference|."""
     frames = torch.from_numpy(pixels).float()
     return int((frames - frames[0]).abs().mean((1, 2, 3)).argmax())
-
-
-def fold_of(source: Source, folds: int | None, seed: int) -> np.ndarray:
-    """In which fold each clip is tested, int64 (C,); people stay whole.
-
-    Args:
-        source: Of C clips.
-        folds: Their number; None leaves one person out.
-        seed: Random seed of who goes where.
-
-    Raises:
-        BadInput: Fewer people than folds, or than two.
-    """
-    people = source.table["person"].tolist()
-    return leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
 
 
 @dataclass(frozen=True)
@@ -407,7 +389,8 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         checkpoint: Where the training is written to after each epoch; None for nowhere.
     """
     label, T = (torch.tensor(source.table[name].to_numpy()) for name in ("label", "T"))
-    test = torch.from_numpy(fold_of(source, run.folds, run.seed) == run.fold)
+    people = source.table["person"].tolist()
+    test = torch.from_numpy(held_out(people, run.fold, run.folds, run.seed))
     rows, protocol = torch.arange(len(label)), source.protocols[arm.protocol]
     method = arm.frames if arm.frames in RESAMPLED else ""
     clip = source.clips(crop=protocol.crop, method=method, length=arm.length, alpha=arm.alpha)

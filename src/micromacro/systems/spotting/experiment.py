@@ -29,7 +29,7 @@ from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
-from micromacro.folds import grouped_folds, leave_one_out
+from micromacro.folds import held_out
 from micromacro.systems.spotting import inputs, intervals, scoring, task
 from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
@@ -342,11 +342,8 @@ def unit(
     if steps < RECIPE.epochs or steps % RECIPE.epochs:
         raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
     source = official(**data) if "root" in data else benchmark(seed, **hashable(data))
-    people = source.videos["subject"].tolist()
-    fold_of = leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
-    searched, seen = source.videos[fold_of == fold], source.videos[fold_of != fold]
-    if searched.empty:
-        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    tested = held_out(source.videos["subject"].tolist(), fold, folds, seed)
+    searched, seen = source.videos[tested], source.videos[~tested]
     events = source.events[source.events["video"].isin(seen["video"])]
     half = inputs.gaps(events)
     run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device)
@@ -468,7 +465,7 @@ def trained(run: Run) -> Search:
         net.eval()
         about = {"parameters": sum(p.numel() for p in net.parameters())}
         about["loss"] = history.epochs[-1].loss
-    scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES["softnet"]
+    scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES
     fitted = intervals.fit_threshold(scores, run.events, run.half, recipes)
     about["thresholds"] = {label: recipe.threshold for label, recipe in fitted.items()}
     return Search(curve, lambda video, x: intervals.spotted(x, run.half, fitted, video), about)
@@ -553,7 +550,7 @@ def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
     candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
-        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES["softnet"].items()}
+        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES.items()}
         each = videos[["curve", "gaps", "video"]].itertuples(index=False)
         laid = (intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
         candidates.append(pd.concat(laid))

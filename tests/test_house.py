@@ -92,19 +92,19 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 1000),
-        ("systems/akmnet", 1150),
+        ("systems/mimamo", 988),
+        ("systems/akmnet", 1113),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1008),  # the aim is 800
+        ("systems/spotting", 1005),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 800),
+        ("systems/eri", 794),
         ("systems/msff/fusion.py", 219),
-        (MACHINERY, 1769),  # the aim is 1,250
-        (".", 14_401),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1763),  # the aim is 1,250
+        (".", 14_389),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -214,7 +214,7 @@ def test_grids_are_what_the_profiles_say():
 
 
 WRONG = {"smoke synthetic theirs": "is unknown", "smoke afew": "is unknown"}
-WRONG |= dict.fromkeys(["paper synthetic", "smoke omg", "full affwild"], "do not go together")
+WRONG |= dict.fromkeys(["paper synthetic", "smoke omg", "full affwild"], "does not go with")
 
 
 @pytest.mark.parametrize("words", WRONG)

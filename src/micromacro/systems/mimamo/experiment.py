@@ -310,7 +310,7 @@ def grid(
     common |= {"data": data, "folds": folds, "seeds": seeds or PROFILES[profile][1]}
     units = units_of(ARMS, names, {*vars(Arm()), "protocol"}, **common)
     return {
-        name: [p | {"arm": p["arm"] | label} for p in params for label in labels]
+        name: [p | {"arm": p["arm"] | label} for label in labels for p in params]
         for name, params in units.items()
     }
 

@@ -16,7 +16,15 @@ course.py batch.py headless.py report.py cli.py"""
 LAYERS = (
     {"__init__", "errors"},
     {"files", "kernels", "synthetic", "images", "video", "audio", "clip", "weights", "metrics"},
-    {"faces", "motion", "backbones", "expression_encoder", "folds", "statistics"},
+    {
+        "faces",
+        "motion",
+        "backbones",
+        "expression_encoder",
+        "folds",
+        "statistics",
+        "action_unit_net",
+    },
     {"cache", "training", "results", "units"},
     {"datasets"},
     {"systems", "studies"},

@@ -16,7 +16,7 @@ import pytest
 import torch
 from clips import face_clip
 
-from micromacro import results, statistics
+from micromacro import action_unit_net, results, statistics
 from micromacro.cache import kept
 from micromacro.clip import load_clip, save_clip
 from micromacro.errors import BadInput
@@ -247,6 +247,9 @@ def test_weights(tmp_path):
     shutil.copy(WEIGHTS_FILE, tmp_path / "encoder.safetensors")
     file = tmp_path / "encoder.safetensors"
     survives(file, partial(load_expression_encoder, file), anything)
+    shutil.copy(action_unit_net.WEIGHTS_FILE, tmp_path / "action_units.safetensors")
+    file = tmp_path / "action_units.safetensors"
+    survives(file, partial(action_unit_net.load_action_unit_net, file, None), anything)
 
 
 @pytest.mark.parametrize("keep_damaged", [False, True])

@@ -98,7 +98,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         browser = play.chromium.launch_persistent_context(str(tmp_path / "profile"), **options)
         page = browser.new_page()
         page.set_default_timeout(1000 * PATIENCE_S)
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))
         yield page
         browser.close()
     assert not errors

@@ -39,7 +39,7 @@ LARGEST = 5.0  # of OpenFace's scale
 FULLY = {"-lid": 0.34, "part": 0.05, "jaw": 0.11, "blink": 1.0}
 """Channel of the actor -> what counts as all of its movement; of a muscle it is ``script.FULL``."""
 WEIGHTS_FILE = Path(__file__).with_name("action_unit_net.safetensors")
-SHA256 = ""
+SHA256 = "1c28cecc71319c6a5982ae2b57f43fdbffbe07eb31faeba868c43ac4dc457506"
 
 _CHANNELS = (2, 16, 32, 48, 64)
 _HIDDEN = 64

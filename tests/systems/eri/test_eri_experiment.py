@@ -44,6 +44,7 @@ def test_a_unit_holds_what_it_tested_and_repeats(plain, source):
     table = source.clips[source.clips["split"] == "test"]
     assert arrays["clip"].tolist() == table["clip"].tolist()
     assert np.array_equal(arrays["truth"], table[[*EMOTIONS]].to_numpy(np.float32))
+    assert arrays["n_frames"].tolist() == table["n_frames"].tolist()
     assert arrays["epochs"].shape == (3, 6, 7)
     assert np.array_equal(arrays["epochs"][-1], arrays["predicted"])
     assert not np.array_equal(arrays["epochs"][0], arrays["epochs"][1])
@@ -143,6 +144,8 @@ def test_official_clips_in_miniature(tmp_path, layout):
     tested = listing[listing["split"] == "val"]
     assert one.predictions()["clip"].tolist() == tested["clip"].tolist()
     assert "attention" not in one.predictions()
+    assert one.predictions()["n_frames"].tolist() == [4]
+    assert all(values.dtype.kind in "iufU" for values in one.predictions().values())  # npz holds it
     assert experiment.rows([one])[0]["dataset"] == "hume"
 
 

@@ -352,7 +352,7 @@ def unit(
     Returns:
         Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`, number
         of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
-        n_frames; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
+        n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
         (E, N, 7). Where it is known what shows when, and a network has read-out weights over the face's
         frames: attention float16 and inside bool, of the clips' frames in turn.
 
@@ -407,7 +407,9 @@ def unit(
         metrics["loss"] = history.epochs[-1].loss
     table = source.clips[source.clips["split"] == source.tested]
     # npz without pickle holds no arrays of objects, which pandas' texts are.
-    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject", "n_frames")}
+    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject")}
+    frames = [clip.rows("video") or clip.rows("audio") for clip in tested]  # no sheet says it
+    predictions["n_frames"] = np.array(frames)
     record = model.record.cpu().numpy().astype(np.float16)
     predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
     if source.events is not None and video and arm.readout in ("token", "attention"):

@@ -8,7 +8,10 @@ PROFILE ?= smoke
 WORKERS ?= 2
 NB ?=
 SWEEP ?=
+RESET ?=
 BIN := .venv/bin
+# At the project's root, so that a notebook's link to the contents opens.
+LAB ?= $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)"
 CHOSEN := $(if $(NB),--notebooks "$(NB)")
 # One notebook, and one module of tests, stays on one worker: its cells go in order.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadscope
@@ -26,7 +29,7 @@ help:
 	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
 	@echo "make test        lint, unit tests, notebook checks, nbval"
 	@echo "make check       the fast part of it, a minute and a half"
-	@echo "make lab         open your own copies of the notebooks, in my/, in JupyterLab"
+	@echo "make lab [RESET=02]   open your own copies of the notebooks, in my/, in JupyterLab; a fresh one of 02"
 	@echo "make env         make or update .venv (the other targets do it too)"
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
@@ -57,13 +60,20 @@ env: .venv/.ready
 	fi
 	@touch $@
 
-# Copies, so that saving breaks nothing; one that is there is the student's own and stays.
+# Copies, so that saving breaks nothing; one that is there is the student's own and stays. RESET=02 puts
+# notebook 02 back to the course's; the student's goes beside it, as 02_….1.ipynb.
 lab: env
 	@mkdir -p my/solutions
+	@for copy in $(if $(RESET),my/$(RESET)_*.ipynb my/solutions/$(RESET).ipynb); do \
+	  if [ -e "$$copy" ] && [ -e "notebooks/$${copy#my/}" ]; then \
+	    n=1; while [ -e "$${copy%.ipynb}.$$n.ipynb" ]; do n=$$((n + 1)); done; \
+	    mv "$$copy" "$${copy%.ipynb}.$$n.ipynb"; \
+	  fi; \
+	done
 	@for notebook in notebooks/*.ipynb notebooks/solutions/*.ipynb; do \
 	  copy="my/$${notebook#notebooks/}"; [ -e "$$copy" ] || cp "$$notebook" "$$copy"; \
 	done
-	@$(BIN)/jupyter lab my
+	@$(LAB) my/$(notdir $(firstword $(wildcard notebooks/$(or $(RESET),00)_*.ipynb)))
 
 reproduce: env
 	@$(BIN)/micromacro reproduce --profile "$(PROFILE)" --workers "$(WORKERS)" $(CHOSEN)

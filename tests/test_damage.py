@@ -14,11 +14,13 @@ import av
 import numpy as np
 import pytest
 import torch
+from afew_miniatures import write_lbp_top
 from clips import face_clip
 
 from micromacro import results, statistics
 from micromacro.cache import kept
 from micromacro.clip import load_clip, save_clip
+from micromacro.datasets.afew import load_lbp_top
 from micromacro.errors import BadInput
 from micromacro.expression_encoder import WEIGHTS_FILE, load_expression_encoder
 from micromacro.training import Batches, Recipe, isolated_rng, train
@@ -238,6 +240,16 @@ def test_claims(tmp_path, monkeypatch):
             raise BadInput(handed, str(error), "") from None
 
     survives(handed, written, anything)
+
+
+def test_baseline_features_of_afew(tmp_path):
+    """Without check sums a number may change; what comes is as many finite numbers."""
+    file = write_lbp_top(tmp_path / "000000001.mat")
+
+    def same(numbers) -> bool:
+        return numbers.shape == (2832,) and bool(np.isfinite(numbers).all())
+
+    assert survives(file, partial(load_lbp_top, {"lbp_top": str(file)}), same) > 30
 
 
 def test_weights(tmp_path):

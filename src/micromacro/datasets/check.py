@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from micromacro.datasets import hume, micro
+from micromacro.datasets import afew, hume, micro
 from micromacro.datasets.affect import read_affwild, read_affwild2, read_omg
 from micromacro.datasets.frames import check_label_count, check_sizes, face_files
 from micromacro.datasets.long import LongVideos, casme_squared, megc2022, samm_lv
@@ -85,7 +85,7 @@ def show(name: str, path: str | Path) -> bool:
 
     Args:
         name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv, casme-squared,
-            megc2022-samm, megc2022-cas or hume.
+            megc2022-samm, megc2022-cas, hume or afew.
         path: Its root folder, see data/README.md.
 
     Examples:
@@ -231,6 +231,41 @@ def _sum_up_features(name: str, listing: Listing, clips: list) -> tuple[list[str
     return lines, False  # the official counts are not known for certain
 
 
+# ---- film clips with sound, one emotion each -----------------------------------------------------
+
+OFFICIAL_CLIPS = {"train": (133, 74, 81, 150, 144, 117, 74), "val": (64, 40, 46, 63, 63, 61, 46)}
+OFFICIAL_TEST = (653, 593)  # of 2017, and most likely of 2018; of 2016
+
+
+def _check_clip(listing: Listing, index: int, row: pd.Series) -> tuple[str, int, bool, bool]:
+    """Split; frames from the first face to the last; whether there is sound; and LBP-TOP."""
+    seen, described = afew.load(row), isinstance(row["lbp_top"], str)
+    if described:
+        afew.load_lbp_top(row)
+    shown = 0 if seen["faces"] is None else len(seen["faces"])
+    return row["split"], shown, seen["sound"] is not None, described
+
+
+def _sum_up_clips(name: str, listing: Listing, clips: list) -> tuple[list[str], bool]:
+    lines, differs = [], False
+    for split, official in OFFICIAL_CLIPS.items():
+        labels = Counter(listing.table["label"][listing.table["split"] == split])
+        differs |= tuple(labels[word] for word in afew.CLASSES) != official
+        here = ", ".join(f"{labels[word]} {word}" for word in afew.CLASSES)
+        expected = ", ".join(map(str, official))
+        lines.append(f"  {split}: {labels.total()} clips, {here} (all clips: {expected})")
+    if n := listing.listed["test"]:
+        differs |= n not in OFFICIAL_TEST
+        lines.append(f"  test: {n} clips (all clips: {' or '.join(map(str, OFFICIAL_TEST))})")
+    for split in listing.listed:
+        counts = np.array([clip[1:] for clip in clips if clip[0] == split], int).reshape(-1, 3)
+        faces, (_, heard, described) = counts[counts[:, 0] > 0, 0], counts.sum(0)
+        extent = f", {faces.min()} to {faces.max()} frames" if len(faces) else ""
+        told = f"{described} with LBP-TOP, {heard} with sound"
+        lines.append(f"  {split}: {len(faces)} clips with a face{extent}; {told}")
+    return lines, differs
+
+
 _FILMS, _PICTURES = (_check_film, _sum_up_films), (_check_pictures, _sum_up_pictures)
 _VIDEOS = (_check_video, _sum_up_videos)
 # name -> reader(path, strict=...), what looks at one clip, what counts
@@ -243,4 +278,5 @@ CHECKS: dict[str, tuple[Callable, Callable, Callable]] = {
     "casme-squared": (casme_squared, *_VIDEOS),
     **{f"megc2022-{part}": (partial(megc2022, part=part), *_VIDEOS) for part in ("samm", "cas")},
     "hume": (hume.read_hume, _check_features, _sum_up_features),
+    "afew": (afew.read_afew, _check_clip, _sum_up_clips),
 }

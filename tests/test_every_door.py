@@ -36,6 +36,8 @@ from micromacro.systems.akmnet import AkmNet, FrameNet, Mining, StillNet, akm_lo
 from micromacro.systems.akmnet.inputs import choose
 from micromacro.systems.mimamo import MimamoNet, OmgNet, ccc_loss, mse_loss
 from micromacro.systems.mimamo.inputs import video_inputs
+from micromacro.systems.msff.inputs import spectrum_pictures
+from micromacro.systems.msff.model import Blstm, C3d, CnnBlstm, ResNet50, SpectrogramVgg, VggFace
 from micromacro.systems.spotting import SpottingNet
 from micromacro.systems.spotting.inputs import gap_flow, summed_flow
 from micromacro.systems.spotting.model import SoftNet, main_direction, normalise, optical_strain
@@ -54,6 +56,7 @@ FILM, FACES = pictures(9, 32, 32), pictures(2, 4, 1, 17, 17)
 COLOURS, VIDEO = pictures(2, 3, 32, 32), pictures(1, 3, 3, 20, 20)
 SHOWN, FLOW_PX = pictures(2, 3, 1, 20, 20), pictures(2, 2, 2, 12, 12)
 FEATURES, LEVEL_1, LEVEL_2 = (pictures(2, 3, *s) for s in ((8,), (2, 8, 8), (2, 4, 4)))
+SEGMENTS = pictures(2, 1, 96, 64)
 SIZES = {"n_features": 8, "phase_channels": 2, "phase_widths": (4, 4), "hidden": 4, "gru_hidden": 4}
 
 
@@ -68,7 +71,13 @@ def networks():
             "soft": SoftNet(12, hidden=5),
             "encoder": ExpressionEncoder(),
             "thumbnail": Thumbnail(),
+            "vgg": VggFace(2, 4, 3, image_px=32),
+            "resnet": ResNet50(2, (1, 1, 1, 1)),
+            "c3d": C3d(2, 4, image_px=16, scale=60),
+            "vggish": SpectrogramVgg(2, 4, 3),
+            "blstm": Blstm(8, 4),
         }
+        nets["stream"] = CnnBlstm(nets["vgg"], Blstm(4, 4))
     return {name: net.eval() for name, net in nets.items()}
 
 
@@ -133,6 +142,14 @@ def doors(put):
         "videos": Door("videos", VIDEO, lambda x: video_inputs(x, nets["thumbnail"])),
         "ExpressionEncoder": Door("images", COLOURS, nets["encoder"]),
         "Thumbnail": Door("images", COLOURS, nets["thumbnail"]),
+        "VggFace": Door("images", COLOURS, nets["vgg"]),
+        "VggFace, features": Door("images", COLOURS, nets["vgg"].features),
+        "ResNet50": Door("images", COLOURS, nets["resnet"]),
+        "C3d": Door("faces", FACES, nets["c3d"]),
+        "SpectrogramVgg": Door("segments", SEGMENTS, nets["vggish"], RANGE),
+        "Blstm": Door("features", FEATURES, nets["blstm"], RANGE),
+        "CnnBlstm": Door("rows|images", FACES, nets["stream"]),
+        "spectrum pictures": Door("segments", SEGMENTS, spectrum_pictures, RANGE),
         "CCC loss": Door("prediction", FEATURES, lambda x: ccc_loss(x, features), ANY),
         "MSE loss": Door("target", FEATURES, lambda x: mse_loss(features, x), ANY),
     }
@@ -225,6 +242,9 @@ MISTAKEN = {  # door: what is given, and the way out that the message names
     "MimamoNet": [(RGB[None], "(B, S, 8)")],
     "Thumbnail": [(COLOURS.movedim(1, -1), "x.movedim(-1, -3)")],
     "ExpressionEncoder": [(COLOURS.movedim(1, -1), "x.movedim(-1, -3)")],
+    "VggFace": [(COLOURS.movedim(1, -1), "x.movedim(-1, -3)")],
+    "C3d": [(FACES.movedim(2, -1), "x.movedim(-1, -3)"), (FACES[0], "(B, T, 1|3, H, W)")],
+    "SpectrogramVgg": [(SEGMENTS.transpose(2, 3), "(B, 1, 96, 64)")],
     "grey": [(RGB.movedim(1, -1), "x.movedim(-1, -3)"), (RGB[:, :2], "1|3")],
 }
 CASES = [(door, *case) for door, cases in MISTAKEN.items() for case in cases]

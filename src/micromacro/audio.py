@@ -84,7 +84,7 @@ def log_mel(
     """
     import librosa  # late: it loads a compiler, which takes seconds
 
-    sound = _checked(sound, sr_hz)
+    sound = checked_sound(sound, sr_hz)
     if n_frames < 0 or n_mels < 1:
         remedy = "give 0 frames or more, 1 band or more"
         raise BadInput(f"n_frames={n_frames}, n_mels={n_mels}", "out of range", remedy)
@@ -154,7 +154,7 @@ def legacy_mfcc_layout(sound: np.ndarray, sr_hz: int) -> np.ndarray:
     """
     import librosa
 
-    sound = _checked(sound, sr_hz)
+    sound = checked_sound(sound, sr_hz)
     sound = np.pad(sound, (0, max(0, 512 - len(sound))))
     # The released call asks for 128 coefficients and gets 40, as 40 bands have no more.
     options = {"n_mfcc": 40, "n_mels": 40, "n_fft": 512, "hop_length": 240, "htk": True}
@@ -162,7 +162,16 @@ def legacy_mfcc_layout(sound: np.ndarray, sr_hz: int) -> np.ndarray:
     return np.resize(rows, 40_960)[8_192:].reshape(1024, 32).T.astype(np.float32)
 
 
-def _checked(sound: np.ndarray, sr_hz: int) -> np.ndarray:
+def checked_sound(sound: np.ndarray, sr_hz: int) -> np.ndarray:
+    """A sound as float32 (samples,).
+
+    Args:
+        sound: Numbers (samples,).
+        sr_hz: Its sampling rate.
+
+    Raises:
+        BadInput: It is not one channel of finite numbers, or the rate is none.
+    """
     _check_rate(sr_hz)
     sound = np.asarray(sound, np.float32)
     if sound.ndim != 1 or not np.isfinite(sound).all():

@@ -11,7 +11,6 @@ no padding but a last window that may hang over the edge.
 """
 
 import re
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import check_tensor, check_values
-from micromacro.weights import fetch_weights, file_sha256, fill, own_file, read_weights
+from micromacro.weights import fetch_weights, file_sha256, fill, read_weights, unregistered_file
 
 if TYPE_CHECKING:
     from micromacro.clip import FaceClip  # it needs pandas, which a network does not
@@ -115,8 +114,10 @@ def make_stage(
     return nn.Sequential(first, *(block(n_out, width) for _ in range(1, blocks)))
 
 
-def resnet(block: type[BasicBlock | Bottleneck], blocks: Sequence[int]) -> nn.Sequential:
-    """A ResNet without its classifier: images (B, 3, H, W) to (B, 512 block.expansion) averages.
+def resnet(
+    block: type[BasicBlock | Bottleneck], blocks: Sequence[int], width: int = 64
+) -> nn.Sequential:
+    """A ResNet without its classifier: images (B, 3, H, W) to (B, 8 width block.expansion) averages.
 
     ``resnet(BasicBlock, (2, 2, 2, 2))`` is ResNet-18, ``resnet(Bottleneck, (3, 4, 6, 3))``
     ResNet-50 (He et al. 2016, Table 1), with the names and strides of torchvision's.
@@ -124,17 +125,19 @@ def resnet(block: type[BasicBlock | Bottleneck], blocks: Sequence[int]) -> nn.Se
     Args:
         block: Kind of the blocks.
         blocks: Blocks in each of the four stages.
+        width: Channels of the stem and of the first stage's blocks; each further stage has twice as
+            many.
     """
     parts = OrderedDict(
-        conv1=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),  # 224 px -> 112
-        bn1=nn.BatchNorm2d(64),
+        conv1=nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),  # 224 px -> 112
+        bn1=nn.BatchNorm2d(width),
         relu=nn.ReLU(inplace=True),
         maxpool=nn.MaxPool2d(3, stride=2, padding=1),  # -> 56
     )
-    n_in = 64
+    n_in = width
     for i, number in enumerate(blocks):  # 56, 28, 14, 7 px
-        parts[f"layer{i + 1}"] = make_stage(block, n_in, 64 << i, number, stride=min(2, i + 1))
-        n_in = (64 << i) * block.expansion
+        parts[f"layer{i + 1}"] = make_stage(block, n_in, width << i, number, stride=min(2, i + 1))
+        n_in = (width << i) * block.expansion
     parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     return nn.Sequential(parts)
 
@@ -187,11 +190,14 @@ class FrozenResNet50(nn.Module):
         sha256: What the digest of your file must be. For "imagenet" it may replace the known one.
 
     Attributes:
+        n_features: 2048.
         settings: What decides the features: name, file, SHA-256 of the file, preprocessing.
 
     Raises:
         BadInput: Unknown name; no file, or not the right one; not a ResNet-50 of that kind.
     """
+
+    n_features = N_FEATURES
 
     def __init__(self, name: str, weights: str | Path | None = None, *, sha256: str | None = None):
         super().__init__()
@@ -206,7 +212,8 @@ class FrozenResNet50(nn.Module):
             _as_caffe(net)
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
         fill(net, state, file, "give the right file of a ResNet-50").float()
-        self.net = net.requires_grad_(False).eval()
+        self.net = net.requires_grad_(False)
+        super().train(False)  # its own `train` does nothing
         for key in ("mean", "std"):
             values = torch.tensor(getattr(self.about, key))[:, None, None]
             self.register_buffer(key, values, persistent=False)
@@ -345,15 +352,9 @@ def _as_caffe(net: nn.Module) -> None:
 
 
 def _file(name: str, weights: str | Path | None, sha256: str | None) -> tuple[Path, str]:
-    """The file of weights, and its SHA-256: checked where one is known, else told on stderr."""
+    """The file of weights, and its SHA-256."""
     origin = PRETRAINED[name].file
     if not origin.startswith(_PORTS):
         file = fetch_weights(origin, path=weights, sha256=sha256)
         return file, file_sha256(file)
-    if weights is None:
-        fault = "no file given, and none is downloaded because no SHA-256 of it is published"
-        raise BadInput(f"weights {name!r}", fault, f"get {origin} and give its path as weights")
-    file, digest = own_file(weights, sha256)
-    if sha256 is None:
-        print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
-    return file, digest
+    return unregistered_file(name, origin, weights, sha256)

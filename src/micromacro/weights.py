@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,31 @@ def own_file(
             remedy = f"get the right file ({size}), or pass this SHA-256 if you trust it"
         fault = f"SHA-256 is {digest} ({file.stat().st_size:,} bytes), expected {expected.lower()}"
         raise BadInput(file, fault, remedy)
+    return file, digest
+
+
+def unregistered_file(
+    name: str, origin: str, path: str | Path | None, sha256: str | None = None
+) -> tuple[Path, str]:
+    """A user's file of published weights of which no SHA-256 is known, and its digest.
+
+    Without `sha256` the digest is told on stderr, for the user to compare and to keep.
+
+    Args:
+        name: Of the weights, for messages.
+        origin: Where the file is to be had; nothing is downloaded, as nothing could be checked.
+        path: The file.
+        sha256: What its digest must be.
+
+    Raises:
+        BadInput: No file, or not the right one.
+    """
+    if path is None:
+        fault = "no file given, and none is downloaded because no SHA-256 of it is published"
+        raise BadInput(f"weights {name!r}", fault, f"get {origin} and give its path as weights")
+    file, digest = own_file(path, sha256)
+    if sha256 is None:
+        print(f"weights {name!r}: SHA-256 of {file} is {digest}, unchecked", file=sys.stderr)
     return file, digest
 
 

@@ -1,1 +1,5 @@
-"""Multiple spatio-temporal feature fusion: seven emotions from face and voice (ICMI 2018)."""
+"""Seven emotions from face and voice by four networks and their fusion (EmotiW 2018)."""
+
+from micromacro.systems.msff.model import EMOTIONS, STREAMS, MsffNet
+
+__all__ = ["EMOTIONS", "STREAMS", "MsffNet"]

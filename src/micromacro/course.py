@@ -13,10 +13,10 @@ from pathlib import Path
 import nbformat
 
 from micromacro import units
+from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import make_writable, project_root
 
-PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
@@ -106,7 +106,6 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
         BadInput: Unknown profile or parameter, a value that is not like that of `RIGHT`, a path or
             device that is not there, or a profile and a data set that do not belong together.
     """
-    check_choice("profile", profile, PROFILES)
     defaults = {path: declared(path) for path in paths}
     names = sorted(set().union(*defaults.values()) - {"PROFILE", "OUT"})  # the batch's own
     for name, value in params.items():
@@ -157,7 +156,6 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
 def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
     """A notebook's parameters as they are meant; relative paths are of the first folder they fit."""
     values = dict(values)
-    check_choice("profile", values["PROFILE"], PROFILES)
     for name in (name for name in RIGHT if values.get(name) is not None):
         value, example = values[name], RIGHT[name]
         if isinstance(example, list):
@@ -185,11 +183,7 @@ def _is_like(value: object, example: object) -> bool:
 
 def _check_data(notebook: str, profile: str, values: Mapping) -> None:
     dataset, root = values.get("DATASET", "synthetic"), values.get("DATA_ROOT")
-    datasets = ("synthetic", *ADAPTERS.get(notebook, ()))
-    if (profile == "paper") == (dataset == "synthetic"):
-        remedy = "choose the profile paper, with DATASET and DATA_ROOT of the licensed data"
-        raise BadInput(f"profile {profile} of {notebook}", f"does not use {dataset} data", remedy)
-    check_choice(f"DATASET of {notebook}", dataset, datasets)
+    check_profile(profile, dataset, ADAPTERS.get(notebook, ()), f" of {notebook}")
     if dataset != "synthetic" and not (root and Path(root).is_dir()):
         raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
 

@@ -109,10 +109,10 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 794),
+        ("systems/eri", 822),
         ("systems/msff", 640),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1763),  # the aim is 1,250
-        (".", 15_003),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1768),  # the aim is 1,250
+        (".", 15_066),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -20,6 +20,7 @@ from micromacro.files import make_writable, project_root
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
+    "07b_reaction_ablation": ("hume",),
     "08b_akmnet_ablation": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 
@@ -267,6 +268,7 @@ def _experiment(notebook: str):
     """The module with `grid` and `unit` of the system whose name is a word of the notebook's."""
     systems = Path(__file__).parent / "systems"
     for word in notebook.split("_") if notebook in ADAPTERS else ():  # a lesson has no grid
+        word = {"reaction": "eri"}.get(word, word)
         if (systems / word / "experiment.py").exists():
             return importlib.import_module(f"micromacro.systems.{word}.experiment")
     raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")

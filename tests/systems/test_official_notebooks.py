@@ -7,6 +7,7 @@ does is what nbval tests, and the committed outputs.
 from pathlib import Path
 
 import affect_miniatures
+import hume_miniatures
 import long_miniatures
 import micro_miniatures
 import pytest
@@ -59,11 +60,32 @@ def casme_squared(folder: Path) -> str:
     return str(root)
 
 
+def reactions(folder: Path) -> str:
+    """Hume-Reaction with a third clip to train on and a second one to test, so that PCC is defined."""
+    root, labels = hume_miniatures.write_abaw5(folder / "hume"), "0.3,1.0,0.1,0,0.2,0.1,0.6"
+    more = (("00005", "Train", labels), ("00006", "Val", labels))
+    hume_miniatures.write_sheet(root, (*hume_miniatures.ABAW5_ROWS, *more))
+    for clip, split, _ in more:
+        seed, split = int(clip), split.lower()
+        hume_miniatures.write_array(
+            root / f"features/mfcc_2/{split}/{clip}.npy", 32, 1024, seed=seed
+        )
+        hume_miniatures.write_array(
+            root / f"features/res18_aff/{split}/{clip}.npy", 7, 512, seed=seed
+        )
+        values = hume_miniatures.openface_values(7, (), seed)
+        hume_miniatures.write_openface(
+            root / f"openface_align/{split}/aligned/{clip}/{clip}.csv", values
+        )
+    return str(root)
+
+
 AFFECT = {"omg": affect_miniatures.write_omg, "affwild": affect_miniatures.write_affwild}
 AFFECT |= {"affwild2": affect_miniatures.write_affwild2}
 MINIATURES = {
     "04_mimamo_net": {dataset: of_faces(write) for dataset, write in AFFECT.items()},
     "06b_spotting_ablation": {"samm-lv": samm_lv, "casme-squared": casme_squared},
+    "07b_reaction_ablation": {"hume": reactions},
     "08b_akmnet_ablation": {
         name: of_clips(name) for name in ("casme", "casme2", "smic", "samm", "megc2019")
     },
@@ -72,6 +94,7 @@ TRIALS = [(notebook, dataset) for notebook in MINIATURES for dataset in MINIATUR
 ARMS = {  # of the profile paper, and what is one of its scores
     "04_mimamo_net": ({"ours", "as released"}, "ccc_valence"),
     "06b_spotting_ablation": ({"two references", "blind tiling"}, "f1_overall"),
+    "07b_reaction_ablation": ({"as released", "all"}, "pcc"),
     "08b_akmnet_ablation": (
         {f"{p}: {arm}" for p in PROTOCOLS for arm in ("s123", "all")},
         "accuracy",
@@ -80,6 +103,7 @@ ARMS = {  # of the profile paper, and what is one of its scores
 N = {  # clips or videos behind each of the rows of that score, without validation
     "omg": [1, 1, 2, 2] + [3] * 4,
     "samm-lv": [12, 12],
+    "hume": [2, 2],
     "casme2": [12] * 4,
 }
 
@@ -160,6 +184,7 @@ FULL = {  # the least that each notebook can be asked for
     "06_expression_spotting": {"STEPS": 2},
     "06b_spotting_ablation": TINY | {"VARIANTS": ["two references", "blind tiling"]},
     "07_reaction_intensity": {"STEPS": 2},
+    "07b_reaction_ablation": TINY | {"VARIANTS": ["all", "all, mean"]},
     "08_akmnet": {"STEPS": 2},
     "08b_akmnet_ablation": TINY | {"VARIANTS": ["s123", "all"]},
     "11_audit": {"SEEDS": [0]},

@@ -10,7 +10,7 @@ epoch, chosen on the test clips, would have given is a row beside them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
 from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import hume
@@ -143,21 +144,17 @@ class Arm:
     weight_decay: float | None = None
 
     def __post_init__(self):
-        choices = {"readout": READOUTS, "swapped": ("", *PARTS), "control": CONTROLS}
-        choices |= {"layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS, "loss": LOSSES}
-        for name, among in choices.items():
-            check_choice(name, getattr(self, name), among)
-        for part in self.parts:
-            check_choice("parts", part, PARTS)
-        rules = {
-            "parts": len({*self.parts}) == len(self.parts) > 0,
-            "swapped": self.swapped in ("", *self.parts),
-            "layout": self.layout == "time" or "audio" in self.parts,
-            "batch_norm": self.batch_norm == "eval" or "holistic" in self.parts,
-            "weight_decay": self.weight_decay is None or 0 <= self.weight_decay < np.inf,
+        choices = {"parts": PARTS, "readout": READOUTS, "swapped": ("", *PARTS), "loss": LOSSES}
+        choices |= {"control": CONTROLS, "layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS}
+        idle = {
+            "swapped": self.swapped not in self.parts,
+            "layout": "audio" not in self.parts,
+            "batch_norm": "holistic" not in self.parts,
         }
-        for name in (name for name, holds in rules.items() if not holds):
-            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
+        check_arm(self, choices, idle)
+        if self.weight_decay is not None and not 0 <= self.weight_decay < np.inf:
+            fault = f"weight_decay={self.weight_decay}"
+            raise BadInput(fault, "is out of range", "leave it out, or give 0 or more")
 
 
 class Source(NamedTuple):
@@ -307,7 +304,7 @@ def grid(
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
     default, arms = PROFILES[profile] | (_TINY if trial and profile == "full" else {}), ARMS
     data = {**default.get("data", {})}
-    common = {"fold": 0, "epochs": default.get("epochs"), "device": device}
+    common = {"epochs": default.get("epochs"), "device": device}
     if profile == "paper":
         data = {"dataset": dataset, "root": str(data_root)}
         data["cache"] = str(project_root() / "runs" / "official")
@@ -317,14 +314,8 @@ def grid(
     names = [*(variants or default["arms"])]
     if sweep and profile == "full":
         names += [name for group in SWEEP.values() for name in group]
-    units = {}
-    for name in names:
-        check_choice("arm", name, arms)
-        own = {"data": dict(data), "arm": {}}
-        for option, value in arms[name].items():
-            own["arm" if hasattr(Arm, option) else "data"][option] = value
-        units[name] = [{"seed": seed, **own, **common} for seed in seeds or default["seeds"]]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"]}
+    return units_of(arms, names, vars(Arm()), **common)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -362,11 +353,9 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     if fold:
         raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = Arm(**hashable(arm))
+    arm = read_arm(Arm, arm)
     source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
     if arm.scaled:

@@ -20,7 +20,8 @@ from micromacro.files import make_writable, project_root
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
-    "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
+    "07b_reaction_ablation": ("hume",),
+    "08b_akmnet_ablation": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 
 
@@ -131,7 +132,7 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
     where the program was started, or else in the notebook's folder.
 
     Args:
-        notebook: Its name, such as "08_akmnet".
+        notebook: Its name, such as "08b_akmnet_ablation".
         values: Its ``globals()``; the parameters in it are replaced by what they mean.
         variants: What there is to choose from for VARIANTS, if it is used.
 
@@ -227,7 +228,7 @@ def compute(
     """Compute the units that a notebook reads, or a part of them; what is stored stays.
 
     Args:
-        notebook: Number or name of a notebook, such as 08.
+        notebook: Number or name of a notebook, such as 08b.
         shard: Which part of how many: 1/8 to 8/8 together are all (1/1).
         profile: Size of the run: smoke (the default), full or paper.
         params: Further parameters of the notebook. On the command line one at a time; VALUE is a
@@ -243,8 +244,8 @@ def compute(
         BadInput: No such notebook, shard, profile or parameter; a notebook without units.
 
     Examples:
-      micromacro units 08 --profile full --workers 16
-      micromacro units 08 --profile full --shard $SLURM_ARRAY_TASK_ID/32
+      micromacro units 08b --profile full --workers 16
+      micromacro units 08b --profile full --shard $SLURM_ARRAY_TASK_ID/32
     """
     paths = choose(notebook)
     if len(paths) != 1:
@@ -267,6 +268,7 @@ def _experiment(notebook: str):
     """The module with `grid` and `unit` of the system whose name is a word of the notebook's."""
     systems = Path(__file__).parent / "systems"
     for word in notebook.split("_") if notebook in ADAPTERS else ():  # a lesson has no grid
+        word = {"reaction": "eri"}.get(word, word)
         if (systems / word / "experiment.py").exists():
             return importlib.import_module(f"micromacro.systems.{word}.experiment")
     raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")

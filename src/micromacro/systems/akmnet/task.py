@@ -19,7 +19,7 @@ loose     the expression takes 0.3 to 0.6 of the clip, neutral frames before and
           uniform over 0.1 to 0.9
 ========  ==========================================================================================
 
-What holds by construction, and is a positive control in notebook 08: frames away from the apex say
+What holds by construction, and is a positive control in notebook 08b: frames away from the apex say
 little of the class, and sometimes something wrong, so whoever knows the apex does best; on the
 headline task the middle of the clip is near the apex. Length, place and strength of the expression
 are drawn without regard to the class. People have classes in uneven shares, as in the data sets.

@@ -77,13 +77,13 @@ def test_softnets_recipe_step_by_step():
 
 def test_intervals_by_hand():
     curve = np.zeros(60)
-    curve[[1, 13, 30, 33]] = 0.8, 0.9, 0.6, 0.7
-    wide = {"micro": 3, "macro": 8}  # 30 and 33 are far enough apart
-    assert spans(curve, wide) == [[0, 4], [10, 16], [27, 33], [30, 36]]
-    assert spans(curve, wide, threshold=0.65) == [[0, 4], [10, 16], [30, 36]]
-    assert spans(curve, wide, lengths=(6, 7)) == [[10, 16], [27, 33], [30, 36]]
-    assert spans(curve, wide, lengths=(1, 6)) == [[0, 4]]
-    assert spans(curve, {"micro": 4, "macro": 8}) == [[0, 5], [9, 17], [29, 37]]
+    curve[[1, 13, 30, 33, 58]] = 0.8, 0.9, 0.6, 0.7, 0.75
+    three = {"micro": 3, "macro": 8}  # 30 and 33 are far enough apart; the video ends at 59
+    assert spans(curve, three) == [[0, 4], [10, 16], [27, 33], [30, 36], [55, 59]]
+    assert spans(curve, three, threshold=0.65) == [[0, 4], [10, 16], [30, 36], [55, 59]]
+    assert spans(curve, three, lengths=(6, 7)) == [[10, 16], [27, 33], [30, 36]]
+    assert spans(curve, three, lengths=(1, 6)) == [[0, 4], [55, 59]]
+    assert spans(curve, {"micro": 4, "macro": 8}) == [[0, 5], [9, 17], [29, 37], [54, 59]]
 
 
 def test_overlaps_by_hand():

@@ -34,7 +34,7 @@ help:
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
-	@echo "make encoder     train the expression encoder anew (ten minutes); writes its weights and data/results/"
+	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
 	@echo "make stills      train MSFF's still networks anew (20 minutes); writes their weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
 	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"

@@ -181,7 +181,7 @@ def test_a_batch_under_nohup_ignores_the_end_of_its_terminal(root):
         assert program.wait(40) == 0
 
 
-@pytest.mark.parametrize("profile", course.PROFILES)
+@pytest.mark.parametrize("profile", batch.LIMIT_S)
 def test_a_kernel_that_does_not_start_is_given_up(root, monkeypatch, profile):
     """It answers never, dies at once, or finds no place for its sockets; in any profile."""
     path = write_notebook(root, "00_good")
@@ -315,7 +315,7 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
     ("arguments", "message"),
     [
         ({"profile": "smok"}, "profile 'smok': is unknown; choose smoke, full, paper"),
-        ({"profile": "paper"}, "profile paper of 00_good: does not use synthetic data"),
+        ({"profile": "paper"}, "profile 'paper' of 00_good: does not go with data set 'synthetic'"),
         ({"notebooks": "07"}, "notebook 07: there is none; choose among 00"),
         ({"notebooks": " "}, "none chosen"),
         ({"workers": 0}, "workers: 0 given"),
@@ -364,7 +364,7 @@ def by_reproduce(root: Path, values: dict) -> dict:
     """What a notebook gets of `reproduce`."""
     known = dict.fromkeys(values) | {"DATASET": "synthetic", "DEVICE": "auto"}
     cell = "\n".join(f"{name} = {value!r}" for name, value in known.items())
-    path = write_notebook(root, "04_mimamo_net", parameters=cell)
+    path = write_notebook(root, "04b_mimamo_ablation", parameters=cell)
     params = {name: value for name, value in values.items() if name != "PROFILE"}
     return course.injected([path], values.get("PROFILE", "smoke"), params)[path]
 
@@ -372,7 +372,7 @@ def by_reproduce(root: Path, values: dict) -> dict:
 def by_the_first_cell(root: Path, values: dict) -> dict:
     """What a notebook has after its first cell, with plain papermill or in JupyterLab."""
     own = {"PROFILE": "smoke", "SEEDS": None, "VARIANTS": None, "a": [1]} | values
-    course.check("04_mimamo_net", own, ("ours", "as released"))
+    course.check("04b_mimamo_ablation", own, ("ours", "as released"))
     assert own.pop("a") == [1]  # only parameters are looked at
     return own
 
@@ -464,7 +464,7 @@ def test_a_data_set_goes_with_its_adapter_its_folder_and_the_profile_paper(root,
     monkeypatch.chdir(root.parent)
     near = {**real, "DATA_ROOT": root.name}  # a relative path is the caller's
     assert course.injected([path], "paper", near) == {path: {"PROFILE": "paper", **real}}
-    refused(lambda: course.injected([path], "full", real), "choose the profile paper")
+    refused(lambda: course.injected([path], "full", real), "profile 'full' of", "DATA_ROOT")
     for missing in (None, "", str(root / "nowhere")):
         values = {**real, "DATA_ROOT": missing}
         words = "DATA_ROOT", "; give "

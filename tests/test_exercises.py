@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -59,12 +60,6 @@ CASES = [
     (exercises.check_display_gain, (1.3,), 1.127, 1.3),
     (exercises.check_cosine_with_false_motion, (), 0.707, 0.5),
     (exercises.check_averaging, (4,), 16, 4),
-    (exercises.check_snippet_length, (200,), 80, 12),
-    (exercises.check_shrunken_ccc, (0.5,), 0.8, 0.5),
-    (exercises.check_gru_parameters, (256, 128), 592_896, 592_895),
-    (exercises.check_kept_frames, ([0.91, 0.94, 0.97, 0.99, 0.99, 0.98, 0.92, 0.90],), 4, 5),
-    (exercises.check_random_distance, (61, 30), 930 / 61, 15.0),
-    (exercises.check_nearest_share, (0.6618, 189), 0.6614, 0.6618),
     (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
     (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
     (exercises.check_fewer_digits, (820, 41), 20, 820),
@@ -113,21 +108,35 @@ def unclipped(a, b):
     return both / (a[1] - a[0] + b[1] - b[0] + 2 - both)
 
 
+def kept(beta):
+    return (beta > beta.mean()).double()
+
+
 AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
 PCCS = {"Anxiety": 0.6, "Fear": 0.4}, {"Anxiety": 0.55, "Fear": 0.05}
+CCCS = (
+    {"valence": 0.71, "arousal": 0.32, "before": 0.59},
+    {
+        "valence": 0.74,
+        "arousal": 0.43,
+        "before": 0.03,
+    },
+)
+
+
+def ccc(p, t, shift=lambda d: d**2, unbiased=False, top=2.0):
+    covariance = ((p - p.mean()) * (t - t.mean())).mean()
+    below = p.var(unbiased=unbiased) + t.var(unbiased=unbiased) + shift(p.mean() - t.mean())
+    return top * covariance / below
+
+
 WEIGHTS = {"face": 0.5, "sound": 0.3}, {"face": 0.2, "sound": 0.7}
 LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
     (
         exercises.check_constant_uar,
         (0.167, 7),
         1 / 7,
-        {
-            0.167: "accuracy",
-            1.0: "recall of the one",
-            14.3: "not yet",
-            100 / 7: "per cent",
-            0: "nothing",
-        },
+        {0.167: "accuracy", 1.0: "recall of the one", 100 / 7: "per cent", 0: "nothing"},
     ),
     (
         exercises.check_fused_scores,
@@ -149,14 +158,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         exercises.check_weight_rise,
         WEIGHTS,
         0.4,
-        {
-            -0.4: "sign",
-            0.7: "new weight",
-            0.3: "old weight",
-            40: "per cent",
-            7 / 3: "ratio",
-            -0.3: "face",
-        },
+        {-0.4: "sign", 0.7: "new", 0.3: "old", 40: "per cent", 7 / 3: "ratio", -0.3: "face"},
     ),
     (
         exercises.check_longest_hit,
@@ -183,6 +185,36 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         AUCS,
         0.25,
         {-0.25: "sign", 25: "per cent", 0.62: "left", 0.62 / 0.87: "ratio", 0.1: "micro"},
+    ),
+    (
+        exercises.check_gru_size,
+        (19_008, 32, 24),
+        19_008,
+        {9_504: "one direction", 15_552: "reads both", 8_352: "alone", 18_720: "one bias"}
+        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"},
+    ),
+    (
+        exercises.check_ccc,
+        (),
+        ccc,
+        {
+            (lambda p, t: torch.corrcoef(torch.stack([p, t]))[0, 1]): "Pearson",
+            (lambda p, t: ccc(p, t, shift=lambda d: 0)): "no distance",
+            (lambda p, t: ccc(p, t, shift=abs)): "absolute",
+            (lambda p, t: ccc(p, t, shift=lambda d: d)): "not squared",
+            (lambda p, t: ccc(p, t, shift=lambda d: -(d**2))): "sign",
+            (lambda p, t: ccc(p, t, top=1)): "half",
+            (lambda p, t: ccc(p, t, unbiased=True)): "n - 1",
+            (lambda p, t: ccc(p, t, top=10)): "sum",
+            (lambda p, t: 1 - ccc(p, t)): "loss",
+            (lambda p, t: p.mean()): "not yet",
+        },
+    ),
+    (
+        exercises.check_lost_memory,
+        CCCS,
+        0.56,
+        {-0.56: "sign", 56: "per cent", 0.03: "left", -0.11: "arousal", 0.3: "not yet"},
     ),
     (
         exercises.check_flipped_pcc,
@@ -213,6 +245,36 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         0.2,
         {-0.2: "sign", 20: "per cent", 0.3: "left", 0.6: "ratio", 0.4: "share", 0.35: "Fear"},
     ),
+    (
+        exercises.check_max_key_offset,
+        (13, 51),
+        12.5,
+        {0: "apex", 25: "resting", 37: "number of the frame", 0.25: "share", 5: "not yet"},
+    ),
+    (
+        exercises.check_straight_through,
+        (),
+        lambda b: kept(b) + b - b.detach(),
+        {
+            (lambda b: kept(b) + kept(b) * (b - b.detach())): "paper's rule",
+            kept: "without any gradient",
+            (lambda b: kept(b) + b): "without detach",
+            (lambda b: b): "cosines themselves",
+            (lambda b: kept(b) * b): "cosines of kept",
+            (lambda b: kept(b) + (1 - kept(b)) * (b - b.detach())): "dropped frames only",
+            (lambda b: kept(b) - b + b.detach()): "sign",
+            (lambda b: 1 - kept(b) + b - b.detach()): "upside down",
+            (lambda b: torch.sigmoid(b - b.mean())): "soft",
+            (lambda b: b[b > b.mean()]): "one for each",
+            (lambda b: 2 * kept(b)): "not yet",
+        },
+    ),
+    (
+        exercises.check_apex_loss,
+        (0.73, 0.45),
+        0.28,
+        {-0.28: "sign", 28: "per cent", 0.45: "left", 0.62: "ratio", 0.38: "share"},
+    ),
 ]
 
 
@@ -235,10 +297,20 @@ def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
 def test_a_change_that_was_not_made_is_no_answer(capsys):
     exercises.check_auc_loss(0.0, AUCS[0], AUCS[0])
     assert "FACTOR" in capsys.readouterr().out
+    exercises.check_lost_memory(0.0, CCCS[0], CCCS[0])
+    assert "TRY" in capsys.readouterr().out
     exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
     assert "MISSING" in capsys.readouterr().out
     exercises.check_weight_rise(0.0, WEIGHTS[0], WEIGHTS[0])
     assert "DIVIDED_BY" in capsys.readouterr().out
+    exercises.check_apex_loss(0.0, 0.7, 0.7)
+    assert "PAD" in capsys.readouterr().out
+
+
+def test_either_flank_is_right_and_what_was_given_is_printed(capsys):
+    for answer in (-12, 12, 12.5, 15):
+        exercises.check_max_key_offset(answer, 13, 51)
+        assert capsys.readouterr().out.startswith(f"✓  got {answer}:")
 
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -249,7 +321,17 @@ def exercise_cells(path: Path) -> list[str]:
     return [c.source for c in cells if c.cell_type == "code" and "exercises.check" in c.source]
 
 
+MEMORY = [pd.DataFrame([values]) for values in CCCS]
+MEMORY = [table.rename(columns={"before": "valence 1 s ago"}) for table in MEMORY]
 FROM_LESSON = {  # what the cells take from the lesson
+    "04": {
+        "nn": torch.nn,
+        "Tensor": torch.Tensor,
+        "BATCH_FIRST": True,
+        "curve": MEMORY[0],
+        "train": lambda batch_first: (None, MEMORY[1]),
+        "drawn": lambda curves: None,
+    },
     "05": {
         "Tensor": torch.Tensor,
         "np": np,
@@ -273,6 +355,19 @@ FROM_LESSON = {  # what the cells take from the lesson
         "score": {"trained": 0.5},
         "complete": PCCS[0],
         "by_emotion": lambda missing: PCCS[missing != "nothing"],
+    },
+    "08": {
+        "np": np,
+        "torch": torch,
+        "Tensor": torch.Tensor,
+        "scores": lambda p, alpha: torch.cosine_similarity(p, (alpha[:, None] * p).sum(0)[None]),
+        "measured": 13,
+        "apex_kept": lambda pad: 0.73 - 0.014 * pad,
+        "maps": [torch.zeros(9, 1, 1, 1)],
+        "unseen": [0],
+        "apex": [5],
+        "net": None,
+        "kept_of": lambda net, clips: [torch.arange(len(clip)) < 9 for clip in clips],
     },
 }
 

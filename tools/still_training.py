@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from encoder_training import save_expression_encoder, stills
+from encoder_training import save_net, stills
 from micromacro.expression_encoder import EXPRESSIONS
 from micromacro.files import make_writable, project_root, write_atomically
 from micromacro.metrics import accuracy, uar
@@ -80,7 +80,7 @@ def make(plan: Plan, file: Path) -> list[Row]:
     score = {metric.__name__: metric(said, test.label) for metric in (accuracy, uar)}
     about = {"recipe": asdict(plan), "classes": EXPRESSIONS, "seed": plan.seed, "score": score}
     about |= {"n": len(said), "torch": version("torch")}
-    save_expression_encoder(net, about, file)
+    save_net(net, about, file)
     shared = {"notebook": "still_networks", "system": "msff", "split": "encoder_test"}
     shared |= {"profile": "full", "arm": plan.name, "seed": plan.seed, "n": len(said)}
     shared["seconds"] = round(time.process_time() - began, 1)

@@ -156,86 +156,6 @@ def check_averaging(answer: float | None, reduction: float) -> None:
     _mark(answer, _close(reduction**2), right, hint)
 
 
-def check_snippet_length(answer: float | None, fps: float) -> None:
-    """Notebook 04, exercise 1: differences that span as long as 12 at 30 frames per second.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        fps: Frames per second of the other camera.
-    """
-    right = (
-        "each difference is then a motion of a few hundredths of a pixel: noise counts for more."
-    )
-    hint = "12 differences at 30 per second last 12 / 30 s; each of yours lasts 1 / fps."
-    _mark(answer, _close(12 * fps / 30), right, hint)
-
-
-def check_shrunken_ccc(answer: float | None, factor: float) -> None:
-    """Notebook 04, exercise 2: CCC of a perfectly correlated prediction of another spread.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        factor: Spread of the prediction over that of the truth.
-    """
-    right = "a cautious predictor loses CCC; rescaling its spread gets it back."
-    hint = "c = a s², s_p² = a² s², equal means; put them into the formula."
-    _mark(answer, _close(2 * factor / (1 + factor**2)), right, hint)
-
-
-def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None:
-    """Notebook 04, exercise 3: parameters of a two-layer GRU in both directions.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        inputs: Number of features at each time.
-        hidden: Number of hidden features in each direction.
-    """
-    layers = [3 * hidden * (n + hidden + 2) * 2 for n in (inputs, 2 * hidden)]
-    right = "more than a fifth of the published network."
-    hint = "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n."
-    _mark(answer, _close(sum(layers), rtol=0, atol=0.5), right, hint)
-
-
-def check_kept_frames(answer: float | None, beta: list[float]) -> None:
-    """Notebook 08, exercise 1: how many frames a threshold at the clip's mean keeps.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        beta: Cosine beta_t of each frame of the clip, from which AKMNet selects.
-    """
-    right = "half here: a mean is a poor judge of how many."
-    hint = f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays."
-    _mark(
-        answer, _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01), right, hint
-    )
-
-
-def check_random_distance(answer: float | None, T: int, apex: int) -> None:
-    """Notebook 08, exercise 2: expected distance of a random frame from the apex.
-
-    Args:
-        answer: The number of frames that the reader gives; None if there is none yet.
-        T: Number of frames of the clip.
-        apex: Number of the apex frame, 0-based.
-    """
-    right = "about T/4 with the apex in the middle. Any claim of nearness starts from here."
-    hint = "take the mean of |frame - apex| over all frames; the apex counts too, at 0."
-    _mark(answer, _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01), right, hint)
-
-
-def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
-    """Notebook 08, exercise 3: the accuracy nearest a printed one that n clips can give.
-
-    Args:
-        answer: The accuracy that the reader gives; None if there is none yet.
-        printed: The accuracy that the paper prints.
-        n: Number of clips that were classified.
-    """
-    right = f"no whole number of {n} clips prints as {printed}."
-    hint = f"multiply {printed} by {n}, round to whole clips, divide by {n}."
-    _mark(answer, _close(round(printed * n) / n, rtol=0, atol=6e-5), right, hint)
-
-
 # ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
 
 
@@ -561,6 +481,132 @@ def check_auc_loss(
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
 
 
+# ---- notebook 04 -------------------------------------------------------------------------------------
+
+
+def check_gru_size(
+    answer: float | None, measured: int, inputs: int, hidden: int, hint: int = 0
+) -> None:
+    """Notebook 04, exercise 1: weights of a two-layer GRU in both directions.
+
+    Args:
+        answer: The number that the reader gives; None if there is none yet.
+        measured: How many the layer has.
+        inputs: Number of features of each snippet.
+        hidden: Number of hidden features in each direction.
+        hint: How many hints to print, 0 to 3.
+    """
+
+    def size(first: int, second: int, biases: int = 2, ways: int = 2) -> int:
+        return ways * 3 * hidden * (first + second + 2 * hidden + 2 * biases)
+
+    mistakes = {
+        "one direction: the layer runs both ways": size(inputs, hidden, ways=1),
+        "one direction of each layer, and the second reads both": size(inputs, 2 * hidden, ways=1),
+        "a second layer that reads one direction: it reads both": size(inputs, hidden),
+        "the first layer alone": 6 * hidden * (inputs + hidden + 2),
+        "one bias: W x and U h have one each": size(inputs, 2 * hidden, biases=1),
+        "no bias: W x and U h have one each": size(inputs, 2 * hidden, biases=0),
+        "one matrix in place of three: r, z and n have their own": measured / 3,
+        "four gates, as an LSTM has: a GRU has r, z and n": measured * 4 / 3,
+    }
+    hints = (
+        "count one direction of one layer first: W, U and two biases, each for r, z and n.",
+        "W is hidden x inputs, U is hidden x hidden; what are the inputs of the second layer?",
+        f"3 h (n + h + 2) a direction, h = {hidden}; n = {inputs} below and {2 * hidden} above.",
+    )
+    right = "the memory is a large part of this small network."
+    _judge(answer, measured, right, mistakes, hints, hint, rtol=0, atol=0.5)
+
+
+def check_ccc(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 04, exercise 2: the concordance correlation coefficient of two series.
+
+    Args:
+        function: The reader's, from predictions (N,) and labels (N,) to a number; None if there is
+            none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    p = torch.tensor([0.1, 0.5, -0.3, 0.8, 0.2], dtype=torch.float64)
+    t = torch.tensor([0.3, 0.9, -0.2, 0.6, -0.4], dtype=torch.float64)
+    pairs = [(p, t), (p / 2, t), (p + 1, t), (-p, t)]
+
+    def results(own: Callable):
+        values = [own(one.clone(), other.clone()) for one, other in pairs]
+        return [np.nan if value is None else float(value) for value in values]
+
+    def rule(top=1.0, shift=lambda d: d**2, power=1.0, unbiased=False, product=False):
+        def value(p, t) -> float:
+            covariance = ((p - p.mean()) * (t - t.mean())).mean()
+            spread = [x.var(unbiased=unbiased) ** power for x in (p, t)]
+            below = 2 * (spread[0] * spread[1]).sqrt() if product else sum(spread)
+            return float(2 * top * covariance / (below + shift(p.mean() - t.mean())))
+
+        return value
+
+    mistakes = {
+        "Pearson's correlation: it forgives a wrong spread and a wrong mean": rule(
+            shift=lambda d: 0 * d, product=True
+        ),
+        "no distance of the means below": rule(shift=lambda d: 0 * d),
+        "a distance of the means that is not squared": rule(shift=lambda d: d),
+        "an absolute distance of the means: square it": rule(shift=abs),
+        "the sign of the distance: it is added": rule(shift=lambda d: -(d**2)),
+        "half of it: the covariance counts twice": rule(top=0.5),
+        "deviations below: take variances": rule(power=0.5),
+        "variances over n - 1 beside a covariance over n": rule(unbiased=True),
+        "the loss: CCC itself is 1 minus that": lambda p, t: 1 - rule()(p, t),
+        "the covariance as a sum: take the mean": rule(top=float(len(p))),
+    }
+    hints = (
+        "covariance: take from each series its mean, multiply, then take the mean.",
+        "below stand both variances and the squared distance of the means.",
+        "x.var(unbiased=False) divides by n, as .mean() does.",
+    )
+    right = "a shrunken or a shifted prediction loses, though its correlation stays."
+    given = [np.nan] if function is None else _called(function, results, hints, hint)
+    if given is None:
+        return
+    given = None if np.isnan(given).all() else given  # still blank
+    wrong = {name: results(slip) for name, slip in mistakes.items()}
+    _judge(given, results(rule()), right, wrong, hints, hint, atol=1e-4)
+
+
+def check_lost_memory(
+    answer: float | None, before: dict[str, float], after: dict[str, float], hint: int = 0
+) -> None:
+    """Notebook 04, exercise 3: how much CCC of the label with memory is lost.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        before: CCC of each label in the first training, the one with memory last.
+        after: The same of the second training.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  nothing was changed yet: change TRY and run the cell again")
+        return
+    *others, memory = before
+    lost = before[memory] - after[memory]
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: CCC is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": after[memory],
+    }
+    mistakes |= {
+        f"{name}: you were asked for {memory}": before[name] - after[name] for name in others
+    }
+    hints = (
+        "the two numbers to compare stand in the two lines that are printed.",
+        f"one is of the first training, one of the second; both of {memory}.",
+        "before - after, two digits behind the point.",
+    )
+    right = "look at the other labels, too: what needs no memory is hardly touched."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
 # ---- notebook 07 -------------------------------------------------------------------------------------
 
 
@@ -670,6 +716,123 @@ def check_pcc_loss(
     )
     right = "it says what this network uses, not what the part could tell."
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
+# ---- notebook 08 -------------------------------------------------------------------------------------
+
+
+def check_max_key_offset(answer: float | None, measured: int, T: int, hint: int = 0) -> None:
+    """Notebook 08, exercise 1: frames between the max-key frame and the apex, equal attention.
+
+    Args:
+        answer: Number of frames that the reader gives; None if there is none yet.
+        measured: What the notebook measured.
+        T: Frames of the clip, with the apex in the middle.
+        hint: How many hints to print, 0 to 3.
+    """
+    near, end, share = 3, (T - 1) // 2, measured / T  # the reader has not computed anything
+    expected = measured
+    if isinstance(answer, int | float):
+        expected = answer if abs(abs(answer) - measured) <= near else measured  # either flank
+        share = answer if abs(answer - share) <= near / T else share
+    mistakes = {
+        "the apex: the sum points to the average frame, not to the strongest": 0,
+        "the first frame or the last: a resting face is as far from the average": end,
+        "the number of the frame: count from the apex": T - 1 - measured,
+        "a share of the clip: give frames": share,
+    }
+    hints = (
+        "the cosine asks which frame points where the sum of all frames points.",
+        "the sum points where the average points: what strength has the average frame?",
+        f"about 1/2 on average; when, between frame 0 and frame {end}, is the strength 1/2?",
+    )
+    right = "the frame most like the average has middle strength, so it lies on a flank."
+    _judge(answer, expected, right, mistakes, hints, hint)
+
+
+def check_straight_through(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 08, exercise 2: the released binariser, whose gradient goes to all frames.
+
+    Args:
+        function: The reader's, from cosines (T,) to B (T,); None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    def results(own: Callable):
+        beta = torch.tensor([0.90, 0.97, 0.99, 0.95, 0.91], dtype=torch.float64, requires_grad=True)
+        if (value := own(beta)) is None:
+            return None
+        value = torch.as_tensor(value)
+        slope = torch.zeros(5)
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value.sum(), beta)
+        return [*value.detach().tolist(), *slope.tolist()]
+
+    def kept(beta):
+        return (beta > beta.mean()).double()
+
+    slips = {
+        "the paper's rule: dropped frames get no gradient": (
+            lambda b: kept(b) + kept(b) * (b - b.detach())
+        ),
+        "a step without any gradient: nothing would be learnt": kept,
+        "kept + beta: without detach() B is not 0 or 1": lambda b: kept(b) + b,
+        "the cosines themselves: forwards, B is a step": lambda b: b,
+        "the cosines of kept frames: forwards, B is 0 or 1": lambda b: kept(b) * b,
+        "the gradient for dropped frames only": (
+            lambda b: kept(b) + (1 - kept(b)) * (b - b.detach())
+        ),
+        "the sign: the gradient points the other way": lambda b: kept(b) - (b - b.detach()),
+        "B upside down: kept frames are 1": lambda b: 1 - kept(b) + b - b.detach(),
+        "a soft step: forwards, B is exactly 0 or 1": lambda b: torch.sigmoid(b - b.mean()),
+    }
+    hints = (
+        "start from the paper's rule above: what in it stops the gradient of dropped frames?",
+        "beta - beta.detach() is 0 forwards and has the slope 1 backwards.",
+        "kept plus that bracket, without a factor before it.",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and len(given[0]) != 10:
+        print(f"✗  got {len(given[0]) - 5} numbers for 5 frames: B has one for each")
+        _hints(hints, hint)
+    elif given:
+        right = "the same B forwards, and the slope 1 for every frame backwards."
+        expected = results(lambda b: kept(b) + b - b.detach())
+        wrong = {name: results(slip) for name, slip in slips.items()}
+        _judge(given[0], expected, right, wrong, hints, hint)
+
+
+def check_apex_loss(answer: float | None, before: float, after: float, hint: int = 0) -> None:
+    """Notebook 08, exercise 3: how much rarer the apex is kept with resting frames before a clip.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        before: Share of clips whose apex is kept, as they are cut.
+        after: The same with resting frames before them.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  nothing was changed yet: change PAD and run the cell again")
+        return
+    lost, digits = before - after, 0.0101  # two numbers read off the print
+    per_cent = 100 * lost
+    if isinstance(answer, int | float) and abs(answer - per_cent) < 100 * digits:
+        per_cent = answer
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: give a number from 0 to 1": per_cent,
+        "what is left: take it from what there was": after,
+        "a ratio: take the difference": after / before,
+        "the share that is lost: take the difference": lost / before,
+    }
+    hints = (
+        "both numbers stand in the line that is printed.",
+        "one is of the clips as they are cut, one with your resting frames.",
+        "before - after, two digits behind the point.",
+    )
+    right = "the average face is now a resting one, and the miner keeps what is like the average."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
 
 
 # ---- notebook 11 -------------------------------------------------------------------------------------

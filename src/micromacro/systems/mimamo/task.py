@@ -14,7 +14,7 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
 Clips are cut out of longer plays, so that nothing special happens at their ends. `illumination`
 turns the light from constant (0) to that of a hard recording (1).
 
-What holds by construction, and is a positive control in notebook 04: that arousal is in motion and
+What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
 not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer memory
 can only help valence. Whether a network finds any of it, through blinks, swaying heads, talking jaws
 and sensor noise, is open.
@@ -69,8 +69,7 @@ class Clips:
     @property
     def centres(self) -> torch.Tensor:
         """int64 (S,), the centre frame of each snippet of the standard length."""
-        half = SNIPPET_FRAMES // 2
-        return torch.arange(half, self.frames.shape[1] - half, STRIDE)
+        return torch.arange(HALF, self.frames.shape[1] - HALF, STRIDE)
 
 
 def n_frames(steps: int) -> int:
@@ -198,8 +197,7 @@ def _arousal(micro: list[Event], T: int) -> torch.Tensor:
     strength = torch.zeros(T)
     for event in micro:
         strength[event.onset : event.offset + 1] = event.peak / units(MICRO_PX[1], FACE_PX)
-    half = SNIPPET_FRAMES // 2
-    padded = torch.nn.functional.pad(strength[None], (half, half))
+    padded = torch.nn.functional.pad(strength[None], (HALF, HALF))
     return 2 * padded.unfold(-1, SNIPPET_FRAMES, 1).mean(-1)[0] - 1
 
 

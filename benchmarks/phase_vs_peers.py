@@ -21,9 +21,7 @@ os.environ.update(
 )
 
 import argparse
-import math
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +32,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from benchmark_rows import write_benchmark
+from benchmark_rows import measure, spread, write_benchmark
 from peers import checks
 from peers.phase import WINDOW, Fourier, Plenoptic, Released, pyrtools_once
 from PIL import Image
-from tqdm import tqdm
 
 from micromacro.kernels import phase_difference
 from micromacro.motion.flow import optical_flow
@@ -46,7 +43,6 @@ from micromacro.results import hardware, version
 from micromacro.synthetic import Face, Identity, micro_event, perform
 
 FRAMES = {48: 257, 112: 257, 224: 33}  # of the films, by size in px
-AT_LEAST_S = 0.02
 CUSTOMARY_FLOW_PX = 112  # aligned crops of faces; phase differences are taken at 48 px
 ANCHOR = "phase_difference, gemm"
 REQUIRED = {
@@ -61,11 +57,11 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One method at one size; ``work`` makes ``outputs`` maps or flows."""
+    """One method at one size; ``work`` makes ``n`` maps or flows."""
 
     method: str
     px: int
-    outputs: int
+    n: int
     work: Callable[[], object]
     customary: bool = False
 
@@ -157,27 +153,6 @@ def flow_arms(frames: torch.Tensor) -> list[Arm]:
 # ---- how fast? ----------------------------------------------------------------------------------
 
 
-def cpu_s(work: Callable[[], object], repeats: int = 1) -> float:
-    """CPU time of some calls."""
-    start = time.process_time()
-    for _ in range(repeats):
-        work()
-    return time.process_time() - start
-
-
-def measure(arms: list[Arm], rounds: int) -> tuple[np.ndarray, list[int]]:
-    """Milliseconds per output, (rounds, arms), and how many outputs each is the mean of."""
-    for arm in tqdm(arms, "warm up"):
-        arm.work()
-    repeats = [math.ceil(AT_LEAST_S / cpu_s(arm.work)) for arm in arms]
-    ms = np.empty((rounds, len(arms)))
-    for r in tqdm(range(rounds), "rounds"):
-        for i in np.roll(np.arange(len(arms)), r * len(arms) // rounds):
-            outputs = repeats[i] * arms[i].outputs
-            ms[r, i] = 1000 * cpu_s(arms[i].work, repeats[i]) / outputs
-    return ms, [n * arm.outputs for n, arm in zip(repeats, arms, strict=True)]
-
-
 def rows_of(arms: list[Arm], ms: np.ndarray, n: list[int]) -> list[dict]:
     """Costs, ratios at the same size, and ratios of customary sizes to the kernel at 48 px."""
     anchor = {arm.px: ms[:, i] for i, arm in enumerate(arms) if arm.method == ANCHOR}
@@ -194,9 +169,7 @@ def rows_of(arms: list[Arm], ms: np.ndarray, n: list[int]) -> list[dict]:
                 ("cost_ratio_to_gemm", "", ratio),
                 ("ms_per_frame", "ms", ms[:, i]),
             ):
-                q25, value, q75 = np.quantile(values, [0.25, 0.5, 0.75])
-                spread = {"value": value, "unit": unit, "q25": q25, "q75": q75}
-                rows.append(common | {"metric": metric} | spread)
+                rows.append(common | {"metric": metric, "unit": unit} | spread(values))
             best = {"metric": "cost_ratio_to_gemm, best", "value": ms[:, i].min() / base.min()}
             rows.append(common | best | {"unit": ""})
     return rows
@@ -244,7 +217,8 @@ def main() -> None:
     arms = phase_arms(films[48], films[112])
     arms += [arm for size in (112, 224) for arm in larger_phase_arms(films[size])]
     arms += [arm for frames in films.values() for arm in flow_arms(frames)]
-    rows = rows_of(arms, *measure(arms, rounds))
+    s, n = measure(arms, rounds)
+    rows = rows_of(arms, 1000 * s, n)
     path = write_benchmark("phase_vs_peers", rows)
     show(rows)
     print(f"\nload {os.getloadavg()[0]:.1f} at the end\n{path}\n")

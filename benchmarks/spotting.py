@@ -6,7 +6,7 @@ are as drawn: the time does not depend on them. Before the timing it is checked 
 the network does, and that the two programs for TV-L1 agree.
 
 Speed: CPU time of this process a frame, from frames and references to the scores of both classes. Every
-round runs each method for at least 20 ms, in an order that rotates; the first round warms up. The number
+round runs each method for at least 20 ms, in an order that rotates, after a call to warm up. The number
 that counts is the ratio to `SpottingNet` at the same size in the same round: median and quartiles. Flow
 is measured across both gaps, 2 a frame, then scored by `SoftNet`; MDMD measures 4. TV-L1 takes so long
 that each round takes the next few frames of the film; "1 warp, 1 median" are reduced settings, all else
@@ -32,12 +32,10 @@ os.environ.update(
 
 import argparse
 import json
-import math
 import re
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -48,9 +46,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from benchmark_rows import write_benchmark
+from benchmark_rows import cpu_s, measure, spread, write_benchmark
 from scipy.ndimage import gaussian_filter1d
-from tqdm import tqdm
 
 from micromacro.motion.flow import optical_flow
 from micromacro.results import hardware, version
@@ -63,7 +60,6 @@ GAPS = {"micro": 6, "macro": 18}  # of CAS(ME)^2
 LONG_GAPS = {"micro": 37, "macro": 174}  # of SAMM-LV
 N_FRAMES, LONG = 64, 12_000
 FPS, CHUNK = 200, 256  # of the videos whose memory is measured
-AT_LEAST_S = 0.02
 PART = 32  # frames that the network sees at once; `scores` gives it 64
 ANCHOR = "SpottingNet"
 BY_PARTS = f"{ANCHOR}, {PART} frames at a time"
@@ -151,24 +147,6 @@ def check(frames: torch.Tensor) -> None:
 # ---- how fast? -----------------------------------------------------------------------------------
 
 
-def cpu_s(work: Callable[[], object], repeats: int = 1) -> float:
-    """CPU time of some calls."""
-    start = time.process_time()
-    for _ in range(repeats):
-        work()
-    return time.process_time() - start
-
-
-def measure(arms: list[Arm], rounds: int) -> tuple[np.ndarray, list[int]]:
-    """Seconds a frame, (rounds, arms), and how many frames each is the mean of."""
-    repeats = [math.ceil(AT_LEAST_S / cpu_s(arm.work)) for arm in tqdm(arms, "warm up")]
-    s = np.empty((rounds, len(arms)))
-    for r in tqdm(range(rounds), "rounds"):
-        for i in np.roll(np.arange(len(arms)), r * len(arms) // rounds):
-            s[r, i] = cpu_s(arms[i].work, repeats[i]) / (repeats[i] * arms[i].n)
-    return s, [n * arm.n for n, arm in zip(repeats, arms, strict=True)]
-
-
 def rows_of(arms: list[Arm], s: np.ndarray, n: list[int]) -> list[dict]:
     """Speeds, costs relative to the anchor's, and the share of post-processing."""
     rows = []
@@ -182,10 +160,8 @@ def rows_of(arms: list[Arm], s: np.ndarray, n: list[int]) -> list[dict]:
             metrics.append(("share_of_time", "", s[:, i] / (s[:, i] + base)))
         setting = f"{arm.px} px, {NETWORKS[arm.px][0]} network"
         for metric, unit, values in metrics:
-            q25, value, q75 = np.quantile(values, [0.25, 0.5, 0.75])
             common = {"method": arm.method, "setting": setting, "rounds": len(s), "n": n[i]}
-            spread = {"metric": metric, "value": value, "unit": unit, "q25": q25, "q75": q75}
-            rows.append(common | spread)
+            rows.append(common | {"metric": metric, "unit": unit} | spread(values))
     return rows
 
 

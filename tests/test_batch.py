@@ -181,7 +181,7 @@ def test_a_batch_under_nohup_ignores_the_end_of_its_terminal(root):
         assert program.wait(40) == 0
 
 
-@pytest.mark.parametrize("profile", course.PROFILES)
+@pytest.mark.parametrize("profile", batch.LIMIT_S)
 def test_a_kernel_that_does_not_start_is_given_up(root, monkeypatch, profile):
     """It answers never, dies at once, or finds no place for its sockets; in any profile."""
     path = write_notebook(root, "00_good")
@@ -315,7 +315,7 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
     ("arguments", "message"),
     [
         ({"profile": "smok"}, "profile 'smok': is unknown; choose smoke, full, paper"),
-        ({"profile": "paper"}, "profile paper of 00_good: does not use synthetic data"),
+        ({"profile": "paper"}, "profile 'paper' of 00_good: does not go with data set 'synthetic'"),
         ({"notebooks": "07"}, "notebook 07: there is none; choose among 00"),
         ({"notebooks": " "}, "none chosen"),
         ({"workers": 0}, "workers: 0 given"),
@@ -464,7 +464,7 @@ def test_a_data_set_goes_with_its_adapter_its_folder_and_the_profile_paper(root,
     monkeypatch.chdir(root.parent)
     near = {**real, "DATA_ROOT": root.name}  # a relative path is the caller's
     assert course.injected([path], "paper", near) == {path: {"PROFILE": "paper", **real}}
-    refused(lambda: course.injected([path], "full", real), "choose the profile paper")
+    refused(lambda: course.injected([path], "full", real), "profile 'full' of", "DATA_ROOT")
     for missing in (None, "", str(root / "nowhere")):
         values = {**real, "DATA_ROOT": missing}
         words = "DATA_ROOT", "; give "

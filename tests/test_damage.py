@@ -17,7 +17,7 @@ import torch
 from afew_miniatures import write_lbp_top
 from clips import face_clip
 
-from micromacro import results, statistics
+from micromacro import action_unit_net, results, statistics
 from micromacro.cache import kept
 from micromacro.clip import load_clip, save_clip
 from micromacro.datasets.afew import load_lbp_top
@@ -259,6 +259,9 @@ def test_weights(tmp_path):
     shutil.copy(WEIGHTS_FILE, tmp_path / "encoder.safetensors")
     file = tmp_path / "encoder.safetensors"
     survives(file, partial(load_expression_encoder, file), anything)
+    shutil.copy(action_unit_net.WEIGHTS_FILE, tmp_path / "action_units.safetensors")
+    file = tmp_path / "action_units.safetensors"
+    survives(file, partial(action_unit_net.load_action_unit_net, file, None), anything)
 
 
 @pytest.mark.parametrize("keep_damaged", [False, True])

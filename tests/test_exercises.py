@@ -57,9 +57,6 @@ CASES = [
     (exercises.check_snippet_length, (200,), 80, 12),
     (exercises.check_shrunken_ccc, (0.5,), 0.8, 0.5),
     (exercises.check_gru_parameters, (256, 128), 592_896, 592_895),
-    (exercises.check_kept_frames, ([0.91, 0.94, 0.97, 0.99, 0.99, 0.98, 0.92, 0.90],), 4, 5),
-    (exercises.check_random_distance, (61, 30), 930 / 61, 15.0),
-    (exercises.check_nearest_share, (0.6618, 189), 0.6614, 0.6618),
     (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
     (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
     (exercises.check_fewer_digits, (820, 41), 20, 820),
@@ -106,6 +103,10 @@ def union(a, b, plus=1):
 def unclipped(a, b):
     both = min(a[1], b[1]) - max(a[0], b[0]) + 1
     return both / (a[1] - a[0] + b[1] - b[0] + 2 - both)
+
+
+def kept(beta):
+    return (beta > beta.mean()).double()
 
 
 AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
@@ -202,6 +203,36 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         0.2,
         {-0.2: "sign", 20: "per cent", 0.3: "left", 0.6: "ratio", 0.4: "share", 0.35: "Fear"},
     ),
+    (
+        exercises.check_max_key_offset,
+        (13, 51),
+        12.5,
+        {0: "apex", 25: "resting", 37: "number of the frame", 0.25: "share", 5: "not yet"},
+    ),
+    (
+        exercises.check_straight_through,
+        (),
+        lambda b: kept(b) + b - b.detach(),
+        {
+            (lambda b: kept(b) + kept(b) * (b - b.detach())): "paper's rule",
+            kept: "without any gradient",
+            (lambda b: kept(b) + b): "without detach",
+            (lambda b: b): "cosines themselves",
+            (lambda b: kept(b) * b): "cosines of kept",
+            (lambda b: kept(b) + (1 - kept(b)) * (b - b.detach())): "dropped frames only",
+            (lambda b: kept(b) - b + b.detach()): "sign",
+            (lambda b: 1 - kept(b) + b - b.detach()): "upside down",
+            (lambda b: torch.sigmoid(b - b.mean())): "soft",
+            (lambda b: b[b > b.mean()]): "one for each",
+            (lambda b: 2 * kept(b)): "not yet",
+        },
+    ),
+    (
+        exercises.check_apex_loss,
+        (0.73, 0.45),
+        0.28,
+        {-0.28: "sign", 28: "per cent", 0.45: "left", 0.62: "ratio", 0.38: "share"},
+    ),
 ]
 
 
@@ -228,6 +259,14 @@ def test_a_change_that_was_not_made_is_no_answer(capsys):
     assert "SIGMA" in capsys.readouterr().out
     exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
     assert "MISSING" in capsys.readouterr().out
+    exercises.check_apex_loss(0.0, 0.7, 0.7)
+    assert "PAD" in capsys.readouterr().out
+
+
+def test_either_flank_is_right_and_what_was_given_is_printed(capsys):
+    for answer in (-12, 12, 12.5, 15):
+        exercises.check_max_key_offset(answer, 13, 51)
+        assert capsys.readouterr().out.startswith(f"✓  got {answer}:")
 
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -262,6 +301,19 @@ FROM_LESSON = {  # what the cells take from the lesson
         "score": {"trained": 0.5},
         "complete": PCCS[0],
         "by_emotion": lambda missing: PCCS[missing != "nothing"],
+    },
+    "08": {
+        "np": np,
+        "torch": torch,
+        "Tensor": torch.Tensor,
+        "scores": lambda p, alpha: torch.cosine_similarity(p, (alpha[:, None] * p).sum(0)[None]),
+        "measured": 13,
+        "apex_kept": lambda pad: 0.73 - 0.014 * pad,
+        "maps": [torch.zeros(9, 1, 1, 1)],
+        "unseen": [0],
+        "apex": [5],
+        "net": None,
+        "kept_of": lambda net, clips: [torch.arange(len(clip)) < 9 for clip in clips],
     },
 }
 

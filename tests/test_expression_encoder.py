@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import encoder_training
-from encoder_training import Plan, make_encoder, save_expression_encoder, scores, stills
+from encoder_training import NETS, Plan, make_net, save_net, scores, stills
 from micromacro import synthetic
 from micromacro.expression_encoder import EXPRESSIONS, N_FEATURES, WEIGHTS_FILE, ExpressionEncoder
 from micromacro.expression_encoder import load_expression_encoder as load
@@ -23,6 +23,7 @@ from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL
 
 TINY = Plan(seed=3, identities=1, validation=2, test=2, frames=8, epochs=1, batch=8)
+EXPRESSIONS_NET = NETS["expressions"]._replace(plan=TINY)
 RESULTS = project_root() / "data" / "results" / "expression_encoder__full__cpu.csv"
 
 
@@ -162,11 +163,11 @@ def test_a_fresh_one_trains_and_comes_back_rounded_to_float16(tmp_path):
     assert network.training
     assert all(p.requires_grad for p in network.parameters())
     assert not network.eval().training
-    save_expression_encoder(network, {"seed": 5}, tmp_path / "a")
+    save_net(network, {"seed": 5}, tmp_path / "a")
     again = load(tmp_path / "a")
     assert again.about == {"seed": 5}
     assert torch.equal(again.head.weight, network.head.weight.half().float())
-    save_expression_encoder(again, {"seed": 5}, tmp_path / "b")
+    save_net(again, {"seed": 5}, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -226,7 +227,7 @@ def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
     tables = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
-        make_encoder(TINY, folder / "weights", folder)
+        make_net(EXPRESSIONS_NET._replace(file=folder / "weights"), folder)
         assert {path.name for path in folder.iterdir()} == {RESULTS.name, "weights"}
         tables.append(pd.read_csv(folder / RESULTS.name).drop(columns=["seconds", "utc"]))
     assert (tmp_path / "one/weights").read_bytes() == (tmp_path / "two/weights").read_bytes()
@@ -239,9 +240,10 @@ def test_the_recipe_gives_the_same_bytes_twice(tmp_path):
     assert again == pytest.approx(tables[0].value.tolist(), nan_ok=True)  # of the weights on disk
 
 
-def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, monkeypatch):
-    monkeypatch.delattr(encoder_training, "train_encoder")
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path):
+    never = EXPRESSIONS_NET._replace(train=lambda plan: pytest.fail("trained"))
     file = tmp_path / "file"
     file.touch()
     for weights, results in ((tmp_path / "weights", file), (file / "weights", tmp_path)):
-        refused(lambda w=weights, r=results: make_encoder(TINY, w, r), "cannot write there")
+        net = never._replace(file=weights)
+        refused(partial(make_net, net, results), "cannot write there")

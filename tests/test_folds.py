@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from micromacro.folds import grouped_folds, leave_one_out
+from micromacro.folds import grouped_folds, held_out, leave_one_out
 
 
 def test_leave_one_out_is_one_fold_a_group_in_sorted_order():
@@ -37,3 +37,11 @@ def test_grouped_folds_follow_the_seed_and_both_refuse():
         refused(lambda n=n_folds: grouped_folds(groups, n), "leaves nothing to train on")
     for few in ([], ["a", "a"]):
         refused(lambda few=few: leave_one_out(few), "cannot make 2 folds")
+
+
+def test_one_fold_is_held_out():
+    groups = ["b", "a", "c", "a"]
+    assert held_out(groups, 0).tolist() == [False, True, False, True]
+    assert held_out(groups, 1, 2, seed=3).tolist() == (grouped_folds(groups, 2, 3) == 1).tolist()
+    refused(lambda: held_out(groups, 3), "fold 3", "no such fold")
+    refused(lambda: held_out(groups, -1, 2), "fold -1", "count from 0")

@@ -10,14 +10,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "micromacro"
-MACHINERY = """training.py folds.py units.py results.py cache.py
+MACHINERY = """training.py folds.py arms.py units.py results.py cache.py
 course.py batch.py headless.py report.py cli.py"""
 # What may import what: a module imports from its own row and the rows above.
 LAYERS = (
     {"__init__", "errors"},
     {"files", "kernels", "synthetic", "images", "video", "audio", "clip", "weights", "metrics"},
-    {"faces", "motion", "backbones", "expression_encoder", "folds", "statistics"},
-    {"cache", "training", "results", "units"},
+    {
+        "faces",
+        "motion",
+        "backbones",
+        "expression_encoder",
+        "action_unit_net",
+        "folds",
+        "statistics",
+    },
+    {"arms", "cache", "training", "results", "units"},
     {"datasets"},
     {"systems", "studies"},
     {"course", "headless", "report", "batch"},
@@ -92,19 +100,19 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 1000),
-        ("systems/akmnet", 1150),
+        ("systems/mimamo", 988),
+        ("systems/akmnet", 1113),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1072),  # the aim is 800
+        ("systems/spotting", 1005),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 808),  # the aim is 800
-        ("systems/msff", 640),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1718),  # the aim is 1,250
-        (".", 15_082),  # the aim is 11,500 with all five systems
+        ("systems/eri", 822),
+        ("systems/msff", 1293),  # the aim is 800 with its task and its experiment
+        (MACHINERY, 1768),  # the aim is 1,250
+        (".", 15_915),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

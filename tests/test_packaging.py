@@ -135,6 +135,8 @@ import torch, micromacro.cli
 from micromacro.expression_encoder import load_expression_encoder
 assert len(micromacro.kernels.phase_difference(torch.rand(3, 16, 16))) == 2
 load_expression_encoder()
+from micromacro.action_unit_net import load_action_unit_net
+load_action_unit_net()
 from micromacro.faces.mesh import POINTS, action_units_of
 assert len(action_units_of("mesh")) and len(POINTS)
 raise SystemExit(micromacro.cli.main(["--help"]))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -99,3 +100,23 @@ def test_curves_are_named_and_told_apart_without_colour():
 def test_map_marks_what_exists():
     boxes = [p for p in plots.course_map(("01",)).axes[0].patches if p.get_linewidth() > 2]
     assert len(boxes) == 1
+
+
+def test_a_film_of_action_units_draws_those_that_move_most():
+    t = np.arange(12) / 10
+    units = pd.DataFrame({f"AU{n:02}_r": n / 10 * np.sin(t) for n in (1, 4, 6, 9, 12, 15, 45)})
+    units.loc[3, "AU45_r"] = np.nan
+    truth = units[::-1].reset_index(drop=True) * 2
+    frames = np.linspace(0, 255, 12, dtype=np.uint8)[:, None, None] * np.ones((4, 5), np.uint8)
+    figure = plots.action_unit_film(frames, t, units, truth.fillna(0), t > 0.5)
+    top, *rows = figure.axes
+    named = ["cheek raiser (6)", "nose wrinkler (9)", "lip corner puller (12)"]
+    assert [ax.get_ylabel() for ax in rows] == [*named, "lip corner depressor (15)", "blink (45)"]
+    (line,) = rows[2].lines
+    np.testing.assert_array_equal(line.get_ydata(), truth["AU12_r"])
+    shown = top.images[0].get_array()
+    assert shown.shape == (4, 50)
+    assert list(shown[0, ::5]) == sorted(shown[0, ::5])
+    for none in (None, units * np.nan):  # no network, no face
+        assert len(plots.action_unit_film(frames, t, none).axes) == 1
+    plt.close("all")

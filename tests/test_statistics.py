@@ -194,11 +194,14 @@ def test_holm_by_the_book():
 def test_contrasts_are_read_as_they_are_written():
     a, b, c = [0.5, 0.7, 0.6], [0.1, 0.4, 0.2], [1.0, 2.0, 4.0]
     table = {"ccc(a, light 1)": a, "ccc(b)": b, "c": [*c, 9.0], "0.25": [0.25] * 3}
+    table |= {"pcc(face + voice)": a, "pcc(loss 1 - PCC)": b}
     table = {name: pd.Series(values, range(len(values))) for name, values in table.items()}
     read = partial(statistics.contrast_interval, term=table.__getitem__)
     for text, expected in {
         "ccc(a, light 1) - ccc(b); a note - with signs": paired_interval(a, b),
         "c - 0.25": paired_interval(c, [0.25] * 3),
+        "pcc(face + voice) - pcc(loss 1 - PCC)": paired_interval(a, b),
+        "c - pcc(loss 1 - PCC) + pcc(face + voice)": paired_interval(np.add(c, a), b),
         "c - ccc(b) + ccc(a, light 1)": paired_interval(np.add(c, a), b),
         "ratio c / ccc(a, light 1)": paired_interval(c, a, ratio=True),
     }.items():

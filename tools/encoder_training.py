@@ -1,41 +1,59 @@
-"""How the expression encoder's weights were made: ``make encoder`` makes them again.
+"""How the weights of two small networks were made: ``make encoder`` makes them again.
 
-People of their own (splits ``encoder`` and ``encoder_test``) show one of eight expressions, from
+The expression encoder: people of their own (splits ``encoder`` and ``encoder_test``) show one of eight expressions, from
 faint to full, under the nuisances called hard: head, light, shadow, exposure, noise. A resting
 face is not the same face twice: small displacements of its own lie over every expression, so
 that a faint expression and a resting face overlap. Each picture is rendered by itself; there is
 no motion for the encoder to see.
+
+The action unit net: other people (splits ``action_units`` and ``action_units_test``), each in one clip.
+In two of five frames the face is at rest, so that the clip's median shows it; in the others a few
+muscles pull by chance, each for itself, from nothing to fully. Head, light and noise are between easy
+and hard. It is scored on such clips, and on reactions as notebook 07 has them.
+
+Run: python tools/encoder_training.py [expressions] [action_units]
 """
 
+import argparse
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
 from tqdm import tqdm
 
-from micromacro.expression_encoder import (
-    EXPRESSIONS,
-    INPUT_PX,
-    WEIGHTS_FILE,
-    ExpressionEncoder,
-    load_expression_encoder,
-)
+from micromacro import action_unit_net, expression_encoder
+from micromacro.action_unit_net import ActionUnitNet, action_units, actor_intensities, shown
+from micromacro.expression_encoder import EXPRESSIONS, INPUT_PX, ExpressionEncoder
 from micromacro.files import make_writable, project_root, replacing, write_atomically
-from micromacro.metrics import accuracy, uar
+from micromacro.metrics import accuracy, pcc, uar
 from micromacro.results import Row, version, write_rows
-from micromacro.synthetic import AUS, FOLD_OVER, NUISANCES, Face, Identity, Performance, pose
+from micromacro.synthetic import (
+    AUS,
+    FOLD_OVER,
+    NUISANCES,
+    Face,
+    Identity,
+    Nuisance,
+    Performance,
+    perform,
+    pose,
+)
 from micromacro.synthetic.identity import stream
+from micromacro.synthetic.performance import ZONES
 from micromacro.synthetic.script import FULL
+from micromacro.systems.eri import task
 from micromacro.training import Batches, History, Recipe, isolated_rng, predict, train
+from micromacro.weights import file_sha256
 
 PEAKS = (0.015, FULL)  # faint to full, face units
 BANDS = {"faint": (0.015, 0.04), "middle": (0.04, 0.065), "full": (0.065, FULL)}
@@ -46,6 +64,17 @@ PLACE = 0.09  # largest displacement of the cut, face units; that of ArcFace's c
 TALKING, MOUTH_OPEN = 0.25, 0.04  # share of the pictures; largest drop of the jaw, face units
 BLINKING = 0.1  # share of the pictures
 
+AT_REST, PULLS = 0.4, 0.2  # share of the frames at rest; of the others in which a muscle pulls
+FULLY = action_unit_net.FULLY  # what lids, jaw and lips do when they do all
+BETWEEN = Nuisance(
+    sway=(0.002, 0.02),
+    turn=(0.002, 0.02),
+    light=(0.10, 0.05),
+    gain=(0.02, 0.08),
+    shadow=(0.0, 0.2),
+    noise_sd=0.006,
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -55,8 +84,8 @@ class Plan:
         seed: Of the pictures, the first weights and the order of the batches.
         identities: People trained on.
         validation: Further people of the same split; the epoch is chosen on them.
-        test: People of the split ``encoder_test``; scored once, after training.
-        frames: Pictures of each person, a multiple of eight: every expression equally often.
+        test: People of the split for the test; scored once, after training.
+        frames: Pictures of each person; for the expressions a multiple of eight: each equally often.
         epochs: Passes over the training pictures.
         batch: Pictures in a step.
         lr: Highest learning rate of the one cycle.
@@ -72,6 +101,9 @@ class Plan:
     batch: int = 128
     lr: float = 4e-3
     weight_decay: float = 0.05
+
+
+ACTION_UNITS = Plan(identities=1000, validation=100, frames=24, epochs=12)
 
 
 @dataclass(frozen=True)
@@ -116,23 +148,29 @@ def train_encoder(plan: Plan) -> tuple[ExpressionEncoder, History]:
     last = plan.identities + plan.validation
     seen = stills(range(plan.identities), "encoder", plan.frames, plan.seed)
     held_out = stills(range(plan.identities, last), "encoder", plan.frames, plan.seed)
+    return _trained(
+        ExpressionEncoder,
+        Batches(seen.images, seen.label, plan.batch),
+        cross_entropy,
+        plan,
+        lambda model: uar(_classes(model, held_out), held_out.label),
+    )
+
+
+def _trained(
+    make: type, batches: Batches, loss: Callable, plan: Plan, validate: Callable
+) -> tuple[nn.Module, History]:
     with isolated_rng(plan.seed):
-        encoder = ExpressionEncoder()
+        net = make()
     recipe = Recipe(
-        loss=cross_entropy,
+        loss=loss,
         lr=plan.lr,
         weight_decay=plan.weight_decay,
         schedule="one_cycle",
         epochs=plan.epochs,
     )
-    history = train(
-        encoder,
-        Batches(seen.images, seen.label, plan.batch),
-        recipe,
-        seed=plan.seed,
-        validate=lambda model: uar(_classes(model, held_out), held_out.label),
-    )
-    return encoder.half().float(), history
+    history = train(net, batches, recipe, seed=plan.seed, validate=validate)
+    return net.half().float(), history
 
 
 def scores(encoder: ExpressionEncoder, plan: Plan) -> Iterator[dict]:
@@ -158,11 +196,152 @@ def scores(encoder: ExpressionEncoder, plan: Plan) -> Iterator[dict]:
         yield _score("linear probe", name, "R^2, smile minus frown", value, rows)
 
 
-def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: str | Path) -> None:
-    """Write an encoder's weights as float16, whole or not at all; equal weights, equal bytes.
+# ---- action units --------------------------------------------------------------------------------
+
+
+def chance_clips(
+    subjects: Iterable[int], split: str, frames: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A clip of each person of a split: frames (T, 1, 48, 48), truth (T, 17) of `actor_intensities`."""
+    for subject in tqdm(list(subjects), unit="face", desc=split, disable=None):
+        play = _moved(stream("action units", split, subject, seed), frames)
+        face = Face(Identity.draw(subject, split=split), size=INPUT_PX, colour=False)
+        yield face.render(play), _truth(play)
+
+
+def train_action_unit_net(plan: Plan) -> tuple[ActionUnitNet, History]:
+    """Train from the plan alone; the weights are rounded to what float16 holds."""
+    last = plan.identities + plan.validation
+    seen, held_out = (
+        _pairs(chance_clips(people, "action_units", plan.frames, plan.seed), plan.batch)
+        for people in (range(plan.identities), range(plan.identities, last))
+    )
+    validate = lambda net: pcc(predict(net, held_out), held_out.target)  # noqa: E731
+    return _trained(ActionUnitNet, seen, mse_loss, plan, validate)
+
+
+def action_unit_scores(net: ActionUnitNet, plan: Plan) -> Iterator[dict]:
+    """Score on people of the test, as `action_units` sees them: fields of a `Row`, one at a time.
+
+    ``chance``: clips as those of the training. ``reactions``: two clips a person of notebook 07's
+    task, in which nobody tuned what is seen. Of each action unit: Pearson's correlation and mean absolute
+    error over all frames, n of them; and the standard deviation over people of a person's own
+    correlation, n people in whom the unit moves.
+    """
+    split = "action_units_test"
+    chance = list(chance_clips(range(plan.test), split, plan.frames, plan.seed))
+    for name, people in (("chance", [[c] for c in chance]), ("reactions", _reactions(plan, split))):
+        every = [_measured(net, clips) for clips in people]  # of each person (T, 17), twice
+        said, truth = (np.concatenate(parts) for parts in zip(*every, strict=True))
+        means = {}
+        for k, number in enumerate(action_unit_net.COLUMNS):
+            own = [pcc(x[:, k], y[:, k]) for x, y in every if np.ptp(y[:, k]) > 0]
+            spread = np.std(own, ddof=1) if len(own) > 1 else np.nan
+            for metric, value, n in (
+                ("pcc", pcc(said[:, k], truth[:, k]), len(truth)),
+                ("mean_absolute_error", np.abs(said - truth)[:, k].mean(), len(truth)),
+                ("pcc, standard deviation over people", spread, len(own)),
+            ):
+                means.setdefault(metric, []).append(value)
+                params = {"clips": name, "action unit": number}
+                yield _row("each unit", params, metric, value, n)
+        for metric in ("pcc", "mean_absolute_error"):
+            params, n = {"clips": name}, len(truth)
+            yield _row("mean of the units", params, metric, np.mean(means[metric]), n)
+
+
+def _moved(rng: np.random.Generator, frames: int) -> Performance:
+    """A clip in which each muscle does what it likes, in frames that do not follow each other."""
+    draw = _Draw(rng, frames)
+    moves = 1 - draw.sometimes(AT_REST)
+
+    def pull() -> Tensor:
+        return moves * draw.sometimes(PULLS) * draw.uniform(0, 1)
+
+    au = FULL * torch.stack([pull() for _ in AUS], 1)
+    zones = torch.stack([au[:, [AUS.index(n) for n in zone]].sum(1) for zone in ZONES.values()])
+    au *= (0.999 * FOLD_OVER / zones.amax(0).clamp_min(1e-9)).clamp_max(1)[:, None]
+    play = perform(frames, 1.0, nuisance=BETWEEN, seed=int(rng.integers(2**31)))
+    return replace(
+        play,
+        au=au,
+        lid=FULLY["-lid"] * (pull() - pull()),
+        jaw=FULLY["jaw"] * pull(),
+        part=FULLY["part"] * pull(),
+        blink=draw.uniform(0, 1) * draw.sometimes(BLINKING),
+        shift=play.shift + torch.from_numpy(rng.uniform(-PLACE, PLACE, 2)).float(),
+        log_scale=torch.full((frames,), rng.uniform(*LOG_SCALE)),
+    )
+
+
+def _reactions(plan: Plan, split: str) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Frames and truth of the two clips of each person."""
+    made = task.clips(plan.test, 2, plan.seed, split=split)
+    for _, names in made.clips.groupby("subject")["clip"]:
+        scenes = [made.scene(name) for name in names]
+        yield [
+            (
+                torch.cat([*s.frames()]),
+                _truth(s.performance),
+            )
+            for s in scenes
+        ]
+
+
+def _truth(play: Performance) -> Tensor:
+    return torch.tensor(actor_intensities(play).to_numpy())
+
+
+def _measured(
+    net: ActionUnitNet, clips: list[tuple[Tensor, Tensor]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is measured in some clips, and the truth; float64 (T, 17) each."""
+    said = [action_units(frames, net).to_numpy() for frames, _ in clips]
+    return np.concatenate(said, dtype=float), torch.cat([y for _, y in clips]).double().numpy()
+
+
+def _pairs(clips: Iterable[tuple[Tensor, Tensor]], size: int) -> Batches:
+    parts = [(*shown(frames), truth) for frames, truth in clips]
+    faces, rest, truth = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Batches((faces, rest), truth, size)
+
+
+# ---- both ----------------------------------------------------------------------------------------
+
+
+class Net(NamedTuple):
+    """One of the two networks: how it is made, and where it goes."""
+
+    name: str
+    train: Callable
+    scores: Callable
+    plan: Plan
+    file: Path
+
+
+NETS = {
+    "expressions": Net(
+        "expression_encoder",
+        train_encoder,
+        scores,
+        Plan(),
+        expression_encoder.WEIGHTS_FILE,
+    ),
+    "action_units": Net(
+        "action_unit_net",
+        train_action_unit_net,
+        action_unit_scores,
+        ACTION_UNITS,
+        action_unit_net.WEIGHTS_FILE,
+    ),
+}
+
+
+def save_net(net: nn.Module, about: Mapping, file: str | Path) -> None:
+    """Write a network's weights as float16, whole or not at all; equal weights, equal bytes.
 
     Args:
-        encoder: Whose weights.
+        net: Whose weights.
         about: JSON values: recipe, seed, n, score.
         file: Replaced if it exists.
 
@@ -171,7 +350,7 @@ def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: st
     """
     state = {
         name: tensor.half().contiguous()
-        for name, tensor in encoder.state_dict().items()
+        for name, tensor in net.state_dict().items()
         if not name.endswith("num_batches_tracked")  # of no use in evaluation
     }
     with replacing(Path(file)) as part:
@@ -181,38 +360,46 @@ def save_expression_encoder(encoder: ExpressionEncoder, about: Mapping, file: st
         part.write_bytes(save(state, metadata=about))
 
 
-def make_encoder(plan: Plan, file: Path, results: Path) -> None:
+def make_net(which: Net, results: Path) -> dict:
     """Train, score, and write the weights and the table of scores.
 
     Args:
-        plan: What to do.
-        file: Of the weights.
-        results: Folder of the table, ``expression_encoder__full__cpu.csv``.
+        which: The network; one of `NETS`, or one with another plan or file.
+        results: Folder of the table, ``<name>__full__cpu.csv``.
+
+    Returns:
+        What the file of weights says of itself.
 
     Raises:
         BadInput: A file cannot be written.
     """
     make_writable(results)
-    make_writable(file.parent)
+    make_writable(which.file.parent)
     began = time.process_time()
-    encoder, history = train_encoder(plan)
-    table = list(scores(encoder, plan))
+    net, history = which.train(which.plan)
+    table = list(which.scores(net, which.plan))
+    whole = [row for row in table if row["arm"] in ("classes", "mean of the units")]
     about = {
-        "recipe": {**asdict(plan), "best_epoch": history.best},
-        "seed": plan.seed,
-        "n": table[0]["n"],
-        "score": {row["metric"]: row["value"] for row in table[:2]},
+        "recipe": {**asdict(which.plan), "best_epoch": history.best},
+        "seed": which.plan.seed,
+        "n": whole[0]["n"],
+        "score": {row["metric"]: row["value"] for row in whole[:2]},
         "torch": version("torch"),
     }
-    save_expression_encoder(encoder, about, file)
-    _write_table(table, plan, time.process_time() - began, results)
+    save_net(net, about, which.file)
+    _write_table(which, table, time.process_time() - began, results)
+    return about
 
 
 def main() -> None:
-    """Make the package's weights and ``data/results``' table, with one thread."""
+    """Make the package's weights and ``data/results``' tables, with one thread."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("nets", nargs="*", choices=[*NETS, []], help="which; both if left out")
     torch.set_num_threads(1)
-    make_encoder(Plan(), WEIGHTS_FILE, project_root() / "data" / "results")
-    print(f"wrote {WEIGHTS_FILE}: {load_expression_encoder().about['score']}", file=sys.stderr)
+    for name in parser.parse_args().nets or NETS:
+        about = make_net(NETS[name], project_root() / "data" / "results")
+        digest = file_sha256(NETS[name].file)
+        print(f"wrote {NETS[name].file}: {about['score']}, SHA-256 {digest}", file=sys.stderr)
 
 
 class _Draw:
@@ -347,18 +534,22 @@ def _r2(estimate: np.ndarray, truth: Tensor) -> float:
 
 def _score(arm: str, subset: str, metric: str, value: float, rows: Tensor) -> dict:
     limits = {"peak": BANDS[subset]} if subset in BANDS else {}
-    params = {"pictures": subset, **limits}
-    return {"arm": arm, "params": params, "metric": metric, "value": value, "n": int(rows.sum())}
+    return _row(arm, {"pictures": subset, **limits}, metric, value, int(rows.sum()))
 
 
-def _write_table(table: list[dict], plan: Plan, seconds: float, results: Path) -> None:
+def _row(arm: str, params: dict, metric: str, value: float, n: int) -> dict:
+    split = "encoder_test" if "pictures" in params else "action_units_test"
+    common = {"arm": arm, "params": params, "split": split}
+    return {**common, "metric": metric, "value": float(value), "n": n}
+
+
+def _write_table(net: Net, table: list[dict], seconds: float, results: Path) -> None:
     rows = [
         Row(
-            notebook="expression_encoder",
-            system="expression_encoder",
-            split="encoder_test",
+            notebook=net.name,
+            system=net.name,
             profile="full",
-            seed=plan.seed,
+            seed=net.plan.seed,
             seconds=round(seconds, 1),
             **score,
         )

@@ -67,7 +67,7 @@ def reproduce(
     Examples:
       micromacro reproduce                                   all notebooks, profile smoke
       micromacro reproduce --notebooks "00 01" --workers 1
-      micromacro reproduce --profile paper --notebooks 08 --param DATASET=casme2 --param DATA_ROOT=/data/casme2
+      micromacro reproduce --profile paper --notebooks 08b --param DATASET=casme2 --param DATA_ROOT=/data/casme2
     """
     paths = course.choose(notebooks)
     params = dict(params)

@@ -32,8 +32,8 @@ from micromacro.errors import BadInput
 from micromacro.files import lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
-# What stores or schedules a computation and so cannot change its numbers: the closure ends there.
-_AROUND = {f"micromacro.{name}" for name in ("cache", "errors", "results", "units")}
+# What names, stores or schedules a computation and so cannot change its numbers: the closure ends there.
+_AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results", "units")}
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}

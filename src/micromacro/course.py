@@ -13,14 +13,15 @@ from pathlib import Path
 import nbformat
 
 from micromacro import units
+from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import make_writable, project_root
 
-PROFILES = ("smoke", "full", "paper")
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04_mimamo_net": ("omg", "affwild", "affwild2"),
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
-    "08_akmnet": ("casme", "casme2", "smic", "samm", "megc2019"),
+    "07b_reaction_ablation": ("hume",),
+    "08b_akmnet_ablation": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 
 
@@ -106,7 +107,6 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
         BadInput: Unknown profile or parameter, a value that is not like that of `RIGHT`, a path or
             device that is not there, or a profile and a data set that do not belong together.
     """
-    check_choice("profile", profile, PROFILES)
     defaults = {path: declared(path) for path in paths}
     names = sorted(set().union(*defaults.values()) - {"PROFILE", "OUT"})  # the batch's own
     for name, value in params.items():
@@ -132,7 +132,7 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
     where the program was started, or else in the notebook's folder.
 
     Args:
-        notebook: Its name, such as "08_akmnet".
+        notebook: Its name, such as "08b_akmnet_ablation".
         values: Its ``globals()``; the parameters in it are replaced by what they mean.
         variants: What there is to choose from for VARIANTS, if it is used.
 
@@ -157,7 +157,6 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
 def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
     """A notebook's parameters as they are meant; relative paths are of the first folder they fit."""
     values = dict(values)
-    check_choice("profile", values["PROFILE"], PROFILES)
     for name in (name for name in RIGHT if values.get(name) is not None):
         value, example = values[name], RIGHT[name]
         if isinstance(example, list):
@@ -185,11 +184,7 @@ def _is_like(value: object, example: object) -> bool:
 
 def _check_data(notebook: str, profile: str, values: Mapping) -> None:
     dataset, root = values.get("DATASET", "synthetic"), values.get("DATA_ROOT")
-    datasets = ("synthetic", *ADAPTERS.get(notebook, ()))
-    if (profile == "paper") == (dataset == "synthetic"):
-        remedy = "choose the profile paper, with DATASET and DATA_ROOT of the licensed data"
-        raise BadInput(f"profile {profile} of {notebook}", f"does not use {dataset} data", remedy)
-    check_choice(f"DATASET of {notebook}", dataset, datasets)
+    check_profile(profile, dataset, ADAPTERS.get(notebook, ()), f" of {notebook}")
     if dataset != "synthetic" and not (root and Path(root).is_dir()):
         raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
 
@@ -233,7 +228,7 @@ def compute(
     """Compute the units that a notebook reads, or a part of them; what is stored stays.
 
     Args:
-        notebook: Number or name of a notebook, such as 08.
+        notebook: Number or name of a notebook, such as 08b.
         shard: Which part of how many: 1/8 to 8/8 together are all (1/1).
         profile: Size of the run: smoke (the default), full or paper.
         params: Further parameters of the notebook. On the command line one at a time; VALUE is a
@@ -249,8 +244,8 @@ def compute(
         BadInput: No such notebook, shard, profile or parameter; a notebook without units.
 
     Examples:
-      micromacro units 08 --profile full --workers 16
-      micromacro units 08 --profile full --shard $SLURM_ARRAY_TASK_ID/32
+      micromacro units 08b --profile full --workers 16
+      micromacro units 08b --profile full --shard $SLURM_ARRAY_TASK_ID/32
     """
     paths = choose(notebook)
     if len(paths) != 1:
@@ -273,6 +268,7 @@ def _experiment(notebook: str):
     """The module with `grid` and `unit` of the system whose name is a word of the notebook's."""
     systems = Path(__file__).parent / "systems"
     for word in notebook.split("_") if notebook in ADAPTERS else ():  # a lesson has no grid
+        word = {"reaction": "eri"}.get(word, word)
         if (systems / word / "experiment.py").exists():
             return importlib.import_module(f"micromacro.systems.{word}.experiment")
     raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable
+from dataclasses import fields
 
 
 class BadInput(ValueError):
@@ -110,3 +111,21 @@ def check_sides(name: str, sides: object) -> tuple[int, int]:
     if len(pair) != 2 or any(side is None or side < 1 for side in pair):
         raise BadInput(f"{name}={sides!r}", "not a side in pixels", "give e.g. 48, or (48, 64)")
     return tuple(pair)
+
+
+def check_dials(dials: object) -> None:
+    """Refuse a number off its dial; for the ``__post_init__`` of a dataclass of dials.
+
+    Args:
+        dials: Each of its fields that is annotated ``Annotated[type, low, high]`` is a number from low
+            to high, or holds such numbers; None passes.
+
+    Raises:
+        BadInput: One is not, or is nan.
+    """
+    for dial in fields(dials):
+        value, ends = getattr(dials, dial.name), getattr(dial.type, "__metadata__", None)
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if ends and not all(n is None or ends[0] <= n <= ends[1] for n in numbers):
+            remedy = f"give {ends[0]} to {ends[1]}"
+            raise BadInput(f"{dial.name}={value}", "is off the dial", remedy)

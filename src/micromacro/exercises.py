@@ -160,46 +160,6 @@ def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None
     _mark(answer, _close(sum(layers), rtol=0, atol=0.5), right, hint)
 
 
-def check_kept_frames(answer: float | None, beta: list[float]) -> None:
-    """Notebook 08, exercise 1: how many frames a threshold at the clip's mean keeps.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        beta: Cosine beta_t of each frame of the clip, from which AKMNet selects.
-    """
-    right = "half here: a mean is a poor judge of how many."
-    hint = f"the threshold is the mean, {np.mean(beta):.3f}; what is above it stays."
-    _mark(
-        answer, _close(int(np.sum(np.array(beta) > np.mean(beta))), rtol=0, atol=0.01), right, hint
-    )
-
-
-def check_random_distance(answer: float | None, T: int, apex: int) -> None:
-    """Notebook 08, exercise 2: expected distance of a random frame from the apex.
-
-    Args:
-        answer: The number of frames that the reader gives; None if there is none yet.
-        T: Number of frames of the clip.
-        apex: Number of the apex frame, 0-based.
-    """
-    right = "about T/4 with the apex in the middle. Any claim of nearness starts from here."
-    hint = "take the mean of |frame - apex| over all frames; the apex counts too, at 0."
-    _mark(answer, _close(float(np.abs(np.arange(T) - apex).mean()), rtol=0.01), right, hint)
-
-
-def check_nearest_share(answer: float | None, printed: float, n: int) -> None:
-    """Notebook 08, exercise 3: the accuracy nearest a printed one that n clips can give.
-
-    Args:
-        answer: The accuracy that the reader gives; None if there is none yet.
-        printed: The accuracy that the paper prints.
-        n: Number of clips that were classified.
-    """
-    right = f"no whole number of {n} clips prints as {printed}."
-    hint = f"multiply {printed} by {n}, round to whole clips, divide by {n}."
-    _mark(answer, _close(round(printed * n) / n, rtol=0, atol=6e-5), right, hint)
-
-
 # ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
 
 
@@ -632,6 +592,123 @@ def check_pcc_loss(
     )
     right = "it says what this network uses, not what the part could tell."
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
+# ---- notebook 08 -------------------------------------------------------------------------------------
+
+
+def check_max_key_offset(answer: float | None, measured: int, T: int, hint: int = 0) -> None:
+    """Notebook 08, exercise 1: frames between the max-key frame and the apex, equal attention.
+
+    Args:
+        answer: Number of frames that the reader gives; None if there is none yet.
+        measured: What the notebook measured.
+        T: Frames of the clip, with the apex in the middle.
+        hint: How many hints to print, 0 to 3.
+    """
+    near, end, share = 3, (T - 1) // 2, measured / T  # the reader has not computed anything
+    expected = measured
+    if isinstance(answer, int | float):
+        expected = answer if abs(abs(answer) - measured) <= near else measured  # either flank
+        share = answer if abs(answer - share) <= near / T else share
+    mistakes = {
+        "the apex: the sum points to the average frame, not to the strongest": 0,
+        "the first frame or the last: a resting face is as far from the average": end,
+        "the number of the frame: count from the apex": T - 1 - measured,
+        "a share of the clip: give frames": share,
+    }
+    hints = (
+        "the cosine asks which frame points where the sum of all frames points.",
+        "the sum points where the average points: what strength has the average frame?",
+        f"about 1/2 on average; when, between frame 0 and frame {end}, is the strength 1/2?",
+    )
+    right = "the frame most like the average has middle strength, so it lies on a flank."
+    _judge(answer, expected, right, mistakes, hints, hint)
+
+
+def check_straight_through(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 08, exercise 2: the released binariser, whose gradient goes to all frames.
+
+    Args:
+        function: The reader's, from cosines (T,) to B (T,); None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    def results(own: Callable):
+        beta = torch.tensor([0.90, 0.97, 0.99, 0.95, 0.91], dtype=torch.float64, requires_grad=True)
+        if (value := own(beta)) is None:
+            return None
+        value = torch.as_tensor(value)
+        slope = torch.zeros(5)
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value.sum(), beta)
+        return [*value.detach().tolist(), *slope.tolist()]
+
+    def kept(beta):
+        return (beta > beta.mean()).double()
+
+    slips = {
+        "the paper's rule: dropped frames get no gradient": (
+            lambda b: kept(b) + kept(b) * (b - b.detach())
+        ),
+        "a step without any gradient: nothing would be learnt": kept,
+        "kept + beta: without detach() B is not 0 or 1": lambda b: kept(b) + b,
+        "the cosines themselves: forwards, B is a step": lambda b: b,
+        "the cosines of kept frames: forwards, B is 0 or 1": lambda b: kept(b) * b,
+        "the gradient for dropped frames only": (
+            lambda b: kept(b) + (1 - kept(b)) * (b - b.detach())
+        ),
+        "the sign: the gradient points the other way": lambda b: kept(b) - (b - b.detach()),
+        "B upside down: kept frames are 1": lambda b: 1 - kept(b) + b - b.detach(),
+        "a soft step: forwards, B is exactly 0 or 1": lambda b: torch.sigmoid(b - b.mean()),
+    }
+    hints = (
+        "start from the paper's rule above: what in it stops the gradient of dropped frames?",
+        "beta - beta.detach() is 0 forwards and has the slope 1 backwards.",
+        "kept plus that bracket, without a factor before it.",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and len(given[0]) != 10:
+        print(f"✗  got {len(given[0]) - 5} numbers for 5 frames: B has one for each")
+        _hints(hints, hint)
+    elif given:
+        right = "the same B forwards, and the slope 1 for every frame backwards."
+        expected = results(lambda b: kept(b) + b - b.detach())
+        wrong = {name: results(slip) for name, slip in slips.items()}
+        _judge(given[0], expected, right, wrong, hints, hint)
+
+
+def check_apex_loss(answer: float | None, before: float, after: float, hint: int = 0) -> None:
+    """Notebook 08, exercise 3: how much rarer the apex is kept with resting frames before a clip.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        before: Share of clips whose apex is kept, as they are cut.
+        after: The same with resting frames before them.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  nothing was changed yet: change PAD and run the cell again")
+        return
+    lost, digits = before - after, 0.0101  # two numbers read off the print
+    per_cent = 100 * lost
+    if isinstance(answer, int | float) and abs(answer - per_cent) < 100 * digits:
+        per_cent = answer
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: give a number from 0 to 1": per_cent,
+        "what is left: take it from what there was": after,
+        "a ratio: take the difference": after / before,
+        "the share that is lost: take the difference": lost / before,
+    }
+    hints = (
+        "both numbers stand in the line that is printed.",
+        "one is of the clips as they are cut, one with your resting frames.",
+        "before - after, two digits behind the point.",
+    )
+    right = "the average face is now a resting one, and the miner keeps what is like the average."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
 
 
 # ---- notebook 11 -------------------------------------------------------------------------------------

@@ -51,6 +51,29 @@ def grouped_folds(groups: Sequence[str], n_folds: int, seed: int = 0) -> np.ndar
     return fold[group]
 
 
+def held_out(
+    groups: Sequence[str], fold: int, n_folds: int | None = None, seed: int = 0
+) -> np.ndarray:
+    """The rows that one fold tests, and all others train for.
+
+    Args:
+        groups: (N,) name of each row's group.
+        fold: Number of the fold, from 0 on.
+        n_folds: Number of folds, see `grouped_folds`; None leaves one group out, in sorted order.
+        seed: Random seed of the shuffle of the groups.
+
+    Returns:
+        bool (N,), true for at least one row.
+
+    Raises:
+        BadInput: No such fold; as `grouped_folds` and `leave_one_out`.
+    """
+    folds = leave_one_out(groups) if n_folds is None else grouped_folds(groups, n_folds, seed)
+    if not (tested := folds == fold).any():
+        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    return tested
+
+
 def _check_enough(names: np.ndarray, at_least: int) -> None:
     if len(names) < at_least:
         fault = f"{len(names)} groups cannot make {at_least} folds"

@@ -75,20 +75,6 @@ def mse(prediction: Numbers, target: Numbers, *, groups: Sequence | None = None)
     return _averaged(_mse, prediction, target, groups)
 
 
-def rmse(prediction: Numbers, target: Numbers, *, groups: Sequence | None = None) -> float:
-    """Root of the mean squared error, in the target's unit.
-
-    Args:
-        prediction: (N,), or (N, L) for L labels, whose roots are averaged; any real dtype.
-        target: The same shape.
-        groups: (N,) names of the videos, whose roots are averaged; None pools all rows.
-
-    Raises:
-        BadInput: As `ccc`.
-    """
-    return _averaged(lambda p, t: _mse(p, t) ** 0.5, prediction, target, groups)
-
-
 def uf1(prediction: Numbers, target: Numbers) -> float:
     """Unweighted (macro) F1 over the classes of the target, 0 to 1.
 

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image as PilImage
+
+from micromacro.faces.action_units import action_unit_names
 
 # Okabe and Ito's colours, ordered so that neighbours also differ in lightness; each has its own
 # line style and marker, so that a grey print keeps them apart.
@@ -187,6 +190,53 @@ def curves(
         ax.axhline(level[1], color=COLOURS[5], linestyle=":", label=level[0])
     ax.set(**labels)
     figure.legend(loc="outside right upper")
+    return figure
+
+
+def action_unit_film(
+    frames, t_s, units: pd.DataFrame | None, truth: pd.DataFrame | None = None, marks=None
+) -> Figure:
+    """A film as a strip of ten moments; below it, on the same axis, the action units that move most.
+
+    Args:
+        frames: T images, as :func:`to_picture` takes each.
+        t_s: (T,), times of the frames in seconds.
+        units: T rows; columns begin with the number, such as "AU12_r" or "AU12_like". The five of
+            largest deviation are drawn; nan leaves a gap. None draws the strip alone.
+        truth: True values in the same columns, drawn as a line and used to choose; or None.
+        marks: bool (T,), frames that are shaded in grey; or None.
+
+    Returns:
+        The figure; its rows share a scale, so that they can be compared.
+    """
+    t_s, units = np.asarray(t_s), pd.DataFrame(index=range(len(t_s))) if units is None else units
+    moved = (units if truth is None else truth).std().dropna().astype(float)
+    columns = sorted(moved.nlargest(5).index)
+    every = units[columns] if truth is None else pd.concat([units[columns], truth[columns]])
+    highest = max(0.1, np.nan_to_num(every.to_numpy(float)).max(initial=0))
+    step, n = np.median(np.diff(t_s)) / 2, len(columns)
+    left, right = t_s[0] - step, t_s[-1] + step
+    options = {"sharex": True, "height_ratios": (1.3, *[1] * n), "layout": "constrained"}
+    figure, axes = plt.subplots(1 + n, figsize=(9.4, 1.15 + 0.62 * n), squeeze=False, **options)
+    top, *rows = axes[:, 0]
+    moments = [np.abs(t_s - t).argmin() for t in np.linspace(left, right, 21)[1::2]]
+    strip = np.concatenate([to_picture(frames[k]) for k in moments], axis=1)
+    top.imshow(strip, vmin=0, vmax=255, aspect="auto", extent=(left, right, 0, 1))
+    top.set(yticks=[], xlim=(left, right))
+    for k, (ax, column) in enumerate(zip(rows, columns, strict=True)):
+        number = int(column[2:4])
+        ax.fill_between(t_s, units[column], color=COLOURS[1 + k % 6], linewidth=0)
+        if marks is not None:
+            ax.fill_between(t_s, 2 * highest, where=marks, step="mid", color="0.9", zorder=0)
+        if truth is not None:
+            ax.plot(t_s, truth[column], color="k", linestyle="-", linewidth=1)
+        name = f"{action_unit_names()[number]} ({number})"
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        ax.set(ylim=(0, 1.05 * highest), yticks=[highest], yticklabels=[f"{highest:.1f}"])
+    for ax in (top, *rows):
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.tick_params(length=0)
+    (rows or [top])[-1].set_xlabel("time (s)")
     return figure
 
 

@@ -406,15 +406,19 @@ class Comparison:
 
 
 def published_differences(
-    paper: str, methods: Mapping[str, tuple[str, str]], reference: tuple[str, str]
+    paper: str,
+    methods: Mapping[str, tuple[str, str]],
+    reference: tuple[str, str],
+    metric: str = "accuracy",
 ) -> pd.DataFrame:
-    """Printed accuracy of some methods, less that of a reference, by data set.
+    """A printed score of some methods, less that of a reference, by data set.
 
     Args:
         paper: Name of a file in ``data/published``.
         methods: Arm -> table and method, regular expressions of their names in the file. Where
             several rows fit, the best counts.
         reference: Table and method of the paper's own system.
+        metric: Name of the score in the file.
 
     Returns:
         Arms x data sets, float64; nan where nothing is printed.
@@ -422,7 +426,7 @@ def published_differences(
     path = project_root() / "data" / "published" / f"{paper}.csv"
     with reading(path, "a table of printed numbers", _AGAIN):
         printed = pd.read_csv(path)
-        printed = printed[printed["metric"] == "accuracy"].astype({"value": float})
+        printed = printed[printed["metric"] == metric].astype({"value": float})
 
     def best(table: str, method: str) -> pd.Series:
         fits = printed["table"].str.fullmatch(table) & printed["method"].str.fullmatch(method)

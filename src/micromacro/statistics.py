@@ -244,7 +244,8 @@ def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interv
     if text.startswith("ratio "):
         both = pd.concat([term(t.strip()) for t in text[6:].split("/")], axis=1).dropna()
         return paired_interval(both.iloc[:, 0], both.iloc[:, 1], ratio=True)
-    signed = re.findall(r"([+-]) (.+?)(?= [+-] |$)", f"+ {text}")
+    # An arm's name, in its brackets, may hold such signs itself.
+    signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
     total = pd.concat(signed, axis=1).dropna().sum(axis=1)
     return paired_interval(total, 0 * total)

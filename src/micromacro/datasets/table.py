@@ -243,17 +243,25 @@ def read_lines(path: Path) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def check_profile(profile: str, dataset: str, datasets: Iterable[str]) -> None:
+def check_profile(profile: str, dataset: str, datasets: Iterable[str], of: str = "") -> None:
     """Refuse a data set that a profile does not go with: "paper" is for official data alone.
+
+    Args:
+        profile: Name of the profile.
+        dataset: Name of the data set.
+        datasets: Names of those that there are beside "synthetic".
+        of: Whose they are, such as " of 04_mimamo_net".
 
     Raises:
         BadInput: They do not go together, or there is no such profile or data set.
     """
     check_choice("profile", profile, ("smoke", "full", "paper"))
-    check_choice("dataset", dataset, ["synthetic", *datasets])
+    check_choice(f"DATASET{of}", dataset, ["synthetic", *datasets])
     if (profile == "paper") == (dataset == "synthetic"):
-        remedy = f'"paper" is for {", ".join(datasets)}, the others for "synthetic"'
-        raise BadInput(f"profile {profile!r}, dataset {dataset!r}", "do not go together", remedy)
+        official = ", ".join(datasets) or "a data set, and there is none here"
+        remedy = f'"paper" needs DATASET and DATA_ROOT of {official}, the others "synthetic"'
+        fault = f"does not go with data set {dataset!r}"
+        raise BadInput(f"profile {profile!r}{of}", fault, remedy)
 
 
 def check_clip_table(df: pd.DataFrame) -> pd.DataFrame:

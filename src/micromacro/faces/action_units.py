@@ -18,6 +18,9 @@ Blendshapes steer avatars, and nobody coded them: what is made of them is AU-lik
 assignment is our choice. They have no shape of their own for lips that part (25) and tighten (23):
 the lower lip that goes down and lips that are pressed stand for these.
 
+The actor's channels are known. `micromacro.action_unit_net` measures them in its pictures, and gives truth
+and estimate the names of OpenFace's 17 intensities.
+
 The readers give a row a frame: row t is frame t of the film, counted from 0. Where the program found
 no face, or wrote no row or not all of one, the row is nan. Zeros, which OpenFace writes there, would be a still face.
 """

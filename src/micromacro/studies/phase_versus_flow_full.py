@@ -112,9 +112,8 @@ def _committed() -> Outcome:
         given = pd.DataFrame(rows["params"].map(json.loads).tolist(), index=rows.index)
         split = rows["metric"].str.split(", ", expand=True).set_axis(["score", "what"], axis=1)
         rows = rows.rename(columns={"arm": "method", "n": "count"})
-        flat = pd.concat(
-            [rows[["method", "value", "count", "utc", "git_sha"]], given, split], axis=1
-        )
+        rows = rows[["method", "value", "count", "utc", "git_sha"]]
+        flat = pd.concat([rows, given, split], axis=1)
     table = flat.pivot_table("value", [*_KEYS, "count"], "what", sort=False).reset_index()
     day, commit = flat["utc"].max()[:10], flat["git_sha"].iloc[0][:8]
     source = f"the committed full run of {day}, commit {commit}"
@@ -131,7 +130,10 @@ def _interval(claim: str, of_actor: pd.Series) -> Interval | None:
     _, kind, flow, *rest = claim.split("-")
     if kind == "cheaper":
         cost = costs()
-        return None if cost is None else Interval(*cost.loc[flow, int(rest[0])])
+        if cost is None:
+            return None
+        *interval, rounds = cost.loc[flow, int(rest[0])]
+        return Interval(*interval, int(rounds))
     inputs, condition, *size = rest
     # index: seed, size, method, input, condition, score
     mean = of_actor.xs((int(*size or [48]), inputs, condition, "cosine"), level=[1, 3, 4, 5])

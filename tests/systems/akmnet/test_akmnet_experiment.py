@@ -12,6 +12,7 @@ import torch
 from refusals import refused
 from sklearn.svm import SVC
 
+from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.statistics import read_claims
 from micromacro.systems.akmnet import experiment, inputs, scores, task
@@ -81,8 +82,8 @@ def test_people_are_never_on_both_sides(arms):
     table = arms["s123"][1]
     assert len({*zip(table["subject"], table["fold"], strict=True)}) == len({*table["subject"]})
     assert set(table["fold"]) == {0, 1}
-    left_out = experiment.fold_of(source(), None, 1990)
-    assert left_out.tolist() == source().table["subject"].tolist()
+    people = source().table["person"].tolist()
+    assert held_out(people, 3, None, 1990).tolist() == (source().table["subject"] == 3).tolist()
 
 
 def test_a_fold_is_trained_without_its_test_clips(monkeypatch):
@@ -97,7 +98,8 @@ def test_a_fold_is_trained_without_its_test_clips(monkeypatch):
     monkeypatch.setattr(experiment, "train", note)
     for fold in (0, 1):
         experiment.trained.__wrapped__(source(), Arm(), run(fold, 1), None)
-        assert seen[fold] == set(np.flatnonzero(experiment.fold_of(source(), 2, 1990) != fold))
+        people = source().table["person"].tolist()
+        assert seen[fold] == set(np.flatnonzero(~held_out(people, fold, 2, 1990)))
 
 
 def test_the_last_epoch_counts_and_pretrained_parts_stay(monkeypatch):
@@ -308,7 +310,7 @@ def test_the_frame_that_differs_most_from_the_first():
 
 def test_the_classic_baseline_is_a_balanced_machine_on_lbp_top():
     clips = task.record(1990, task.TASKS["headline"], subjects=4, clips=6)
-    test = experiment.fold_of(source(clips=6), 2, 1990) == 0
+    test = held_out(source(clips=6).table["person"].tolist(), 0, 2, 1990)
     result = experiment.classic(source(clips=6), test, grid=2, radius=2, penalty=30.0)
     each = [lbp_top(clip.float(), grid=(2, 2), radius=2) for clip in clips.split(clips.frames)]
     features, label = torch.stack(each).numpy(), clips.label.numpy()

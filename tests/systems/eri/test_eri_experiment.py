@@ -1,6 +1,7 @@
 """One unit of reaction intensity: every arm, both layouts of the official data, nothing learnt from the tested."""
 
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import hume_miniatures
@@ -43,6 +44,7 @@ def test_a_unit_holds_what_it_tested_and_repeats(plain, source):
     table = source.clips[source.clips["split"] == "test"]
     assert arrays["clip"].tolist() == table["clip"].tolist()
     assert np.array_equal(arrays["truth"], table[[*EMOTIONS]].to_numpy(np.float32))
+    assert arrays["n_frames"].tolist() == table["n_frames"].tolist()
     assert arrays["epochs"].shape == (3, 6, 7)
     assert np.array_equal(arrays["epochs"][-1], arrays["predicted"])
     assert not np.array_equal(arrays["epochs"][0], arrays["epochs"][1])
@@ -95,14 +97,14 @@ def test_arms_of_a_seed_share_first_weights_and_order(monkeypatch):
         return SimpleNamespace(epochs=[SimpleNamespace(loss=0.0)])
 
     monkeypatch.setattr(experiment, "train", note)
-    for name in ("all", "shuffled frames", "other sound", "1 - PCC", "shuffled labels"):
+    for name in ("all", "shuffled frames", "other sound", "loss 1 - PCC", "shuffled labels"):
         unit(arm=ARMS[name])
     weights, targets, recipe = starts["all"]
     for name, (other, own, _) in starts.items():
         assert all(map(torch.equal, weights, other)), name
         assert torch.equal(own, targets) == (name != "shuffled labels"), name
         assert torch.equal(own.sort(0).values, targets.sort(0).values), name
-    assert starts["1 - PCC"][2].loss is not recipe.loss
+    assert starts["loss 1 - PCC"][2].loss is not recipe.loss
 
 
 def test_an_untrained_network_is_tested_once(plain):
@@ -125,6 +127,8 @@ def test_rows_are_those_scores(plain):
     last = order[-1:]  # six clips in fifths: the longest has one
     assert values["pcc_longest"] == pytest.approx(pcc(predicted[last], truth[last]))
     assert 0 <= values["attention_auc"] <= 1
+    shown = np.split(arrays["inside"], arrays["n_frames"].cumsum()[:-1])
+    assert values["events_share"] == pytest.approx(np.mean([x.mean() for x in shown]))
     constant = dict(arrays, predicted=np.full((6, 7), 0.3, np.float16))
     flat = SimpleNamespace(params=plain.params, predictions=lambda: constant)
     assert {r["metric"]: r["value"] for r in experiment.rows([flat])}["pcc"] == 0
@@ -140,7 +144,49 @@ def test_official_clips_in_miniature(tmp_path, layout):
     tested = listing[listing["split"] == "val"]
     assert one.predictions()["clip"].tolist() == tested["clip"].tolist()
     assert "attention" not in one.predictions()
+    assert one.predictions()["n_frames"].tolist() == [4]
+    assert all(values.dtype.kind in "iufU" for values in one.predictions().values())  # npz holds it
     assert experiment.rows([one])[0]["dataset"] == "hume"
+
+
+@pytest.mark.parametrize("layout", ["abaw5", "muse"])
+def test_a_unit_names_the_files_that_it_reads(tmp_path, layout):
+    root = getattr(hume_miniatures, f"write_{layout}")(tmp_path / "data")
+    hume_miniatures.write_wav(root / "raw/train/mp4/00001.mp4")  # a film is not read
+    (params, *_) = experiment.grid("paper", dataset="hume", data_root=root, trial=1)["all"]
+    files = {str(f.relative_to(root)) for f in map(Path, experiment.input_files(params))}
+    sheets = {"abaw5": {"data_info.csv"}, "muse": {"labels.csv", "partition.csv"}}[layout]
+    assert {name for name in files if "/" not in name} == sheets
+    kinds = {"abaw5": 3 + 2 + 2, "muse": 2 * 3}[layout]  # of train and val: features, and sound
+    assert len(files) == kinds + len(sheets) + 2 * (layout == "abaw5")
+    assert not any(name.endswith(".mp4") or "test" in name for name in files)
+    assert experiment.input_files(TINY) == []
+
+
+def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
+    root = hume_miniatures.write_abaw5(tmp_path / "data")
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path / "root"))
+    params = experiment.grid("paper", dataset="hume", data_root=root, trial=1)["all"][0]
+    params = params | {"epochs": 3}
+    whole = unit(**params)
+    place = Path(params["data"]["cache"]) / "eri"
+    assert list(place.iterdir()) == []  # it goes when all is done
+    count, note = [], experiment.Recorded.note
+
+    def killed(self, predicted):
+        count.append(len(count))
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return note(self, predicted)
+
+    monkeypatch.setattr(experiment.Recorded, "note", killed)
+    with pytest.raises(KeyboardInterrupt):
+        unit(**params)
+    (kept,) = place.iterdir()
+    again = unit(**params)
+    assert len(count) == 4  # one more epoch, not three
+    assert np.array_equal(again.predictions()["epochs"], whole.predictions()["epochs"])
+    assert not kept.exists()
 
 
 def test_published_sizes_and_recipe():
@@ -161,6 +207,17 @@ def test_the_grid_names_what_there_is():
         Arm(**hashable(params["arm"]))
         assert set(params["data"]) <= dials, name
     assert list(experiment.grid()) == ["all", "audio"]
+    (tried,) = experiment.grid(
+        "full", variants=["all, events 3 frames"], seeds=[0], trial=1
+    ).values()
+    small = experiment.grid(variants=["all"])["all"][0]
+    assert tried[0] | {"arm": {}} == small | {
+        "seed": 0,
+        "data": small["data"] | {"share": experiment.SHORTEST},
+    }
+    events = task.clips(8, 4, 1990, share=experiment.SHORTEST).events
+    lengths = (events["offset"] - events["onset"] + 1).groupby(events["clip"]).sum()
+    assert (lengths == 3).all()  # as the arm's name says
 
 
 @pytest.mark.parametrize(
@@ -178,7 +235,8 @@ def test_the_grid_names_what_there_is():
         (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
         (lambda: experiment.grid(variants=["everything"]), ["everything", "holistic"]),
         (lambda: experiment.grid("paper"), ["paper", "synthetic"]),
-        (lambda: experiment.official("omg", "x"), ["omg", "hume"]),
+        (lambda: experiment.official("omg", "x", cache="y"), ["omg", "hume"]),
+        (lambda: experiment.grid(seeds=[0], variants=["events 3 frames"]), ["arm", "3 frames"]),
     ],
 )
 def test_what_cannot_be_is_refused(call, words):

@@ -12,7 +12,7 @@ from micromacro.clip import merge_windows, windows
 from micromacro.datasets.affect import hold_last, rescale
 from micromacro.studies import signals
 from micromacro.systems.mimamo import experiment
-from micromacro.systems.mimamo.experiment import LIGHT, Arm
+from micromacro.systems.mimamo.experiment import Arm
 from micromacro.systems.mimamo.inputs import synthetic_clips
 from micromacro.systems.mimamo.scores import of_split, scores
 
@@ -21,7 +21,7 @@ TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
 
 def unit(**options):
     """A tiny unit of an arm; options that are not the arm's are the data's."""
-    data = {k: options.pop(k) for k in ("people", *LIGHT) if k in options}
+    data = {k: options.pop(k) for k in ("people", "test_illumination") if k in options}
     return experiment.unit(**TINY | {"data": {"people": 4, **data}, "arm": options})
 
 
@@ -163,14 +163,13 @@ UNKNOWN = {
     "motion 'flow'": {"kind": "flow"},
     "streams 'flow'": {"streams": "flow"},
     "option of an arm 'blocks'": {"blocks": "figure"},
-    "levels ()": {"levels": []},
+    "levels 3": {"levels": [3]},
     "steps 12": {"steps": 12},
     "steps 0": {"steps": 0},
 }
 IDLE = [{"kind": "farneback"}, {"length": 4}, {"levels": [1]}, {"scale": True}]
 IDLE = [{"streams": "spatial"} | change for change in (*IDLE, {"legacy": ["crop"]})]
 IDLE += [{"legacy": ["loss"], "loss": "mse"}, {"legacy": ["unwrap"], "kind": "raw"}]
-IDLE += [{"legacy": ["crop"], "protocol": "as_released"}]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +177,7 @@ IDLE += [{"legacy": ["crop"], "protocol": "as_released"}]
     [
         *((f"{what}: is unknown", change) for what, change in UNKNOWN.items()),
         *(("does nothing", change) for change in IDLE),
+        ("twice", {"legacy": ["crop"], "protocol": "as_released"}),
         ("no even number", {"length": 5}),
         ("asks for a GRU", {"legacy": ["gru_axis"], "recurrent": False}),
         ("off the dial", {"test_illumination": 2.0}),
@@ -214,7 +214,7 @@ def test_grids_are_what_the_profiles_say():
 
 
 WRONG = {"smoke synthetic theirs": "is unknown", "smoke afew": "is unknown"}
-WRONG |= dict.fromkeys(["paper synthetic", "smoke omg", "full affwild"], "do not go together")
+WRONG |= dict.fromkeys(["paper synthetic", "smoke omg", "full affwild"], "does not go with")
 
 
 @pytest.mark.parametrize("words", WRONG)

@@ -475,7 +475,7 @@ def test_combine_refuses(tmp_path):
             "protocol 'theirs': is unknown; choose ours, as_released",
         ),
         ({"arm": {"label": "joy"}}, "label 'joy': is unknown; choose valence, arousal, both"),
-        ({"arm": {"kind": "farneback"}}, "kind: does nothing here, on affwild"),
+        ({"arm": {"kind": "farneback"}}, "kind='farneback': does nothing"),
         ({"arm": {"legacy": ["second"]}}, "legacy 'second': is unknown"),
         ({"fold": 2}, "fold 2: there is no such fold; use 0 to 1"),
         ({"folds": 7}, "groups: 6 groups cannot make 7 folds"),

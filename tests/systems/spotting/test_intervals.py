@@ -1,4 +1,4 @@
-"""From scores to intervals: peers' recipes against their definitions, odd videos, thresholds, tiling."""
+"""From scores to intervals: SOFTNet's recipe against its definition, odd videos, thresholds, tiling."""
 
 import time
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_softnets_recipe_step_by_step():
         limit = inner.mean() + 0.55 * (inner.max() - inner.mean())
         for peak in k + peaks(inner, limit, k):
             expected.append((label, max(peak - k, 0), min(peak + k, 199), peak))
-    table = spotted(scores, GAPS, RECIPES["softnet"], "v")
+    table = spotted(scores, GAPS, video="v")
     assert len(expected) > 3
     assert [
         *table[["label", "onset", "offset", "peak"]].itertuples(index=False, name=None)
@@ -75,43 +75,33 @@ def test_softnets_recipe_step_by_step():
     assert table["score"].between(0.55, 1).all()
 
 
-def test_shapes_by_hand():
-    #                  0    1    2    3    4    5    6    7    8    9
-    curve = np.array([0.0, 0.6, 0.7, 0.9, 0.8, 0.6, 0.1, 0.7, 0.7, 0.0])
-    assert spans(curve, reach=(2, 3)) == [[1, 6], [5, 9]]
-    assert spans(curve, distance=5) == [[0, 6]]
-    assert spans(curve, shape="run") == [[1, 5], [7, 8]]
-    assert spans(curve, shape="run", lengths=(3, 9)) == [[1, 5]]
-    assert spans(curve, shape="run", lengths=(2, 4)) == [[7, 8]]
-    # Frame 1 is the lowest before the peak at 3 that is above 0.5, frame 5 that behind it.
-    assert spans(curve, shape="fall", reach=(3, 6), distance=9) == [[1, 5]]
-    assert spans(curve, shape="fall", reach=(1, 1), distance=9) == [[2, 4]]
-    lone = np.array([0.0, 0, 0, 0.9, 0, 0, 0, 0])  # none above: the reach's ends
-    assert spans(lone, shape="fall", reach=(2, 3)) == [[1, 6]]
-
-
-def test_thinning_by_hand():
+def test_intervals_by_hand():
     curve = np.zeros(60)
-    curve[[10, 13, 30, 50]] = 0.8, 0.9, 0.6, 0.7
-    wide = {"micro": 5, "macro": 8}
-    assert len(spans(curve, wide, distance=1)) == 4
-    assert spans(curve, wide, distance=1, suppress=0.5) == [[8, 18], [25, 35], [45, 55]]
-    assert len(spans(curve, wide, distance=1, suppress=8 / 14)) == 4  # they share 8 of 14 frames
-    assert spans(curve, wide, distance=1, suppress=0.5, most=2) == [[8, 18], [45, 55]]
-    recipes = dict.fromkeys(scoring.CLASSES, replace(PLAIN, margin=0.2))
-    macro = np.where(np.arange(60) > 40, 0.65, 0.0)  # flat: no peak
-    table = spotted(np.stack([curve, macro], 1), wide, recipes)
-    assert table["peak"].tolist() == [13, 30]
+    curve[[1, 13, 30, 33, 58]] = 0.8, 0.9, 0.6, 0.7, 0.75
+    three = {"micro": 3, "macro": 8}  # 30 and 33 are far enough apart; the video ends at 59
+    assert spans(curve, three) == [[0, 4], [10, 16], [27, 33], [30, 36], [55, 59]]
+    assert spans(curve, three, threshold=0.65) == [[0, 4], [10, 16], [30, 36], [55, 59]]
+    assert spans(curve, three, lengths=(6, 7)) == [[10, 16], [27, 33], [30, 36]]
+    assert spans(curve, three, lengths=(1, 6)) == [[0, 4], [55, 59]]
+    assert spans(curve, {"micro": 4, "macro": 8}) == [[0, 5], [9, 17], [29, 37], [54, 59]]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def test_overlaps_by_hand():
+    curve = np.zeros(60)
+    curve[[10, 16, 30, 50]] = 0.8, 0.9, 0.6, 0.7
+    wide = {"micro": 6, "macro": 8}
+    assert len(spans(curve, wide)) == 4
+    assert spans(curve, wide, suppress=0.3) == [[10, 22], [24, 36], [44, 56]]
+    assert len(spans(curve, wide, suppress=7 / 19)) == 4  # they share 7 of 19 frames
+
+
 @pytest.mark.parametrize("T", [0, 1, 2, 7, 300])
 @pytest.mark.parametrize("kind", ["constant", "missing", "noise"])
-def test_odd_videos(name, T, kind):
+def test_odd_videos(T, kind):
     scores = {"constant": np.full((T, 2), 0.1), "missing": np.full((T, 2), np.nan)}.get(
         kind, curves(T)
     )
-    table = spotted(scores, GAPS, RECIPES[name], "v")
+    table = spotted(scores, GAPS, video="v")
     assert kind == "noise" or table.empty
     assert table["onset"].ge(0).all()
     assert table["offset"].lt(T).all()
@@ -120,19 +110,19 @@ def test_odd_videos(name, T, kind):
 
 
 def test_a_lost_face_is_bridged():
-    assert spans(np.array([0, 0.6, np.nan, np.nan, 0.7, 0]), shape="run") == [[1, 4]]
-    assert spans(np.array([np.nan, 0.6, np.nan, 0.9, np.nan, 0.7, 0]), GAPS) == [[0, 6]]
+    assert spans(np.array([np.nan, 0.6, np.nan, 0.9, np.nan, 0.7, 0])) == [[0, 6]]
+    rising = np.array([0, 0.6, 0.9, np.nan, np.nan, 0.9, 0])  # the middle of the bridge is no peak
+    assert spans(rising) == []
 
 
-def test_bad_scores_and_shapes_are_refused():
+def test_scores_of_another_shape_are_refused():
     refused(lambda: spotted(np.zeros(9), GAPS), "(9,)", "(T, 2)")
     refused(lambda: spotted(np.zeros((9, 3)), GAPS), "(9, 3)")
-    refused(lambda: spans(np.zeros(9), shape="star"), "shape 'star'", "window")
 
 
 def test_ten_minutes_at_200_frames_a_second_take_well_under_a_second():
     scores, gaps = curves(120_000), {"micro": 37, "macro": 174}
-    thin = {label: replace(recipe, suppress=0.5) for label, recipe in RECIPES["softnet"].items()}
+    thin = {label: replace(recipe, suppress=0.5) for label, recipe in RECIPES.items()}
     start = time.process_time()
     assert len(spotted(scores, gaps, thin)) > 100
     assert time.process_time() - start < 1
@@ -156,7 +146,7 @@ def training():
 
 def test_the_fitted_threshold_is_the_best_of_all(training):
     scores, truth = training
-    fitted = intervals.fit_threshold(scores, truth, GAPS, RECIPES["softnet"], steps=10_000)
+    fitted = intervals.fit_threshold(scores, truth, GAPS, RECIPES, steps=10_000)
 
     def f1_of(threshold):
         recipes = {label: replace(recipe, threshold=threshold) for label, recipe in fitted.items()}
@@ -173,14 +163,13 @@ def test_the_fitted_threshold_is_the_best_of_all(training):
 def test_only_training_videos_and_true_intervals_of_theirs_count(training):
     scores, truth = training
     some = {video: scores[video] for video in "ab"}
-    fitted = intervals.fit_threshold(some, truth, GAPS, RECIPES["softnet"])
+    fitted = intervals.fit_threshold(some, truth, GAPS, RECIPES)
     own = truth[truth["video"].isin([*some])]
-    assert intervals.fit_threshold(some, own, GAPS, RECIPES["softnet"]) == fitted
-    assert fitted != intervals.fit_threshold(scores, truth, GAPS, RECIPES["softnet"])
-    silent = intervals.fit_threshold(some, truth[:0], GAPS, RECIPES["softnet"])
+    assert intervals.fit_threshold(some, own, GAPS, RECIPES) == fitted
+    assert fitted != intervals.fit_threshold(scores, truth, GAPS, RECIPES)
+    silent = intervals.fit_threshold(some, truth[:0], GAPS, RECIPES)
     assert spotted(scores["a"], GAPS, silent).empty
-    refused(lambda: intervals.fit_threshold({}, truth, GAPS, RECIPES["softnet"]), "training videos")
-    refused(lambda: intervals.fit_threshold(some, truth, GAPS, RECIPES["mdmd_samm_lv"]), '"window"')
+    refused(lambda: intervals.fit_threshold({}, truth, GAPS, RECIPES), "training videos")
 
 
 @pytest.mark.parametrize(

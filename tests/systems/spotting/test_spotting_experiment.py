@@ -169,7 +169,7 @@ def test_rows_are_the_pooled_scores(folds):
         shown += {*hits[hits["offset"] >= middle]["label"]} == {"macro"}
     assert values["confusion_micro"]["value"] == pytest.approx(shown / max(len(micro), 1))
     gaps = folds[0].metrics["gaps"]
-    recipes = intervals.RECIPES["softnet"]
+    recipes = intervals.RECIPES
     fitted = {
         c: replace(r, threshold=folds[0].metrics["thresholds"][c]) for c, r in recipes.items()
     }

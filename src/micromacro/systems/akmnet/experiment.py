@@ -36,10 +36,9 @@ What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips
 II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
 """
 
-import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -49,12 +48,12 @@ import torch
 from sklearn.svm import SVC
 from torch import nn
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import micro
 from micromacro.datasets.table import check_profile
-from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
-from micromacro.folds import grouped_folds, leave_one_out
+from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
@@ -182,11 +181,8 @@ class Arm:
     classifier: str = "akmnet"
 
     def __post_init__(self):
-        check_choice("protocol", self.protocol, PROTOCOLS)
-        check_choice("frames", self.frames, ("all", *CHOICES))
-        check_choice("classifier", self.classifier, ("akmnet", "lbp-top"))
-        for name in self.legacy:
-            check_choice("legacy", name, LEGACY)
+        choices = {"protocol": PROTOCOLS, "frames": ("all", *CHOICES), "legacy": LEGACY}
+        choices["classifier"] = ("akmnet", "lbp-top")
         selects = self.steps in ("s123", "s13", "s23")
         released = self.protocol == "as_released"
         idle = {
@@ -197,10 +193,7 @@ class Arm:
             "bn": released,
             "legacy": released or (not selects and {*self.legacy} != {"gru_init"}),
         }
-        for name, is_idle in idle.items():
-            if is_idle and getattr(self, name) != getattr(Arm, name):
-                fault = f"does nothing with steps {self.steps!r}, protocol {self.protocol!r}"
-                raise BadInput(f"{name}={getattr(self, name)!r}", fault, "leave it out")
+        check_arm(self, choices, idle)
 
     def options(self) -> dict:
         """The options of `AkmNet`."""
@@ -268,16 +261,8 @@ def grid(
     elif sweep and profile == "full":
         groups = list(SWEEP.values())
         names += [name for group in groups[: len(groups) - (sweep < 2)] for name in group]
-    units = {}
-    for name in names:
-        check_choice("arm", name, every)
-        params = {"data": dict(data), "arm": {}, **common}
-        for option, value in every[name].items():
-            own = params["arm" if hasattr(Arm, option) else "data"]
-            (params if option in common else own)[option] = value
-        pairs = itertools.product(seeds or default["seeds"], range(params["folds"] or n_people))
-        units[name] = [{"seed": seed, "fold": fold, **params} for seed, fold in pairs]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_people}
+    return units_of(every, names, vars(Arm()), **common)
 
 
 # ---- one unit ----------------------------------------------------------------------------------------
@@ -325,13 +310,9 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm, run = Arm(**hashable(arm)), Run(seed, fold, folds, epochs, device)
+    arm, run = read_arm(Arm, arm), Run(seed, fold, folds, epochs, device)
     source = inputs.official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
-    test = fold_of(source, folds, seed) == fold
-    if not test.any():
-        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    test = held_out(source.table["person"].tolist(), fold, folds, seed)
     checkpoint = None
     if source.checkpoint is not None:
         name = digest([vars(arm), vars(run), code_key(unit)])
@@ -363,21 +344,6 @@ def most_changed(pixels: np.ndarray) -> int:
     """The frame of a clip uint8 (T, 1, H, W) that differs most from the first, mean |difference|."""
     frames = torch.from_numpy(pixels).float()
     return int((frames - frames[0]).abs().mean((1, 2, 3)).argmax())
-
-
-def fold_of(source: Source, folds: int | None, seed: int) -> np.ndarray:
-    """In which fold each clip is tested, int64 (C,); people stay whole.
-
-    Args:
-        source: Of C clips.
-        folds: Their number; None leaves one person out.
-        seed: Random seed of who goes where.
-
-    Raises:
-        BadInput: Fewer people than folds, or than two.
-    """
-    people = source.table["person"].tolist()
-    return leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
 
 
 @dataclass(frozen=True)
@@ -423,7 +389,8 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         checkpoint: Where the training is written to after each epoch; None for nowhere.
     """
     label, T = (torch.tensor(source.table[name].to_numpy()) for name in ("label", "T"))
-    test = torch.from_numpy(fold_of(source, run.folds, run.seed) == run.fold)
+    people = source.table["person"].tolist()
+    test = torch.from_numpy(held_out(people, run.fold, run.folds, run.seed))
     rows, protocol = torch.arange(len(label)), source.protocols[arm.protocol]
     method = arm.frames if arm.frames in RESAMPLED else ""
     clip = source.clips(crop=protocol.crop, method=method, length=arm.length, alpha=arm.alpha)

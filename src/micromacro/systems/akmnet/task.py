@@ -19,7 +19,7 @@ loose     the expression takes 0.3 to 0.6 of the clip, neutral frames before and
           uniform over 0.1 to 0.9
 ========  ==========================================================================================
 
-What holds by construction, and is a positive control in notebook 08: frames away from the apex say
+What holds by construction, and is a positive control in notebook 08b: frames away from the apex say
 little of the class, and sometimes something wrong, so whoever knows the apex does best; on the
 headline task the middle of the clip is near the apex. Length, place and strength of the expression
 are drawn without regard to the class. People have classes in uneven shares, as in the data sets.
@@ -28,6 +28,7 @@ are drawn without regard to the class. People have classes in uneven shares, as 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice, check_sizes
+from micromacro.errors import BadInput, check_choice, check_dials, check_sizes
 from micromacro.motion.magnify import magnify
 from micromacro.synthetic import AUS, Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
@@ -72,8 +73,8 @@ PER_FRAMES = 24  # of a clip: the unit of the density of distractors
 PAD = 60  # frames of the play before and after the clip
 APEX_RANGE = (0.1, 0.9)
 REAL_APEX = ((0.51, 0.165), (0.46, 0.164))  # mean and sd of its place, share of the clip
-MAX_MAGNIFICATION = 4.0  # skin would fold over soon after
 
+MAX_MAGNIFICATION = 4.0  # skin would fold over soon after
 WIDTHS = (16, 24, 40)  # of the frame network's stages
 SIZES = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
 FROZEN = len(WIDTHS)  # parts that no clip trains: stem and all stages but the last
@@ -100,26 +101,19 @@ class Dials:
         BadInput: A number out of range.
     """
 
-    length: tuple[int, int] = (16, 32)
-    share: tuple[float, float] = (1.0, 1.0)
-    centrality: float | None = None
-    distractors: float = 1.0
-    magnification: float = 4.0
+    length: Annotated[tuple[int, int], 8, 10_000] = (16, 32)
+    share: Annotated[tuple[float, float], 0.2, 1] = (1.0, 1.0)
+    centrality: Annotated[float | None, 0, 1] = None
+    distractors: Annotated[float, 0, 3] = 1.0
+    magnification: Annotated[float, 1, MAX_MAGNIFICATION] = 4.0
 
     def __post_init__(self):
-        (shortest, longest), (least, most) = self.length, self.share
-        right = {
-            "length": 8 <= shortest <= longest,
-            "share": 0.2 <= least <= most <= 1,
-            "centrality": self.centrality is None or 0 <= self.centrality <= 1,
-            "distractors": 0 <= self.distractors <= 3,
-            "magnification": 1 <= self.magnification <= MAX_MAGNIFICATION,
-        }
-        for name, is_right in right.items():
-            if not is_right:
-                ranges = "length 8 or more, share 0.2 to 1, centrality 0 to 1"
-                remedy = f"give {ranges}, distractors 0 to 3, magnification 1 to 4"
-                raise BadInput(f"{name}={getattr(self, name)}", "is off the dial", remedy)
+        check_dials(self)
+        for name in ("length", "share"):
+            least, most = getattr(self, name)
+            if least > most:
+                fault = f"is off the dial: {least} is above {most}"
+                raise BadInput(f"{name}=({least}, {most})", fault, "give the smaller one first")
 
 
 TASKS = {"headline": Dials(), "loose": Dials((20, 40), share=(0.3, 0.6), centrality=0.0)}

@@ -10,8 +10,9 @@ epoch, chosen on the test clips, would have given is a row beside them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +21,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
-from micromacro.cache import hashable
+from micromacro.cache import code_key, digest, hashable
 from micromacro.datasets import hume
-from micromacro.datasets.table import check_profile
+from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.expression_encoder import load_expression_encoder
+from micromacro.files import project_root
 from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
 from micromacro.systems.eri.inputs import PARTS, Batches, Clip
@@ -35,6 +38,10 @@ from micromacro.training import Recipe, Recorded, isolated_rng, train
 DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
 SR_HZ = 16000
+SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
+EVENTS = {share: f"events {share:.0%}" for share in (0.5, 0.1, 0.05)} | {
+    SHORTEST: "events 3 frames"
+}
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
 OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
 # As released: the rate is halved every ten epochs; the best was found about the tenth.
@@ -64,8 +71,8 @@ SWEEP: dict[str, dict[str, dict]] = {
     "read-outs": {f"all, {r}": {"readout": r} for r in ("max", "last", "attention")},
     "share of events": {
         arm: options
-        for share in (0.5, 0.1, 0.05, 0.02)
-        for arm, options in _each(f"events {share:.0%}", share=share).items()
+        for share in (0.5, 0.1, 0.05, SHORTEST)
+        for arm, options in _each(EVENTS[share], share=share).items()
     },
     "order": {
         "no GRU": {"gru": False},
@@ -88,14 +95,14 @@ SWEEP: dict[str, dict[str, dict]] = {
     "recipe": {
         "weight decay 0.5": {"weight_decay": 0.5},
         "no weight decay": {"weight_decay": 0.0},
-        "1 - PCC": {"loss": "pcc"},
+        "loss 1 - PCC": {"loss": "pcc"},
     },
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
 ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
-_SMOKE = {"arms": ("all", "audio"), "seeds": (1000,), "epochs": 6}
-_SMOKE |= {"data": {"subjects": 16, "test_subjects": 8, "per_subject": 4}}
+_TINY = {"epochs": 6, "data": {"subjects": 16, "test_subjects": 8, "per_subject": 4}}
+_SMOKE = {"arms": ("all", "audio"), "seeds": (1000,), **_TINY}
 _FULL = {"arms": tuple(CORE), "seeds": range(8)}
 _PAPER = {"arms": ("as released", "all"), "seeds": (0,)}
 PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
@@ -137,21 +144,17 @@ class Arm:
     weight_decay: float | None = None
 
     def __post_init__(self):
-        choices = {"readout": READOUTS, "swapped": ("", *PARTS), "control": CONTROLS}
-        choices |= {"layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS, "loss": LOSSES}
-        for name, among in choices.items():
-            check_choice(name, getattr(self, name), among)
-        for part in self.parts:
-            check_choice("parts", part, PARTS)
-        rules = {
-            "parts": len({*self.parts}) == len(self.parts) > 0,
-            "swapped": self.swapped in ("", *self.parts),
-            "layout": self.layout == "time" or "audio" in self.parts,
-            "batch_norm": self.batch_norm == "eval" or "holistic" in self.parts,
-            "weight_decay": self.weight_decay is None or 0 <= self.weight_decay < np.inf,
+        choices = {"parts": PARTS, "readout": READOUTS, "swapped": ("", *PARTS), "loss": LOSSES}
+        choices |= {"control": CONTROLS, "layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS}
+        idle = {
+            "swapped": self.swapped not in self.parts,
+            "layout": "audio" not in self.parts,
+            "batch_norm": "holistic" not in self.parts,
         }
-        for name in (name for name, holds in rules.items() if not holds):
-            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
+        check_arm(self, choices, idle)
+        if self.weight_decay is not None and not 0 <= self.weight_decay < np.inf:
+            fault = f"weight_decay={self.weight_decay}"
+            raise BadInput(fault, "is out of range", "leave it out, or give 0 or more")
 
 
 class Source(NamedTuple):
@@ -165,6 +168,7 @@ class Source(NamedTuple):
         recipe: How to train.
         events: Table of what shows when (`task.Benchmark`); None where nobody knows.
         missing: Names of clips that are listed but not there.
+        checkpoints: Folder for trainings under way; None where none is written.
     """
 
     clips: pd.DataFrame
@@ -174,6 +178,7 @@ class Source(NamedTuple):
     recipe: Recipe
     events: pd.DataFrame | None = None
     missing: tuple[str, ...] = ()
+    checkpoints: Path | None = None
 
 
 @lru_cache(maxsize=1)
@@ -218,12 +223,18 @@ def benchmark(
     return Source(clips, load, "test", SMALL, OURS, events)
 
 
-def official(dataset: str, root: str, *, tested: str = "val", sizes=None, **folders) -> Source:
-    """An official data set, by its official split and the released recipe; features stay on disk.
+def official(
+    dataset: str, root: str, *, cache: str, tested: str = "val", sizes=None, **folders
+) -> Source:
+    """An official data set, by its official split and the released recipe.
+
+    A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30 frames/s, so
+    some 15 GB of Hume-Reaction, and twice that while it standardises them.
 
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
+        cache: Folder for checkpoints, made if missing.
         tested: Split that is tested; that of the test has no public labels.
         sizes: Options of `EriNet` in place of the published ones.
         folders: Of the reader: names of folders of features.
@@ -243,7 +254,18 @@ def official(dataset: str, root: str, *, tested: str = "val", sizes=None, **fold
         n, heard = shown.rows("video"), isinstance(sound, str)
         return replace(shown, audio=log_mel(read_audio(sound), SR_HZ, n) if heard else None)
 
-    return Source(table, load, tested, sizes or {}, PAPER, None, listing.missing)
+    about = {"missing": listing.missing, "checkpoints": Path(cache) / "eri"}
+    return Source(table, load, tested, sizes or {}, PAPER, **about)
+
+
+def input_files(params: Mapping) -> list[Path]:
+    """What a unit reads of an official data set: sheets, features and sounds, not films and pictures."""
+    data = params["data"]
+    if "root" not in data:
+        return []
+    files = official(**data).clips[[*PARTS, "sound"]].to_numpy().ravel()
+    folder, _ = find_root(data["root"], [*hume.SHEETS])
+    return [*sorted(folder.glob("*.csv")), *(Path(f) for f in files if isinstance(f, str))]
 
 
 def grid(
@@ -269,7 +291,7 @@ def grid(
         folds: Must be None: who is tested is fixed by a split.
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
-        trial: Try the official path with a tiny network and two epochs.
+        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network and two epochs.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed.
@@ -280,25 +302,20 @@ def grid(
     check_profile(profile, dataset, DATASETS)
     if folds is not None:
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
-    default, arms = PROFILES[profile], ARMS
+    default, arms = PROFILES[profile] | (_TINY if trial and profile == "full" else {}), ARMS
     data = {**default.get("data", {})}
-    common = {"fold": 0, "epochs": default.get("epochs"), "device": device}
+    common = {"epochs": default.get("epochs"), "device": device}
     if profile == "paper":
         data = {"dataset": dataset, "root": str(data_root)}
+        data["cache"] = str(project_root() / "runs" / "official")
         arms = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
         if trial:
             data, common["epochs"] = data | {"sizes": SMALL}, 2
     names = [*(variants or default["arms"])]
     if sweep and profile == "full":
         names += [name for group in SWEEP.values() for name in group]
-    units = {}
-    for name in names:
-        check_choice("arm", name, arms)
-        own = {"data": dict(data), "arm": {}}
-        for option, value in arms[name].items():
-            own["arm" if hasattr(Arm, option) else "data"][option] = value
-        units[name] = [{"seed": seed, **own, **common} for seed in seeds or default["seeds"]]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"]}
+    return units_of(arms, names, vars(Arm()), **common)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -315,6 +332,9 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm on the training split and test it on the other; for `units.run`.
 
+    On official data each epoch's end is written to ``<cache>/eri``; killed and called again the training
+    goes on from there, with the same result. The checkpoint goes when all is done.
+
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``dataset`` those of `official`.
         arm: Fields of `Arm`.
@@ -326,18 +346,16 @@ def unit(
     Returns:
         Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`, number
         of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
-        n_frames; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
+        n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
         (E, N, 7). Where it is known what shows when, and a network has read-out weights over the face's
         frames: attention float16 and inside bool, of the clips' frames in turn.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     if fold:
         raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = Arm(**hashable(arm))
+    arm = read_arm(Arm, arm)
     source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
     if arm.scaled:
@@ -365,16 +383,25 @@ def unit(
 
     metrics = {"parameters": sum(p.numel() for p in net.parameters())}
     metrics |= {"trained_on": len(train_on), "missing": source.missing}
+    checkpoint = None
+    if source.checkpoints:
+        name = digest([data, vars(arm), seed, recipe.epochs, code_key(unit)])
+        checkpoint = source.checkpoints / f"{name[:20]}.pt"
     if arm.control == "untrained":
         note(model.to(device).eval())
         model.record = model.record[:1]
     else:
-        options = {"seed": seed, "device": device, "progress": "dataset" in data}
+        options = {"seed": seed, "device": device, "checkpoint": checkpoint}
+        options["progress"] = checkpoint is not None
         history = train(model, batches, recipe, validate=note, **options)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
         metrics["loss"] = history.epochs[-1].loss
     table = source.clips[source.clips["split"] == source.tested]
     # npz without pickle holds no arrays of objects, which pandas' texts are.
-    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject", "n_frames")}
+    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject")}
+    frames = [clip.rows("video") or clip.rows("audio") for clip in tested]  # no sheet says it
+    predictions["n_frames"] = np.array(frames)
     record = model.record.cpu().numpy().astype(np.float16)
     predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
     if source.events is not None and video and arm.readout in ("token", "attention"):
@@ -425,7 +452,7 @@ def rows(units: Sequence) -> list[dict]:
     epoch that suits the tested clips best, and `best_epoch`, its number from 1 on; `pcc_shortest` to
     `pcc_longest`, by fifths of length; `attention_auc`, whether frames in which the reaction shows get more
     attention than others of their clip, mean over clips, and `attention_share`, how much of it they
-    get, over their share of the frames.
+    get, over their share of the frames; `events_share`, that share.
     """
     (one,) = units
     arrays = one.predictions()
@@ -447,6 +474,7 @@ def rows(units: Sequence) -> list[dict]:
         values["attention_share"] = np.mean(
             [look[shown].sum() / shown.mean() for look, shown in clips]
         )
+        values["events_share"] = np.mean([shown.mean() for _, shown in clips])
     shared = {"dataset": one.params["data"].get("dataset", "synthetic"), "split": "people left out"}
     return [
         {**shared, "metric": metric, "value": float(value), "n": len(truth)}

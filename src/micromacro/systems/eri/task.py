@@ -29,7 +29,7 @@ clip comes from explicit streams; nothing is rendered before it is asked for.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
@@ -38,7 +38,7 @@ import pandas as pd
 import torch
 from scipy.special import ndtr
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import check_choice, check_dials
 from micromacro.synthetic import AUS, Event, Face, Identity, Nuisance, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import ZONES
@@ -113,10 +113,7 @@ class Dials:
     noise_sd: Annotated[float, 0, 0.2] = 0.004
 
     def __post_init__(self):
-        for dial in fields(self):
-            (low, high), value = dial.type.__metadata__, getattr(self, dial.name)
-            if not all(low <= number <= high for number in np.ravel(value)):
-                raise BadInput(f"{dial.name}={value}", "is off the dial", f"give {low} to {high}")
+        check_dials(self)
 
 
 class Scene(NamedTuple):

@@ -58,7 +58,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from micromacro.cache import code_key, digest
+from micromacro.arms import check_arm, units_of
+from micromacro.cache import code_key, digest, hashable
 from micromacro.clip import merge_windows, windows
 from micromacro.datasets import affect
 from micromacro.datasets.table import check_profile
@@ -87,7 +88,6 @@ CORE: dict[str, dict] = {
     "as released": {"protocol": "as_released"},
     "MSE loss": {"loss": "mse"},
 }
-LIGHT = ("illumination", "test_illumination")  # options of the benchmark's data, not of an arm
 _STREAM = {k: {"streams": "temporal", "kind": k} for k in ("phase", "farneback")}
 _NEW_LIGHT = {"illumination": 0.0, "test_illumination": 1.0}
 SWEEP: dict[str, dict[str, dict]] = {
@@ -211,24 +211,19 @@ class Arm:
     label: str = "both"
 
     def __post_init__(self):
-        check_choice("loss", self.loss, ("ccc", "mse"))
-        check_choice("label", self.label, (*LABELS, "both"))
-        check_choice("levels", self.levels, [(1,), (2,), (1, 2)])
-        check_choice("steps", self.steps, [None, *(n for n in range(1, 33) if CLIP_STEPS % n == 0)])
-        for fault in self.legacy:
-            check_choice("legacy", fault, self.about.legacy)
-        # What does nothing here would give a row a name that is not true.
+        choices = {"loss": ("ccc", "mse"), "label": (*LABELS, "both"), "levels": (1, 2)}
+        choices["steps"] = [None, *(n for n in range(1, 33) if CLIP_STEPS % n == 0)]
         moves, official = self.streams != "spatial", self.about.read is not None
-        idle = set() if moves else {"kind", "length", "levels", "scale"}
-        idle |= {"kind", "scale"} if official else set()
-        idle |= set() if self.about.per_frame else {"recurrent"}
-        idle = {f.name for f in fields(self) if f.name in idle and vars(self)[f.name] != f.default}
         acts = {"loss": self.loss == "ccc", "crop": moves, "unwrap": moves and self.kind == "phase"}
-        count = self.legacy.count  # a fault named twice acts once
-        idle |= {f"legacy {f}" for f in self.legacy if count(f) > 1 or not acts.get(f, True)}
-        if idle:
-            fault = f"does nothing here, on {self.dataset}"
-            raise BadInput(", ".join(sorted(idle)), fault, "leave it out")
+        idle = {
+            "kind": official or not moves,
+            "length": not moves,
+            "levels": not moves,
+            "scale": official or not moves,
+            "recurrent": not self.about.per_frame,
+            "legacy": not all(acts.get(fault, True) for fault in self.legacy),
+        }
+        check_arm(self, choices | {"legacy": self.about.legacy}, idle)
 
     @classmethod
     def on(cls, dataset: str, options: Mapping[str, object]) -> "Arm":
@@ -238,7 +233,7 @@ class Arm:
             BadInput: As the arm itself.
         """
         check_choice("dataset", dataset, DATASETS)
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        options = hashable(options)
         protocol, faults = options.pop("protocol", "ours"), options.pop("legacy", ())
         check_choice("protocol", protocol, PROTOCOLS)
         for name in options:
@@ -311,19 +306,13 @@ def grid(
         sizes = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
         data |= {"weights": "thumbnail", "weights_file": None, "sizes": sizes}
         common["epochs"], folds = 1, 2
-    arms: dict[str, list[dict]] = {}
-    for name in [*(variants or PROFILES[profile][0]), *swept]:
-        check_choice("arm", name, ARMS)
-        light = {k: v for k, v in ARMS[name].items() if k in LIGHT}
-        options = {k: v for k, v in ARMS[name].items() if k not in LIGHT}
-        arms[name] = [
-            {"data": data | light, "arm": options | label, "seed": seed, "fold": fold}
-            | {"folds": folds, **common}
-            for seed in seeds or PROFILES[profile][1]
-            for label in labels
-            for fold in range(folds or 1)
-        ]
-    return arms
+    names = [*(variants or PROFILES[profile][0]), *swept]
+    common |= {"data": data, "folds": folds, "seeds": seeds or PROFILES[profile][1]}
+    units = units_of(ARMS, names, {*vars(Arm()), "protocol"}, **common)
+    return {
+        name: [p | {"arm": p["arm"] | label} for label in labels for p in params]
+        for name, params in units.items()
+    }
 
 
 def unit(

@@ -69,8 +69,7 @@ class Clips:
     @property
     def centres(self) -> torch.Tensor:
         """int64 (S,), the centre frame of each snippet of the standard length."""
-        half = SNIPPET_FRAMES // 2
-        return torch.arange(half, self.frames.shape[1] - half, STRIDE)
+        return torch.arange(HALF, self.frames.shape[1] - HALF, STRIDE)
 
 
 def n_frames(steps: int) -> int:
@@ -198,8 +197,7 @@ def _arousal(micro: list[Event], T: int) -> torch.Tensor:
     strength = torch.zeros(T)
     for event in micro:
         strength[event.onset : event.offset + 1] = event.peak / units(MICRO_PX[1], FACE_PX)
-    half = SNIPPET_FRAMES // 2
-    padded = torch.nn.functional.pad(strength[None], (half, half))
+    padded = torch.nn.functional.pad(strength[None], (HALF, HALF))
     return 2 * padded.unfold(-1, SNIPPET_FRAMES, 1).mean(-1)[0] - 1
 
 

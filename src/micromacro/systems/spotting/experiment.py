@@ -10,9 +10,8 @@ The paper's code was not released, and its loss, recipe, labels and post-process
 own inputs and networks, with our recipe and post-processing, so that only the spotter differs.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +23,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import hashable, kept
 from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import project_root
-from micromacro.folds import grouped_folds, leave_one_out
+from micromacro.folds import held_out
 from micromacro.systems.spotting import inputs, intervals, scoring, task
 from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
@@ -141,24 +141,14 @@ class Arm:
     residual: bool = False
 
     def __post_init__(self):
-        check_choice("method", self.method, METHODS)
-        choices = {"labels": inputs.LABELS, "reference": inputs.SIDES, "inputs": INPUTS}
-        for name, among in (choices | {"first": FIRST_KERNELS}).items():
-            check_choice(name, getattr(self, name), among)
-        for name in self.references:
-            check_choice("references", name, CLASSES)
-        rules = {
-            "factor": 0 < self.factor < np.inf,
-            "references": len({*self.references}) == len(self.references) > 0,
-            "shared": self.shared or len(self.references) > 1,
-            "swapped": not self.swapped or len(self.references) > 1,
-        }
-        for name in (name for name, holds in rules.items() if not holds):
-            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
-        for name, value in asdict(self).items():
-            if name != "method" and self.method != "3d-cnn" and value != getattr(Arm, name):
-                fault = f"does nothing with method {self.method!r}"
-                raise BadInput(f"{name}={value!r}", fault, "leave it out")
+        choices = {"method": METHODS, "references": CLASSES, "labels": inputs.LABELS}
+        choices |= {"reference": inputs.SIDES, "inputs": INPUTS, "first": FIRST_KERNELS}
+        idle = dict.fromkeys(vars(self), self.method != "3d-cnn") | {"method": False}
+        if len(self.references) < 2:
+            idle |= {"shared": True, "swapped": True}
+        check_arm(self, choices, idle)
+        if not 0 < self.factor < np.inf:
+            raise BadInput(f"factor={self.factor}", "makes no gap", "leave it out, or give e.g. 2")
 
 
 class Source(NamedTuple):
@@ -307,15 +297,8 @@ def grid(
         n_folds = common["folds"] or official(**data).videos["subject"].nunique()
     elif sweep and profile == "full":
         names += [name for group in SWEEP.values() for name in group]
-    units, arms = {}, _arms(profile)
-    for name in names:
-        check_choice("arm", name, arms)
-        own = {"data": dict(data), "arm": {}}
-        for option, value in arms[name].items():
-            own["arm" if hasattr(Arm, option) else "data"][option] = value
-        pairs = itertools.product(seeds or default["seeds"], range(n_folds))
-        units[name] = [{"seed": seed, "fold": fold, **own, **common} for seed, fold in pairs]
-    return units
+    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_folds}
+    return units_of(_arms(profile), names, vars(Arm()), **common)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -355,17 +338,12 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
-    arm = Arm(**hashable(arm))
+    arm = read_arm(Arm, arm)
     if steps < RECIPE.epochs or steps % RECIPE.epochs:
         raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
     source = official(**data) if "root" in data else benchmark(seed, **hashable(data))
-    people = source.videos["subject"].tolist()
-    fold_of = leave_one_out(people) if folds is None else grouped_folds(people, folds, seed)
-    searched, seen = source.videos[fold_of == fold], source.videos[fold_of != fold]
-    if searched.empty:
-        raise BadInput(f"fold {fold}", "there is no such fold", "count from 0, below their number")
+    tested = held_out(source.videos["subject"].tolist(), fold, folds, seed)
+    searched, seen = source.videos[tested], source.videos[~tested]
     events = source.events[source.events["video"].isin(seen["video"])]
     half = inputs.gaps(events)
     run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device)
@@ -487,7 +465,7 @@ def trained(run: Run) -> Search:
         net.eval()
         about = {"parameters": sum(p.numel() for p in net.parameters())}
         about["loss"] = history.epochs[-1].loss
-    scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES["softnet"]
+    scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES
     fitted = intervals.fit_threshold(scores, run.events, run.half, recipes)
     about["thresholds"] = {label: recipe.threshold for label, recipe in fitted.items()}
     return Search(curve, lambda video, x: intervals.spotted(x, run.half, fitted, video), about)
@@ -572,7 +550,7 @@ def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
     candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
-        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES["softnet"].items()}
+        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES.items()}
         each = videos[["curve", "gaps", "video"]].itertuples(index=False)
         laid = (intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
         candidates.append(pd.concat(laid))

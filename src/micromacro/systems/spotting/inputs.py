@@ -15,7 +15,7 @@ MDMD                         `mdmd_scores`: at flow as well, without any trainin
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -333,19 +333,12 @@ def between(sums: Tensor) -> Tensor:
     return (sums[:, 1:] - sums[:, :1]).float()
 
 
-def steadied(flow_px: Tensor, box: Sequence[float] | None = None) -> Tensor:
-    """Take the head's own movement from flow (..., 2, H, W).
+def steadied(flow_px: Tensor) -> Tensor:
+    """Take the head's own movement, the median of all pixels, from flow (..., 2, H, W).
 
-    Args:
-        flow_px: Flow.
-        box: A part that only the head moves, such as the nose, whose mean flow is taken off, as by
-            SOFTNet: left, top, right, bottom in px, inclusive. None takes the median of all pixels.
+    SOFTNet takes the mean over the nose; the median of all, our choice, needs no landmarks.
     """
-    if box is None:
-        return flow_px - flow_px.flatten(-2).median(-1).values[..., None, None]
-    left, top, right, bottom = (round(float(edge)) for edge in box)
-    part = flow_px[..., max(0, top) : bottom + 1, max(0, left) : right + 1]
-    return flow_px - part.mean((-2, -1), keepdim=True)
+    return flow_px - flow_px.flatten(-2).median(-1).values[..., None, None]
 
 
 def mdmd_scores(chunks: Chunks, gaps: Gaps, *, method: str = "farneback") -> Tensor:

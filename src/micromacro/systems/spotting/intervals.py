@@ -1,7 +1,8 @@
 """From scores of frames to intervals: smooth, threshold, find peaks, lay intervals, limit, thin out.
 
-The paper's own choices are not known. Each step is an option; `RECIPES` has peers' choices, and the
-default is SOFTNet's. A frame without a score (NaN: a lost face) is left out of means and is no peak.
+The paper's own choices are not known; the defaults are SOFTNet's (2021). Public programs lay intervals in
+other ways too: runs of frames above the threshold (MDMD), falls on both sides of a peak (MTSN), two more
+curves of onset and offset (AUW-GCN). No arm uses them, so that only the spotter differs. A frame without a score (NaN: a lost face) is left out of means and is no peak.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import pandas as pd
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput
 from micromacro.systems.spotting.scoring import CLASSES, Rule, compared, most_pairs, overlap
 
 COLUMNS = ["video", "label", "onset", "offset", "peak", "score"]
@@ -26,56 +27,21 @@ class Recipe:
         threshold: Score that a peak must reach.
         relative: It is a share of the way from a video's mean score to its largest.
         smooth: Width of the moving mean, in k; 0 for none.
-        shape: "window", from a peak's reach before it to that behind it; "fall", from the lowest frame
-            in the reach before it to that behind it, of those above the threshold and lower than the
-            peak, where there are any; "run", neighbouring frames above the threshold.
-        distance: Frames between peaks at least; None for k.
-        reach: Frames before and behind a peak; None for k and k.
         lengths: Fewest and most frames of an interval.
-        margin: How far a peak must rise above the other class's score there.
         suppress: Overlap, intersection over union, above which the lower of two intervals goes; None
             for none.
-        most: Intervals of a video at most: those with the highest peaks.
     """
 
     threshold: float = 0.55
     relative: bool = True
     smooth: float = 2.0
-    shape: str = "window"
-    distance: int | None = None
-    reach: tuple[int, int] | None = None
     lengths: tuple[float, float] = (1, np.inf)
-    margin: float = -np.inf
     suppress: float | None = None
-    most: int | None = None
 
 
 Gaps, Recipes = Mapping[str, int], Mapping[str, Recipe]
-
-
-def _run(shortest: float, longest: float) -> Recipe:
-    return Recipe(0.01, smooth=0, shape="run", lengths=(shortest, longest))
-
-
-def _fall(threshold: float, distance: int, *frames: int, margin: float = -np.inf) -> Recipe:
-    return Recipe(threshold, False, 2, "fall", distance, frames[:2], frames[2:], margin)
-
-
-# Class -> recipe, of public programs: SOFTNet (2021), SL-Swin (2023), MDMD (2020), MTSN (2022, for the two
-# test sets of that year). AUW-GCN lays intervals by two more curves, of onset and offset, which a spotter
-# of two scores does not have; its thinning is suppress=0.5 with most=5, but 6 for macro on SAMM-LV.
-_PAIRS = {  # micro, macro
-    "softnet": (Recipe(), Recipe()),
-    "sl_swin": (Recipe(0.6), Recipe(0.6)),
-    "mdmd_casme_squared": (_run(7, 16), _run(17, np.inf)),
-    "mdmd_samm_lv": (_run(47, 105), _run(106, np.inf)),
-    "mtsn_casme_cubed": (_fall(0.7, 12, 15, 15, 7, 30, margin=0.4), _fall(0.7, 36, 45, 45, 17, 90)),
-    "mtsn_samm_challenge": (
-        _fall(0.5, 600, 50, 100, 62, 150, margin=0.37),
-        _fall(0.5, 1200, 120, 200, 102, 600),
-    ),
-}
-RECIPES = {name: dict(zip(CLASSES, pair, strict=True)) for name, pair in _PAIRS.items()}
+RECIPES: Recipes = dict.fromkeys(CLASSES, Recipe())
+"""Class -> recipe: SOFTNet's, the same for both."""
 
 
 def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
@@ -126,23 +92,6 @@ def peaks(curve: np.ndarray, threshold: float, distance: int) -> np.ndarray:
     return find_peaks(curve, height=threshold, distance=max(distance, 1))[0]
 
 
-def _laid(curve: np.ndarray, k: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks, int64 (P,) in order of time, and the interval of each, int64 (P, 2), inside the video."""
-    if recipe.shape == "run":
-        edges = np.flatnonzero(np.diff(curve > recipe.threshold, prepend=False, append=False))
-        spans = edges.reshape(-1, 2) - [0, 1]
-        return np.array([a + curve[a : b + 1].argmax() for a, b in spans], int), spans
-    peak, ends = peaks(curve, recipe.threshold, recipe.distance or k), []
-    before, behind = recipe.reach or (k, k)
-    for steps in (np.arange(-before, 1), np.arange(behind, -1, -1)):  # from the reach's end inwards
-        steps = steps[:1] if recipe.shape == "window" else steps
-        frames = (peak[:, None] + steps).clip(0, len(curve) - 1)
-        is_fall = (curve[frames] > recipe.threshold) & (curve[frames] < curve[peak, None])
-        lowest = np.where(is_fall, curve[frames], np.inf).argmin(1)
-        ends.append(frames[np.arange(len(peak)), lowest])
-    return peak, np.stack(ends, 1)
-
-
 def _standing(table: pd.DataFrame, limit: float | None) -> pd.DataFrame:
     """Intervals, highest first, without those that overlap a standing one by more than the limit."""
     order, standing = np.argsort(-table["score"].to_numpy(), kind="stable"), []
@@ -154,7 +103,7 @@ def _standing(table: pd.DataFrame, limit: float | None) -> pd.DataFrame:
 
 
 def spotted(
-    scores: np.ndarray, gaps: Gaps, recipes: Recipes = RECIPES["softnet"], video: str = ""
+    scores: np.ndarray, gaps: Gaps, recipes: Recipes = RECIPES, video: str = ""
 ) -> pd.DataFrame:
     """The intervals that recipes find in one video.
 
@@ -170,24 +119,22 @@ def spotted(
         (int64, inside the video), score (float64, the peak's height in the threshold's unit).
 
     Raises:
-        BadInput: Scores of another shape; an unknown shape of intervals.
+        BadInput: Scores of another shape.
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or scores.shape[1] != 2:
         raise BadInput(f"scores of shape {scores.shape}", "are not (T, 2)", "give micro and macro")
-    curves = [_curve(x, gaps[c], recipes[c]) for x, c in zip(scores.T, CLASSES, strict=True)]
     tables = []
-    for label, curve, rival in zip(CLASSES, curves, curves[::-1], strict=True):
-        recipe = recipes[label]
-        check_choice("shape", recipe.shape, ("window", "fall", "run"))
-        peak, spans = _laid(curve, gaps[label], recipe)
-        known = ~np.isnan(scores[peak, CLASSES.index(label)])  # no peak in what was bridged
-        peak, spans = peak[known], spans[known]
-        columns = (video, label, *spans.T, peak, curve[peak])
+    for x, label in zip(scores.T, CLASSES, strict=True):
+        k, recipe = gaps[label], recipes[label]
+        curve = _curve(x, k, recipe)
+        peak = peaks(curve, recipe.threshold, k)
+        peak = peak[~np.isnan(x[peak])]  # none in what was bridged
+        onset, offset = (peak - k).clip(0), (peak + k).clip(max=len(x) - 1)
+        columns = (video, label, onset, offset, peak, curve[peak])
         table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
-        good = (table["offset"] - table["onset"] + 1).between(*recipe.lengths)
-        table = table[good & (curve[peak] - rival[peak] > recipe.margin)]
-        tables.append(_standing(table, recipe.suppress)[: recipe.most].sort_index())
+        table = table[(table["offset"] - table["onset"] + 1).between(*recipe.lengths)]
+        tables.append(_standing(table, recipe.suppress).sort_index())
     return pd.concat(tables, ignore_index=True)
 
 
@@ -205,14 +152,14 @@ def fit_threshold(
         scores: Of the training videos alone: video -> scores, as `spotted`.
         truth: True intervals (`scoring`); those of other videos are left out.
         gaps: Class -> k, as `spotted`.
-        recipes: Class -> recipe, of shape "window": others lay other intervals for each threshold.
+        recipes: Class -> recipe.
         steps: Thresholds to try for each class.
 
     Raises:
-        BadInput: Another shape; no video; as `spotted` and `scoring.counts`.
+        BadInput: No video; as `spotted` and `scoring.counts`.
     """
-    if not scores or any(recipe.shape != "window" for recipe in recipes.values()):
-        raise BadInput("recipes", "cannot be fitted", 'give training videos, and shape "window"')
+    if not scores:
+        raise BadInput("scores", "are of no video", "give training videos")
     free = {label: replace(recipe, threshold=-np.inf) for label, recipe in recipes.items()}
     candidates = pd.concat([spotted(x, gaps, free, video) for video, x in scores.items()])
     fitted = {}
@@ -229,15 +176,12 @@ def fit_threshold(
     return fitted
 
 
-def tiling(
-    n_frames: int, length: int, label: str = "macro", phase: int = 0, video: str = ""
-) -> pd.DataFrame:
-    """Windows back to back, whatever the video shows: what a spotter must beat.
+def tiling(n_frames: int, length: int, phase: int = 0, video: str = "") -> pd.DataFrame:
+    """Macro windows back to back, whatever the video shows: what a spotter must beat.
 
     Args:
         n_frames: Of the video.
         length: Frames of a window; the last one ends with the video.
-        label: Class of all windows.
         phase: First frame of the first window. Drawn from 0 to length - 1, it makes n_frames / length
             windows on average.
         video: The video's name.
@@ -251,4 +195,4 @@ def tiling(
         )
     onset = np.arange(phase, n_frames, length)
     offset = np.minimum(onset + length, n_frames) - 1
-    return pd.DataFrame({"video": video, "label": label, "onset": onset, "offset": offset})
+    return pd.DataFrame({"video": video, "label": "macro", "onset": onset, "offset": offset})

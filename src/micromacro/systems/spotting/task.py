@@ -29,14 +29,14 @@ how many people there are. Nothing is rendered before it is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import check_choice, check_dials
 from micromacro.synthetic import LANDMARKS, Event, Face, HeadDrift, Nuisance, Performance, perform
 from micromacro.synthetic.identity import Identity, stream
 
@@ -111,10 +111,7 @@ class Dials:
 
     def __post_init__(self):
         check_choice("light", self.light, LIGHTS)
-        for dial in fields(self)[:-1]:
-            (low, high), value = dial.type.__metadata__, getattr(self, dial.name)
-            if not all(low <= number <= high for number in np.ravel(value)):
-                raise BadInput(f"{dial.name}={value}", "is off the dial", f"give {low} to {high}")
+        check_dials(self)
 
 
 _SAMM_S = (0.15, 0.33, 0.39, 0.43, 0.48, 0.5), (0.51, 0.75, 1.08, 1.9, 3.3, 4.0)

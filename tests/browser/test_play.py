@@ -1,0 +1,158 @@
+"""The task set under *Play*, performed in JupyterLab in a real browser; skipped where there is none."""
+
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+LAB = [
+    "--no-browser",
+    "--LabApp.expose_app_in_browser=True",
+    "--LabApp.extension_manager=readonly",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--ServerApp.ip=127.0.0.1",
+]
+PATIENCE_S = 420  # for a notebook, on a machine that does other things as well
+READY = """() => {
+    const panel = window.jupyterapp?.shell.currentWidget;
+    const session = panel?.sessionContext?.session;
+    return panel?.context?.isReady && session?.kernel?.status === 'idle';
+}"""
+DONE = """() => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    const cells = [...panel.content.model.sharedModel.cells].filter(c => c.cell_type === 'code');
+    return panel.sessionContext.session.kernel.status === 'idle'
+        && cells.every(c => c.execution_count !== null);
+}"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
+    """Starts JupyterLab in a folder of its own; gives the address of a notebook in it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, folder = secrets.token_hex(8), tmp_path / "notebooks"
+    folder.mkdir()
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
+    own |= {"PYTHONPATH": str(ROOT / "src"), "MICROMACRO_ROOT": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "jupyterlab", *LAB, f"--ServerApp.port={port}"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    command += ["--allow-root", f"--LabApp.workspaces_dir={tmp_path}"]
+    log = (tmp_path / "lab.log").open("w")
+    server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
+
+    def address(notebook: Path) -> str:
+        (folder / notebook.name).write_text(notebook.read_text(encoding="utf-8"), encoding="utf-8")
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}&reset"
+            assert server.poll() is None, (tmp_path / "lab.log").read_text()
+            time.sleep(0.2)
+        raise TimeoutError((tmp_path / "lab.log").read_text())
+
+    try:
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """A page in a browser without a past; its errors fail the test."""
+    errors = []
+    with sync_playwright() as play:
+        options = {"executable_path": CHROMIUM, "headless": True, "args": FLAGS}
+        options |= {"viewport": {"width": 1400, "height": 1000}}
+        browser = play.chromium.launch_persistent_context(str(tmp_path / "profile"), **options)
+        page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.on("pageerror", lambda error: errors.append(error))
+        yield page
+        browser.close()
+    assert not errors
+
+
+def opened(page: Page, lab: Callable[[Path], str], notebook: Path) -> None:
+    """Open a notebook and run all of it."""
+    page.goto(lab(notebook))
+    page.wait_for_function(READY)
+    page.evaluate(
+        "() => { window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs'); }"
+    )
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    page.wait_for_function(DONE, polling=500)
+
+
+def picture(page: Page) -> np.ndarray:
+    """What the widget shows, as grey levels."""
+    shot = page.locator("img.widget-image").screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), dtype=int)
+
+
+def chosen(page: Page, name: str, choice: str) -> np.ndarray:
+    """Take a menu to a choice; what the widget shows then."""
+    image = page.locator("img.widget-image")
+    before = image.get_attribute("src")
+    menu = page.locator(".widget-dropdown").filter(has_text=name).locator("select")
+    assert choice in menu.locator("option").all_text_contents()
+    menu.select_option(label=choice)
+    page.wait_for_function(
+        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
+    )
+    return picture(page)
+
+
+def test_lesson_07_what_is_missing(page, lab, tmp_path):
+    """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
+    notebook = json.loads((ROOT / "notebooks" / "07_reaction_intensity.ipynb").read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"]).replace("\nSTEPS = 128", "\nSTEPS = 8")
+    shortened = tmp_path / "07_reaction_intensity.ipynb"
+    shortened.write_text(json.dumps(notebook), encoding="utf-8")
+    opened(page, lab, shortened)
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    curve = np.s_[height // 7 :, : width // 2 - 20]  # below the title, beside the bars
+
+    shown = {name: chosen(page, "missing", name) for name in ("audio", "local", "holistic")}
+    changed = {name: np.abs(after - opening)[curve].max() for name, after in shown.items()}
+    assert changed["audio"] <= 2
+    assert min(changed["local"], changed["holistic"]) > 50
+    assert np.abs(shown["audio"] - opening).max() > 50  # its title tells what is missing
+
+    np.testing.assert_array_equal(chosen(page, "missing", "nothing"), opening)
+    other = page.locator(".widget-dropdown").filter(has_text="clip").locator("option").nth(3)
+    assert np.abs(chosen(page, "clip", other.text_content()) - opening)[curve].max() > 50

@@ -1,0 +1,195 @@
+"""MSFF's units and scores: every arm, blank faces, nothing learnt from the tested, the official layout."""
+
+from types import SimpleNamespace
+
+import afew_miniatures
+import numpy as np
+import pytest
+import torch
+from refusals import refused
+
+from micromacro.systems.msff import experiment, fusion, task
+from micromacro.systems.msff.experiment import ARMS, CORE, FUSIONS, Arm
+from micromacro.systems.msff.model import EMOTIONS, STREAMS
+from micromacro.systems.msff.stills import NETWORKS, load_still_network, still_network
+
+DATA = {"train": [3] * 7, "val": [2] * 7, "test": [2] * 7, "blank": 0.2}
+DATA |= {"median": 14.0, "frames": [12, 20]}
+TINY = {"data": DATA, "arm": CORE["vgg"], "seed": 1990, "epochs": 3}
+HASHABLE = {name: tuple(v) if isinstance(v, list) else v for name, v in DATA.items()}
+
+
+def unit(**changes):
+    """A unit as `units.run` gives it."""
+    params = TINY | changes
+    metrics, predictions = experiment.unit(**params)
+    more = {"seconds": 1.5, "predictions": lambda: predictions}
+    return SimpleNamespace(params=params, metrics=metrics, **more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untrained():
+    """Still networks with first weights: nothing here depends on what they have learnt."""
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        nets = {name: still_network(name).eval().requires_grad_(False) for name in NETWORKS}
+        patch.setattr(experiment, "load_still_network", nets.__getitem__)
+        yield
+
+
+@pytest.fixture(scope="module")
+def core():
+    return {name: unit(arm=arm) for name, arm in CORE.items()}
+
+
+@pytest.fixture(scope="module")
+def scored(core):
+    rows = experiment.rows([*core.values()])
+    return {(row["arm"], row["metric"]): row["value"] for row in rows}
+
+
+def test_a_unit_holds_what_it_scored_and_repeats(core):
+    arrays, again = core["vgg"].predictions(), unit().predictions()
+    for name, values in arrays.items():
+        assert np.array_equal(values, again[name]), name
+    table = experiment.benchmark(1990, **HASHABLE).clips
+    table = table[table["split"] != "train"]
+    assert arrays["clip"].tolist() == table["clip"].tolist()
+    assert arrays["label"].tolist() == table["label"].tolist()
+    assert arrays["logits"].shape == (28, 7)
+    assert np.isfinite(arrays["logits"]).all()
+    assert arrays["blank"].any()
+
+
+def test_every_core_arm_differs(core):
+    logits = {name: one.predictions()["logits"] for name, one in core.items()}
+    for name, own in logits.items():
+        assert sum(np.array_equal(own, other) for other in logits.values()) == 1, name
+    # Clips without a face teach networks of faces nothing.
+    assert core["vgg"].metrics["trained_on"] < core["audio"].metrics["trained_on"] == 21
+
+
+def test_the_tested_teach_nothing(core, monkeypatch):
+    source = experiment.benchmark(1990, **HASHABLE)
+    other = source.clips.copy()
+    other.loc[other["split"] != "train", "label"] = 0
+    monkeypatch.setattr(experiment, "benchmark", lambda *_, **__: source._replace(clips=other))
+    again = unit()
+    assert np.array_equal(again.predictions()["logits"], core["vgg"].predictions()["logits"])
+    people = source.clips.groupby("split")["subject"].unique()
+    assert not {*people["train"]} & {*people["val"]} & {*people["test"]}
+
+
+def test_accuracies_are_recalls_at_a_prior(core, scored):
+    arrays = core["audio"].predictions()
+    tested = arrays["split"] == "test"
+    hit = arrays["logits"][tested].argmax(1) == arrays["label"][tested]
+    for metric, split in (("accuracy", "val"), ("accuracy_test_prior", "test")):
+        by_hand = sum(
+            share * hit[arrays["label"][tested] == k].mean()
+            for k, share in enumerate(np.array(task.PRIORS[split]) / sum(task.PRIORS[split]))
+        )
+        assert scored["audio", metric] == pytest.approx(by_hand)
+    assert scored["audio", "uar"] == pytest.approx(hit.mean())
+    pair = np.isin(arrays["label"][tested], [2, 6])
+    right = arrays["logits"][tested][pair][:, [2, 6]].argmax(1) == (
+        arrays["label"][tested][pair] == 6
+    )
+    assert scored["audio", "accuracy_order"] == pytest.approx(right.mean())
+
+
+def test_a_blank_face_leaves_the_decision_to_the_voice(core):
+    arrays = {name: one.predictions() for name, one in core.items()}
+    seen, tested = experiment._sides(arrays, STREAMS)
+    blank = arrays["vgg"]["blank"][arrays["vgg"]["split"] == "test"]
+    assert np.array_equal(tested.present, [~blank] * 3 + [blank | True])
+    fused = fusion.equal(seen)(tested)[blank]
+    assert np.array_equal(fused.argmax(1), tested.logits[3][blank].argmax(1))
+    assert all(side.present.all() for side in experiment._sides(arrays, STREAMS, blanks=False))
+
+
+def test_rows_hold_every_arm_and_fusion(scored):
+    assert {arm for arm, _ in scored} == {*CORE, *FUSIONS, "best single"}
+    assert all(np.isfinite(value) for value in scored.values())
+    weights = [scored["all four", f"weight_{stream}"] for stream in STREAMS]
+    assert sum(weights) == pytest.approx(1)
+    assert scored["all four, equal", "weight_audio"] == 0.25
+    single = max(STREAMS, key=lambda name: scored[name, "accuracy_val"])
+    assert scored["best single", "accuracy"] == scored[single, "accuracy"]
+    assert scored["all four", "accuracy_val"] >= scored[single, "accuracy_val"] - 0.15
+    for what in ("agreement_audio", "agreement_visual", "mcnemar_p"):
+        assert 0 <= scored["all four", what] <= 1
+
+
+def test_rows_of_a_swept_arm_are_its_own():
+    for name in ("vgg, own looks", "vgg, 25% of the clips"):
+        own, dials = experiment._options(name)
+        one = SimpleNamespace(params={"data": DATA | dials, "arm": own})
+        assert experiment._name(one) == name
+    strange = SimpleNamespace(params={"data": DATA, "arm": {"stream": "smell"}})
+    refused(lambda: experiment._name(strange), "smell", "grid")
+
+
+def test_a_share_of_the_clips_and_its_fusion_without_the_others(core):
+    few = unit(arm=CORE["audio"] | {"share": 0.5})
+    assert few.metrics["trained_on"] in (10, 11)
+    alone = experiment.rows([core["audio"]])
+    assert {row["arm"] for row in alone} == {"audio"}
+    assert {row["seconds"] for row in alone} == {1.5}
+
+
+def test_official_clips_in_miniature(tmp_path):
+    root = afew_miniatures.write_afew(tmp_path)
+    units = experiment.grid("paper", dataset="afew", data_root=root, trial=1)
+    assert {*units} == {*STREAMS}
+    made = [unit(**units[stream][0]) for stream in ("vgg", "audio")]
+    arrays = made[0].predictions()
+    assert {*arrays["split"]} == {"val", "test"}
+    assert not arrays["present"].all()  # a clip without a face
+    assert experiment.rows(made)[0]["dataset"] == "afew"
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet"])
+def test_still_networks_are_small_frozen_and_know_faces(name):
+    net = load_still_network(name)
+    assert not any(p.requires_grad for p in net.parameters())
+    assert sum(p.numel() for p in net.parameters()) < 125_000
+    assert net.about["score"]["uar"] > 0.3  # eight classes, faint ones among them
+    assert net(torch.rand(2, 1, 48, 48)).shape == (2, 8)
+    # People of the benchmark come from splits of their own.
+    assert not {"encoder", "encoder_test"} & {f"film-{split}" for split in task.PRIORS}
+
+
+def test_the_grid_names_what_there_is():
+    assert [*experiment.grid("full")] == [*CORE]
+    swept = experiment.grid("full", sweep=1, seeds=[3])
+    assert {*swept} == {*ARMS}
+    for name, (params,) in swept.items():
+        Arm(**params["arm"])
+        assert {*params["data"]} <= {*task.Dials.__dataclass_fields__}, name
+    assert [*experiment.grid()] == ["vgg", "audio"]
+    (smoke,) = experiment.grid()["vgg"]
+    assert len(smoke["data"]["train"]) == len(EMOTIONS)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Arm(stream="smell"), ["smell", "audio"]),
+        (lambda: Arm(readout="median"), ["readout", "mean"]),
+        (lambda: Arm(stream="c3d", layers=2), ["layers=2", "leave it out"]),
+        (lambda: Arm(stream="resnet", second=True), ["second"]),
+        (lambda: Arm(second=True, stills=False), ["stills"]),
+        (lambda: Arm(redundancy=1.0), ["redundancy"]),
+        (lambda: Arm(share=0.0), ["share"]),
+        (lambda: unit(arm={"heads": 2}), ["heads", "readout"]),
+        (lambda: unit(fold=1), ["fold 1", "give 0"]),
+        (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
+        (lambda: experiment.grid(variants=["everything"]), ["everything", "c3d"]),
+        (lambda: experiment.grid("paper"), ["paper", "synthetic"]),
+        (lambda: experiment.official("omg", "x"), ["omg", "afew"]),
+        (lambda: load_still_network("face"), ["face", "vgg"]),
+    ],
+)
+def test_what_cannot_be_is_refused(call, words):
+    refused(call, *words)

@@ -49,11 +49,7 @@ def kind(name: str) -> Kind:
         return ABLATION
     if not "01" <= number <= "08":
         return BARE
-<<<<<<< HEAD
-    if number in ("01", "02", "04", "08"):  # to become lessons
-=======
-    if number in ("01", "02", "03", "04"):  # to become lessons
->>>>>>> main
+    if number in ("01", "02", "04"):  # to become lessons
         sections = OLD_SYSTEM if number >= "04" else OLD
         return Kind(sections, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])

@@ -63,6 +63,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
 def complaints(folder: Path, notebook, name: str = "04_mimamo_net") -> list[str]:
     for neighbour in ("03_before", "09_after"):
         (folder / f"{neighbour}.ipynb").touch()
+    (folder / "GLOSSARY.md").write_text("### local contrast (LCN)\nOf light.\n")
     path = folder / f"{name}.ipynb"
     nbformat.write(notebook, path)
     return rules.complaints(path)
@@ -121,6 +122,7 @@ FAULTS = {
     "next": (replace(" · [next](09_after.ipynb)", ""), "its neighbours are"),
     "wrong next": (replace("(09_after.ipynb)", "(03_before.ipynb)"), "its neighbours are"),
     "dead link": (replace("09_after.ipynb#data", "06_gone.ipynb"), "06_gone.ipynb, which is not"),
+    "no term": (replace("(09_after.ipynb#data", "(GLOSSARY.md#banana"), "the term banana"),
     "no parameter": (replace("OUT = None", ""), "no parameter OUT"),
     "default": (replace("'smoke'", "'full'"), "parameter PROFILE is 'full'"),
     "not checked": (replace("course.check(", "print("), "do not call course.check"),
@@ -218,6 +220,25 @@ def test_names_follow_the_pattern_and_a_faultless_notebook_has_no_complaints(tmp
     assert complaints(tmp_path, good()) == []
     for name in ("4_x", "04_Mimamo", "04-mimamo", "04_mimamo_net copy"):
         assert any("NN_lower_case" in t for t in complaints(tmp_path, good(), name))
+
+
+def test_a_term_of_the_glossary_may_be_linked(tmp_path):
+    notebook = good()
+    replace("(09_after.ipynb#data", "(GLOSSARY.md#local-contrast-lcn")(notebook)
+    assert complaints(tmp_path, notebook) == []
+
+
+def test_the_glossary_says_each_word_once_and_plainly():
+    text = (NOTEBOOKS[0].parents[1] / "GLOSSARY.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^### (.+)\n(.+(?:\n.+)*)", text, re.MULTILINE)
+    assert len(terms) == text.count("### ")  # none without a meaning
+    assert len(set(rules.anchors(text))) == len(rules.anchors(text))
+    for term, meaning in terms:
+        long = [s for s in rules.sentences(meaning) if len(s.split()) > rules.MAX_SENTENCE]
+        assert not long, term
+    own = re.findall(r"\]\(#([^)]+)\)", text)
+    assert own
+    assert set(own) <= set(rules.anchors(text))
 
 
 def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_path):

@@ -1,6 +1,7 @@
 """The full run's rows and verdicts: what is written is read back, and the committed ones agree."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from micromacro.files import project_root
 from micromacro.results import read_rows
 from micromacro.statistics import read_claims
 from micromacro.studies import phase_versus_flow_full as full_run
-from micromacro.units import Result
+from micromacro.units import UnitResult
 
 
 def test_the_committed_rows_give_the_committed_verdicts():
@@ -40,7 +41,8 @@ def pretended(unit, grid):
                         cosine += 5 * (px < 0.1 or px > 0.8)  # these are in no claim
                         for score, value in (("cosine", cosine), ("endpoint_error", 7.0)):
                             metrics[f"{method}/{kind}/{condition}/{px}/{score}"] = value
-        yield Result(params, metrics, {}, {"utc": "2026-01-02T00:00:00Z", "git_sha": "abc"}, False)
+        about = {"utc": "2026-01-02T00:00:00Z", "git_sha": "abc"}
+        yield UnitResult(params, metrics, 1.0, about, Path("nowhere"), cached=False)
 
 
 def test_what_a_full_run_writes_is_read_back(tmp_path, monkeypatch):

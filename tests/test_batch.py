@@ -364,7 +364,7 @@ def by_reproduce(root: Path, values: dict) -> dict:
     """What a notebook gets of `reproduce`."""
     known = dict.fromkeys(values) | {"DATASET": "synthetic", "DEVICE": "auto"}
     cell = "\n".join(f"{name} = {value!r}" for name, value in known.items())
-    path = write_notebook(root, "04_mimamo_net", parameters=cell)
+    path = write_notebook(root, "04b_mimamo_ablation", parameters=cell)
     params = {name: value for name, value in values.items() if name != "PROFILE"}
     return course.injected([path], values.get("PROFILE", "smoke"), params)[path]
 
@@ -372,7 +372,7 @@ def by_reproduce(root: Path, values: dict) -> dict:
 def by_the_first_cell(root: Path, values: dict) -> dict:
     """What a notebook has after its first cell, with plain papermill or in JupyterLab."""
     own = {"PROFILE": "smoke", "SEEDS": None, "VARIANTS": None, "a": [1]} | values
-    course.check("04_mimamo_net", own, ("ours", "as released"))
+    course.check("04b_mimamo_ablation", own, ("ours", "as released"))
     assert own.pop("a") == [1]  # only parameters are looked at
     return own
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -54,9 +55,6 @@ CASES = [
     (exercises.check_phase_to_motion, (-0.3, 8.0), 0.38197, -0.38197),
     (exercises.check_cost_of_size, (48, 112), 12.7, 5.44),
     (exercises.check_unwrapping, (), turns, turns_as_released),
-    (exercises.check_snippet_length, (200,), 80, 12),
-    (exercises.check_shrunken_ccc, (0.5,), 0.8, 0.5),
-    (exercises.check_gru_parameters, (256, 128), 592_896, 592_895),
     (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
     (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
     (exercises.check_fewer_digits, (820, 41), 20, 820),
@@ -111,6 +109,22 @@ def kept(beta):
 
 AUCS = {"micro": 0.7, "macro": 0.87}, {"micro": 0.6, "macro": 0.62}
 PCCS = {"Anxiety": 0.6, "Fear": 0.4}, {"Anxiety": 0.55, "Fear": 0.05}
+CCCS = (
+    {"valence": 0.71, "arousal": 0.32, "before": 0.59},
+    {
+        "valence": 0.74,
+        "arousal": 0.43,
+        "before": 0.03,
+    },
+)
+
+
+def ccc(p, t, shift=lambda d: d**2, unbiased=False, top=2.0):
+    covariance = ((p - p.mean()) * (t - t.mean())).mean()
+    below = p.var(unbiased=unbiased) + t.var(unbiased=unbiased) + shift(p.mean() - t.mean())
+    return top * covariance / below
+
+
 LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
     (
         exercises.check_invented_motion,
@@ -173,6 +187,36 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         AUCS,
         0.25,
         {-0.25: "sign", 25: "per cent", 0.62: "left", 0.62 / 0.87: "ratio", 0.1: "micro"},
+    ),
+    (
+        exercises.check_gru_size,
+        (19_008, 32, 24),
+        19_008,
+        {9_504: "one direction", 15_552: "reads both", 8_352: "alone", 18_720: "one bias"}
+        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"},
+    ),
+    (
+        exercises.check_ccc,
+        (),
+        ccc,
+        {
+            (lambda p, t: torch.corrcoef(torch.stack([p, t]))[0, 1]): "Pearson",
+            (lambda p, t: ccc(p, t, shift=lambda d: 0)): "no distance",
+            (lambda p, t: ccc(p, t, shift=abs)): "absolute",
+            (lambda p, t: ccc(p, t, shift=lambda d: d)): "not squared",
+            (lambda p, t: ccc(p, t, shift=lambda d: -(d**2))): "sign",
+            (lambda p, t: ccc(p, t, top=1)): "half",
+            (lambda p, t: ccc(p, t, unbiased=True)): "n - 1",
+            (lambda p, t: ccc(p, t, top=10)): "sum",
+            (lambda p, t: 1 - ccc(p, t)): "loss",
+            (lambda p, t: p.mean()): "not yet",
+        },
+    ),
+    (
+        exercises.check_lost_memory,
+        CCCS,
+        0.56,
+        {-0.56: "sign", 56: "per cent", 0.03: "left", -0.11: "arousal", 0.3: "not yet"},
     ),
     (
         exercises.check_flipped_pcc,
@@ -257,6 +301,8 @@ def test_a_change_that_was_not_made_is_no_answer(capsys):
     assert "FACTOR" in capsys.readouterr().out
     exercises.check_window_loss(0.0, 0.9, 0.9)
     assert "SIGMA" in capsys.readouterr().out
+    exercises.check_lost_memory(0.0, CCCS[0], CCCS[0])
+    assert "TRY" in capsys.readouterr().out
     exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
     assert "MISSING" in capsys.readouterr().out
     exercises.check_apex_loss(0.0, 0.7, 0.7)
@@ -277,6 +323,8 @@ def exercise_cells(path: Path) -> list[str]:
     return [c.source for c in cells if c.cell_type == "code" and "exercises.check" in c.source]
 
 
+MEMORY = [pd.DataFrame([values]) for values in CCCS]
+MEMORY = [table.rename(columns={"before": "valence 1 s ago"}) for table in MEMORY]
 FROM_LESSON = {  # what the cells take from the lesson
     "03": {
         "SEED": 1000,
@@ -287,6 +335,14 @@ FROM_LESSON = {  # what the cells take from the lesson
         "flow_px": 0,
         "lucas_kanade": lambda sigma=2.0: {2.0: 0.94, 0.5: 0.66}[sigma],
         "cosine": lambda estimate, truth, where: estimate,
+    },
+    "04": {
+        "nn": torch.nn,
+        "Tensor": torch.Tensor,
+        "BATCH_FIRST": True,
+        "curve": MEMORY[0],
+        "train": lambda batch_first: (None, MEMORY[1]),
+        "drawn": lambda curves: None,
     },
     "06": {
         "gaps": {"micro": 6, "macro": 17},

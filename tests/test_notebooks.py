@@ -39,7 +39,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
 
     title = f"# {number} · MIMAMO\n[back](03_before.ipynb) · [next](09_after.ipynb)\n\n"
     title += "*Cost: 20 s of one core, 50 min of yours*"
-    values = {name: rules.DEFAULTS.get(name) for name in kind.parameters}
+    values = {name: rules.DEFAULTS.get(name) for name in [*kind.parameters, "OUT"]}
     parameters = "\n".join(f"{k} = {value!r}" for k, value in values.items())
     cells = [v4.new_markdown_cell(title), section("Question"), section("You will")]
     cells += [code(parameters, 1, tags=["parameters"])]
@@ -112,7 +112,6 @@ HOME = [nbformat.v4.new_output("stream", text="saved to /home/me/x.png\n")]
 FAULTS = {
     "no Look": (drop("^## Look"), "0 headings 'Look'"),
     "no References": (drop("^## References"), "0 headings 'References'"),
-    "no Ablation": (drop("^## Ablation"), "0 headings 'Ablation'"),
     "two Plays": (replace("## Look", "## Play"), "2 headings 'Play'"),
     "order": (swap("^## Data", "^## Look"), "headings out of order"),
     "early Takeaways": (swap("^## Takeaways", "^## References"), "headings out of order"),
@@ -123,7 +122,7 @@ FAULTS = {
     "wrong next": (replace("(09_after.ipynb)", "(03_before.ipynb)"), "its neighbours are"),
     "dead link": (replace("09_after.ipynb#data", "06_gone.ipynb"), "06_gone.ipynb, which is not"),
     "no term": (replace("(09_after.ipynb#data", "(GLOSSARY.md#banana"), "the term banana"),
-    "no parameter": (replace("OUT = None", ""), "no parameter OUT"),
+    "no parameter": (replace("PROFILE = 'smoke'", ""), "no parameter PROFILE"),
     "default": (replace("'smoke'", "'full'"), "parameter PROFILE is 'full'"),
     "not checked": (replace("course.check(", "print("), "do not call course.check"),
     "of another": (replace("globals()", "{}"), "do not call course.check"),
@@ -138,8 +137,8 @@ FAULTS = {
     "long cell": (replace("plot()", "plot()\n" * 26), "26 lines"),
     "cells": (lambda n: n.cells.extend(map(nbformat.v4.new_code_cell, "x" * 40)), "43 code cells"),
     "blank cell": (replace("plot()", " "), "is blank"),
-    "few words": (lambda n: [c.update(source=c.source[:200]) for c in n.cells], "words, not 1000"),
-    "words": (replace("rises", "rises " * 3000), "words, not 1000"),
+    "few words": (lambda n: [c.update(source=c.source[:200]) for c in n.cells], "words, not 600"),
+    "words": (replace("rises", "rises " * 3000), "words, not 600"),
     "lines": (
         lambda n: n.cells.extend(nbformat.v4.new_code_cell("x\n" * 25) for _ in range(17)),
         "lines of code",

@@ -116,7 +116,7 @@ def test_committed_rows_stay_readable():
     assert paths
     for path in paths:
         assert set(COLUMNS) <= set(read_rows(path)), path
-    arrays = results.committed_predictions("04_mimamo_net")
+    arrays = results.committed_predictions("04b_mimamo_ablation")
     assert arrays["ours"].dtype == np.float32
     assert len(arrays["truth"]) == 8
     assert results.committed_predictions("04_x") == {}
@@ -288,7 +288,7 @@ def test_printed_differences():
     assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]
 
 
-@pytest.mark.parametrize("notebook", ["04_mimamo_net", "08b_akmnet_ablation"])
+@pytest.mark.parametrize("notebook", ["04b_mimamo_ablation", "08b_akmnet_ablation"])
 def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
     shown, handed = Comparison.shown(notebook, [], "smoke"), {}

@@ -120,46 +120,6 @@ def check_unwrapping(turns: Callable | None) -> None:
     _mark(turns, test, right, hint)
 
 
-def check_snippet_length(answer: float | None, fps: float) -> None:
-    """Notebook 04, exercise 1: differences that span as long as 12 at 30 frames per second.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        fps: Frames per second of the other camera.
-    """
-    right = (
-        "each difference is then a motion of a few hundredths of a pixel: noise counts for more."
-    )
-    hint = "12 differences at 30 per second last 12 / 30 s; each of yours lasts 1 / fps."
-    _mark(answer, _close(12 * fps / 30), right, hint)
-
-
-def check_shrunken_ccc(answer: float | None, factor: float) -> None:
-    """Notebook 04, exercise 2: CCC of a perfectly correlated prediction of another spread.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        factor: Spread of the prediction over that of the truth.
-    """
-    right = "a cautious predictor loses CCC; rescaling its spread gets it back."
-    hint = "c = a s², s_p² = a² s², equal means; put them into the formula."
-    _mark(answer, _close(2 * factor / (1 + factor**2)), right, hint)
-
-
-def check_gru_parameters(answer: float | None, inputs: int, hidden: int) -> None:
-    """Notebook 04, exercise 3: parameters of a two-layer GRU in both directions.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-        inputs: Number of features at each time.
-        hidden: Number of hidden features in each direction.
-    """
-    layers = [3 * hidden * (n + hidden + 2) * 2 for n in (inputs, 2 * hidden)]
-    right = "more than a fifth of the published network."
-    hint = "each direction has 3 h (n + h + 2) of them: W, U and two biases for r, z and n."
-    _mark(answer, _close(sum(layers), rtol=0, atol=0.5), right, hint)
-
-
 # ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
 
 
@@ -481,6 +441,132 @@ def check_auc_loss(
     )
     right = "the network is the same; only what it is compared with is another frame."
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=digits)
+
+
+# ---- notebook 04 -------------------------------------------------------------------------------------
+
+
+def check_gru_size(
+    answer: float | None, measured: int, inputs: int, hidden: int, hint: int = 0
+) -> None:
+    """Notebook 04, exercise 1: weights of a two-layer GRU in both directions.
+
+    Args:
+        answer: The number that the reader gives; None if there is none yet.
+        measured: How many the layer has.
+        inputs: Number of features of each snippet.
+        hidden: Number of hidden features in each direction.
+        hint: How many hints to print, 0 to 3.
+    """
+
+    def size(first: int, second: int, biases: int = 2, ways: int = 2) -> int:
+        return ways * 3 * hidden * (first + second + 2 * hidden + 2 * biases)
+
+    mistakes = {
+        "one direction: the layer runs both ways": size(inputs, hidden, ways=1),
+        "one direction of each layer, and the second reads both": size(inputs, 2 * hidden, ways=1),
+        "a second layer that reads one direction: it reads both": size(inputs, hidden),
+        "the first layer alone": 6 * hidden * (inputs + hidden + 2),
+        "one bias: W x and U h have one each": size(inputs, 2 * hidden, biases=1),
+        "no bias: W x and U h have one each": size(inputs, 2 * hidden, biases=0),
+        "one matrix in place of three: r, z and n have their own": measured / 3,
+        "four gates, as an LSTM has: a GRU has r, z and n": measured * 4 / 3,
+    }
+    hints = (
+        "count one direction of one layer first: W, U and two biases, each for r, z and n.",
+        "W is hidden x inputs, U is hidden x hidden; what are the inputs of the second layer?",
+        f"3 h (n + h + 2) a direction, h = {hidden}; n = {inputs} below and {2 * hidden} above.",
+    )
+    right = "the memory is a large part of this small network."
+    _judge(answer, measured, right, mistakes, hints, hint, rtol=0, atol=0.5)
+
+
+def check_ccc(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 04, exercise 2: the concordance correlation coefficient of two series.
+
+    Args:
+        function: The reader's, from predictions (N,) and labels (N,) to a number; None if there is
+            none.
+        hint: How many hints to print, 0 to 3.
+    """
+    import torch  # late: other checkers do without
+
+    p = torch.tensor([0.1, 0.5, -0.3, 0.8, 0.2], dtype=torch.float64)
+    t = torch.tensor([0.3, 0.9, -0.2, 0.6, -0.4], dtype=torch.float64)
+    pairs = [(p, t), (p / 2, t), (p + 1, t), (-p, t)]
+
+    def results(own: Callable):
+        values = [own(one.clone(), other.clone()) for one, other in pairs]
+        return [np.nan if value is None else float(value) for value in values]
+
+    def rule(top=1.0, shift=lambda d: d**2, power=1.0, unbiased=False, product=False):
+        def value(p, t) -> float:
+            covariance = ((p - p.mean()) * (t - t.mean())).mean()
+            spread = [x.var(unbiased=unbiased) ** power for x in (p, t)]
+            below = 2 * (spread[0] * spread[1]).sqrt() if product else sum(spread)
+            return float(2 * top * covariance / (below + shift(p.mean() - t.mean())))
+
+        return value
+
+    mistakes = {
+        "Pearson's correlation: it forgives a wrong spread and a wrong mean": rule(
+            shift=lambda d: 0 * d, product=True
+        ),
+        "no distance of the means below": rule(shift=lambda d: 0 * d),
+        "a distance of the means that is not squared": rule(shift=lambda d: d),
+        "an absolute distance of the means: square it": rule(shift=abs),
+        "the sign of the distance: it is added": rule(shift=lambda d: -(d**2)),
+        "half of it: the covariance counts twice": rule(top=0.5),
+        "deviations below: take variances": rule(power=0.5),
+        "variances over n - 1 beside a covariance over n": rule(unbiased=True),
+        "the loss: CCC itself is 1 minus that": lambda p, t: 1 - rule()(p, t),
+        "the covariance as a sum: take the mean": rule(top=float(len(p))),
+    }
+    hints = (
+        "covariance: take from each series its mean, multiply, then take the mean.",
+        "below stand both variances and the squared distance of the means.",
+        "x.var(unbiased=False) divides by n, as .mean() does.",
+    )
+    right = "a shrunken or a shifted prediction loses, though its correlation stays."
+    given = [np.nan] if function is None else _called(function, results, hints, hint)
+    if given is None:
+        return
+    given = None if np.isnan(given).all() else given  # still blank
+    wrong = {name: results(slip) for name, slip in mistakes.items()}
+    _judge(given, results(rule()), right, wrong, hints, hint, atol=1e-4)
+
+
+def check_lost_memory(
+    answer: float | None, before: dict[str, float], after: dict[str, float], hint: int = 0
+) -> None:
+    """Notebook 04, exercise 3: how much CCC of the label with memory is lost.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        before: CCC of each label in the first training, the one with memory last.
+        after: The same of the second training.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and before == after:
+        print("·  nothing was changed yet: change TRY and run the cell again")
+        return
+    *others, memory = before
+    lost = before[memory] - after[memory]
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: CCC is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": after[memory],
+    }
+    mistakes |= {
+        f"{name}: you were asked for {memory}": before[name] - after[name] for name in others
+    }
+    hints = (
+        "the two numbers to compare stand in the two lines that are printed.",
+        f"one is of the first training, one of the second; both of {memory}.",
+        "before - after, two digits behind the point.",
+    )
+    right = "look at the other labels, too: what needs no memory is hardly touched."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 
 # ---- notebook 07 -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Claims about phase differences that need no training: a person a unit, a dozen numbers.
 
-The numbers in brackets are those of the claims in notebook 04. Faces have 48 px, motions are known
+The numbers in brackets are those of the claims in notebook 04b. Faces have 48 px, motions are known
 exactly, level 1 is read unless another is named.
 """
 

@@ -272,7 +272,7 @@ def grid(
     weights_file: str | None = None,
     trial: bool | int = False,
 ) -> dict[str, list[dict]]:
-    """The units of notebook 04: arm -> parameters of its units, seed by seed.
+    """The units of notebook 04b: arm -> parameters of its units, seed by seed.
 
     Args:
         profile: "smoke", "full" or "paper".

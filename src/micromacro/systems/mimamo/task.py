@@ -14,7 +14,7 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
 Clips are cut out of longer plays, so that nothing special happens at their ends. `illumination`
 turns the light from constant (0) to that of a hard recording (1).
 
-What holds by construction, and is a positive control in notebook 04: that arousal is in motion and
+What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
 not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer memory
 can only help valence. Whether a network finds any of it, through blinks, swaying heads, talking jaws
 and sensor noise, is open.

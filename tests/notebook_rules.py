@@ -36,7 +36,6 @@ PLAIN = [heading for heading in TRAINED if heading != "Train it"]
 TABLES = ["Core table", "Sweep", "What differed", "Verdicts", "The official data"]
 ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
 OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
-OLD_SYSTEM = [*OLD[:4], "Ablation", "What differed", *OLD[4:]]
 BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
 MAX_LINES, MAX_COLUMNS, MAX_SENTENCE = 25, 100, 30
@@ -50,8 +49,7 @@ def kind(name: str) -> Kind:
     if not "01" <= number <= "08":
         return BARE
     if number in ("01", "02", "03"):  # to become lessons
-        sections = OLD_SYSTEM if number >= "04" else OLD
-        return Kind(sections, 40, 410, (1000, 3000), PARAMETERS, new=False)
+        return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 
 

@@ -235,6 +235,11 @@ def test_the_glossary_says_each_word_once_and_plainly():
     for term, meaning in terms:
         long = [s for s in rules.sentences(meaning) if len(s.split()) > rules.MAX_SENTENCE]
         assert not long, term
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for row in rows:  # one length at four sizes
+        lengths = [float(px) / side for px, side in zip(row, (224, 112, 64, 48), strict=True)]
+        assert lengths == pytest.approx([lengths[1]] * 4, rel=0.03)
     own = re.findall(r"\]\(#([^)]+)\)", text)
     assert own
     assert set(own) <= set(rules.anchors(text))

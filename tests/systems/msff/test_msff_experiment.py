@@ -123,8 +123,8 @@ def test_rows_hold_every_arm_and_fusion(scored):
 
 def test_rows_of_a_swept_arm_are_its_own():
     for name in ("vgg, own looks", "vgg, 25% of the clips"):
-        own, dials = experiment._options(name)
-        one = SimpleNamespace(params={"data": DATA | dials, "arm": own})
+        (params,) = experiment.grid("full", sweep=1, seeds=[0])[name]
+        one = SimpleNamespace(params=params)
         assert experiment._name(one) == name
     strange = SimpleNamespace(params={"data": DATA, "arm": {"stream": "smell"}})
     refused(lambda: experiment._name(strange), "smell", "grid")

@@ -12,7 +12,7 @@ ones are kept, so that "no blanks" can say what blanks cost.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro import training
+from micromacro.arms import check_arm, read_arm, units_of
 from micromacro.cache import hashable
 from micromacro.datasets import afew
 from micromacro.datasets.table import check_profile
@@ -159,20 +160,19 @@ class Arm:
     share: float = 1.0
 
     def __post_init__(self):
-        check_choice("stream", self.stream, STREAMS)
-        check_choice("readout", self.readout, READOUTS)
-        plain, vgg = Arm.__dataclass_fields__, self.stream == "vgg"
-        of_blstm = self.stream != "c3d"
-        rules = {
-            "layers": self.layers >= 0 and (of_blstm or self.layers == 1),
-            "readout": of_blstm or self.readout == plain["readout"].default,
-            "second": vgg or not self.second,
-            "stills": (vgg and not self.second) or self.stills,
-            "redundancy": self.redundancy is None or self.stream == "audio",
-            "share": 0 < self.share <= 1,
+        vgg, c3d = self.stream == "vgg", self.stream == "c3d"
+        idle = {
+            "layers": c3d,
+            "readout": c3d,
+            "second": not vgg,
+            "stills": not vgg or self.second,
+            "redundancy": self.stream != "audio",
         }
-        for name in (name for name, holds in rules.items() if not holds):
-            raise BadInput(f"{name}={getattr(self, name)!r}", "makes no arm", "leave it out")
+        check_arm(self, {"stream": STREAMS, "readout": READOUTS}, idle)
+        for name, holds in {"layers": self.layers >= 0, "share": 0 < self.share <= 1}.items():
+            if not holds:
+                fault = f"{name}={getattr(self, name)!r}"
+                raise BadInput(fault, "is out of range", "leave it out")
 
 
 class Source(NamedTuple):
@@ -332,7 +332,7 @@ def grid(
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
     default, arms = PROFILES[profile], ARMS
     data = dict(default.get("data", {}))
-    common = {"fold": 0, "epochs": default.get("epochs"), "device": device}
+    common = {"epochs": default.get("epochs"), "device": device}
     if profile == "paper":
         data = {"dataset": dataset, "root": str(data_root)}
         files = {"vgg_weights": vgg_weights, "resnet_weights": resnet_weights}
@@ -343,20 +343,8 @@ def grid(
     names = [*(variants or default["arms"])]
     if sweep and profile == "full":
         names += [name for group in SWEEP.values() for name in group]
-    units = {}
-    for name in names:
-        check_choice("arm", name, arms)
-        own, dials = _options(name)
-        params = {"data": data | dials, "arm": own, **common}
-        units[name] = [{"seed": seed} | params for seed in seeds or default["seeds"]]
-    return units
-
-
-def _options(name: str) -> tuple[dict, dict]:
-    """Of an arm its fields of `Arm`, and the dials that it turns."""
-    own = {field.name for field in fields(Arm)}
-    options = ARMS[name].items()
-    return {k: v for k, v in options if k in own}, {k: v for k, v in options if k not in own}
+    common |= {"data": data, "seeds": seeds or default["seeds"]}
+    return units_of(arms, names, vars(Arm()), **common)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -390,11 +378,9 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
     """
-    for name in arm:
-        check_choice("option of an arm", name, [field.name for field in fields(Arm)])
     if fold:
         raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = Arm(**arm)
+    arm = read_arm(Arm, arm)
     source = official(**hashable(data)) if "dataset" in data else benchmark(seed, **hashable(data))
     table, draws = source.clips, torch.Generator().manual_seed(seed)
     learns = (table["split"] == "train").to_numpy()
@@ -531,8 +517,8 @@ def rows(units: Sequence) -> list[dict]:
 def _name(one: object) -> str:
     """The arm of a unit, by its parameters; of several that of which most is turned."""
     fits, data = {}, one.params["data"]
-    for name in ARMS:
-        own, dials = _options(name)
+    for name, (made,) in units_of(ARMS, ARMS, vars(Arm()), data={}, seeds=[0]).items():
+        own, dials = made["arm"], made["data"]
         if own == one.params["arm"] and all(data.get(k) == v for k, v in dials.items()):
             fits[name] = len(dials)
     if not fits:

@@ -30,7 +30,7 @@ rendered before it is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput, check_choice, check_dials
 from micromacro.synthetic import AUS, NUISANCES, Event, Face, Identity, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import envelope
@@ -130,10 +130,7 @@ class Dials:
     size: Annotated[int, 32, 256] = 48
 
     def __post_init__(self):
-        for dial in fields(self):
-            (low, high), value = dial.type.__metadata__, getattr(self, dial.name)
-            if not all(low <= number <= high for number in np.ravel(value)):
-                raise BadInput(f"{dial.name}={value}", "is off the dial", f"give {low} to {high}")
+        check_dials(self)
 
 
 class Script(NamedTuple):

@@ -36,7 +36,6 @@ PLAIN = [heading for heading in TRAINED if heading != "Train it"]
 TABLES = ["Core table", "Sweep", "What differed", "Verdicts", "The official data"]
 ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
 OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
-OLD_SYSTEM = [*OLD[:4], "Ablation", "What differed", *OLD[4:]]
 BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
 MAX_LINES, MAX_COLUMNS, MAX_SENTENCE = 25, 100, 30
@@ -49,9 +48,8 @@ def kind(name: str) -> Kind:
         return ABLATION
     if not "01" <= number <= "08":
         return BARE
-    if number in ("01", "02", "03"):  # to become lessons
-        sections = OLD_SYSTEM if number >= "04" else OLD
-        return Kind(sections, 40, 410, (1000, 3000), PARAMETERS, new=False)
+    if number in ("01", "02"):  # to become lessons
+        return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 
 
@@ -118,6 +116,10 @@ def _links(notebook, path: Path) -> Faults:
         for link in links(cell.source):
             there = re.match(r"[a-z]+:", link) or (path.parent / link).exists()
             yield not there, f"a link to {link}, which is not there"
+        for link, anchor in re.findall(r"\]\(([^)\s#]*GLOSSARY\.md)#([^)\s]*)\)", cell.source):
+            file = path.parent / link
+            terms = anchors(file.read_text(encoding="utf-8")) if file.exists() else []
+            yield anchor not in terms, f"a link to the term {anchor}, which the glossary has not"
 
 
 def _parameters(notebook, path: Path) -> Faults:
@@ -240,6 +242,12 @@ def links(markdown: str) -> list[str]:
     """Targets of the links and images of a Markdown text, without anchors and in-page links."""
     targets = re.findall(r"\]\(([^)\s]+)\)", markdown)
     return [target.partition("#")[0] for target in targets if not target.startswith("#")]
+
+
+def anchors(markdown: str) -> list[str]:
+    """Anchors of the headings of a Markdown text, as code hosts make them."""
+    titles = re.findall(r"^#+ +(.*?)\s*$", markdown, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def _cells(notebook, kind: str) -> list:

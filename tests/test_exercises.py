@@ -13,6 +13,7 @@ import torch
 
 from micromacro import exercises
 from micromacro.metrics import accuracy
+from micromacro.studies import phase_versus_flow
 from micromacro.systems.msff import EMOTIONS
 
 POINTS = np.array([[30.0, 50.0], [70.0, 54.0], [50.0, 70.0], [38.0, 90.0], [64.0, 92.0]])
@@ -57,9 +58,6 @@ CASES = [
     (exercises.check_phase_to_motion, (-0.3, 8.0), 0.38197, -0.38197),
     (exercises.check_cost_of_size, (48, 112), 12.7, 5.44),
     (exercises.check_unwrapping, (), turns, turns_as_released),
-    (exercises.check_display_gain, (1.3,), 1.127, 1.3),
-    (exercises.check_cosine_with_false_motion, (), 0.707, 0.5),
-    (exercises.check_averaging, (4,), 16, 4),
     (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
     (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
     (exercises.check_fewer_digits, (820, 41), 20, 820),
@@ -159,6 +157,42 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         WEIGHTS,
         0.4,
         {-0.4: "sign", 0.7: "new", 0.3: "old", 40: "per cent", 7 / 3: "ratio", -0.3: "face"},
+    ),
+    (
+        exercises.check_invented_motion,
+        (0.4, 0.46, 0.03),
+        -2,
+        {
+            2: "sign",
+            -0.5: "slope over change",
+            -0.46 / 0.03: "new grey value",
+            -0.4 / 0.03: "old grey value",
+            -5: "per cent",
+            0.06: "itself",
+            0: "lamps",
+            -1.5: "not yet",
+        },
+    ),
+    (
+        exercises.check_visible_motion,
+        (),
+        lambda x, y, t: (-t * x / (x * x + y * y), -t * y / (x * x + y * y)),
+        {
+            (lambda x, y, t: (t * x / (x * x + y * y), t * y / (x * x + y * y))): "sign",
+            (lambda x, y, t: (-t * x / np.hypot(x, y), -t * y / np.hypot(x, y))): "its square",
+            (lambda x, y, t: (-t * x / (x + y), -t * y / (x + y))): "sum of both",
+            (lambda x, y, t: [-t / x, -t / y]): "each axis",
+            (lambda x, y, t: (-t * y / (x * x + y * y), -t * x / (x * x + y * y))): "the axes",
+            (lambda x, y, t: torch.tensor([-t * x, -t * y])): "product",
+            (lambda x, y, t: (1, 2, 3)): "two numbers",
+            (lambda x, y, t: (1, t)): "not yet",
+        },
+    ),
+    (
+        exercises.check_window_loss,
+        (0.94, 0.66),
+        0.28,
+        {-0.28: "sign", 28: "per cent", 0.66: "left", 0.94: "was", 0.7: "ratio", 0.3: "share"},
     ),
     (
         exercises.check_longest_hit,
@@ -297,6 +331,8 @@ def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
 def test_a_change_that_was_not_made_is_no_answer(capsys):
     exercises.check_auc_loss(0.0, AUCS[0], AUCS[0])
     assert "FACTOR" in capsys.readouterr().out
+    exercises.check_window_loss(0.0, 0.9, 0.9)
+    assert "SIGMA" in capsys.readouterr().out
     exercises.check_lost_memory(0.0, CCCS[0], CCCS[0])
     assert "TRY" in capsys.readouterr().out
     exercises.check_pcc_loss(0.0, PCCS[0], PCCS[0])
@@ -324,6 +360,16 @@ def exercise_cells(path: Path) -> list[str]:
 MEMORY = [pd.DataFrame([values]) for values in CCCS]
 MEMORY = [table.rename(columns={"before": "valence 1 s ago"}) for table in MEMORY]
 FROM_LESSON = {  # what the cells take from the lesson
+    "03": {
+        "SEED": 1000,
+        "contest": phase_versus_flow,
+        "gradient": lambda image: torch.stack(torch.gradient(image)[::-1]),
+        "skin": torch.ones(48, 48, dtype=torch.bool),
+        "frames": {"clean": ()},
+        "flow_px": 0,
+        "lucas_kanade": lambda sigma=2.0: {2.0: 0.94, 0.5: 0.66}[sigma],
+        "cosine": lambda estimate, truth, where: estimate,
+    },
     "04": {
         "nn": torch.nn,
         "Tensor": torch.Tensor,

@@ -39,7 +39,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
 
     title = f"# {number} · MIMAMO\n[back](03_before.ipynb) · [next](09_after.ipynb)\n\n"
     title += "*Cost: 20 s of one core, 50 min of yours*"
-    values = {name: rules.DEFAULTS.get(name) for name in kind.parameters}
+    values = {name: rules.DEFAULTS.get(name) for name in [*kind.parameters, "OUT"]}
     parameters = "\n".join(f"{k} = {value!r}" for k, value in values.items())
     cells = [v4.new_markdown_cell(title), section("Question"), section("You will")]
     cells += [code(parameters, 1, tags=["parameters"])]
@@ -63,6 +63,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
 def complaints(folder: Path, notebook, name: str = "04_mimamo_net") -> list[str]:
     for neighbour in ("03_before", "09_after"):
         (folder / f"{neighbour}.ipynb").touch()
+    (folder / "GLOSSARY.md").write_text("### local contrast (LCN)\nOf light.\n")
     path = folder / f"{name}.ipynb"
     nbformat.write(notebook, path)
     return rules.complaints(path)
@@ -111,7 +112,6 @@ HOME = [nbformat.v4.new_output("stream", text="saved to /home/me/x.png\n")]
 FAULTS = {
     "no Look": (drop("^## Look"), "0 headings 'Look'"),
     "no References": (drop("^## References"), "0 headings 'References'"),
-    "no Ablation": (drop("^## Ablation"), "0 headings 'Ablation'"),
     "two Plays": (replace("## Look", "## Play"), "2 headings 'Play'"),
     "order": (swap("^## Data", "^## Look"), "headings out of order"),
     "early Takeaways": (swap("^## Takeaways", "^## References"), "headings out of order"),
@@ -121,7 +121,8 @@ FAULTS = {
     "next": (replace(" · [next](09_after.ipynb)", ""), "its neighbours are"),
     "wrong next": (replace("(09_after.ipynb)", "(03_before.ipynb)"), "its neighbours are"),
     "dead link": (replace("09_after.ipynb#data", "06_gone.ipynb"), "06_gone.ipynb, which is not"),
-    "no parameter": (replace("OUT = None", ""), "no parameter OUT"),
+    "no term": (replace("(09_after.ipynb#data", "(GLOSSARY.md#banana"), "the term banana"),
+    "no parameter": (replace("PROFILE = 'smoke'", ""), "no parameter PROFILE"),
     "default": (replace("'smoke'", "'full'"), "parameter PROFILE is 'full'"),
     "not checked": (replace("course.check(", "print("), "do not call course.check"),
     "of another": (replace("globals()", "{}"), "do not call course.check"),
@@ -136,8 +137,8 @@ FAULTS = {
     "long cell": (replace("plot()", "plot()\n" * 26), "26 lines"),
     "cells": (lambda n: n.cells.extend(map(nbformat.v4.new_code_cell, "x" * 40)), "43 code cells"),
     "blank cell": (replace("plot()", " "), "is blank"),
-    "few words": (lambda n: [c.update(source=c.source[:200]) for c in n.cells], "words, not 1000"),
-    "words": (replace("rises", "rises " * 3000), "words, not 1000"),
+    "few words": (lambda n: [c.update(source=c.source[:200]) for c in n.cells], "words, not 600"),
+    "words": (replace("rises", "rises " * 3000), "words, not 600"),
     "lines": (
         lambda n: n.cells.extend(nbformat.v4.new_code_cell("x\n" * 25) for _ in range(17)),
         "lines of code",
@@ -218,6 +219,30 @@ def test_names_follow_the_pattern_and_a_faultless_notebook_has_no_complaints(tmp
     assert complaints(tmp_path, good()) == []
     for name in ("4_x", "04_Mimamo", "04-mimamo", "04_mimamo_net copy"):
         assert any("NN_lower_case" in t for t in complaints(tmp_path, good(), name))
+
+
+def test_a_term_of_the_glossary_may_be_linked(tmp_path):
+    notebook = good()
+    replace("(09_after.ipynb#data", "(GLOSSARY.md#local-contrast-lcn")(notebook)
+    assert complaints(tmp_path, notebook) == []
+
+
+def test_the_glossary_says_each_word_once_and_plainly():
+    text = (NOTEBOOKS[0].parents[1] / "GLOSSARY.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^### (.+)\n(.+(?:\n.+)*)", text, re.MULTILINE)
+    assert len(terms) == text.count("### ")  # none without a meaning
+    assert len(set(rules.anchors(text))) == len(rules.anchors(text))
+    for term, meaning in terms:
+        long = [s for s in rules.sentences(meaning) if len(s.split()) > rules.MAX_SENTENCE]
+        assert not long, term
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for row in rows:  # one length at four sizes
+        lengths = [float(px) / side for px, side in zip(row, (224, 112, 64, 48), strict=True)]
+        assert lengths == pytest.approx([lengths[1]] * 4, rel=0.03)
+    own = re.findall(r"\]\(#([^)]+)\)", text)
+    assert own
+    assert set(own) <= set(rules.anchors(text))
 
 
 def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_path):

@@ -120,42 +120,6 @@ def check_unwrapping(turns: Callable | None) -> None:
     _mark(turns, test, right, hint)
 
 
-def check_display_gain(answer: float | None, gain: float, gamma: float = 2.2) -> None:
-    """Notebook 03, exercise 1: what a gain of the linear light does to stored grey values.
-
-    Args:
-        answer: The factor that the reader gives; None if there is none yet.
-        gain: Factor on the linear light.
-        gamma: Exponent of the display; the camera stores the inverse.
-    """
-    right = "a power law turns a gain into a gain; an offset it turns into something else."
-    hint = "put gain * L into the camera's formula and divide by what L alone gives."
-    _mark(answer, _close(gain ** (1 / gamma), rtol=0.01), right, hint)
-
-
-def check_cosine_with_false_motion(answer: float | None) -> None:
-    """Notebook 03, exercise 2: cosine of truth plus an orthogonal field of the same norm.
-
-    Args:
-        answer: The number that the reader gives; None if there is none yet.
-    """
-    right = "as much false motion as true motion still leaves a cosine of 0.71."
-    hint = "draw the two fields as two sides of a square; the estimate is its diagonal."
-    _mark(answer, _close(np.sqrt(0.5), rtol=0.01), right, hint)
-
-
-def check_averaging(answer: float | None, reduction: float) -> None:
-    """Notebook 03, exercise 3: how many frames reduce independent noise by a factor?
-
-    Args:
-        answer: The number of frames that the reader gives; None if there is none yet.
-        reduction: Factor by which the noise shall fall.
-    """
-    right = "noise falls with the root of the number; a micro-expression has no frames to spare."
-    hint = "the standard deviation of a mean of n is 1 / sqrt(n) of that of one."
-    _mark(answer, _close(reduction**2), right, hint)
-
-
 # ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
 
 
@@ -228,6 +192,122 @@ def _short(values: np.ndarray) -> str:
 
 def _form(values: np.ndarray) -> str:
     return "an empty list" if not values.size else f"a list of {values.size}"
+
+
+# ---- notebook 03 -------------------------------------------------------------------------------------
+
+
+def check_invented_motion(
+    answer: float | None, before: float, after: float, slope: float, hint: int = 0
+) -> None:
+    """Notebook 03, exercise 1: the motion that a flow must report where only the light has changed.
+
+    Args:
+        answer: Pixels to the right that the reader gives; None if there is none yet.
+        before: Grey value of the pixel in the first frame.
+        after: Its grey value in the second.
+        slope: Grey value per pixel to the right, not 0.
+        hint: How many hints to print, 0 to 3.
+    """
+    change = after - before
+    expected = -change / slope
+    mistakes = {
+        "the sign: the terms of the equation add up to 0": -expected,
+        "slope over change: divide the change by the slope": -slope / change,
+        "slope over change, with the other sign": slope / change,
+        "the new grey value over the slope: it is the change that counts": -after / slope,
+        "the new grey value over the slope, with the other sign": after / slope,
+        "the old grey value over the slope: it is the change that counts": -before / slope,
+        "the growth in per cent, not in grey values": (1 - after / before) / slope,
+        "a product: a steeper slope needs less motion for the same change": -change * slope,
+        "the change itself: it is in grey values, you were asked for pixels": change,
+        "nothing: so it is, but the flow does not know of lamps": 0.0,
+    }
+    hints = (
+        "which of the three terms of the equation of grey values is 0 here?",
+        "what is left: slope times motion plus change is 0. The change is after - before.",
+        f"minus ({after:.3f} - {before:.3f}) over {slope:.3f}.",
+    )
+    right = "nothing moved. A flow that believes in grey values turns light into motion."
+    # The three printed numbers are rounded, and the change is a small difference of two of them.
+    _judge(answer, expected, right, mistakes, hints, hint, rtol=0.03)
+
+
+def check_visible_motion(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 03, exercise 2: the part of a motion that one pixel shows.
+
+    Args:
+        function: The reader's, from two slopes and a change to (right, down); None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    pixels = [(0.2, 0.1, -0.1), (0.3, -0.4, 0.1), (-0.1, 0.2, 0.05)]
+
+    def results(own: Callable) -> list:
+        motions = [own(*pixel) for pixel in pixels]
+        return None if any(motion is None for motion in motions) else [[*m] for m in motions]
+
+    def along(factor: Callable) -> list:
+        return [[factor(*p) * p[0], factor(*p) * p[1]] for p in pixels]
+
+    true = along(lambda x, y, t: -t / (x * x + y * y))
+    mistakes = {
+        "the sign: the terms of the equation add up to 0": along(lambda x, y, t: t / (x**2 + y**2)),
+        "the length of the slope, not its square": along(lambda x, y, t: -t / np.hypot(x, y)),
+        "the sum of both slopes below": along(lambda x, y, t: -t / (x + y)),
+        "each axis by itself: both together then give twice the change": [
+            [-t / x, -t / y] for x, y, t in pixels
+        ],
+        "the axes: right comes first, then down": [motion[::-1] for motion in true],
+        "a motion along the edge: it must be along the slope": [[-b, a] for a, b in true],
+        "the direction alone: the change says how far": along(lambda x, y, t: 1 / np.hypot(x, y)),
+        "a product: a steeper slope needs less motion": along(lambda x, y, t: -t),
+    }
+    hints = (
+        "it is some number times the slope: (s · dx, s · dy). Put that into the equation.",
+        "s · (dx² + dy²) + dt = 0.",
+        "s = -dt / (dx**2 + dy**2), and the motion is (s * dx, s * dy).",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given is None:
+        return
+    if given[0] is not None and [len(motion) for motion in given[0]] != [2, 2, 2]:
+        print("✗  give two numbers for a pixel: right and down")
+        _hints(hints, hint)
+    else:
+        right = "it is the shortest of all motions on the line; the rest is hidden in the hole."
+        _judge(given[0], true, right, mistakes, hints, hint)
+
+
+def check_window_loss(answer: float | None, known: float, yours: float, hint: int = 0) -> None:
+    """Notebook 03, exercise 3: how much cosine is lost with another window.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        known: Cosine with the window of the lesson.
+        yours: Cosine with the reader's.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known == yours:
+        print("·  nothing was changed yet: change SIGMA and run the cell again")
+        return
+    lost = known - yours
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: a cosine is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": yours,
+        "what there was: take away what is left": known,
+        "a ratio: take the difference": yours / known,
+        "the share that is lost: take the difference": lost / known,
+    }
+    hints = (
+        "the two cosines stand in the line that is printed.",
+        "one is with the window of the lesson, one with yours.",
+        "the first minus the second, two digits behind the point.",
+    )
+    right = (
+        "too small a window sees one edge only; too large a one mixes what moves with what rests."
+    )
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 
 # ---- notebook 05 -------------------------------------------------------------------------------------
@@ -349,6 +429,9 @@ def check_weight_rise(
     )
     right = "the answers of sound are the same; only its shyness changed."
     _judge(answer, rise, right, mistakes, hints, hint, rtol=0, atol=0.0051)
+
+
+# ---- notebook 06 -------------------------------------------------------------------------------------
 
 
 def check_longest_hit(answer: float | None, k: int, fps: float, hint: int = 0) -> None:

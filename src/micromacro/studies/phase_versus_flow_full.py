@@ -1,0 +1,194 @@
+"""The full run of notebook 03: its units, its rows, its verdicts, and what they say in words.
+
+It stands beside `phase_versus_flow`, whose units depend on nothing that is written here.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from micromacro.files import project_root, reading
+from micromacro.motion.prepare import INPUTS
+from micromacro.results import Row, read_rows, write_rows
+from micromacro.statistics import Interval, hand_over, judge_claims, paired_interval, read_claims
+from micromacro.studies import phase_versus_flow as contest
+from micromacro.units import run
+
+NOTEBOOK = "03_phase_versus_flow"
+METHODS = {"phase": "phase", "farneback": "Farneback", "dis_medium": "DIS", "tvl1": "TV-L1"}
+_COSTED = {"farneback": "Farneback", "dis_medium": "DIS medium", "dual_tvl1": "DualTVL1"}
+_KEYS = ["size", "method", "input", "condition", "amplitude_px", "score"]
+_SMALL_PX = (0.1, 0.8)  # the amplitudes over which the claims take their mean
+_AGAIN = "take it from git again"
+
+
+class Outcome(NamedTuple):
+    """What the full run measured.
+
+    Attributes:
+        table: Columns ``size, method, input, condition, amplitude_px, score, mean, std, count``: over
+            actors, each the mean of eight action units.
+        claims: Claims of notebook 03, as `statistics.read_claims`, with their verdicts.
+        source: Where the numbers come from, in words.
+    """
+
+    table: pd.DataFrame
+    claims: pd.DataFrame
+    source: str
+
+
+def outcome(
+    profile: str = "smoke",
+    seeds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+    out: str | None = None,
+) -> Outcome:
+    """The full run: in the profile full it is made, which takes 25 min; else the committed one.
+
+    Args:
+        profile: "full" computes the units, writes the rows, and judges the claims if there are
+            eight actors or more and every method.
+        seeds: Numbers of the actors; None means 0 to 7.
+        methods: Names out of `phase_versus_flow.METHODS`; None means those of `METHODS`.
+        out: Folder of the run, as for `results.write_rows`.
+
+    Raises:
+        BadInput: The committed rows are missing or torn.
+    """
+    if profile != "full":
+        return _committed()
+    seeds, methods = list(seeds or range(8)), list(methods or METHODS)
+    common = {"methods": methods, "conditions": list(contest.CONDITIONS), "device": "cpu"}
+    common["aus"] = list(contest.AUS)
+    equal = {"size": 48, "inputs": list(INPUTS), "amplitudes_px": list(contest.AMPLITUDES_PX)}
+    customary = {"size": 112, "inputs": ["raw", "local_contrast"]}
+    customary["amplitudes_px"] = [0.1, 0.2, 0.4, 0.8]
+    grid = [{"seed": s, **common, **kind} for kind in (equal, customary) for s in seeds]
+    results = run(contest.unit, grid)
+    records = [
+        (r.params["seed"], r.params["size"], *name.split("/"), value)
+        for r in results
+        for name, value in r.metrics.items()
+    ]
+    scores = pd.DataFrame(records, columns=["seed", *_KEYS, "value"])
+    scores = scores.astype({"amplitude_px": float})
+    scores = scores[scores["score"] != "endpoint_error"]  # a shrunken flow hides in it
+    table = scores.groupby(_KEYS, sort=False)["value"].agg(["mean", "std", "count"]).reset_index()
+    of_actor = scores[scores["amplitude_px"].between(*_SMALL_PX)]
+    of_actor = of_actor.groupby(["seed", *_KEYS[:4], "score"], sort=False)["value"].mean()
+    write_rows(_rows(table, of_actor.reset_index(), profile, results[0].provenance), out)
+    claims = _claims()
+    if len(seeds) >= 8 and set(METHODS) <= set(methods):
+        intervals = {c: _interval(c, of_actor) for c in claims.index}
+        hand_over(NOTEBOOK, intervals, out)
+        claims = judge_claims(intervals)
+    return Outcome(table, claims, f"this {profile} run")
+
+
+def _rows(table: pd.DataFrame, of_actor: pd.DataFrame, profile: str, provenance) -> list[Row]:
+    """Means and deviations over actors, then each actor's own means."""
+
+    def row(line, metric: str, value: float, n: int, seed: int | None = None, **more) -> Row:
+        params = {"condition": line.condition, "input": line.input, "size": line.size, **more}
+        about = {"seed": seed, "profile": profile, **provenance}
+        return Row(NOTEBOOK, "motion", line.method, metric, value, n, params, **about)
+
+    rows = [
+        row(line, f"{line.score}, {what}", value, line.n, amplitude_px=line.amplitude_px)
+        for line in table.rename(columns={"count": "n"}).itertuples()
+        for what, value in (("mean", line.mean), ("sd", line.std))
+    ]
+    means = ((line, f"{line.score}, mean of 0.1 to 0.8 px") for line in of_actor.itertuples())
+    return rows + [row(line, metric, line.value, 1, line.seed) for line, metric in means]
+
+
+def _committed() -> Outcome:
+    path = project_root() / "data" / "results" / f"{NOTEBOOK}__full__cpu.csv"
+    with reading(path, "rows of a full run", _AGAIN):
+        rows = read_rows(path)
+        rows = rows[rows["seed"].isna()]  # those over actors
+        given = pd.DataFrame(rows["params"].map(json.loads).tolist(), index=rows.index)
+        split = rows["metric"].str.split(", ", expand=True).set_axis(["score", "what"], axis=1)
+        rows = rows.rename(columns={"arm": "method", "n": "count"})
+        rows = rows[["method", "value", "count", "utc", "git_sha"]]
+        flat = pd.concat([rows, given, split], axis=1)
+    table = flat.pivot_table("value", [*_KEYS, "count"], "what", sort=False).reset_index()
+    day, commit = flat["utc"].max()[:10], flat["git_sha"].iloc[0][:8]
+    source = f"the committed full run of {day}, commit {commit}"
+    return Outcome(table.rename(columns={"sd": "std"}), _claims(), source)
+
+
+def _claims() -> pd.DataFrame:
+    claims = read_claims()
+    return claims[claims.index.str.startswith("03-")]
+
+
+def _interval(claim: str, of_actor: pd.Series) -> Interval | None:
+    """Student's interval over actors of a cosine; quartiles over rounds of a ratio of costs."""
+    _, kind, flow, *rest = claim.split("-")
+    if kind == "cheaper":
+        cost = costs()
+        if cost is None:
+            return None
+        *interval, rounds = cost.loc[flow, int(rest[0])]
+        return Interval(*interval, int(rounds))
+    inputs, condition, *size = rest
+    # index: seed, size, method, input, condition, score
+    mean = of_actor.xs((int(*size or [48]), inputs, condition, "cosine"), level=[1, 3, 4, 5])
+    return paired_interval(*(mean.xs(name, level="method") for name in ("phase", flow)))
+
+
+def costs() -> pd.DataFrame | None:
+    """Time of each flow over that of phase at 48 px, as the committed benchmark has it.
+
+    Returns:
+        Index: name of the flow; columns: (size of the flow's frames in px, "ratio", "q25", "q75" or
+        "rounds"), float64; median and quartiles over rounds. None without a benchmark.
+    """
+    files = sorted((project_root() / "data" / "results").glob("phase_vs_peers__*.csv"))
+    if not files:
+        return None
+    with reading(files[-1], "rows of a benchmark", _AGAIN):
+        rows = pd.read_csv(files[-1])
+        rows = rows[rows["metric"] == "cost_ratio_to_gemm"].set_index(["setting", "method"])
+        rows = rows.rename(columns={"value": "ratio"})[["ratio", "q25", "q75", "rounds"]]
+    settings = {48: "48 px", 112: "customary size: 112 px"}
+    sizes = {px: rows.loc[name].loc[list(_COSTED.values())] for px, name in settings.items()}
+    return pd.concat(sizes, axis=1).astype(float).rename(index={v: k for k, v in _COSTED.items()})
+
+
+def in_words(claims: pd.DataFrame) -> str:
+    """What the verdicts say, one line for each kind of comparison: it is read off, not typed.
+
+    Args:
+        claims: As in `Outcome`.
+    """
+    lines: dict[str, list[tuple[str, str]]] = {}
+    for name, word in claims["verdict"].items():
+        _, kind, flow, *rest = name.split("-")
+        flow = {"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow]
+        if kind == "cheaper":
+            what, against = f"Cheaper (phase at 48 px, flow at {rest[0]} px)", flow
+        else:
+            inputs, condition, size = (*rest, "48")[:3]
+            what = (
+                f"More robust (phase at 48 px, flow at {size} px, {inputs.replace('_', ' ')} input)"
+            )
+            against = f"{flow} under {condition}"
+        lines.setdefault(what, []).append((word or "not judged yet", against))
+    return "\n".join(f"{what}: {_counted(judged)}." for what, judged in lines.items())
+
+
+def _counted(judged: list[tuple[str, str]]) -> str:
+    """How many contrasts have each verdict, and which they are where the verdicts differ."""
+    by_word: dict[str, list[str]] = {}
+    for word, against in judged:
+        by_word.setdefault(word, []).append(against)
+    parts = [f"{word} in {len(own)} of {len(judged)}" for word, own in by_word.items()]
+    if len(parts) > 1:
+        parts = [
+            f"{part} ({', '.join(by_word[w])})" for part, w in zip(parts, by_word, strict=True)
+        ]
+    return "; ".join(parts)

@@ -149,12 +149,12 @@ def test_official_clips_in_miniature(tmp_path):
     assert experiment.rows(made)[0]["dataset"] == "afew"
 
 
-@pytest.mark.parametrize("name", ["vgg", "resnet"])
+@pytest.mark.parametrize("name", ["vgg", "resnet", "vgg_second"])
 def test_still_networks_are_small_frozen_and_know_faces(name):
     net = load_still_network(name)
     assert not any(p.requires_grad for p in net.parameters())
     assert sum(p.numel() for p in net.parameters()) < 125_000
-    assert net.about["score"]["uar"] > 0.3  # eight classes, faint ones among them
+    assert net.about["score"]["uar"] > 0.6  # eight classes, faint ones among them
     assert net(torch.rand(2, 1, 48, 48)).shape == (2, 8)
     # People of the benchmark come from splits of their own.
     assert not {"encoder", "encoder_test"} & {f"film-{split}" for split in task.PRIORS}

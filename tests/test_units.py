@@ -408,7 +408,7 @@ def test_the_command_line_computes_a_part_of_a_notebook_s_units(monkeypatch, cap
         assert fault in capsys.readouterr().err
     experiment = SimpleNamespace(grid=grid, unit=processes.failing)
     monkeypatch.setattr(course, "_experiment", lambda name: experiment)
-    command = ["units", "08", "--param", "SEEDS=[0, 2, 3]", "--shard"]
+    command = ["units", "08b", "--param", "SEEDS=[0, 2, 3]", "--shard"]
     assert cli.main([*command, "2/3"]) == 0
     assert capsys.readouterr().out == "1 units, 0 were there already\n"
     assert cli.main([*command, "1/1"]) == 1

@@ -103,8 +103,7 @@ def test_a_frame_does_not_depend_on_its_batch():
     whole = face.render(play)
     assert torch.equal(face.render(play, 10, 20), whole[10:20])
     assert torch.equal(face.render(play[37:38]), whole[37:38])
-    order = [*range(5, 70), *range(5)]
-    assert torch.equal(face.render(play.take(order)), whole[order])
+    assert torch.equal(face.render(play[5:] + play[:5]), torch.cat([whole[5:], whole[:5]]))
     # 8-bit rounding hides a lot: the motion itself has the same bits, too.
     assert torch.equal(face.motion.drift(play[37:38]), face.motion.drift(play)[37:38])
 

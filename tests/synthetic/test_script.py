@@ -166,15 +166,18 @@ def test_head_drift_reaches_its_range_slowly():
     assert not torch.equal(clips[0].roll, clips[1].roll)
 
 
-def test_slices_carry_the_truth():
+def test_slices_and_sums_carry_the_truth():
     events = [micro_event(10, "anger"), macro_event(40, "happiness")]
     play = perform(100, 30.0, events, nuisance="easy", seed=9)
-    part = play[15:45]
-    assert (len(part), len(play[19:39].events)) == (30, 0)
+    part, long = play[15:45], play[15:45] + play
+    assert (len(part), len(long), len(play[19:39].events)) == (30, 130, 0)
     assert part.t_s[0] == pytest.approx(0.5)
     assert [(e.onset, e.offset) for e in part.events] == [(0, 3), (25, 29)]
     assert part.events[1].apex == 29
     assert torch.equal(part.envelope, play.envelope[15:45])
     assert torch.equal(part.noise_key[:, 1], torch.arange(15, 45))
     assert play[19:39].envelope.shape == (20, 0)
+    assert long.envelope.shape == (130, 4)
+    assert [e.onset for e in long.events] == [0, 25, 40, 70]
+    assert torch.allclose(long.t_s.diff(), torch.tensor(1 / 30, dtype=torch.float64))
     assert torch.equal(play.t_s, torch.arange(100).double() / 30)  # the parts are untouched

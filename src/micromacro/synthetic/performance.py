@@ -159,6 +159,25 @@ class Performance:
         chosen["envelope"] = chosen["envelope"][:, :0]
         return replace(self, **chosen, events=(), blinks=())
 
+    def __add__(self, other: "Performance") -> "Performance":
+        """This performance followed by another of the same frame rate."""
+        if other.fps != self.fps:
+            raise BadInput(f"fps {self.fps} and {other.fps}", "differ", "join clips of one rate")
+        n = len(self)
+
+        def later(event: Event) -> Event:
+            return replace(
+                event, onset=event.onset + n, apex=event.apex + n, offset=event.offset + n
+            )
+
+        plain = [name for name in _CHANNELS if name != "envelope"]
+        joined = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in plain}
+        # A frame later than our last.
+        joined["t_s"][n:] += self.t_s[-1] + 1 / self.fps - other.t_s[0]
+        joined["envelope"] = torch.block_diag(self.envelope, other.envelope)
+        joined["events"] = (*self.events, *map(later, other.events))
+        return replace(self, **joined, blinks=(*self.blinks, *map(later, other.blinks)))
+
 
 # (AUs, zones).
 _IN_ZONE = torch.tensor([[float(au in names) for names in ZONES.values()] for au in AUS])

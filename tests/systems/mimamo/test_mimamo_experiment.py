@@ -21,7 +21,8 @@ TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
 
 def unit(**options):
     """A tiny unit of an arm; options that are not the arm's are the data's."""
-    data = {k: options.pop(k) for k in ("people", "test_illumination") if k in options}
+    theirs = ("people", "illumination", "test_illumination")
+    data = {k: options.pop(k) for k in theirs if k in options}
     return experiment.unit(**TINY | {"data": {"people": 4, **data}, "arm": options})
 
 

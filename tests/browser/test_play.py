@@ -115,6 +115,16 @@ def opened(page: Page, lab: Callable[[Path], str], notebook: Path) -> None:
     page.wait_for_function(DONE, polling=500)
 
 
+def shortened(name: str, steps: int, folder: Path) -> Path:
+    """A copy of a lesson that trains for eight of its steps."""
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"]).replace(f"\nSTEPS = {steps}", "\nSTEPS = 8")
+    copy = folder / f"{name}.ipynb"
+    copy.write_text(json.dumps(notebook), encoding="utf-8")
+    return copy
+
+
 def picture(page: Page) -> np.ndarray:
     """What the widget shows, as grey levels."""
     shot = page.locator("img.widget-image").screenshot()
@@ -136,12 +146,7 @@ def chosen(page: Page, name: str, choice: str) -> np.ndarray:
 
 def test_lesson_07_what_is_missing(page, lab, tmp_path):
     """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
-    notebook = json.loads((ROOT / "notebooks" / "07_reaction_intensity.ipynb").read_text())
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"]).replace("\nSTEPS = 128", "\nSTEPS = 8")
-    shortened = tmp_path / "07_reaction_intensity.ipynb"
-    shortened.write_text(json.dumps(notebook), encoding="utf-8")
-    opened(page, lab, shortened)
+    opened(page, lab, shortened("07_reaction_intensity", 128, tmp_path))
     page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
     height, width = opening.shape
@@ -160,12 +165,7 @@ def test_lesson_07_what_is_missing(page, lab, tmp_path):
 
 def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
     """Softer sound moves both maps, and back again all is as before; a slider moves the cross."""
-    notebook = json.loads((ROOT / "notebooks" / "05_msff.ipynb").read_text())
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"]).replace("\nSTEPS = 150", "\nSTEPS = 8")
-    shortened = tmp_path / "05_msff.ipynb"
-    shortened.write_text(json.dumps(notebook), encoding="utf-8")
-    opened(page, lab, shortened)
+    opened(page, lab, shortened("05_msff", 150, tmp_path))
     image = page.locator("img.widget-image")
     image.scroll_into_view_if_needed()
     opening = picture(page)

@@ -21,6 +21,7 @@ without rows, such as one without a face, gets the logits 0: each class is as li
 learned from it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -51,7 +52,7 @@ _C3D = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 # ---- one picture, or one block of frames, to a vector --------------------------------------------
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Convolutions of side 3 in blocks, ReLU behind each, then fc6, fc7, fc8: all three of our VGGs.
 
     Args:
@@ -117,9 +118,9 @@ class Encoder(nn.Module):
         x = self.fc6(x).relu()  # (B, 4096)
         return x if layer == "fc6" else self.fc7(self.dropout(x)).relu()  # (B, 4096)
 
+    @abstractmethod
     def prepared(self, x: Tensor) -> Tensor:
         """What the first convolution sees of an input; every network has its own."""
-        raise NotImplementedError
 
 
 class VggFace(Encoder):

@@ -686,7 +686,7 @@ def check_lost_memory(
         f"one is of the first training, one of the second; both of {memory}.",
         "before - after, two digits behind the point.",
     )
-    right = "look at the other labels, too: what needs no memory is hardly touched."
+    right = "look at the other labels, too: what needs less memory loses less."
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 

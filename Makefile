@@ -35,7 +35,7 @@ help:
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
-	@echo "make stills      train MSFF's still networks anew (20 minutes); writes their weights and data/results/"
+	@echo "make stills      train the still networks of MSFF and AKMNet anew (25 minutes); writes their weights and data/results/"
 	@echo "make report      the committed notebooks as a static site in runs/site/"
 	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
@@ -104,6 +104,7 @@ encoder: env
 
 stills: env
 	@$(BIN)/python tools/still_training.py
+	@$(BIN)/python tools/akmnet_training.py
 
 report: env
 	@$(BIN)/micromacro report

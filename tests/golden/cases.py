@@ -51,7 +51,7 @@ def mimamo_clips(seed: int, split: str, light: float) -> Arrays:
 def akmnet_clips(seed: int, task: str, distractors: float) -> Arrays:
     """Clips of AKMNet's task: frames uint8 (N, 48, 48) clip behind clip, and their columns."""
     dials = replace(akmnet_task.TASKS[task], distractors=distractors)
-    clips = akmnet_task.record(seed, dials, subjects=2, clips=3)
+    clips = akmnet_task.record(seed, dials, range(2), 3)
     names = ("frames", "lengths", "label", "subject", "onset", "apex", "offset", "envelope")
     return {name: getattr(clips, name).numpy() for name in names} | {"clip": np.array(clips.names)}
 
@@ -73,7 +73,7 @@ def mimamo_unit(arm: str) -> tuple[Mapping, Arrays]:
 def akmnet_unit(arm: str) -> tuple[Mapping, Arrays]:
     """One arm of AKMNet on the benchmark."""
     params = akmnet.grid("full", variants=[arm], seeds=[SEED], folds=2)[arm][0]
-    params["data"] |= {"subjects": 4, "clips": 4, "people": 8}
+    params["data"] |= {"subjects": 4, "tested": 4, "clips": 4}
     params["epochs"] = params["epochs"] or 2
     metrics, arrays = akmnet.unit(**params)
     if params["arm"].get("frames") in ("tim", "linear"):  # -1 now: frames are mixtures of all
@@ -83,7 +83,7 @@ def akmnet_unit(arm: str) -> tuple[Mapping, Arrays]:
 
 def lbp_top_unit(task: str) -> tuple[Mapping, Arrays]:
     """The classic baseline on the benchmark."""
-    data = {"subjects": 4, "clips": 4, "task": task}
+    data = {"subjects": 4, "tested": 4, "clips": 4, "task": task}
     return akmnet.unit(data=data, arm=akmnet.ARMS["LBP-TOP"], seed=SEED, fold=0, folds=2)
 
 

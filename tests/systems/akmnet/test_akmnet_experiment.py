@@ -12,30 +12,28 @@ import torch
 from refusals import refused
 from sklearn.svm import SVC
 
-from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.statistics import read_claims
 from micromacro.systems.akmnet import experiment, inputs, scores, task
 from micromacro.systems.akmnet.experiment import ARMS, Arm, Run
 
-DATA = {"subjects": 4, "clips": 4, "people": 4}
+DATA = {"subjects": 4, "tested": 4, "clips": 4}
 TINY = {"data": DATA, "arm": {}, "seed": 1990, "folds": 2, "epochs": 2}
 
 
 def all_folds(**params):
     """The pooled table of a run's folds, and its scores."""
     params = TINY | params
-    n = params["folds"] or params["data"]["subjects"]
-    table = scores.pooled([experiment.unit(**params, fold=k)[1] for k in range(n)])
+    table = scores.pooled([experiment.unit(**params, fold=k)[1] for k in range(params["folds"])])
     return scores.pooled_scores(table), table
 
 
 def run(fold=0, epochs=2):
-    return Run(1990, fold, 2, epochs, "cpu")
+    return Run(1_990_000 + fold, fold, 2, epochs, "cpu")
 
 
-def source(**data):
-    return task.benchmark(1990, **DATA | data)
+def source(fold=0, **data):
+    return task.benchmark(1990, fold, **DATA | data)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,8 @@ def test_controls_see_as_many_frames_of_the_same_clips_and_folds(arms):
     assert (ours["max_key"] >= 0).all()
     assert (best["max_key"] == -1).all()
     for table in (ours, best, window):
-        assert table["epochs"].shape == (16, 2)
+        assert table["epochs"].shape == (32, 2)
+        assert table["clip"].tolist() == np.repeat(np.unique(table["clip"]), 2).tolist()
         assert np.array_equal(table["logits"].argmax(1), table["epochs"][:, -1])
     assert metrics["accuracy"] == np.mean(ours["prediction"] == ours["truth"])
     # choosing the epoch on the test data never looks worse
@@ -74,16 +73,8 @@ def test_a_fold_alone_repeats_the_fold_of_the_run_to_the_last_bit(arms):
     for name, values in again.items():
         assert np.array_equal(values[order], table[name][rows]), name
     assert metrics["correct"] == (table["prediction"] == table["truth"])[rows].sum()
-    assert metrics["clips"] == rows.sum() == 16 - metrics["trained_on"]
-    assert metrics["people"] == ["000", "001", "002", "003"]
-
-
-def test_people_are_never_on_both_sides(arms):
-    table = arms["s123"][1]
-    assert len({*zip(table["subject"], table["fold"], strict=True)}) == len({*table["subject"]})
-    assert set(table["fold"]) == {0, 1}
-    people = source().table["person"].tolist()
-    assert held_out(people, 3, None, 1990).tolist() == (source().table["subject"] == 3).tolist()
+    assert metrics["clips"] == rows.sum() == metrics["trained_on"] == 16
+    assert metrics["people"] == [f"{k:03d}" for k in (0, 1, 2, 3, 8, 9, 10, 11)]
 
 
 def test_a_fold_is_trained_without_its_test_clips(monkeypatch):
@@ -97,9 +88,42 @@ def test_a_fold_is_trained_without_its_test_clips(monkeypatch):
 
     monkeypatch.setattr(experiment, "train", note)
     for fold in (0, 1):
-        experiment.trained.__wrapped__(source(), Arm(), run(fold, 1), None)
-        people = source().table["person"].tolist()
-        assert seen[fold] == set(np.flatnonzero(~held_out(people, fold, 2, 1990)))
+        experiment.trained.__wrapped__(source(fold), Arm(), run(fold, 1), None)
+        assert seen[fold] == set(np.flatnonzero(source(fold).table["subject"] >= 4))
+
+
+def test_folds_start_from_other_weights_and_arms_of_a_fold_from_the_same(monkeypatch):
+    starts, train = [], experiment.train
+
+    def note(model, *args, **options):
+        starts.append((model.net.classifier.weight.detach().clone(), options["seed"]))
+        return train(model, *args, **options)
+
+    experiment.trained.cache_clear()
+    monkeypatch.setattr(experiment, "train", note)
+    for fold, arm in ((0, {}), (0, {"steps": "none"}), (1, {})):
+        experiment.unit(**TINY | {"arm": arm, "epochs": 1}, fold=fold)
+    (first, seed), (same, again), (other, elsewhere) = starts
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert seed == again != elsewhere
+
+
+def test_the_class_after_an_epoch_is_that_of_the_last_two_logits_mean(monkeypatch):
+    records, train = [], experiment.train
+
+    def note(model, *args, **options):
+        history = train(model, *args, **options)
+        records.append(model.record.numpy().copy())
+        return history
+
+    experiment.trained.cache_clear()
+    monkeypatch.setattr(experiment, "train", note)
+    _, found = experiment.unit(**TINY | {"epochs": 3}, fold=0)
+    (each,) = records
+    np.testing.assert_array_equal(found["epochs"][:, 0], each[0].argmax(1))
+    np.testing.assert_array_equal(found["epochs"][:, 1], (each[0] + each[1]).argmax(1))
+    np.testing.assert_allclose(found["logits"], (each[1] + each[2]) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_the_last_epoch_counts_and_pretrained_parts_stay(monkeypatch):
@@ -110,19 +134,19 @@ def test_the_last_epoch_counts_and_pretrained_parts_stay(monkeypatch):
         best.append(history.best)
         return history
 
-    before = {k: v.clone() for k, v in task.pretrained(1990, 4).state_dict().items()}
+    before = {k: v.clone() for k, v in task.pretrained().state_dict().items()}
     monkeypatch.setattr(experiment, "train", note)
     experiment.trained.__wrapped__(source(), Arm(), run(epochs=3), None)
     assert best == [2]
-    for name, weights in task.pretrained(1990, 4).state_dict().items():
+    for name, weights in task.pretrained().state_dict().items():
         assert torch.equal(weights, before[name]), name
 
 
-@pytest.mark.parametrize("steps", ["s123", "none"])
-def test_arms_start_from_the_same_pretrained_weights(steps):
-    net, pretrained = experiment.network(source(), Arm(steps=steps), 1990), task.pretrained(1990, 4)
+@pytest.mark.parametrize("arm", ["s123", "all", "ResNet, apex"])
+def test_arms_start_from_the_same_pretrained_weights(arm):
+    net = experiment.network(source(), Arm(**ARMS[arm]), 1990)
     source().start(net.frame_net)
-    expected = pretrained.frame_net.state_dict()
+    expected = task.pretrained().frame_net.state_dict()
     torch.testing.assert_close(net.frame_net.state_dict(), expected, rtol=0, atol=0)
 
 
@@ -138,6 +162,26 @@ def test_controls_follow_the_s123_of_the_same_settings_and_fold(monkeypatch):
     with pytest.raises(LookupError):
         body(source(), arm, run(1), None)
     assert asked == [(source(), Arm(bn="released"), run(1), None)]
+    with pytest.raises(LookupError):  # a plain network has no miner of its own
+        body(source(), Arm(**ARMS["ResNet, max-key"]), run(1), None)
+    assert asked[1] == (source(), Arm(), run(1), None)
+
+
+def test_the_plain_network_sees_one_frame_of_each_clip():
+    _, table = experiment.unit(**TINY | {"arm": ARMS["ResNet, apex"]}, fold=0)
+    assert (table["kept"] == 1).all()
+    assert (table["apex_kept"] == 1).all()
+    _, off = experiment.unit(**TINY | {"arm": ARMS["ResNet, apex ± 4"]}, fold=0)
+    assert 0 < off["apex_kept"].mean() < 0.5
+    assert np.array_equal(off["apex"], table["apex"])  # scores go by the truth
+    net = experiment.network(source(), Arm(**ARMS["ResNet, apex"]), 0).eval()
+    frames = torch.rand(3, 1, 48, 48)
+    with torch.no_grad():
+        expected = net.net(frames)
+        maps = net.frame_net.freeze(task.FROZEN).frozen_maps(frames)
+        output = net(maps, torch.tensor([1, 1, 1]), after=task.FROZEN)
+    torch.testing.assert_close(output.logits, expected)
+    assert output.mining.takes == [1, 1, 1]
 
 
 # ---- arms and grids ------------------------------------------------------------------------------
@@ -154,32 +198,30 @@ def test_every_claim_names_arms_that_there_are():
 def test_every_unit_of_every_grid_is_accepted(monkeypatch):
     """An option that does nothing, or is unknown, would stop the sweep after an hour."""
     monkeypatch.setattr(experiment, "trained", lambda *a: (_ for _ in ()).throw(LookupError))
-    grid = experiment.grid("full", seeds=[1990], sweep=2)
+    grid = experiment.grid("full", seeds=[1990], sweep=1)
     assert list(grid) == [*experiment.CORE, *experiment.BESIDE, "LBP-TOP"] + [
         name for group in experiment.SWEEP.values() for name in group
     ]
     for name, (params, *_) in grid.items():
         if name != "LBP-TOP":
             with pytest.raises(LookupError):
-                experiment.unit(**params | {"data": params["data"] | {"subjects": 4, "clips": 1}})
+                experiment.unit(**params | {"data": params["data"] | {"subjects": 1, "tested": 1}})
 
 
 def test_a_grid_goes_seed_by_seed_and_fold_by_fold():
     smoke = experiment.grid()
     assert list(smoke) == ["s123", "all", "midpoint window", "LBP-TOP"]
     first = {"seed": 1000, "fold": 0, "folds": 2, "epochs": 2, "device": "cpu"}
-    first |= {"data": {"subjects": 8, "clips": 6, "people": 24}, "arm": {"steps": "none"}}
+    first |= {"data": {"subjects": 6, "tested": 6, "clips": 5}, "arm": {"steps": "none"}}
     assert smoke["all"] == [first, first | {"fold": 1}]
     full = experiment.grid("full", variants=["s12"], seeds=[3, 4], folds=3)
     order = [(p["seed"], p["fold"]) for p in full.pop("s12")]
     assert order == [(s, f) for s in (3, 4) for f in (0, 1, 2)]
     assert not full
-    swept = experiment.grid("full", sweep=2)
-    assert len(swept["s123, LOSO"]) == 8 * 16
-    assert swept["s123, LOSO"][0]["folds"] is None
+    swept = experiment.grid("full", sweep=1)
+    assert len(swept["random"]) == 8 * 5  # the paper's five draws
     assert swept["12 epochs"][0]["epochs"] == 12
     assert swept["all, loose"][0]["data"] == {"task": "loose"}
-    assert "s123, LOSO" not in experiment.grid("full", sweep=1)
 
 
 WRONG = [
@@ -206,7 +248,8 @@ REFUSED = {
 }
 IDLE = [{"frames": "tim"}, {"length": 16}, {"steps": "none", "count_weight": 1.0}]
 IDLE += [{"steps": "s12", "margin_weight": 0.0}, {"steps": "none", "legacy": ["selection"]}]
-IDLE += [{"protocol": "as_released", "bn": "frozen"}]
+IDLE += [{"protocol": "as_released", "bn": "frozen"}, {"apex_error": 2.0}]
+IDLE += [{"steps": "none", "classifier": "resnet"}]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +259,8 @@ IDLE += [{"protocol": "as_released", "bn": "frozen"}]
         *(("does nothing", {"arm": arm}) for arm in IDLE),
         ("task 'hard'", {"data": {"task": "hard"}}),
         ("off the dial", {"data": DATA | {"magnification": 9.0}}),
-        *(("groups", {"folds": 5}), ("fold 2", {"fold": 2}), ("fold -1", {"fold": -1})),
+        *(("fold 0", {"folds": None}), ("fold 2", {"fold": 2}), ("fold -1", {"fold": -1})),
+        ("apex_error=-1.0", {"arm": {"steps": "none", "frames": "apex", "apex_error": -1.0}}),
     ],
 )
 def test_rows_with_untrue_names_are_refused(message, change):
@@ -268,6 +312,23 @@ def test_frames_by_truth():
         refused(choose, f"frames '{choice}': need a truth")
 
 
+def test_annotators_err_about_the_apex_and_stay_within_the_expression():
+    n = 4000
+    clips = clips_of([41] * n, [20] * n)
+    clips.table["onset"], clips.table["offset"] = [0, 15] * (n // 2), [40, 22] * (n // 2)
+
+    def said(sd, seed=0):
+        frames = inputs.choose("apex", clips, seed, apex_error=sd)
+        return torch.cat(frames).numpy() - 20
+
+    assert (said(0.0) == 0).all()
+    assert said(3.0)[::2].std() == pytest.approx(3, rel=0.06)
+    assert abs(said(3.0)[::2].mean()) < 0.2
+    assert {*said(3.0)[1::2]} == {*range(-5, 3)}
+    assert (said(3.0) == said(3.0)).all()
+    assert (said(3.0) != said(3.0, 1)).any()
+
+
 def test_batches_hold_every_clip_of_an_epoch():
     maps = [torch.full((T, 1, 1, 1), float(T)) for T in (3, 5, 2, 4)]
     target, drawn, seen = torch.tensor([30, 50, 20, 40]), [], []
@@ -290,12 +351,17 @@ def test_batches_hold_every_clip_of_an_epoch():
     assert [given["lengths"].tolist() for given, _ in some] == [[2, 2], [2, 2], [2]]
 
 
-def test_classes_are_balanced_by_repeating():
+def test_clips_of_rare_classes_are_drawn_again():
     label = torch.tensor([0, 0, 0, 1, 2, 2, 3])
-    rows = inputs.balanced(label, torch.tensor([0, 1, 2, 3, 4, 5]))
+    rows = inputs.balanced(label, torch.tensor([0, 1, 2, 3, 4, 5]), 0)
     assert torch.bincount(label[rows]).tolist() == [3, 3, 3]
     assert set(rows.tolist()) == {0, 1, 2, 3, 4, 5}
-    assert torch.bincount(rows).tolist() == [1, 1, 1, 3, 2, 1]
+    assert torch.bincount(rows)[:4].tolist() == [1, 1, 1, 3]
+    assert torch.equal(rows, inputs.balanced(label, torch.tensor([0, 1, 2, 3, 4, 5]), 0))
+    label = torch.tensor([0] * 4000 + [1] * 4)
+    often = torch.bincount(inputs.balanced(label, torch.arange(4004), 1))[4000:]
+    assert often.sum() == 4000
+    assert ((often / 4000 - 0.25).abs() < 0.03).all()  # each as likely as any other
 
 
 def test_the_frame_that_differs_most_from_the_first():
@@ -309,31 +375,28 @@ def test_the_frame_that_differs_most_from_the_first():
 
 
 def test_the_classic_baseline_is_a_balanced_machine_on_lbp_top():
-    clips = task.record(1990, task.TASKS["headline"], subjects=4, clips=6)
-    test = held_out(source(clips=6).table["person"].tolist(), 0, 2, 1990)
-    result = experiment.classic(source(clips=6), test, grid=2, radius=2, penalty=30.0)
-    each = [lbp_top(clip.float(), grid=(2, 2), radius=2) for clip in clips.split(clips.frames)]
-    features, label = torch.stack(each).numpy(), clips.label.numpy()
+    data = source(clips=6)
+    test, label = data.tested, data.table["label"].to_numpy()
+    result = experiment.classic(data, test, grid=2, radius=2, penalty=30.0)
+    clips = [torch.from_numpy(data.pixels(row)).float() for row in range(len(label))]
+    features = torch.stack([lbp_top(clip, grid=(2, 2), radius=2) for clip in clips]).numpy()
     counts = np.bincount(label[~test])
     assert np.ptp(counts) > 1  # else balancing would not show
-    times = np.zeros(len(label))  # how often each clip is seen
-    for k, n in enumerate(counts):
-        rows = np.flatnonzero(~test & (label == k))
-        times[rows] = counts.max() // n
-        times[rows[: counts.max() % n]] += 1
-    machine = SVC(kernel="linear", C=30.0)
-    machine.fit(features[~test], label[~test], sample_weight=times[~test])
-    assert 0 < test.sum() < 24
+    own = label[~test]
+    times = np.array([counts.max() / counts[k] for k in own])  # as often as clips would be repeated
+    penalty = 30.0 * counts.sum() / (counts.max() * (counts > 0).sum())
+    machine = SVC(kernel="linear", C=penalty).fit(features[~test], own, sample_weight=times)
     expected = machine.decision_function(features[test])
     np.testing.assert_allclose(result.logits, expected, rtol=0, atol=1e-3)  # the solver's tolerance
     # Votes of all pairs decide, not the largest margin: they differ on some clips of most seeds.
     assert np.array_equal(result.epochs[:, 0], machine.predict(features[test]))
 
 
-def test_the_classic_baseline_with_classes_that_no_training_clip_shows(monkeypatch):
-    body = inputs.balanced
-    monkeypatch.setattr(inputs, "balanced", lambda label, rows: body(label, rows[label[rows] < 2]))
-    _, table = experiment.unit(**TINY | {"arm": ARMS["LBP-TOP"]}, fold=0)
-    assert np.isfinite(table["logits"][:, :2]).all()
-    assert np.isneginf(table["logits"][:, 2:]).all()
-    assert set(table["epochs"][:, 0]) <= {0, 1}
+def test_the_classic_baseline_with_classes_that_no_training_clip_shows():
+    data = source()
+    data = replace(data, table=data.table.assign(label=data.table["label"].where(data.tested, 1)))
+    data.table.loc[~data.tested & (data.table["subject"] > 5), "label"] = 0
+    result = experiment.classic(data, data.tested)
+    assert np.isfinite(result.logits[:, :2]).all()
+    assert np.isneginf(result.logits[:, 2:]).all()
+    assert set(result.epochs[:, 0]) <= {0, 1}

@@ -1,5 +1,7 @@
 """From predictions to scores: the chosen epoch, pooling, mined frames and guesses, intervals."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from refusals import refused
@@ -43,16 +45,46 @@ def test_selection_on_the_test_data_is_by_group():
 
 def test_folds_are_pooled_by_clip():
     parts = [rows_of("bd", T=[2, 4]), rows_of("ca", T=[3, 1], fold=[1, 1])]
-    table = scores.pooled(parts, ["a"])
+    table = scores.pooled(parts)
     assert table["clip"].tolist() == list("abcd")
     assert table["T"].tolist() == [1, 2, 3, 4]
     assert table["fold"].tolist() == [1, 0, 1, 0]
     others = [rows_of("ab"), rows_of("b", person="c"), rows_of("b", dataset=["samm"])]
     assert len(scores.pooled(others)["clip"]) == 4  # one name, three clips
     twice = [rows_of("ab"), rows_of("b")]
-    refused(lambda: scores.pooled(twice), "hold 3 clips, of which 2 differ")
+    refused(lambda: scores.pooled(twice), "hold 3 rows, of which 2 differ")
     refused(lambda: scores.pooled([]), "are none")
-    refused(lambda: scores.pooled(parts, ("a", "b", "c")), "people b, c: are missing")
+    again = [*parts, rows_of("a", fold=[2])]
+    refused(lambda: scores.pooled(again), "clips are in {1, 2} folds")
+
+
+def test_a_clip_that_several_networks_are_tested_on_counts_once_for_each():
+    said = {0: [[0, 0], [0, 1], [1, 1]], 1: [[1, 1], [1, 0], [0, 0]]}  # of three clips, class 0
+    parts = [
+        rows_of("abc", ["p", "p", "q"], epochs=epochs, fold=[fold] * 3)
+        for fold, epochs in said.items()
+    ]
+    table = scores.pooled(parts)
+    assert table["clip"].tolist() == list("aabbcc")
+    assert table["prediction"].tolist() == [0, 1, 1, 0, 1, 0]
+    assert scores.pooled_scores(table)["accuracy"] == np.mean([1 / 3, 2 / 3])
+    assert table["best_subject"].tolist() == [0, 1, 0, 0, 1, 0]  # by person and network
+
+
+def test_all_folds_of_one_setting_or_none():
+    def unit(fold, folds=2, people=("p", "q"), **params):
+        params = {"fold": fold, "folds": folds, "seed": 1, "data": {}} | params
+        table = rows_of("ab", ["p", "q"], fold=[fold] * 2) if folds else rows_of("a", people[fold])
+        return SimpleNamespace(
+            params=params, metrics={"people": list(people)}, predictions=lambda: table
+        )
+
+    assert len(scores.of_units([unit(0), unit(1)])["clip"]) == 4
+    assert {row["n"] for row in scores.rows([unit(0), unit(1)])} == {2}  # clips, not answers
+    refused(lambda: scores.of_units([unit(1)]), "folds [0]: are missing")
+    refused(lambda: scores.of_units([unit(0), unit(1, seed=2)]), "one setting at a time")
+    assert len(scores.of_units([unit(0, None), unit(1, None)])["clip"]) == 2
+    refused(lambda: scores.of_units([unit(0, None)]), "folds [1]: are missing")
 
 
 def test_mining_scores_by_hand():
@@ -93,7 +125,7 @@ def official():
     a |= {"max_key": [0, 9], "apex": [6, 1], "apex_kept": [0, 0], "fold": [1, 1]}
     c = {"truth": [1], "epochs": [[0, 0]], "T": [6], "kept": [3], "max_key": [1], "apex": [1]}
     parts = [rows_of(["1", "2", "3"], "b", **b), rows_of(["1", "2"], "a", **a)]
-    return scores.pooled([*parts, rows_of(["1"], "c", **c, fold=[2])], ["a", "b", "c"])
+    return scores.pooled([*parts, rows_of(["1"], "c", **c, fold=[2])])
 
 
 def test_official_scores_by_hand(official):
@@ -146,7 +178,7 @@ def test_the_composite_is_scored_by_data_set_too():
         columns = {"truth": truth, "epochs": np.array(predicted)[:, None]}
         columns |= {"fold": [len(folds)] * len(truth), "dataset": [name.split("/")[0]] * len(truth)}
         folds.append(rows_of("12"[: len(truth)], name, **columns))
-    table = scores.intervals(scores.pooled(folds, parts), "megc2019", draws=20)
+    table = scores.intervals(scores.pooled(folds), "megc2019", draws=20)
     table = table.set_index(["dataset", "metric"])
     assert table.loc[("megc2019", "accuracy"), "value"] == pytest.approx(4 / 7)
     assert table.loc[("samm", "accuracy"), ["value", "n", "subjects"]].tolist() == [2 / 3, 3, 2]

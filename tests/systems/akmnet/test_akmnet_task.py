@@ -1,13 +1,19 @@
 """The micro-expression task: its figures against the official ones, and what must not leak."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from refusals import refused
+from safetensors import safe_open
 
+import akmnet_training
+from akmnet_training import Plan
+from micromacro.files import project_root
 from micromacro.folds import grouped_folds
 from micromacro.synthetic import AUS, FOLD_OVER, Face, units
 from micromacro.synthetic.performance import ZONES
@@ -125,7 +131,7 @@ def test_the_density_of_distractors_follows_its_dial(density):
 
 
 def test_nothing_special_happens_at_the_ends_of_a_clip():
-    plays = [play for play, _ in scripts(600, Dials(length=(24, 24), distractors=2.0))]
+    plays = [play for play, _ in scripts(600, Dials(n_frames=(24, 24), distractors=2.0))]
     busy = torch.stack([play.envelope[:, 1:].sum(1) for play in plays]).mean(0)
     assert (busy - busy.mean()).abs().max() < 0.25 * busy.mean()
     sway = torch.stack([play.shift for play in plays]).std(0)
@@ -168,8 +174,8 @@ def test_centrality_moves_the_apex_to_the_middle(centrality, width):
 
 def test_recordings_repeat_and_do_not_depend_on_how_many_there_are():
     dials = TASKS["loose"]
-    few = task.record.__wrapped__(1800, dials, subjects=1, clips=2)
-    more = task.record.__wrapped__(1800, dials, subjects=2, clips=3)
+    few = task.record.__wrapped__(1800, dials, [0], 2)
+    more = task.record.__wrapped__(1800, dials, [0, 1], 3)
     n = int(few.lengths.sum())
     assert few.frames.dtype == torch.uint8
     assert few.frames.shape == (n, 48, 48)
@@ -182,7 +188,7 @@ def test_recordings_repeat_and_do_not_depend_on_how_many_there_are():
 
 def test_a_clip_shows_its_own_person():
     for seed in (1800, 1801):  # painted faces are kept between recordings
-        clips = task.record.__wrapped__(seed, TASKS["headline"], subjects=2, clips=1)
+        clips = task.record.__wrapped__(seed, TASKS["headline"], range(2), 1)
         for subject, frames in enumerate(clips.split(clips.frames)):
             face = Face(task.who(seed, subject), size=task.FACE_PX, colour=False)
             play, _ = task.script(seed, subject, 0, TASKS["headline"])
@@ -204,7 +210,7 @@ def ridge(x: np.ndarray, label: np.ndarray, fold: np.ndarray) -> float:
 
 
 def test_the_class_can_be_seen_at_the_apex_and_less_elsewhere():
-    clips = task.record(1900, TASKS["headline"], subjects=16, clips=9)
+    clips = task.record(1900, TASKS["headline"])
     label = clips.label.numpy()
     fold = grouped_folds([str(s) for s in clips.subject.tolist()], 4)
     frames = [part.double().flatten(1).numpy() for part in clips.split(clips.frames)]
@@ -217,16 +223,102 @@ def test_the_class_can_be_seen_at_the_apex_and_less_elsewhere():
     assert scores[0] > scores[2] + 0.2
 
 
+# ---- the benchmark: who learns, who is tested ----------------------------------------------------
+
+
+SMALL = {"subjects": 3, "tested": 4, "clips": 2}
+
+
+def test_a_fold_has_people_of_its_own_and_all_folds_are_tested_on_the_same():
+    sources = [task.benchmark(1990, fold, **SMALL) for fold in range(3)]
+    tables = [source.table for source in sources]
+    learns = [
+        {*table["person"][~source.tested]} for table, source in zip(tables, sources, strict=True)
+    ]
+    tested = [table[source.tested] for table, source in zip(tables, sources, strict=True)]
+    assert [len(people) for people in learns] == [3, 3, 3]
+    assert len(set.union(*learns, {*tested[0]["person"]})) == 3 * 3 + 4
+    for other, source in zip(tested[1:], sources[1:], strict=True):
+        assert other.reset_index(drop=True).equals(tested[0].reset_index(drop=True))
+        for row in np.flatnonzero(source.tested):
+            assert np.array_equal(source.pixels(row), sources[0].pixels(row))
+    for source in sources:
+        lengths = [len(source.pixels(row)) for row in range(len(source.table))]
+        assert lengths == source.table["T"].tolist() == [len(e) for e in source.envelope]
+        assert [int(e.argmax()) for e in source.envelope] == source.table["apex"].tolist()
+
+
+def test_what_a_network_sees_of_a_clip_is_its_own():
+    source = task.benchmark(1990, 1, **SMALL)
+    clip = source.clips(crop=0.0, method="", length=1, alpha=0.0)
+    net = task.pretrained().frame_net
+    for row in (0, 7, 13):  # of learners and of those tested
+        frames = torch.from_numpy(source.pixels(row)).float() / 255
+        expected = net.layer2(net.layer1(net.stem(frames)))
+        torch.testing.assert_close(clip(row, None), expected, atol=1e-5, rtol=1e-5)
+
+
+# ---- the still network ---------------------------------------------------------------------------
+
+
+RESULTS = project_root() / "data" / "results" / "akmnet_still_network__full__cpu.csv"
+
+
+def about_of(file) -> dict:
+    with safe_open(file, "pt") as opened:
+        return json.loads(opened.metadata()["about"])
+
+
+def test_the_still_network_says_where_it_comes_from_and_its_score_is_the_row_in_the_results():
+    about = about_of(task.WEIGHTS_FILE)
+    assert task.WEIGHTS_FILE.stat().st_size <= 100_000
+    assert about["recipe"] == asdict(Plan())
+    table = pd.read_csv(RESULTS)
+    for metric, value in about["score"].items():
+        rows = table.loc[table["metric"] == metric, ["value", "n", "seed"]]
+        assert rows.to_numpy().tolist() == [[value, about["n"], about["seed"]]]
+
+
+def test_the_still_network_knows_people_whom_it_has_not_met():
+    images, label = akmnet_training.stills(range(5000, 5010), "akmnet_stills_test", 12)
+    with torch.no_grad():
+        hits = (task.pretrained()(images).argmax(1) == label).float().mean().item()
+    assert hits == pytest.approx(about_of(task.WEIGHTS_FILE)["score"]["accuracy"], abs=0.12)
+    assert not any(p.requires_grad for p in task.pretrained().parameters())
+
+
+def test_the_recipe_makes_a_network_and_writes_it_whole(tmp_path):
+    plan = Plan(seed=3, identities=2, test=2, frames=8, epochs=1, batch=8)
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    rows = [akmnet_training.make(plan, file) for file in files]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert [row.value for row in rows[0]] == [
+        about_of(files[0])["score"][m] for m in ("accuracy", "uar")
+    ]
+    other = akmnet_training.make(replace(plan, seed=4), files[1])
+    assert len(other) == 2
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_a_file_of_another_network_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "still_network.safetensors"
+    monkeypatch.setattr(task, "WEIGHTS_FILE", file)
+    for content in (None, b"torn", task.WEIGHTS_FILE.read_bytes()[:-8]):
+        if content is not None:
+            file.write_bytes(content)
+        refused(task.pretrained.__wrapped__, "still_network.safetensors", "make stills")
+
+
 def test_stills_are_of_other_people_and_all_classes():
-    images, labels = task.stills(1800, 2)
-    assert images.shape == (2 * task.EACH, 1, 48, 48)
+    images, labels = akmnet_training.stills(range(2), "akmnet_stills", 12)
+    assert images.shape == (24, 1, 48, 48)
     assert 0 <= images.min() < images.max() <= 1
-    assert torch.bincount(labels).tolist() == [2 * task.EACH // 4] * 4
-    elsewhere, _ = task.stills(1800, 1, "akmnet-other")
-    assert not torch.equal(elsewhere, images[: task.EACH])
+    assert torch.bincount(labels).tolist() == [6] * 4
+    elsewhere, _ = akmnet_training.stills([0], "akmnet_stills_test", 12)
+    assert not torch.equal(elsewhere, images[:12])
 
 
-OFF = [{"length": (4, 16)}, {"length": (20, 16)}, {"share": (0.1, 0.5)}, {"share": (0.5, 1.1)}]
+OFF = [{"n_frames": (4, 16)}, {"n_frames": (20, 16)}, {"share": (0.1, 0.5)}, {"share": (0.5, 1.1)}]
 OFF += [{"centrality": 1.5}, {"distractors": -1.0}, {"distractors": np.nan}, {"magnification": 5.0}]
 
 
@@ -236,7 +328,7 @@ def test_off_the_dial(dial):
 
 
 def test_phase_based_magnification_moves_pictures_and_leaves_the_first():
-    clips = task.record(1990, replace(TASKS["headline"], magnification=1.0), subjects=4, clips=4)
+    clips = task.record(1990, replace(TASKS["headline"], magnification=1.0), range(4), 4)
     plain, magnified = task.pictures(clips), task.pictures(clips, 3.0)
     starts = (clips.lengths.cumsum(0) - clips.lengths).tolist()
     torch.testing.assert_close(magnified[starts], plain[starts], atol=1e-5, rtol=0)
@@ -247,7 +339,6 @@ def test_phase_based_magnification_moves_pictures_and_leaves_the_first():
     assert np.mean(np.divide(further, moved)) > 1.6
 
 
-@pytest.mark.parametrize("sizes", [{"subjects": 0}, {"clips": 0}], ids=str)
+@pytest.mark.parametrize("sizes", [{"subjects": 0}, {"tested": 0}, {"clips": 0}], ids=str)
 def test_bad_requests(sizes):
-    refused(lambda: task.record(1800, Dials(), **sizes), "at least 1")
-    refused(lambda: task.stills(1800, 0), "people", "at least 1")
+    refused(lambda: task.benchmark(1800, **SMALL | sizes), "at least 1")

@@ -46,7 +46,7 @@ from micromacro.weights import fetch_weights, file_sha256, own_file, read_weight
 
 RESAMPLED = {"tim": tim, "linear": linear_interpolation}
 BY_MINING = ("random", "random window", "middle window", "apex window", "max-key")
-
+BY_APEX = ("apex", "apex window")
 CHOICES = (*BY_MINING, "true frames", "apex", *RESAMPLED)
 
 WORKING_PX = 288  # longest side of the pictures that are magnified
@@ -63,6 +63,8 @@ class Protocol(NamedTuple):
         balance: Resample the clips of each class up to the largest class, as the paper says.
         crop: Probability of a random crop in training, drawn for each clip; else it is plainly resized.
         turns: Times that the rate goes down or up; 0 for once down.
+        last: Epochs whose logits are averaged: the class after an epoch is that of the mean over it and
+            the ones before.
     """
 
     recipe: Recipe
@@ -70,6 +72,7 @@ class Protocol(NamedTuple):
     balance: bool = True
     crop: float = 0.0
     turns: int = 0
+    last: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,8 @@ class Source:
         start: Gives a frame network its first weights; returns what to report of them.
         protocols: "ours" and "as_released".
         test_size: Clips in a batch of the test.
+        tested: bool (C,), clips of people who are in no fold's training, and whom all folds are tested on;
+            None where folds say who is left out.
         after: Parts of the frame network that the inputs have passed already.
         envelope: Strength of the expression in each frame, float32 (T,) a clip; where it is known.
         about: What else the unit reports of the data.
@@ -103,6 +108,7 @@ class Source:
     start: Callable[[FrameNet], dict]
     protocols: Mapping[str, Protocol]
     test_size: int
+    tested: np.ndarray | None = None
     after: int = 0
     envelope: Sequence[Tensor] = ()
     about: Mapping[str, object] = field(default_factory=dict)
@@ -267,7 +273,12 @@ def fitting(tensors: Mapping[str, Tensor], frame_net: nn.Module) -> tuple[dict, 
 
 
 def choose(
-    choice: str, source: Source, seed: int, takes: Sequence[int] = (), max_key: Sequence[int] = ()
+    choice: str,
+    source: Source,
+    seed: int,
+    takes: Sequence[int] = (),
+    max_key: Sequence[int] = (),
+    apex_error: float = 0.0,
 ) -> list[Tensor]:
     """Frames of each clip that an arm may see.
 
@@ -277,9 +288,9 @@ def choose(
     random         as many as AKMNet kept of this clip, drawn once (*va-random*)
     random window  as many in a row, from a start drawn once
     middle window  as many in a row around the middle of the clip; of two middles the earlier
-    apex window    as many in a row around the true apex, moved into the clip
+    apex window    as many in a row around the annotated apex, moved into the clip
     true frames    those where the expression has at least half of its strength
-    apex           the true apex alone
+    apex           the annotated apex alone
     max-key        the frame with the largest score of AKMNet alone
     =============  ===============================================================================
 
@@ -289,6 +300,8 @@ def choose(
         seed: Random seed of the draws.
         takes: Number of frames that AKMNet kept, (C,); for "random" and the windows.
         max_key: Frame of the largest score, (C,).
+        apex_error: Of annotators: standard deviation, in frames, of the apex that they say about the one
+            in the table; they stay within onset and offset.
 
     Returns:
         int64 (n,) for each clip, rising.
@@ -296,15 +309,19 @@ def choose(
     Raises:
         BadInput: A choice by a truth that is not known of every clip.
     """
-    T, apex = source.table["T"].tolist(), source.table["apex"].tolist()
-    unknown = choice in ("apex", "apex window") and min(apex) < 0
+    T, apex = source.table["T"].tolist(), source.table["apex"].to_numpy()
+    unknown = choice in BY_APEX and apex.min() < 0
     if unknown or (choice == "true frames" and not len(source.envelope)):
         raise BadInput(f"frames {choice!r}", "need a truth that some clips lack", "choose others")
     if choice == "true frames":
         return [torch.nonzero(strength >= 0.5).flatten() for strength in source.envelope]
-    if choice in ("apex", "max-key"):
-        return [torch.tensor([k]) for k in (apex if choice == "apex" else max_key)]
     draws, frames = torch.Generator().manual_seed(int(seed)), []
+    if apex_error:
+        off = (apex_error * torch.randn(len(T), generator=draws)).round().long().numpy()
+        ends = (source.table[name].to_numpy() for name in ("onset", "offset"))
+        apex = np.clip(apex + off, *ends)
+    if choice in ("apex", "max-key"):
+        return [torch.tensor([int(k)]) for k in (apex if choice == "apex" else max_key)]
     for i, (t, n) in enumerate(zip(T, takes, strict=True)):
         if choice == "random":
             frames.append(torch.randperm(t, generator=draws)[:n].sort().values)
@@ -313,24 +330,28 @@ def choose(
         if choice == "random window":
             start = int(torch.randint(t - n + 1, (), generator=draws))
         elif choice == "apex window":
-            start = min(max(apex[i] - n // 2, 0), t - n)
+            start = min(max(int(apex[i]) - n // 2, 0), t - n)
         frames.append(torch.arange(start, start + n))
     return frames
 
 
-def balanced(label: Tensor, rows: Tensor) -> Tensor:
-    """Repeat rows of the rarer classes until all classes have as many; the paper's resampling.
+def balanced(label: Tensor, rows: Tensor, seed: int) -> Tensor:
+    """Draw rows of the rarer classes again until all classes have as many; the paper's resampling.
 
     Args:
         label: int64 (C,), classes.
         rows: int64 (n,), places in label.
+        seed: Random seed of the draws.
 
     Returns:
-        int64, every row once or more: of a class of n rows, repeated whole and then its first.
+        int64: every row once, then those drawn, each as likely as any other of its class.
     """
+    draws, parts = torch.Generator().manual_seed(int(seed)), [rows]
     groups = [rows[label[rows] == k] for k in label[rows].unique().tolist()]
     most = max(map(len, groups))
-    return torch.cat([group.repeat(-(-most // len(group)))[:most] for group in groups])
+    for group in groups:
+        parts.append(group[torch.randint(len(group), (most - len(group),), generator=draws)])
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)

@@ -157,14 +157,17 @@ class StillNet(nn.Module):
         self.frame_net = frame_net
         self.classifier = make_linear(frame_net.widths[-1], n_classes)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, *, after: int = 0) -> Tensor:
         """Frames float32 (N, 1, H, W) in [0, 1] to logits (N, n_classes).
+
+        With `after`, frames are what the first parts of the frame network made of them.
 
         Raises:
             BadInput: Another shape or dtype; values that are not finite or far out of range.
         """
-        _check_frames(frames, self)
-        return self.classifier(self.frame_net(frames).mean((-2, -1)))
+        if not after:
+            _check_frames(frames, self)
+        return self.classifier(self.frame_net(frames, after=after).mean((-2, -1)))
 
 
 def make_linear(n_in: int, n_out: int) -> nn.Linear:

@@ -1,9 +1,11 @@
 """How predictions of folds become scores: which epoch counts, and where the mined frames lie.
 
-Folds are pooled first: a score is of all clips, each said by the network that did not see its person.
-The benchmark and the official data sets are scored alike.
+Folds are pooled first: a score is of all clips, each said by networks that did not see its person. Of
+official data that is one network, on the benchmark all folds' networks: each counts alike, so accuracy is
+the mean of theirs. The benchmark and the official data sets are scored alike.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +25,7 @@ SELECTIONS = {"prediction": "", "best_fold": "_best_fold", "best_subject": "_bes
 Table = Mapping[str, np.ndarray]
 
 
-def pooled(folds: Sequence[Table], people: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def pooled(folds: Sequence[Table]) -> dict[str, np.ndarray]:
     """The tables of all folds as one, its clips in order, with what each selection predicts.
 
     The released program keeps, of every held-out subject, the epoch with the most correct test clips.
@@ -31,30 +33,29 @@ def pooled(folds: Sequence[Table], people: Sequence[str] = ()) -> dict[str, np.n
 
     Args:
         folds: Of each fold the predictions of `experiment.unit`, a row for each clip.
-        people: Who must be there, each once.
 
     Returns:
-        The same columns, and classes (C,): `prediction` of the last epoch; `best_fold` and
-        `best_subject` of the best *test* epoch of each fold, and of each person.
+        The same columns, and classes (C,): `prediction` in the end; `best_fold` and `best_subject` of the
+        best *test* epoch of each fold, and of each person in it.
 
     Raises:
-        BadInput: No fold, a clip in two of them, or a person in none.
+        BadInput: No fold; a clip twice in one; clips in some of the folds, and others in more.
     """
     if not folds:
         raise BadInput("folds", "are none", "give the predictions of one or more")
     table = {name: np.concatenate([fold[name] for fold in folds]) for name in folds[0]}
-    keys = [*zip(table["dataset"], table["person"], table["clip"], strict=True)]
-    if len({*keys}) < len(keys):
-        fault = f"hold {len(keys)} clips, of which {len({*keys})} differ"
+    keys = [*zip(*(table[name] for name in ("dataset", "person", "clip", "fold")), strict=True)]
+    each = {*Counter(key[:3] for key in keys).values()}
+    if len({*keys}) < len(keys) or len(each) > 1:
+        fault = f"hold {len(keys)} rows, of which {len({*keys})} differ; clips are in {each} folds"
         raise BadInput("folds", fault, "give each fold once, all of one run")
-    if missing := sorted({*people} - {*table["person"]}):
-        raise BadInput(f"people {', '.join(missing)}", "are missing", "give all folds of a run")
     # By clip, not by fold: tables of different seeds then stack row by row.
     order = sorted(range(len(keys)), key=keys.__getitem__)
     table = {name: values[order] for name, values in table.items()}
     classes, truth = table["epochs"], table["truth"]
     table["prediction"] = classes[:, -1]
-    for name, groups in (("best_fold", table["fold"]), ("best_subject", table["person"])):
+    people = [f"{fold} {who}" for fold, who in zip(table["fold"], table["person"], strict=True)]
+    for name, groups in (("best_fold", table["fold"]), ("best_subject", np.array(people))):
         table[name] = classes[:, -1].copy()
         for group in np.unique(groups):
             rows = groups == group
@@ -95,13 +96,15 @@ def of_units(units: Sequence["UnitResult"]) -> dict[str, np.ndarray]:
     """The pooled table of the units of one arm and seed: all its folds.
 
     Raises:
-        BadInput: Units of more than one setting; as `pooled`.
+        BadInput: Units of more than one setting; a fold that is missing; as `pooled`.
     """
-    people = units[0].metrics["people"]
     settings = [{k: v for k, v in unit.params.items() if k != "fold"} for unit in units]
     if any(setting != settings[0] for setting in settings):
         raise BadInput("units", "are of several arms, seeds or data", "pool one setting at a time")
-    return pooled([unit.predictions() for unit in units], people)
+    n = units[0].params["folds"] or len(units[0].metrics["people"])
+    if missing := sorted({*range(n)} - {unit.params["fold"] for unit in units}):
+        raise BadInput(f"folds {missing}", "are missing", "give all folds of a run")
+    return pooled([unit.predictions() for unit in units])
 
 
 def rows(units: Sequence["UnitResult"]) -> list[dict]:
@@ -109,7 +112,8 @@ def rows(units: Sequence["UnitResult"]) -> list[dict]:
     dataset = units[0].params["data"].get("dataset", "synthetic")
     split = "people left out" if units[0].params["folds"] else "one person left out"
     return [
-        {"dataset": name, "split": split, "metric": metric, "value": value, "n": len(part["clip"])}
+        {"dataset": name, "split": split, "metric": metric, "value": value}
+        | {"n": len({*zip(part["dataset"], part["person"], part["clip"], strict=True)})}
         for name, part in parts(of_units(units), dataset)
         for metric, value in pooled_scores(part).items()
     ]

@@ -25,26 +25,27 @@ headline task the middle of the clip is near the apex. Length, place and strengt
 are drawn without regard to the class. People have classes in uneven shares, as in the data sets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice, check_dials, check_sizes
+from micromacro.files import reading
 from micromacro.motion.magnify import magnify
-from micromacro.synthetic import AUS, Event, Face, Identity, Performance, exaggerate, perform, units
+from micromacro.synthetic import Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
-from micromacro.synthetic.nuisance import NUISANCES
-from micromacro.synthetic.script import FULL
 from micromacro.systems.akmnet.inputs import RESAMPLED, Protocol, Source
 from micromacro.systems.akmnet.model import FrameNet, StillNet
-from micromacro.training import Batches, Recipe, isolated_rng, train
+from micromacro.training import Recipe
+from micromacro.weights import fill
 
 CLASSES = ("positive", "negative", "surprise", "others")
 PROTOTYPES: dict[str, tuple[dict[str, float], ...]] = {
@@ -78,9 +79,8 @@ MAX_MAGNIFICATION = 4.0  # skin would fold over soon after
 WIDTHS = (16, 24, 40)  # of the frame network's stages
 SIZES = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
 FROZEN = len(WIDTHS)  # parts that no clip trains: stem and all stages but the last
-STILL_PEAK_PX = (0.8, 2.8)
-EACH = 12  # stills of each person
-BLINKS = 0.03  # a still
+LAST = 2  # epochs at the end whose logits are averaged, in every arm alike
+WEIGHTS_FILE = Path(__file__).with_name("still_network.safetensors")
 # Settled on development seeds: at 1e-3 hard ones are under-trained, 1e-2 is worse.
 RECIPE = Recipe(lr=3e-3, weight_decay=1e-2, schedule="one_cycle", epochs=4)
 
@@ -90,7 +90,7 @@ class Dials:
     """What can be turned.
 
     Attributes:
-        length: Frames of a clip, shortest and longest, equally likely between.
+        n_frames: Frames of a clip, shortest and longest, equally likely between.
         share: Of the clip that the expression takes, smallest and largest; 1 is onset to offset.
         centrality: Where the apex is: None as in the official clips; else uniform over 0.1 to 0.9 of
             the clip at 0, at its middle at 1.
@@ -101,7 +101,7 @@ class Dials:
         BadInput: A number out of range.
     """
 
-    length: Annotated[tuple[int, int], 8, 10_000] = (16, 32)
+    n_frames: Annotated[tuple[int, int], 8, 10_000] = (16, 32)
     share: Annotated[tuple[float, float], 0.2, 1] = (1.0, 1.0)
     centrality: Annotated[float | None, 0, 1] = None
     distractors: Annotated[float, 0, 3] = 1.0
@@ -109,7 +109,7 @@ class Dials:
 
     def __post_init__(self):
         check_dials(self)
-        for name in ("length", "share"):
+        for name in ("n_frames", "share"):
             least, most = getattr(self, name)
             if least > most:
                 fault = f"is off the dial: {least} is above {most}"
@@ -146,31 +146,28 @@ class Clips:
     envelope: Tensor
     names: list[str]
 
-    def __len__(self) -> int:
-        return len(self.lengths)
-
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (N, ...) of all frames, clip by clip."""
         return values.split(self.lengths.tolist())
 
 
-@lru_cache(maxsize=12)  # 8 MB each; a sweep comes back to them fold by fold
-def record(seed: int, dials: Dials, *, subjects: int = 16, clips: int = 9) -> Clips:
+@lru_cache(maxsize=3)  # 20 MB of 64 people; one fold's arms follow one another
+def record(seed: int, dials: Dials, people: Sequence[int] = range(16), clips: int = 9) -> Clips:
     """Record people; the same arguments give the same clips.
 
     Args:
         seed: Of the run: other people, other scripts. Tuning uses seeds from 1000 on.
         dials: Of the task; see `TASKS`.
-        subjects: Number of persons.
+        people: Their numbers.
         clips: Clips of each.
 
     Raises:
         BadInput: No person or no clip.
     """
-    check_sizes(subjects=subjects, clips=clips)
+    check_sizes(people=len(people), clips=clips)
     frames, plays, names, rows = [], [], [], []
-    for subject in range(subjects):
-        face = _face(seed, subject)
+    for subject in people:
+        face = Face(who(seed, subject), size=FACE_PX, colour=False)
         for clip in range(clips):
             play, label = script(seed, subject, clip, dials)
             frames.append(face.render(play)[:, 0, FACE, FACE].mul(255).round_().to(torch.uint8))
@@ -187,11 +184,6 @@ def who(seed: int, subject: int) -> Identity:
     return Identity.draw(subject, split="akmnet", run_seed=seed)
 
 
-@lru_cache(maxsize=16)  # painted once for all tasks and dials; 3 MB each
-def _face(seed: int, subject: int) -> Face:
-    return Face(who(seed, subject), size=FACE_PX, colour=False)
-
-
 def script(seed: int, subject: int, clip: int, dials: Dials) -> tuple[Performance, int]:
     """What one clip shows, and its class.
 
@@ -203,7 +195,7 @@ def script(seed: int, subject: int, clip: int, dials: Dials) -> tuple[Performanc
     own = stream(*key, 0, "shares").dirichlet(UNEVEN * np.array(SHARES))
     label = int(stream(*key, clip, "class").choice(len(CLASSES), p=own))
     rng = stream(*key, clip, "script")
-    T, noise = int(rng.integers(dials.length[0], dials.length[1] + 1)), int(rng.integers(2**31))
+    T, noise = int(rng.integers(dials.n_frames[0], dials.n_frames[1] + 1)), int(rng.integers(2**31))
     event = _expression(rng, T, dials, label)
     events = [event, *_distractors(stream(*key, clip, "distractors"), T + 2 * PAD, dials)]
     play = perform(T + 2 * PAD, FPS, events, nuisance="easy", seed=noise)
@@ -263,66 +255,73 @@ def _distractors(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:
 # ---- the benchmark as a source -----------------------------------------------------------------------
 
 
-@lru_cache(maxsize=12)  # a sweep comes back to them fold by fold
+@lru_cache(maxsize=2)
 def benchmark(
     seed: int,
+    fold: int = 0,
     task: str = "headline",
-    subjects: int = 16,
-    clips: int = 9,
-    people: int = 140,
+    subjects: int = 18,
+    tested: int = 64,
+    clips: int = 6,
     **dials,
 ) -> Source:
-    """The clips of one run, and how to train on them; the same arguments give the same source.
+    """The clips of one fold of a seed, and how to train on them.
 
-    All arms of a seed share people, clips, the pre-trained frame network, first weights and the recipe.
+    A fold has people of its own to learn from. All folds of a seed are tested on the same people, who are
+    in none of them; so a test costs no training. All arms share people, clips, the pre-trained frame
+    network, first weights and the recipe.
     For every arm alike some things differ from the paper: all but the last stage of the frame network
     is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with one
     cycle replaces its SGD; no frame is cropped at random, since every epoch would pass the frozen
     parts anew.
 
     Args:
-        seed: Random seed of people, clips, stills and first weights.
+        seed: Random seed of people and clips. Tuning uses seeds from 1000 on.
+        fold: Whose people learn.
         task: "headline" or "loose"; see `TASKS`.
-        subjects: People in the clips.
-        clips: Clips of each.
-        people: People in the stills that pre-train the frame network.
+        subjects: People that a fold learns from.
+        tested: People that all folds are tested on.
+        clips: Clips of each person.
         dials: Dials to turn, fields of `Dials`.
 
     Raises:
         BadInput: Unknown task, or a dial out of range.
     """
     check_choice("task", task, TASKS)
-    shown = record(seed, replace(TASKS[task], **dials), subjects=subjects, clips=clips)
+    dials, first = replace(TASKS[task], **dials), tested + fold * subjects
+    parts = [record(seed, dials, range(first, first + subjects), clips)]
+    parts.append(record(seed, dials, range(tested), clips))
     names = ("subject", "label", "onset", "apex", "offset")
-    table = pd.DataFrame({name: getattr(shown, name).numpy() for name in names})
-    table = table.assign(dataset="synthetic", clip=shown.names, T=shown.lengths.numpy())
+    table = pd.DataFrame({n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+    table["T"] = np.concatenate([part.lengths for part in parts])
+    table = table.assign(dataset="synthetic", clip=[name for part in parts for name in part.names])
     table["person"] = table["subject"].map("{:03d}".format)
-    pixels = [clip[:, None].numpy() for clip in shown.split(shown.frames)]
+    pixels = [clip[:, None].numpy() for part in parts for clip in part.split(part.frames)]
+    envelope = [clip for part in parts for clip in part.split(part.envelope)]
 
     def inputs(*, crop: float, method: str, length: int, alpha: float) -> Callable:
-        maps = frozen_maps(shown, seed, people, method, length, alpha)
+        maps = [own for part in parts for own in frozen_maps(part, method, length, alpha)]
         return lambda i, generator: maps[i]
 
     def start(frame_net: FrameNet) -> dict:
-        frame_net.load_state_dict(pretrained(seed, people).frame_net.state_dict())
+        frame_net.load_state_dict(pretrained().frame_net.state_dict())
         frame_net.freeze(FROZEN)
         return {}
 
-    protocols = dict.fromkeys(("ours", "as_released"), Protocol(RECIPE))
-    how = {"test_size": 32, "after": FROZEN, "envelope": shown.split(shown.envelope)}
+    protocols = dict.fromkeys(("ours", "as_released"), Protocol(RECIPE, last=LAST))
+    how = {"test_size": 32, "after": FROZEN, "envelope": envelope}
+    how["tested"] = (table["subject"] < tested).to_numpy()
     return Source(table, CLASSES, pixels.__getitem__, inputs, SIZES, start, protocols, **how)
 
 
-@lru_cache(maxsize=16)  # 12 MB each
+@lru_cache(maxsize=8)  # 30 MB of 64 people
 def frozen_maps(
-    clips: Clips, seed: int, people: int, method: str = "", length: int = 0, alpha: float = 0.0
+    clips: Clips, method: str = "", length: int = 0, alpha: float = 0.0
 ) -> tuple[Tensor, ...]:
     """What the frozen parts of the pre-trained frame network make of each clip.
 
     Args:
         clips: C clips.
-        seed: See `pretrained`.
-        people: See `pretrained`.
         method: "tim" or "linear" brings every clip to `length` frames first; "" does not.
         length: See method.
         alpha: Of phase-based magnification, before anything else; see `pictures`.
@@ -330,7 +329,7 @@ def frozen_maps(
     Returns:
         float32 (T, channels, h, w) for each clip.
     """
-    frame_net = pretrained(seed, people).frame_net.freeze(FROZEN)
+    frame_net = pretrained().frame_net.freeze(FROZEN)
     frames = clips.split(pictures(clips, alpha))
     if method:
         frames = [RESAMPLED[method](clip, length) for clip in frames]
@@ -352,65 +351,24 @@ def pictures(clips: Clips, alpha: float = 0.0) -> Tensor:
     return torch.cat(parts)
 
 
-# ---- stills: what the frame network learns before it sees a clip -------------------------------------
+# ---- what the frame network learns before it sees a clip ---------------------------------------------
+
+
+def still_network() -> StillNet:
+    """A classifier of stills with its first weights; its `frame_net` is what AKMNet starts from."""
+    return StillNet(FrameNet(WIDTHS, blocks=1), len(CLASSES))
 
 
 @lru_cache(maxsize=1)
-def pretrained(seed: int, people: int = 140, epochs: int = 8) -> StillNet:
-    """A classifier of stills in evaluation mode; its `frame_net` is what AKMNet starts from.
-
-    Args:
-        seed: Of people, pictures, weights and batches.
-        people: Persons with 12 pictures each.
-        epochs: Of training.
+def pretrained() -> StillNet:
+    """The classifier of stills that ``tools/akmnet_training.py`` trained, in evaluation mode.
 
     Raises:
-        BadInput: As `stills`.
+        BadInput: Its file is missing, torn, or not of this network.
     """
-    images, labels = stills(seed, people)
-    with isolated_rng(seed):
-        net = StillNet(FrameNet(WIDTHS, blocks=1), len(CLASSES))
-    recipe = replace(RECIPE, loss=functional.cross_entropy, lr=1e-2, epochs=epochs)
-    train(net, Batches(images, labels, 64), recipe, seed=seed, progress=False)
-    return net.eval()
-
-
-def stills(seed: int, people: int, split: str = "akmnet-stills") -> tuple[Tensor, Tensor]:
-    """Pictures of full expressions, all classes equally often.
-
-    Args:
-        seed: Of the run: other people, other pictures.
-        people: Persons with 12 pictures each.
-        split: Whose identities.
-
-    Returns:
-        float32 (12 people, 1, 48, 48) in [0, 1], and int64 (12 people,), places in `CLASSES`.
-
-    Raises:
-        BadInput: Nobody to show.
-    """
-    check_sizes(people=people)
-    images, labels = [], []
-    for person in range(people):
-        face = Face(Identity.draw(person, split=split, run_seed=seed), size=FACE_PX, colour=False)
-        play, label = _poses(seed, person, split)
-        images.append(face.render(play)[:, :, FACE, FACE])
-        labels.append(label)
-    return torch.cat(images), torch.cat(labels)
-
-
-def _poses(seed: int, person: int, split: str) -> tuple[Performance, Tensor]:
-    """One person's pictures and their classes; a frame a second, so that light and head differ."""
-    rng = stream(split, seed, person)
-    label = rng.permutation([k % len(CLASSES) for k in range(EACH)])
-    noise = replace(NUISANCES["easy"], blink_rate=BLINKS)
-    play = perform(EACH, 1.0, nuisance=noise, seed=int(rng.integers(2**31)))
-    au, lid = torch.zeros(EACH, len(AUS)), torch.zeros(EACH)
-    for k in range(EACH):
-        peak = units(rng.uniform(*STILL_PEAK_PX), FACE_PX)
-        for name, weight in muscles(rng, label[k]):
-            if name == "lid":
-                lid[k] = weight * peak / FULL
-            else:
-                au[k, AUS.index(name)] = weight * peak
-    return replace(play, au=au, lid=lid), torch.from_numpy(label)
+    remedy = "make it anew with make stills, or take the file of the repository"
+    with reading(WEIGHTS_FILE, "weights of a still network", remedy):
+        state = {name: tensor.float() for name, tensor in load_file(WEIGHTS_FILE).items()}
+    with torch.device("meta"):  # no random numbers: the file fills it
+        net = still_network()
+    return fill(net, state, WEIGHTS_FILE, remedy).requires_grad_(False).eval()

@@ -1,0 +1,133 @@
+"""How the weights of AKMNet's still network were made: ``make stills`` makes them again.
+
+The paper's network has seen many still faces before it sees a clip: ImageNet's pictures, and 1,000 of each
+class of AffectNet. Ours sees people whom no experiment meets, each with full expressions of the four classes of
+`micromacro.systems.akmnet.task`, equally often. There is no motion in a still.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from encoder_training import save_net
+from micromacro.files import make_writable, project_root, write_atomically
+from micromacro.metrics import accuracy, uar
+from micromacro.results import Row, version, write_rows
+from micromacro.synthetic import AUS, NUISANCES, Face, Identity, Performance, perform, units
+from micromacro.synthetic.identity import stream
+from micromacro.synthetic.script import FULL
+from micromacro.systems.akmnet import task
+from micromacro.training import Batches, Recipe, isolated_rng, predict, train
+
+PEAK_PX = (0.8, 2.8)  # of a 64-px face; a micro-expression of the clips has 1.2 to 2.3, magnified
+BLINKS = 0.03  # a still
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the weights.
+
+    Attributes:
+        seed: Of the first weights and the order of the batches.
+        identities: People trained on, of the split ``akmnet_stills``.
+        test: People of the split ``akmnet_stills_test``; scored once, after training.
+        frames: Pictures of each person, a multiple of four: every class equally often.
+        epochs: Passes over the training pictures; the last one's weights are kept.
+        batch: Pictures in a step.
+        lr: Highest learning rate of the one cycle.
+        weight_decay: Of AdamW.
+    """
+
+    seed: int = 0
+    identities: int = 1000
+    test: int = 100
+    frames: int = 12
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 1e-2
+    weight_decay: float = 1e-2
+
+
+def stills(people: Iterable[int], split: str, frames: int) -> tuple[Tensor, Tensor]:
+    """Pictures of full expressions, all classes equally often.
+
+    Args:
+        people: Their numbers.
+        split: Name of the split, as `Identity.draw` takes it.
+        frames: Pictures of each, a multiple of four.
+
+    Returns:
+        float32 (N, 1, 48, 48) in [0, 1], and int64 (N,), places in `task.CLASSES`.
+    """
+    images, labels = [], []
+    for person in tqdm(list(people), unit="face", desc=split, disable=None):
+        face = Face(Identity.draw(person, split=split), size=task.FACE_PX, colour=False)
+        play, label = poses(person, split, frames)
+        images.append(face.render(play)[:, :, task.FACE, task.FACE])
+        labels.append(label)
+    return torch.cat(images), torch.cat(labels)
+
+
+def poses(person: int, split: str, frames: int) -> tuple[Performance, Tensor]:
+    """One person's pictures and their classes; a frame a second, so that light and head differ."""
+    rng = stream("akmnet stills", split, person)
+    label = rng.permutation([k % len(task.CLASSES) for k in range(frames)])
+    noise = replace(NUISANCES["easy"], blink_rate=BLINKS)
+    play = perform(frames, 1.0, nuisance=noise, seed=int(rng.integers(2**31)))
+    au, lid = torch.zeros(frames, len(AUS)), torch.zeros(frames)
+    for k in range(frames):
+        peak = units(rng.uniform(*PEAK_PX), task.FACE_PX)
+        for name, weight in task.muscles(rng, label[k]):
+            if name == "lid":
+                lid[k] = weight * peak / FULL
+            else:
+                au[k, AUS.index(name)] = weight * peak
+    return replace(play, au=au, lid=lid), torch.from_numpy(label)
+
+
+def make(plan: Plan, file: Path) -> list[Row]:
+    """Train a network, score it, and write its weights; the rows of its scores.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    make_writable(file.parent)
+    began = time.process_time()
+    seen = stills(range(plan.identities), "akmnet_stills", plan.frames)
+    with isolated_rng(plan.seed):
+        net = task.still_network()
+    recipe = Recipe(loss=cross_entropy, schedule="one_cycle", lr=plan.lr, epochs=plan.epochs)
+    recipe = replace(recipe, weight_decay=plan.weight_decay)
+    train(net, Batches(*seen, plan.batch), recipe, seed=plan.seed)
+    net = net.half().float().eval()
+    images, label = stills(range(plan.test), "akmnet_stills_test", plan.frames)
+    said = predict(net, Batches(images, label, 256)).argmax(1)
+    score = {metric.__name__: metric(said, label) for metric in (accuracy, uar)}
+    about = {"recipe": asdict(plan), "classes": task.CLASSES, "seed": plan.seed, "score": score}
+    save_net(net, about | {"n": len(said), "torch": version("torch")}, file)
+    shared = {"notebook": "akmnet_still_network", "system": "akmnet", "arm": "still network"}
+    shared |= {"split": "akmnet_stills_test", "profile": "full", "seed": plan.seed, "n": len(said)}
+    shared["seconds"] = round(time.process_time() - began, 1)
+    return [Row(metric=metric, value=value, **shared) for metric, value in score.items()]
+
+
+def main() -> None:
+    """Make the package's network and ``data/results``' table, with one thread."""
+    torch.set_num_threads(1)
+    results = project_root() / "data" / "results"
+    make_writable(results)
+    rows = make(Plan(), task.WEIGHTS_FILE)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_rows(rows, folder):
+            write_atomically(results / path.name, path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -219,7 +219,7 @@ def test_a_grid_goes_seed_by_seed_and_fold_by_fold():
     assert order == [(s, f) for s in (3, 4) for f in (0, 1, 2)]
     assert not full
     swept = experiment.grid("full", sweep=1)
-    assert len(swept["random"]) == 8 * 5  # the paper's five draws
+    assert len(swept["random"]) == 8 * 8
     assert swept["12 epochs"][0]["epochs"] == 12
     assert swept["all, loose"][0]["data"] == {"task": "loose"}
 

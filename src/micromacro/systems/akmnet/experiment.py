@@ -86,7 +86,7 @@ BESIDE = {
 """What stands beside the core table: a positive control, and every released oddity at once."""
 
 
-def _frames(*choices: str, name: str = "{}", **options: object) -> dict[str, dict]:
+def _frames(*choices: str, name: str = "{}", **options: str) -> dict[str, dict]:
     """Arms without mining, named by the frames that they get."""
     return {name.format(c): {"steps": "none", "frames": c, **options} for c in choices}
 
@@ -99,8 +99,8 @@ def _turned(what: str, *arms: str, **options: object) -> dict[str, dict]:
 _LOOSE = {"task": "loose"}
 _PLAIN = _frames("apex", "max-key", name="ResNet, {}", classifier="resnet")
 SWEEP: dict[str, dict[str, dict]] = {
-    # Of random frames the paper averages five draws: five folds have one each.
-    "other frames, same N": _frames("random", folds=5) | _frames("apex window"),
+    # Of random frames the paper averages five draws: each of eight folds has one.
+    "other frames, same N": _frames("random", "apex window"),
     "one frame": _frames("apex", "max-key") | _PLAIN,
     "annotators": {
         f"ResNet, apex ± {sd}": _PLAIN["ResNet, apex"] | {"apex_error": sd} for sd in (1, 2, 4, 8)
@@ -134,7 +134,7 @@ SWEEP: dict[str, dict[str, dict]] = {
         "phase-based": {"magnification": 1.0, "alpha": 3.0},
     },
     "more training": {"12 epochs": {"epochs": 12}, "all, 12 epochs": {**CORE["all"], "epochs": 12}},
-    "more people": _turned("36 people", subjects=36),
+    "more people": _turned("54 people", subjects=54),
     "long clips": _turned("24 to 141 frames", n_frames=[24, 141]),
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
@@ -155,7 +155,7 @@ ARMS |= {name: options for group in SWEEP.values() for name, options in group.it
 
 _SMOKE = {"arms": ("s123", "all", "midpoint window", "LBP-TOP"), "seeds": (1000,), "folds": 2}
 _SMOKE |= {"epochs": 2, "data": {"subjects": 6, "tested": 6, "clips": 5}}
-_FULL = {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 4}
+_FULL = {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 8}
 PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": {"arms": ("s123", "all"), "seeds": (0,)}}
 TRIAL = {"widths": (4, 6), "blocks": 1, "image_px": 32, "gru_hidden": 4}
 """Sizes of a network that tries the official path: an epoch of CASME II in a minute."""
@@ -246,7 +246,7 @@ def grid(
         seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
         variants: Names of arms; None for three in smoke, `CORE` and `BESIDE` in full, each with
             LBP-TOP; in paper "s123" and "all", of `OFFICIAL`, each by both protocols.
-        folds: Number of groups of people; None for 2 in smoke, 4 in full, and one person each in paper.
+        folds: Number of groups of people; None for 2 in smoke, 8 in full, and one person each in paper.
         sweep: 1 adds `SWEEP` in full.
         device: Where to compute.
         weights: What official networks start from; see `inputs.official`.
@@ -293,7 +293,7 @@ def unit(
     arm: Mapping[str, object],
     seed: int,
     fold: int,
-    folds: int | None = 4,
+    folds: int | None = 8,
     epochs: int | None = None,
     device: str = "cpu",
 ) -> tuple[dict, dict[str, np.ndarray]]:

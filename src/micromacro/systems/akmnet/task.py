@@ -260,15 +260,17 @@ def benchmark(
     seed: int,
     fold: int = 0,
     task: str = "headline",
-    subjects: int = 18,
-    tested: int = 64,
-    clips: int = 6,
+    subjects: int = 27,
+    tested: int = 48,
+    clips: int = 4,
     **dials,
 ) -> Source:
     """The clips of one fold of a seed, and how to train on them.
 
     A fold has people of its own to learn from. All folds of a seed are tested on the same people, who are
-    in none of them; so a test costs no training. All arms share people, clips, the pre-trained frame
+    in none of them; so a test costs no training. On development seeds the networks of a seed differed by
+    far more (standard deviation 0.1 of the accuracy) than its 48 people weigh (0.01): many networks, fewer
+    people. All arms share people, clips, the pre-trained frame
     network, first weights and the recipe.
     For every arm alike some things differ from the paper: all but the last stage of the frame network
     is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with one
@@ -371,4 +373,4 @@ def pretrained() -> StillNet:
         state = {name: tensor.float() for name, tensor in load_file(WEIGHTS_FILE).items()}
     with torch.device("meta"):  # no random numbers: the file fills it
         net = still_network()
-    return fill(net, state, WEIGHTS_FILE, remedy).requires_grad_(False).eval()
+    return fill(net, state, WEIGHTS_FILE, remedy).eval()

@@ -151,7 +151,7 @@ class Clips:
         return values.split(self.lengths.tolist())
 
 
-@lru_cache(maxsize=3)  # 20 MB of 64 people; one fold's arms follow one another
+@lru_cache(maxsize=3)  # 11 MB of 48 people; one fold's arms follow one another
 def record(seed: int, dials: Dials, people: Sequence[int] = range(16), clips: int = 9) -> Clips:
     """Record people; the same arguments give the same clips.
 
@@ -316,7 +316,7 @@ def benchmark(
     return Source(table, CLASSES, pixels.__getitem__, inputs, SIZES, start, protocols, **how)
 
 
-@lru_cache(maxsize=8)  # 30 MB of 64 people
+@lru_cache(maxsize=8)  # 16 MB of 48 people
 def frozen_maps(
     clips: Clips, method: str = "", length: int = 0, alpha: float = 0.0
 ) -> tuple[Tensor, ...]:

@@ -20,11 +20,11 @@ from micromacro.statistics import (
     verdict,
 )
 
-CLAIMS = """claim,source,contrast,margin,half_width,family,verdict,effect,low,high,n
-better,"abstract, p. 1",a - b,0.05,0.03,primary,,,,,
-cheaper,abstract,ratio b / a,1.0,,,,,,,
-far,table 2,c - d,0.1,,,,,,,
-still,table 3,c - e,0.1,,,,,,,
+CLAIMS = """claim,source,contrast,margin,half_width,family,kind,verdict,effect,low,high,n
+better,"abstract, p. 1",a - b,0.05,0.03,primary,finding,,,,,
+cheaper,abstract,ratio b / a,1.0,,,finding,,,,,
+far,table 2,c - d,0.1,,,finding,,,,,
+still,table 3,c - e,0.1,,,identity,,,,,
 """
 
 
@@ -140,10 +140,10 @@ def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     judge(far=None)
     assert claims_csv.read_text(encoding="utf-8").splitlines() == [
         CLAIMS.splitlines()[0],
-        'better,"abstract, p. 1",a - b,0.05,0.03,primary,holds,0.1235,0.06,0.18,8',
-        "cheaper,abstract,ratio b / a,1.0,,,reversed,0.3,0.2,0.4,20",
-        "far,table 2,c - d,0.1,,,untestable here,,,,",
-        "still,table 3,c - e,0.1,,,,,,,",
+        'better,"abstract, p. 1",a - b,0.05,0.03,primary,finding,holds,0.1235,0.06,0.18,8',
+        "cheaper,abstract,ratio b / a,1.0,,,finding,reversed,0.3,0.2,0.4,20",
+        "far,table 2,c - d,0.1,,,finding,untestable here,,,,",
+        "still,table 3,c - e,0.1,,,identity,,,,,",
     ]
 
 

@@ -163,8 +163,11 @@ def read_claims() -> pd.DataFrame:
 
     Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
     a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty where
-    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by.
-    These are committed before the full run; `verdict, effect, low, high, n` are empty until then.
+    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by;
+    `kind`, "finding", "positive control" (it comes out so because the benchmark is made so) or
+    "identity" (it follows from algebra). These are committed before the full run; `verdict, effect,
+    low, high, n` are empty until then. Families of 03, 04 and 08 were named after their runs, by what
+    the papers' abstracts and tables say of their own method, never by how it came out.
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
@@ -205,12 +208,13 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
 
     Returns:
         By claim: its verdict, or "undecided" where it does not stand; "—" for claims that are not
-        primary or have no interval.
+        primary, have no interval, or one of quartiles, which has no p.
     """
     from scipy.special import stdtr, stdtrit
 
     out = pd.Series("—", claims.index)
-    own = claims[(claims["family"] == "primary") & (claims["n"] != "")]
+    known = (claims["n"] != "") & ~claims["contrast"].str.contains("quartiles")
+    own = claims[(claims["family"] == "primary") & known]
     ratio = own["contrast"].str.startswith("ratio ").to_numpy()
     numbers = own[["effect", "low", "high", "margin"]].astype(float).to_numpy()
     effect, low, high, margin = np.log(numbers, where=ratio[:, None], out=numbers).T
@@ -224,8 +228,8 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     return out
 
 
-def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
-    """The interval of a contrast that is written so that a program can read it.
+def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFrame | None:
+    """The two sides of a contrast that is written so that a program can read it.
 
     Args:
         contrast: Terms joined by " - " and " + ", or "ratio a / b"; what follows ";" is for people.
@@ -233,22 +237,55 @@ def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interv
         term: Turns one term into its value for each seed, indexed by seed; a constant too.
 
     Returns:
-        `paired_interval` over the seeds that all terms have; None for "needs ...".
-
-    Raises:
-        BadInput: As `paired_interval`; terms without a common seed.
+        Columns a and b, a row for each seed that all terms have; of a sum the sum, and 0. None for
+        "needs ...".
     """
     text = contrast.partition(";")[0].strip()
     if text.startswith("needs "):
         return None
     if text.startswith("ratio "):
-        both = pd.concat([term(t.strip()) for t in text[6:].split("/")], axis=1).dropna()
-        return paired_interval(both.iloc[:, 0], both.iloc[:, 1], ratio=True)
+        both = [term(name.strip()) for name in text[6:].split("/")]
+        return pd.concat(both, axis=1, keys=["a", "b"]).dropna()
     # An arm's name, in its brackets, may hold such signs itself.
     signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
-    total = pd.concat(signed, axis=1).dropna().sum(axis=1)
-    return paired_interval(total, 0 * total)
+    return pd.concat(signed, axis=1).dropna().sum(axis=1).to_frame("a").assign(b=0.0)
+
+
+def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
+    """The interval of a contrast, see `contrast_pairs`: `paired_interval` over its seeds.
+
+    Raises:
+        BadInput: As `paired_interval`; terms without a common seed.
+    """
+    return _interval(contrast, contrast_pairs(contrast, term))
+
+
+def _interval(contrast: str, pairs: pd.DataFrame | None) -> Interval | None:
+    ratio = contrast.startswith("ratio ")
+    return None if pairs is None else paired_interval(pairs["a"], pairs["b"], ratio=ratio)
+
+
+def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
+    """Whether a verdict hangs on a single seed: what it is without one of them.
+
+    Args:
+        claim: A line of `read_claims`, judged.
+        pairs: Its sides by seed, as `contrast_pairs` gives them.
+
+    Returns:
+        Other verdicts and the seeds without which they come, "undecided without 3, 5"; "stays" if
+        there is none; "—" for a claim that is not judged, and for fewer than three seeds.
+    """
+    if pairs is None or len(pairs) < 3 or not claim["n"]:
+        return "—"
+    contrast, margin = claim["contrast"], float(claim["margin"])
+    ratio, other = contrast.startswith("ratio "), {}
+    for seed in pairs.index:
+        word = verdict(_interval(contrast, pairs.drop(seed)), margin, ratio=ratio)
+        other.setdefault(word, []).append(f"{seed:g}")
+    other.pop(claim["verdict"], None)
+    return "; ".join(f"{w} without {', '.join(s)}" for w, s in other.items()) or "stays"
 
 
 def notebook_claims(
@@ -263,31 +300,98 @@ def notebook_claims(
 
     Args:
         notebook: Its name; its claims begin with the same number, "04-".
-        term: As in `contrast_interval`.
+        term: As in `contrast_pairs`.
         out: As in `hand_over`.
         judge: Judge those claims whose terms `seeds` seeds or more have, and hand them over; the
             others, and all of them where it is False, keep the committed verdict.
         seeds: Fewest seeds of a verdict.
 
     Returns:
-        ``source, contrast, margin, verdict, after Holm, effect, n``, indexed by claim, all cells text;
-        effect with its interval; see `holm`.
+        As `claims_table`.
     """
     claims = read_claims()
     claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
+    pairs = {}
+    for name, contrast in claims["contrast"].items():
+        with contextlib.suppress(BadInput):  # an arm that this run does not have
+            pairs[name] = contrast_pairs(contrast, term)
     if judge:
         intervals = {}
-        for name, contrast in claims["contrast"].items():
-            with contextlib.suppress(BadInput):  # an arm that this run does not have
-                intervals[name] = contrast_interval(contrast, term)
+        for name in pairs:
+            with contextlib.suppress(BadInput):  # of fewer than two seeds there is none
+                intervals[name] = _interval(claims["contrast"][name], pairs[name])
         intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
         hand_over(notebook, intervals, out)
         claims.update(judge_claims(intervals))
-    claims["after Holm"] = holm(claims)
-    claims["verdict"] = claims["verdict"].replace("", "not judged yet")
+    return claims_table(claims, pairs)
+
+
+def claims_table(claims: pd.DataFrame, pairs: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
+    """Judged claims as a notebook shows them.
+
+    Args:
+        claims: As `read_claims`.
+        pairs: By claim, as in `without_one`; a claim without any is left out of that column.
+
+    Returns:
+        ``source, contrast, kind, family, margin, verdict, after Holm, Holm over all, without one seed,
+        effect, n``, indexed by claim, all cells text; effect with its interval. *After Holm* is `holm`
+        within the primary family, *Holm over all* the same as if every claim were primary.
+    """
+    table = claims.assign(**{"after Holm": holm(claims)})
+    table["Holm over all"] = holm(claims.assign(family="primary"))
+    table["without one seed"] = [without_one(c, pairs.get(n)) for n, c in claims.iterrows()]
+    table["verdict"] = claims["verdict"].replace("", "not judged yet")
     ends = " [" + claims["low"] + ", " + claims["high"] + "]"
-    claims["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
-    return claims[["source", "contrast", "margin", "verdict", "after Holm", "effect", "n"]]
+    table["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
+    first = ["source", "contrast", "kind", "family", "margin", "verdict", "after Holm"]
+    return table[[*first, "Holm over all", "without one seed", "effect", "n"]]
+
+
+def tally(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of a `claims_table` are decided, and how many of these verdicts Holm leaves."""
+    lines = {}
+    for family, column in (("primary", "after Holm"), ("all", "Holm over all")):
+        own = claims[claims[column] != "—"]
+        decided = own[own["verdict"] != "undecided"]
+        left = decided[decided[column] != "undecided"]
+        alone = decided["without one seed"].isin(["stays", "—"])
+        counted = [len(own), len(decided), len(left), int((~alone).sum())]
+        lines[family] = counted
+    columns = ["claims", "decided", "decided after Holm", "hang on one seed"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+
+
+_SAYS = {
+    "holds": "yes, by more than {margin}",
+    "reversed": "no, the reverse, by more than {margin}",
+    "equal within δ": "no difference larger than {margin}",
+    "undecided": "undecided with a margin of {margin}; {n} seeds cannot tell",
+}
+
+
+def in_words(claims: pd.DataFrame, questions: Mapping[str, str]) -> str:
+    """What the verdicts of some claims say, made from the table, so that no word says more.
+
+    Args:
+        claims: A `claims_table`.
+        questions: Claim -> what it asks, in words.
+
+    Returns:
+        A line each: question, kind if it is no finding, answer, effect; and what Holm's rule and a
+        single seed change.
+    """
+    lines = []
+    for name, question in questions.items():
+        claim = claims.loc[name]
+        parts = [_SAYS.get(claim["verdict"], claim["verdict"]).format(**claim), claim["effect"]]
+        if claim["after Holm"] not in ("—", claim["verdict"]):
+            parts.append(f"after Holm {claim['after Holm']}")
+        if claim["without one seed"] not in ("—", "stays"):
+            parts.append(claim["without one seed"])
+        kind = "" if claim["kind"] == "finding" else f" ({claim['kind']})"
+        lines.append(f"{question}{kind}: {'; '.join(parts)}.")
+    return "\n".join(lines)
 
 
 def hand_over(

@@ -196,7 +196,12 @@ def test_contrasts_are_read_as_they_are_written():
     table = {"ccc(a, light 1)": a, "ccc(b)": b, "c": [*c, 9.0], "0.25": [0.25] * 3}
     table |= {"pcc(face + voice)": a, "pcc(loss 1 - PCC)": b}
     table = {name: pd.Series(values, range(len(values))) for name, values in table.items()}
-    read = partial(statistics.contrast_interval, term=table.__getitem__)
+
+    def read(text):
+        return statistics.contrast_interval(
+            text, statistics.contrast_pairs(text, table.__getitem__)
+        )
+
     for text, expected in {
         "ccc(a, light 1) - ccc(b); a note - with signs": paired_interval(a, b),
         "c - 0.25": paired_interval(c, [0.25] * 3),

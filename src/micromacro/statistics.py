@@ -252,16 +252,12 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
     return pd.concat(signed, axis=1).dropna().sum(axis=1).to_frame("a").assign(b=0.0)
 
 
-def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
-    """The interval of a contrast, see `contrast_pairs`: `paired_interval` over its seeds.
+def contrast_interval(contrast: str, pairs: pd.DataFrame | None) -> Interval | None:
+    """The interval of a contrast over the seeds of its `contrast_pairs`; None of None.
 
     Raises:
-        BadInput: As `paired_interval`; terms without a common seed.
+        BadInput: As `paired_interval`.
     """
-    return _interval(contrast, contrast_pairs(contrast, term))
-
-
-def _interval(contrast: str, pairs: pd.DataFrame | None) -> Interval | None:
     ratio = contrast.startswith("ratio ")
     return None if pairs is None else paired_interval(pairs["a"], pairs["b"], ratio=ratio)
 
@@ -274,18 +270,18 @@ def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
         pairs: Its sides by seed, as `contrast_pairs` gives them.
 
     Returns:
-        Other verdicts and the seeds without which they come, "undecided without 3, 5"; "stays" if
-        there is none; "—" for a claim that is not judged, and for fewer than three seeds.
+        Other verdicts and the seeds without which they come, "undecided (3, 5)"; "stays" if there is
+        none; "—" for a claim that is not judged, and for fewer than three seeds.
     """
     if pairs is None or len(pairs) < 3 or not claim["n"]:
         return "—"
     contrast, margin = claim["contrast"], float(claim["margin"])
     ratio, other = contrast.startswith("ratio "), {}
     for seed in pairs.index:
-        word = verdict(_interval(contrast, pairs.drop(seed)), margin, ratio=ratio)
+        word = verdict(contrast_interval(contrast, pairs.drop(seed)), margin, ratio=ratio)
         other.setdefault(word, []).append(f"{seed:g}")
     other.pop(claim["verdict"], None)
-    return "; ".join(f"{w} without {', '.join(s)}" for w, s in other.items()) or "stays"
+    return "; ".join(f"{word} ({', '.join(seeds)})" for word, seeds in other.items()) or "stays"
 
 
 def notebook_claims(
@@ -311,15 +307,12 @@ def notebook_claims(
     """
     claims = read_claims()
     claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
-    pairs = {}
+    pairs, intervals = {}, {}
     for name, contrast in claims["contrast"].items():
-        with contextlib.suppress(BadInput):  # an arm that this run does not have
+        with contextlib.suppress(BadInput):  # an arm that this run does not have, a single seed
             pairs[name] = contrast_pairs(contrast, term)
+            intervals[name] = contrast_interval(contrast, pairs[name])
     if judge:
-        intervals = {}
-        for name in pairs:
-            with contextlib.suppress(BadInput):  # of fewer than two seeds there is none
-                intervals[name] = _interval(claims["contrast"][name], pairs[name])
         intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
         hand_over(notebook, intervals, out)
         claims.update(judge_claims(intervals))
@@ -334,9 +327,9 @@ def claims_table(claims: pd.DataFrame, pairs: Mapping[str, pd.DataFrame | None])
         pairs: By claim, as in `without_one`; a claim without any is left out of that column.
 
     Returns:
-        ``source, contrast, kind, family, margin, verdict, after Holm, Holm over all, without one seed,
-        effect, n``, indexed by claim, all cells text; effect with its interval. *After Holm* is `holm`
-        within the primary family, *Holm over all* the same as if every claim were primary.
+        The columns of `read_claims` with effect and its interval in one, and three more, all text:
+        *after Holm* is `holm` within the primary family, *Holm over all* the same as if every claim
+        were primary, *without one seed* is `without_one`.
     """
     table = claims.assign(**{"after Holm": holm(claims)})
     table["Holm over all"] = holm(claims.assign(family="primary"))
@@ -344,53 +337,43 @@ def claims_table(claims: pd.DataFrame, pairs: Mapping[str, pd.DataFrame | None])
     table["verdict"] = claims["verdict"].replace("", "not judged yet")
     ends = " [" + claims["low"] + ", " + claims["high"] + "]"
     table["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
-    first = ["source", "contrast", "kind", "family", "margin", "verdict", "after Holm"]
-    return table[[*first, "Holm over all", "without one seed", "effect", "n"]]
+    return table.drop(columns=["low", "high"])
 
 
 def tally(claims: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of a `claims_table` are decided, and how many of these verdicts Holm leaves."""
+    """Of a `claims_table`: how many verdicts are decided, stand Holm's rule, hang on one seed.
+
+    Returns:
+        A line for the primary claims and one for all; claims without an interval are left out.
+    """
     lines = {}
     for family, column in (("primary", "after Holm"), ("all", "Holm over all")):
         own = claims[claims[column] != "—"]
         decided = own[own["verdict"] != "undecided"]
-        left = decided[decided[column] != "undecided"]
-        alone = decided["without one seed"].isin(["stays", "—"])
-        counted = [len(own), len(decided), len(left), int((~alone).sum())]
-        lines[family] = counted
-    columns = ["claims", "decided", "decided after Holm", "hang on one seed"]
+        left = decided[column] != "undecided"
+        moved = ~decided["without one seed"].isin(["stays", "—"])
+        lines[family] = [len(own), len(decided), left.sum(), moved.sum()]
+    columns = ["claims", "decided", "decided after Holm", "decided, but by one seed"]
     return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
 
 
-_SAYS = {
-    "holds": "yes, by more than {margin}",
-    "reversed": "no, the reverse, by more than {margin}",
-    "equal within δ": "no difference larger than {margin}",
-    "undecided": "undecided with a margin of {margin}; {n} seeds cannot tell",
-}
-
-
-def in_words(claims: pd.DataFrame, questions: Mapping[str, str]) -> str:
+def in_words(claims: pd.DataFrame, statements: Mapping[str, str]) -> str:
     """What the verdicts of some claims say, made from the table, so that no word says more.
 
     Args:
         claims: A `claims_table`.
-        questions: Claim -> what it asks, in words.
+        statements: Claim -> what it states, in words.
 
     Returns:
-        A line each: question, kind if it is no finding, answer, effect; and what Holm's rule and a
-        single seed change.
+        A line each: statement, verdict, effect, margin; the kind if it is no finding, and what a
+        single seed or Holm's rule change.
     """
-    lines = []
-    for name, question in questions.items():
-        claim = claims.loc[name]
-        parts = [_SAYS.get(claim["verdict"], claim["verdict"]).format(**claim), claim["effect"]]
-        if claim["after Holm"] not in ("—", claim["verdict"]):
-            parts.append(f"after Holm {claim['after Holm']}")
-        if claim["without one seed"] not in ("—", "stays"):
-            parts.append(claim["without one seed"])
-        kind = "" if claim["kind"] == "finding" else f" ({claim['kind']})"
-        lines.append(f"{question}{kind}: {'; '.join(parts)}.")
+    lines, usual = [], {"kind": "finding", "without one seed": "stays"}
+    for name, claim in claims.loc[[*statements]].iterrows():
+        text = f"{statements[name]}: {claim['verdict']}, {claim['effect']}, δ = {claim['margin']}"
+        for column, value in (usual | {"after Holm": claim["verdict"]}).items():
+            text += "" if claim[column] in ("—", value) else f"; {column}: {claim[column]}"
+        lines.append(text)
     return "\n".join(lines)
 
 
@@ -427,6 +410,90 @@ def _claims_csv() -> Path:
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")
+
+
+# ---- where the spread over seeds comes from ---------------------------------------------------------
+
+
+def components(values: np.ndarray, *groups: np.ndarray) -> np.ndarray:
+    """Parts of the variance of a seed's mean, by where they come from: a nested model of its clips.
+
+    A clip's value is the sum of an effect of its seed, of each of the groups that it lies in (such as
+    the fold, then the person), and of its own; all are drawn independently. In a balanced design the
+    mixed model's estimates are these, by analysis of variance, and its interval for the mean is
+    `paired_interval` of the seeds' means (Searle, Casella, McCulloch 1992).
+
+    Args:
+        values: (seeds, clips) float: of a clip what one arm scores more than another.
+        groups: (seeds, clips) each, the group that a clip lies in; outermost first, nested, with
+            equally many groups and clips in each.
+
+    Returns:
+        (2 + groups,): part of the seed, of each group, of the clip. The sum is the variance of the
+        seeds' means. A part that is none comes out near 0, below or above.
+
+    Raises:
+        BadInput: Groups that are not nested, or not of equal size.
+    """
+    order, units, n = np.lexsort(groups[::-1]), [1], values.shape[1]
+    values, *groups = (np.take_along_axis(column, order, 1) for column in (values, *groups))
+    for group in groups:
+        count, *more = {len(np.unique(of_seed)) for of_seed in group}
+        if more or n % count or (group != np.repeat(group[:, :: n // count], n // count, 1)).any():
+            raise BadInput("groups", "are not nested, or of unequal size", "give equal ones")
+        units.append(count)
+    from_here_down = [values.mean(1).var(ddof=1)]  # variance of a seed's mean
+    for outer, inner in zip(units, [*units[1:], n], strict=True):
+        means = values.reshape(len(values), outer, inner // outer, -1).mean(-1)
+        from_here_down.append(means.var(-1, ddof=1).mean() / inner)
+    return -np.diff([*from_here_down, 0.0])
+
+
+def pseudo_values(statistic: Callable[[np.ndarray], float], n: int) -> np.ndarray:
+    """What each of n clips gives to a statistic that is no mean: the jackknife's values, float64 (n,).
+
+    n f(all) - (n - 1) f(all but this one). Of a mean they are the clips' own values.
+
+    Args:
+        statistic: Of row numbers, int64 (n or n - 1,).
+        n: Number of clips.
+    """
+    rows = np.arange(n)
+    whole = statistic(rows)
+    return np.array([n * whole - (n - 1) * statistic(np.delete(rows, k)) for k in rows])
+
+
+def sources_of_spread(
+    values: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray], margin: float
+) -> pd.DataFrame:
+    """Where the spread of seeds' differences comes from, and how many seeds a margin asks for.
+
+    Args:
+        values: Contrast -> (seeds, clips), as in `components`.
+        groups: Name -> (seeds, clips), as there; the last one is the people.
+        margin: Half-width asked for, above 0.
+
+    Returns:
+        A line for each contrast: the effect; its `paired_interval` over seeds; *people alone*, that
+        if only people and clips were drawn anew and the trained networks kept (normal, as there are
+        many people); the seeds' standard deviation; the parts of its square; *n*, the seeds that a
+        half-width of `margin` needs, and *n alone*, those if nothing but people and clips varied.
+    """
+    from scipy.special import stdtrit
+
+    seeds, lines = np.arange(2, 10_001), {}
+    half_widths = stdtrit(seeds - 1, 0.975) / np.sqrt(seeds)  # of a standard deviation of 1
+    for name, clips in values.items():
+        parts = components(clips, *groups.values())
+        effect, low, high, n = paired_interval(clips.mean(1), np.zeros(len(clips)))
+        sd = np.sqrt(np.maximum([parts.sum(), parts[-2:].sum()], 1e-300))
+        half = 1.96 * sd[1] / np.sqrt(n)
+        ends = f"[{low:+.3f}, {high:+.3f}]", f"[{effect - half:+.3f}, {effect + half:+.3f}]"
+        shares = [f"{part:.0%}" for part in parts / sd[0] ** 2]
+        need = 2 + np.searchsorted(-half_widths, -margin / sd)
+        lines[name] = [f"{effect:+.3f}", *ends, f"{sd[0]:.3f}", *shares, *need]
+    columns = ["effect", "interval", "people alone", "sd", "seed", *groups, "clip", "n", "n alone"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
 
 
 # ---- printed shares: an accuracy is a whole number of clips over another -----------------------------

@@ -305,8 +305,7 @@ def notebook_claims(
     Returns:
         As `claims_table`.
     """
-    claims = read_claims()
-    claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
+    claims = read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
     pairs, intervals = {}, {}
     for name, contrast in claims["contrast"].items():
         with contextlib.suppress(BadInput):  # an arm that this run does not have, a single seed
@@ -433,15 +432,16 @@ def components(values: np.ndarray, *groups: np.ndarray) -> np.ndarray:
         seeds' means. A part that is none comes out near 0, below or above.
 
     Raises:
-        BadInput: Groups that are not nested, or not of equal size.
+        BadInput: Groups that are not nested, not of equal size, or alone in the one above.
     """
     order, units, n = np.lexsort(groups[::-1]), [1], values.shape[1]
     values, *groups = (np.take_along_axis(column, order, 1) for column in (values, *groups))
     for group in groups:
-        count, *more = {len(np.unique(of_seed)) for of_seed in group}
-        if more or n % count or (group != np.repeat(group[:, :: n // count], n // count, 1)).any():
-            raise BadInput("groups", "are not nested, or of unequal size", "give equal ones")
-        units.append(count)
+        size, *more = {s for row in group for s in np.unique(row, return_counts=True)[1]}
+        even = not more and 1 < size < n // units[-1] and n // units[-1] % size == 0
+        if not even or (group != group[:, ::size].repeat(size, 1)).any():
+            raise BadInput("groups", "are uneven or not nested", "give two or more equal in each")
+        units.append(n // size)
     from_here_down = [values.mean(1).var(ddof=1)]  # variance of a seed's mean
     for outer, inner in zip(units, [*units[1:], n], strict=True):
         means = values.reshape(len(values), outer, inner // outer, -1).mean(-1)
@@ -489,7 +489,7 @@ def sources_of_spread(
         sd = np.sqrt(np.maximum([parts.sum(), parts[-2:].sum()], 1e-300))
         half = 1.96 * sd[1] / np.sqrt(n)
         ends = f"[{low:+.3f}, {high:+.3f}]", f"[{effect - half:+.3f}, {effect + half:+.3f}]"
-        shares = [f"{part:.0%}" for part in parts / sd[0] ** 2]
+        shares = [f"{part:z.0%}" for part in parts / sd[0] ** 2]
         need = 2 + np.searchsorted(-half_widths, -margin / sd)
         lines[name] = [f"{effect:+.3f}", *ends, f"{sd[0]:.3f}", *shares, *need]
     columns = ["effect", "interval", "people alone", "sd", "seed", *groups, "clip", "n", "n alone"]

@@ -220,7 +220,8 @@ def test_a_grid_goes_seed_by_seed_and_fold_by_fold():
     assert not full
     swept = experiment.grid("full", sweep=1)
     assert len(swept["random"]) == 8 * 8
-    assert swept["12 epochs"][0]["epochs"] == 12
+    assert len(swept["s123, 12 epochs"]) == 8 * 4
+    assert swept["s123, 12 epochs"][0]["epochs"] == 12
     assert swept["all, loose"][0]["data"] == {"task": "loose"}
 
 

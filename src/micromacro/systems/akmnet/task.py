@@ -269,12 +269,11 @@ def benchmark(
 
     A fold has people of its own to learn from. All folds of a seed are tested on the same people, who are
     in none of them; so a test costs no training. On development seeds the networks of a seed differed by
-    far more (standard deviation 0.1 of the accuracy) than its 48 people weigh (0.01): many networks, fewer
-    people. All arms share people, clips, the pre-trained frame
-    network, first weights and the recipe.
-    For every arm alike some things differ from the paper: all but the last stage of the frame network
-    is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with one
-    cycle replaces its SGD; no frame is cropped at random, since every epoch would pass the frozen
+    far more (standard deviation 0.1 of the accuracy) than its 48 people weigh (0.015): hence many networks
+    and few people. All arms share people, clips, the pre-trained frame network, first weights and the
+    recipe. For every arm alike some things differ from the paper: all but the last stage of the frame
+    network is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with
+    one cycle replaces its SGD; no frame is cropped at random, since every epoch would pass the frozen
     parts anew.
 
     Args:

@@ -315,7 +315,7 @@ def benchmark(
     return Source(table, CLASSES, pixels.__getitem__, inputs, SIZES, start, protocols, **how)
 
 
-@lru_cache(maxsize=8)  # 16 MB of 48 people
+@lru_cache(maxsize=12)  # 16 MB of 48 people; some arms of each fold resample
 def frozen_maps(
     clips: Clips, method: str = "", length: int = 0, alpha: float = 0.0
 ) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from refusals import refused
 from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 import akmnet_training
 from akmnet_training import Plan
@@ -300,12 +301,15 @@ def test_the_recipe_makes_a_network_and_writes_it_whole(tmp_path):
 
 
 def test_a_file_of_another_network_is_refused(tmp_path, monkeypatch):
-    file = tmp_path / "still_network.safetensors"
+    whole, file = task.WEIGHTS_FILE.read_bytes(), tmp_path / "still_network.safetensors"
+    other = save({name: t[:1] for name, t in load_file(task.WEIGHTS_FILE).items()})
     monkeypatch.setattr(task, "WEIGHTS_FILE", file)
-    for content in (None, b"torn", task.WEIGHTS_FILE.read_bytes()[:-8]):
+    for content in (None, b"torn", whole[:-8], other):
         if content is not None:
             file.write_bytes(content)
         refused(task.pretrained.__wrapped__, "still_network.safetensors", "make stills")
+    file.write_bytes(whole)
+    assert not task.pretrained.__wrapped__().training
 
 
 def test_stills_are_of_other_people_and_all_classes():

@@ -27,10 +27,9 @@ ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the sy
 
 
 _PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "VGG_WEIGHTS", "RESNET_WEIGHTS", "WEIGHTS", "OUT")
-RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "DATASET": "a name", "DEVICE": "a name"}
-RIGHT |= {"INPUTS": "a name", "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0, "TRIAL": 0}
-RIGHT["BATCH_FIRST"] = False
-RIGHT |= dict.fromkeys(_PATHS, "a path")
+RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0}
+RIGHT |= {"TRIAL": 0, "BATCH_FIRST": False, **dict.fromkeys(_PATHS, "a path")}
+RIGHT |= dict.fromkeys(("DATASET", "DEVICE", "INPUTS"), "a name")
 """Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
 
 

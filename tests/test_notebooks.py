@@ -227,6 +227,12 @@ def test_a_term_of_the_glossary_may_be_linked(tmp_path):
     assert complaints(tmp_path, notebook) == []
 
 
+def test_the_address_of_a_link_is_no_word(tmp_path):
+    notebook = good()
+    replace("https://b", "https://b/" + "c/" * 3000)(notebook)
+    assert complaints(tmp_path, notebook) == []
+
+
 def test_the_glossary_says_each_word_once_and_plainly():
     text = (NOTEBOOKS[0].parents[1] / "GLOSSARY.md").read_text(encoding="utf-8")
     terms = re.findall(r"^### (.+)\n(.+(?:\n.+)*)", text, re.MULTILINE)

@@ -548,14 +548,16 @@ def test_cleaning_drops_what_varies():
     texts = [V4.new_output("stream", text=text) for text in "ab"]
     noise = V4.new_output("stream", name="stderr", text="50 %")
     metadata = {"papermill": {}, "execution": {}, "tags": []}
-    drawn = {"image/png": {"alt": "A curve rises.", "width": 300}, "papermill": {}}
-    figure = V4.new_output("display_data", {"image/png": "iVBORw0KGgo="}, metadata=drawn)
-    outputs = [texts[0], noise, texts[1], view, figure]
-    cell = V4.new_code_cell("x", metadata=metadata, outputs=outputs)
+    cell = V4.new_code_cell("x", metadata=metadata, outputs=[texts[0], noise, texts[1], view])
     notebook = V4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {}})
-    joined, plain, figure = clean(notebook).cells[0].outputs
+    shown = {"image/png": {"alt": "A face.", "width": 448}}
+    figure = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
+    figure = V4.new_output("display_data", figure, metadata=shown | {"papermill": {}})
+    cell.outputs.append(figure)
+    joined, plain, drawn = clean(notebook).cells[0].outputs
     assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
-    assert figure.metadata == {"image/png": {"alt": "A curve rises."}}
+    assert drawn.metadata == shown
+    assert plain.metadata == {}
     assert notebook.cells[0].metadata == {}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info

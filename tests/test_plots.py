@@ -65,14 +65,6 @@ def test_each_method_has_a_look_of_its_own(ax):
         ax.plot([0, 1], [0, 1], **style)
 
 
-def test_a_figure_is_shown_with_its_words_and_closed(ax, monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append((what, how)))
-    plots.show(ax.figure, "A line.")
-    assert shown == [((ax.figure,), {"metadata": {"image/png": {"alt": "A line."}}})]
-    assert not plt.fignum_exists(ax.figure.number)
-
-
 def test_timeline_has_a_bar_per_run_and_a_line_per_cut(ax):
     status = np.array(["detect", "track", "track", "interp", "track", "none"])
     plots.status_timeline(ax, SimpleNamespace(status=status, shot=np.array([0, 0, 0, 0, 1, 1])))
@@ -91,6 +83,15 @@ def test_moving_picture_is_an_animated_png():
     frames = [np.full((4, 6), level, np.uint8) for level in (0, 100, 200)]
     film = Image.open(io.BytesIO(plots.moving_picture(frames, fps=10, scale=2).data))
     assert (film.n_frames, film.size) == (3, (12, 8))
+
+
+def test_what_is_shown_has_words_for_those_who_cannot_see_it(monkeypatch):
+    told = {}
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: told.update(metadata))
+    figure = plt.figure()
+    plots.shown(figure, "A face.")
+    assert told == {"image/png": {"alt": "A face."}}
+    assert figure.number not in plt.get_fignums()
 
 
 def test_film_strip_refuses_ragged_rows():

@@ -1,7 +1,7 @@
 """Figures of the course: one style, legible in grey and to colour-blind readers.
 
-Functions draw on axes and return them (or a figure); none writes files, and only `show` shows. Only
-notebooks and reports import this module.
+Functions draw on axes and return them (or a figure); only `shown` puts one on the page, and none
+writes files. Only notebooks and reports import this module.
 """
 
 import io
@@ -44,19 +44,6 @@ def use_style() -> None:
     plt.rc("image", cmap="gray")
 
 
-def show(figure: Figure, words: str) -> None:
-    """Shows a figure below a notebook's cell, and closes it.
-
-    Args:
-        figure: The figure.
-        words: What is to be seen, for readers who cannot see it: its alternative text.
-    """
-    from IPython.display import display
-
-    display(figure, metadata={"image/png": {"alt": words}})
-    plt.close(figure)
-
-
 def to_picture(image) -> np.ndarray:
     """Turns any image of the package into what Matplotlib shows.
 
@@ -83,6 +70,19 @@ def show_image(ax: Axes, image, title: str = "") -> Axes:
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
+
+
+def shown(figure: Figure, alt: str) -> None:
+    """Shows a figure in the notebook and closes it.
+
+    Args:
+        figure: What is shown.
+        alt: What it shows, in one sentence, for readers who cannot see it.
+    """
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: float = 1.5) -> Figure:

@@ -144,8 +144,8 @@ def chosen(page: Page, name: str, choice: str) -> np.ndarray:
     return picture(page)
 
 
-def slid(page: Page, name: str, key: str) -> np.ndarray:
-    """Move a slider by a key; what the widget shows then."""
+def moved(page: Page, name: str, key: str) -> np.ndarray:
+    """Press a key, such as Home or ArrowLeft, on a slider; what the widget shows then."""
     image = page.locator("img.widget-image")
     before = image.get_attribute("src")
     slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
@@ -186,7 +186,7 @@ def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
     assert (np.abs(softer - opening) > 20).mean() > 0.01  # hundreds of points have other colours
     np.testing.assert_array_equal(chosen(page, "sound divided by", "1"), opening)
 
-    silent = slid(page, "sound", "Home")  # takes sound to 0
+    silent = moved(page, "sound", "Home")  # takes sound to 0
     assert (np.abs(silent - opening) > 20).mean() > 0.001
 
 
@@ -198,7 +198,7 @@ def test_lesson_02_how_far_a_phase_sees(page, lab):
     height, width = opening.shape
     frames, readings = np.s_[:, width // 4 : width // 2], np.s_[height // 8 :, width // 2 :]
 
-    shown = {"light": slid(page, "light", "Home"), "back": slid(page, "light", "End")}
+    shown = {"light": moved(page, "light", "Home"), "back": moved(page, "light", "End")}
     np.testing.assert_array_equal(shown["back"], opening)
     assert np.abs(shown["light"] - opening)[frames].max() > 50
     assert np.abs(shown["light"] - opening)[readings].max() <= 2  # the third question
@@ -209,6 +209,6 @@ def test_lesson_02_how_far_a_phase_sees(page, lab):
     np.testing.assert_array_equal(shown["level"][frames], opening[frames])
 
     for _ in range(4):  # to 2 px, where level 1 is right
-        less = slid(page, "motion px", "ArrowLeft")
+        less = moved(page, "motion px", "ArrowLeft")
     assert np.abs(less - opening)[readings].max() > 50
     assert np.abs(less - opening)[frames].max() > 20

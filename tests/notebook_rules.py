@@ -38,6 +38,7 @@ ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
 OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
 BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
+ALT = re.compile(r"<!-- alt: (.+?) -->", re.DOTALL)  # of the figure above; report.figures reads it
 MAX_LINES, MAX_COLUMNS, MAX_SENTENCE = 25, 100, 30
 
 
@@ -151,7 +152,8 @@ def _size(notebook, path: Path) -> Faults:
         yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
     lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
     yield lines > allowed.most_lines, f"{lines} lines of code, not {allowed.most_lines}"
-    words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
+    prose = [ALT.sub("", cell.source) for cell in _cells(notebook, "markdown")]
+    words = sum(len(re.findall(r"\w[\w'’-]*", text)) for text in prose)
     least, most = allowed.words
     yield not least <= words <= most, f"{words} words, not {least} to {most}"
 
@@ -193,9 +195,20 @@ def _figures(notebook, path: Path) -> Faults:
     for cell, follower in itertools.pairwise([*notebook.cells, None]):
         pictured = any(kind.startswith("image/") for kind in _kinds(cell))
         text = follower.source if follower is not None and follower.cell_type == "markdown" else ""
+        words = ALT.findall(text)
+        text = ALT.sub("", text)
         prose = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         said = re.search(r"\w.*[.?!:]", prose)
         yield pictured and not said, f"no sentence after the figure of cell {cell.get('id')}"
+        outputs = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        words += [own for o in outputs if (own := o.metadata.get("image/png", {}).get("alt"))]
+        due = len(outputs) if kind(path.stem).new or path.stem > "03" else 0  # 00 to 02: once new
+        number = f"{len(words)} alternative texts for {len(outputs)} pictures"
+        yield len(words) < due, f"{number} of cell {cell.get('id')}: <!-- alt: ... --> below it"
+        yield (
+            outputs and any(word in prose for word in words),
+            "an alternative text repeats the text",
+        )
 
 
 def _litter(notebook, path: Path) -> Faults:

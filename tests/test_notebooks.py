@@ -46,6 +46,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     cells += [section("Setup"), *map(section, kind.sections[:4])]
     cells += [code("plot()", 2, v4.new_output("display_data", PNG))]
     text = "It rises. More in [09](09_after.ipynb#data) and [a](https://b)."
+    text += "\n\n<!-- alt: A line that climbs to the right. -->"
     cells += [v4.new_markdown_cell(text)]
     checked = v4.new_output("stream", text="42\n")
     setup = f'course.check("{name}", globals())\nprint(42)'
@@ -150,6 +151,8 @@ FAULTS = {
     "escape": (on_code(metadata={"tags": ["raises-exception"]}), "escapes the test"),
     "no sentence": (edit("^It rises", lambda c: c.update(source="## X.")), "no sentence after"),
     "bare figure": (drop("^It rises"), "no sentence after the figure"),
+    "no alt": (replace("<!-- alt: A line", "<!-- A line"), "0 alternative texts for 1 pictures"),
+    "same alt": (replace("A line that climbs to the right.", "It rises."), "repeats the text"),
     "kernel": (lambda n: n.metadata.kernelspec.update(name="mine"), "kernel is not python3"),
     "litter": (lambda n: n.metadata.update(papermill={}), "metadata ['papermill']"),
     "version": (

@@ -83,18 +83,12 @@ def site(notebooks: str | None = None) -> Path:
     make_writable(folder)
     sources = [*lessons, *sorted((root / "notebooks" / "solutions").glob("*.ipynb"))]
     sources += [root / name for name in DOCUMENTS if (root / name).exists()]
-    homes = [path.relative_to(root).as_posix() for path in sources]
-    names = {*map(_page_name, homes)}
-    pages = [
-        _rendered(path, names, posixpath.dirname(home))
-        for path, home in zip(sources, homes, strict=True)
-    ]
-    for path, page in zip(sources, pages, strict=True):
-        if left := page["source_left"]:
-            fault = "a formula is left as source"
-            raise BadInput(f"{path.name}, {left}", fault, "write it in a text cell")
+    names = {_page_name(str(path.relative_to(root))) for path in sources}
+    pages = [_rendered(path, names, str(path.parent.relative_to(root))) for path in sources]
+    for left in (page["source_left"] for page in pages if page["source_left"]):
+        raise BadInput(left, "a formula is left as source", "write it in a text cell")
     values = {"pages": pages, "plan": course.PLAN, "site": results.provenance()}
-    values["cards"] = [_card(path) for path in lessons]
+    values["cards"] = {path.stem.partition("_")[0]: _card(path) for path in lessons}
     for page in pages:
         template = "index.html.j2" if page["name"] == "index" else "notebook.html.j2"
         _write_page(folder / f"{page['name']}.html", template, page=page, **values)
@@ -120,8 +114,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
 def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     """A notebook or a Markdown text as HTML; ``home`` is the folder that its links start from."""
     if source.suffix == ".md":
-        text = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
-        notebook = nbformat.v4.new_notebook(cells=[text])
+        cell = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
+        notebook = nbformat.v4.new_notebook(cells=[cell])
     else:
         notebook = course.read_notebook(source)
     notebook.metadata.pop("widgets", None)
@@ -135,15 +129,14 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     options |= {"template_file": "cells.html.j2", "filters": {"markdown2html": markdown.render}}
     soup = _without_scripts(HTMLExporter(**options).from_notebook_node(notebook)[0])
     texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
-    left = [" ".join(t.split())[:80] for t in texts if not t.find_parent(["pre", "code"])]
+    left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]
     page = {"name": _page_name(posixpath.join(home, source.name)), "home": home, "body": str(soup)}
     page |= {"title": notebook_title(notebook) or source.stem, "source_left": next(iter(left), "")}
     for tag in soup.select(".code, .output, .anchor, math"):  # what is no prose
         tag.decompose()
     parts = re.split(r'<h([1-4]) id="([^"]*)">(.*?)</h\1>', str(soup), flags=re.DOTALL)[1:]
-    levels, anchors, titles, texts = (parts[i::4] for i in range(4))
-    titles, texts = ([_text(markup) for markup in markups] for markups in (titles, texts))
-    return page | {"sections": list(zip(map(int, levels), anchors, titles, texts, strict=True))}
+    columns = (map(make, parts[i::4]) for i, make in enumerate((int, str, _text, _text)))
+    return page | {"sections": list(zip(*columns, strict=True))}
 
 
 def formula(tex: str, display: str = "inline", where: str = "") -> str:
@@ -221,8 +214,8 @@ class _Renderer(IPythonRenderer):
     """
 
     def __init__(self, source: Path, pages: set[str], home: str):
-        own = source.suffix == ".md"  # of the project, not somebody's notebook
-        super().__init__(escape=False, embed_images=own, path=str(source.parent))
+        # Files are embedded into the project's own texts, never into somebody's notebook.
+        super().__init__(escape=False, embed_images=source.suffix == ".md", path=str(source.parent))
         self._pages, self._home = pages, home
         self.inline_math = partial(formula, where=f"{source.name}, ")
         self.block_math = partial(self.inline_math, display="block")
@@ -242,7 +235,7 @@ class _Renderer(IPythonRenderer):
     def link(self, text: str, url: str, title: str | None = None) -> str:
         file, _, anchor = url.partition("#")
         if not re.match("[a-z]+:", url):  # of the repository, such as ../README.md
-            name = _page_name(posixpath.normpath(posixpath.join(self._home, file)))
+            name = _page_name(posixpath.join(self._home, file))
             if file and name not in self._pages:
                 return text
             url = (file and f"{name}.html") + (anchor and f"#{_anchor(anchor)}")
@@ -251,7 +244,7 @@ class _Renderer(IPythonRenderer):
 
 def _page_name(path: str) -> str:
     """Name of the page of a file of the project: that of ``notebooks/solutions/04.ipynb`` and so on."""
-    name = posixpath.splitext(path)[0].removeprefix("notebooks/")
+    name = posixpath.splitext(posixpath.normpath(path))[0].removeprefix("notebooks/")
     return "index" if name == "README" else name.removesuffix("/README").replace("/", "_")
 
 
@@ -290,7 +283,6 @@ def _card(path: Path) -> dict:
     picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
     return {
         "name": path.stem,
-        "number": path.stem.partition("_")[0],
         "title": notebook_title(notebook) or path.stem,
         "question": question(notebook),
         "minutes": int(minutes[1]) if minutes else 0,

@@ -82,7 +82,7 @@ def site(notebooks: str | None = None) -> Path:
     lessons, folder = course.choose(notebooks), root / "runs" / "site"
     make_writable(folder)
     sources = [*lessons, *sorted((root / "notebooks" / "solutions").glob("*.ipynb"))]
-    sources += [root / name for name in DOCUMENTS if (root / name).exists()]
+    sources += [root / name for name in DOCUMENTS]
     names = {_page_name(str(path.relative_to(root))) for path in sources}
     pages = [_rendered(path, names, str(path.parent.relative_to(root))) for path in sources]
     for left in (page["source_left"] for page in pages if page["source_left"]):

@@ -298,7 +298,8 @@ def test_the_site_has_every_committed_notebook(notebooks):
     Image.new("RGB", (8, 8), "red").save(notebooks.parent / "dot.png")
     for name in NAMES:
         nbformat.write(notebook(name), notebooks / f"{name}.ipynb")
-    nbformat.write(notebook("Solutions of 00"), notebooks / "solutions" / "00.ipynb")
+    worked = v4.new_markdown_cell("# Solutions of 00\nEnd with `</script><h1>`.")
+    nbformat.write(v4.new_notebook(cells=[worked]), notebooks / "solutions" / "00.ipynb")
     index = report.site()
     assert index == notebooks.parent / "runs" / "site" / "index.html"
     page = soup(index)
@@ -315,6 +316,9 @@ def test_the_site_has_every_committed_notebook(notebooks):
     assert made == sorted([*NAMES, *others])
     for name in made:
         assert_offline(soup(index.with_name(f"{name}.html")), index.parent)
+    rows = json.loads(page.find(id="search-index").string)
+    assert ["solutions_00", "Solutions of 00"] in [row[:2] for row in rows]
+    assert "End with </script><h1>." in [text for *_, parts in rows for *_, text in parts]
     first, last = (soup(index.with_name(f"{name}.html")).footer for name in NAMES)
     assert [a["href"] for a in first.find_all("a")] == [f"{NAMES[1]}.html"]
     assert [a["href"] for a in last.find_all("a")] == [f"{NAMES[0]}.html"]

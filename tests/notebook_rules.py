@@ -74,7 +74,8 @@ def complaints(path: Path) -> list[str]:
     raw = json.loads(path.read_text(encoding="utf-8"))
     notebook = nbformat.from_dict(raw)
     for cell in notebook.cells:
-        cell.source = "".join(cell.source)
+        source = "".join(cell.source)
+        cell.alt, cell.source = ALT.findall(source), ALT.sub("", source)
     found = [fault for rule in RULES for fault in rule(notebook, path)]
     return [f"{path.stem}: {text}" for broken, text in found if broken]
 
@@ -152,8 +153,7 @@ def _size(notebook, path: Path) -> Faults:
         yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
     lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
     yield lines > allowed.most_lines, f"{lines} lines of code, not {allowed.most_lines}"
-    prose = [ALT.sub("", cell.source) for cell in _cells(notebook, "markdown")]
-    words = sum(len(re.findall(r"\w[\w'’-]*", text)) for text in prose)
+    words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
     least, most = allowed.words
     yield not least <= words <= most, f"{words} words, not {least} to {most}"
 
@@ -195,8 +195,7 @@ def _figures(notebook, path: Path) -> Faults:
     for cell, follower in itertools.pairwise([*notebook.cells, None]):
         pictured = any(kind.startswith("image/") for kind in _kinds(cell))
         text = follower.source if follower is not None and follower.cell_type == "markdown" else ""
-        words = ALT.findall(text)
-        text = ALT.sub("", text)
+        words = list(follower.alt) if follower is not None else []
         prose = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         said = re.search(r"\w.*[.?!:]", prose)
         yield pictured and not said, f"no sentence after the figure of cell {cell.get('id')}"

@@ -147,6 +147,35 @@ def test_thumbnails_are_four_small_figures_from_first_to_last(folder):
     assert len(report.figures(v4.new_notebook(cells=cells))) == 1, "tiny images are no figures"
 
 
+def test_a_picture_has_the_words_of_its_code_or_of_the_comment_below_or_a_sentence():
+    own, commented, pair, bare = (figure("red") for _ in range(4))
+    own.outputs[0].metadata["image/png"] = {"alt": "By the code."}
+    pair.outputs *= 2
+    comments = "Look.\n\n<!-- alt: One\nline. -->\n<!-- alt: Two. -->"
+    below = [
+        "Said <!-- alt: By hand. --> here.",
+        "Said.\n<!-- alt: By hand. -->",
+        comments,
+        "A dot. It",
+    ]
+    cells = [own, commented, pair, bare]
+    cells = [
+        c
+        for cell, text in zip(cells, below, strict=True)
+        for c in (cell, v4.new_markdown_cell(text))
+    ]
+    pictures = report.figures(nbformat.from_dict(v4.new_notebook(cells=cells)))
+    assert [alt for _, alt in pictures] == [
+        "By the code.",
+        "By hand.",
+        "One line.",
+        "Two.",
+        "A dot.",
+    ]
+    alone = v4.new_notebook(cells=[figure("red")])
+    assert [alt for _, alt in report.figures(alone)] == [""]
+
+
 def test_a_page_has_formulas_figures_and_no_widgets(folder):
     page = soup(folder / "00_start_here.html")
     assert_offline(page, folder)

@@ -26,6 +26,14 @@ ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the sy
 }
 
 
+_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "WEIGHTS", "OUT")
+RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "DATASET": "a name", "DEVICE": "a name"}
+RIGHT |= {"INPUTS": "a name", "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0, "TRIAL": 0}
+RIGHT["BATCH_FIRST"] = False
+RIGHT |= dict.fromkeys(_PATHS, "a path")
+"""Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
+
+
 class Planned(NamedTuple):
     """A notebook of the course, whether it is there yet or to come."""
 
@@ -56,13 +64,6 @@ PLAN = {
     "11": Planned("Audit", "what can be checked in a printed table by arithmetic", ("00",)),
 }
 """Number -> notebook, in order; a notebook that has no file yet is to come."""
-
-_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "WEIGHTS", "OUT")
-RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "DATASET": "a name", "DEVICE": "a name"}
-RIGHT |= {"INPUTS": "a name", "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0, "TRIAL": 0}
-RIGHT["BATCH_FIRST"] = False
-RIGHT |= dict.fromkeys(_PATHS, "a path")
-"""Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
 
 
 def choose(notebooks: str | None = None) -> list[Path]:

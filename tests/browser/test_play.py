@@ -144,6 +144,19 @@ def chosen(page: Page, name: str, choice: str) -> np.ndarray:
     return picture(page)
 
 
+def moved(page: Page, name: str, key: str) -> np.ndarray:
+    """Press a key, such as Home or ArrowLeft, on a slider; what the widget shows then."""
+    image = page.locator("img.widget-image")
+    before = image.get_attribute("src")
+    slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
+    )
+    return picture(page)
+
+
 def test_lesson_07_what_is_missing(page, lab, tmp_path):
     """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
     opened(page, lab, shortened("07_reaction_intensity", 128, tmp_path))
@@ -166,19 +179,36 @@ def test_lesson_07_what_is_missing(page, lab, tmp_path):
 def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
     """Softer sound moves both maps, and back again all is as before; a slider moves the cross."""
     opened(page, lab, shortened("05_msff", 150, tmp_path))
-    image = page.locator("img.widget-image")
-    image.scroll_into_view_if_needed()
+    page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
 
     softer = chosen(page, "sound divided by", "8")
     assert (np.abs(softer - opening) > 20).mean() > 0.01  # hundreds of points have other colours
     np.testing.assert_array_equal(chosen(page, "sound divided by", "1"), opening)
 
-    before = image.get_attribute("src")
-    slider = page.locator(".widget-slider").filter(has=page.get_by_text("sound", exact=True))
-    slider.locator(".noUi-handle").focus()
-    page.keyboard.press("Home")  # takes sound to 0
-    page.wait_for_function(
-        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
-    )
-    assert (np.abs(picture(page) - opening) > 20).mean() > 0.001
+    silent = moved(page, "sound", "Home")  # takes sound to 0
+    assert (np.abs(silent - opening) > 20).mean() > 0.001
+
+
+def test_lesson_02_how_far_a_phase_sees(page, lab):
+    """The opening state reads too little; less motion or the other level mends it, light changes nothing."""
+    opened(page, lab, ROOT / "notebooks" / "02_phase_differences.ipynb")
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    frames, readings = np.s_[:, width // 4 : width // 2], np.s_[height // 8 :, width // 2 :]
+
+    shown = {"light": moved(page, "light", "Home"), "back": moved(page, "light", "End")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["light"] - opening)[frames].max() > 50
+    assert np.abs(shown["light"] - opening)[readings].max() <= 2  # the third question
+
+    shown = {"level": chosen(page, "level", "2"), "back": chosen(page, "level", "1")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["level"] - opening)[readings].max() > 50
+    np.testing.assert_array_equal(shown["level"][frames], opening[frames])
+
+    for _ in range(4):  # to 2 px, where level 1 is right
+        less = moved(page, "motion px", "ArrowLeft")
+    assert np.abs(less - opening)[readings].max() > 50
+    assert np.abs(less - opening)[frames].max() > 20

@@ -266,6 +266,10 @@ def test_a_run_beside_what_is_torn_passes(root):
     DAMAGES["conflict"](write_notebook(root, "01_bad"))
     assert reproduce(notebooks="00")
     assert bake(notebooks="00")
+    for name in report.DOCUMENTS:
+        refused(lambda: report.site("00"), name, "take it from git again")
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("# A text\n\n## The notebooks\n")
     assert report.site("00").exists()
 
 

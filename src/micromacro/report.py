@@ -15,6 +15,7 @@ import json
 import posixpath
 import re
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import jinja2
@@ -29,7 +30,7 @@ from pygments.formatters import HtmlFormatter
 
 from micromacro import course, results
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root, write_atomically
+from micromacro.files import make_writable, project_root, reading, write_atomically
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 DOCUMENTS = ("README.md", "GLOSSARY.md", "teaching/README.md", "data/README.md")
@@ -72,8 +73,8 @@ def site(notebooks: str | None = None) -> Path:
         notebooks: Numbers or names, such as "00 04"; by default all.
 
     Raises:
-        BadInput: An unknown notebook, a folder that cannot be written, or a formula that cannot be
-            drawn or is left as TeX.
+        BadInput: An unknown notebook, a text that is missing, a folder that cannot be written, or a
+            formula that cannot be drawn or is left as TeX.
 
     Examples:
       micromacro report        then open runs/site/index.html
@@ -114,7 +115,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
 def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     """A notebook or a Markdown text as HTML; ``home`` is the folder that its links start from."""
     if source.suffix == ".md":
-        cell = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
+        with reading(source, "a text of the project", "take it from git again"):
+            cell = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
         notebook = nbformat.v4.new_notebook(cells=[cell])
     else:
         notebook = course.read_notebook(source)
@@ -169,7 +171,7 @@ def figures(notebook: nbformat.NotebookNode) -> list[tuple[Image.Image, str]]:
     or else the first sentence of that cell.
     """
     shown = []
-    for cell, follower in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+    for cell, follower in zip_longest(notebook.cells, notebook.cells[1:]):
         pictures = [o for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
         below = follower.source if follower and follower.cell_type == "markdown" else ""
         words = [" ".join(text.split()) for text in _ALT.findall(below)] or sentences(below)

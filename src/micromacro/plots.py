@@ -277,7 +277,7 @@ def film_above(
     top.set(yticks=[], xlim=(left, right))
     for ax, name in zip(rows, names, strict=True):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
-        ax.set(ylim=(0, 1.05 * highest), yticks=[highest], yticklabels=[f"{highest:.1f}"])
+        ax.set(ylim=(0, 1.05 * highest), yticks=[highest], yticklabels=[f"{highest:.2g}"])
     for ax in (top, *rows):
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)

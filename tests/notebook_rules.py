@@ -49,7 +49,7 @@ def kind(name: str) -> Kind:
         return ABLATION
     if not "01" <= number <= "08":
         return BARE
-    if number in ("01", "02"):  # to become lessons
+    if number == "01":  # to become a lesson
         return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 
@@ -152,7 +152,9 @@ def _size(notebook, path: Path) -> Faults:
         yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
     lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
     yield lines > allowed.most_lines, f"{lines} lines of code, not {allowed.most_lines}"
-    words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
+    prose = "\n".join(cell.source for cell in _cells(notebook, "markdown"))
+    prose = re.sub(r"\]\([^)]*\)", "]", prose)  # the address of a link is no word
+    words = len(re.findall(r"\w[\w'’-]*", prose))
     least, most = allowed.words
     yield not least <= words <= most, f"{words} words, not {least} to {most}"
 

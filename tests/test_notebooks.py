@@ -232,6 +232,12 @@ def test_a_term_of_the_glossary_may_be_linked(tmp_path):
     assert complaints(tmp_path, notebook) == []
 
 
+def test_the_address_of_a_link_is_no_word(tmp_path):
+    notebook = good()
+    replace("https://b", "https://b/" + "c/" * 3000)(notebook)
+    assert complaints(tmp_path, notebook) == []
+
+
 def test_the_glossary_says_each_word_once_and_plainly():
     text = (NOTEBOOKS[0].parents[1] / "GLOSSARY.md").read_text(encoding="utf-8")
     terms = re.findall(r"^### (.+)\n(.+(?:\n.+)*)", text, re.MULTILINE)
@@ -261,7 +267,7 @@ def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_pat
 @pytest.mark.slow
 def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     """From any folder; a relative path is of the shell's folder, not of the notebook's."""
-    source = NOTEBOOKS[0].with_name("02_phase_differences.ipynb")
+    source = NOTEBOOKS[0].with_name("03_phase_versus_flow.ipynb")
     command = [sys.executable, "-m", "papermill", "--cwd", source.parent, source, "out.ipynb"]
     environment = os.environ | {"PWD": str(tmp_path)}  # as a shell sets it
     papermill = partial(
@@ -269,11 +275,11 @@ def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     )
     wrong = papermill([*command, "-p", "VARIANTS", "banana"])
     assert wrong.returncode != 0
-    assert "VARIANTS 'banana': is unknown; choose ours, unwrapped, as released" in wrong.stderr
+    assert "VARIANTS 'banana': is unknown; choose phase, " in wrong.stderr
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert sum(bool(c.get("execution_count")) for c in executed) == 3  # parameters, injected, setup
-    right = ["-p", "SEEDS", "[3]", "-p", "VARIANTS", "as released", "-p", "OUT", "kept"]
-    assert papermill([*command, *right]).returncode == 0
+    right = ["-p", "PROFILE", "full", "-p", "SEEDS", "[3]", "-p", "VARIANTS", "phase"]
+    assert papermill([*command, *right, "-p", "OUT", "kept"]).returncode == 0
     (table,) = (tmp_path / "kept" / "rows").glob("*.csv")
     rows = read_rows(table)
-    assert (set(rows["seed"]), set(rows["arm"])) == ({3}, {"as released"})
+    assert (set(rows["seed"].dropna()), set(rows["arm"])) == ({3}, {"phase"})

@@ -47,6 +47,24 @@ def test_arrows_follow_the_flow(ax):
     assert (quiver.U.tolist(), quiver.X.tolist()) == ([2.0], [12])
 
 
+def test_signed_maps_keep_their_order_in_a_grey_print_and_are_grey_at_zero(ax):
+    shown = plots.show_map(ax, [[-2.0, -1.0, 0.0, 1.0, 2.0]], 1.0)
+    red, green, blue = shown.to_rgba(shown.get_array())[0, :, :3].T
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    assert (np.diff(grey) >= 0).all()
+    assert grey[[0, 3]] == pytest.approx(grey[[1, 4]])  # beyond the limit: as at the limit
+    assert max(red[2], green[2], blue[2]) - min(red[2], green[2], blue[2]) < 0.03
+    assert blue[0] > red[0]
+    assert red[4] > blue[4]
+
+
+def test_each_method_has_a_look_of_its_own(ax):
+    for look in ("color", "marker", "linestyle"):
+        assert len({str(style[look]) for style in plots.STYLE.values()}) == len(plots.METHODS)
+    for style in plots.STYLE.values():
+        ax.plot([0, 1], [0, 1], **style)
+
+
 def test_timeline_has_a_bar_per_run_and_a_line_per_cut(ax):
     status = np.array(["detect", "track", "track", "interp", "track", "none"])
     plots.status_timeline(ax, SimpleNamespace(status=status, shot=np.array([0, 0, 0, 0, 1, 1])))
@@ -65,6 +83,15 @@ def test_moving_picture_is_an_animated_png():
     frames = [np.full((4, 6), level, np.uint8) for level in (0, 100, 200)]
     film = Image.open(io.BytesIO(plots.moving_picture(frames, fps=10, scale=2).data))
     assert (film.n_frames, film.size) == (3, (12, 8))
+
+
+def test_what_is_shown_has_words_for_those_who_cannot_see_it(monkeypatch):
+    told = {}
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: told.update(metadata))
+    figure = plt.figure()
+    plots.shown(figure, "A face.")
+    assert told == {"image/png": {"alt": "A face."}}
+    assert figure.number not in plt.get_fignums()
 
 
 def test_film_strip_refuses_ragged_rows():

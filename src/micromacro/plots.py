@@ -1,7 +1,7 @@
 """Figures of the course: one style, legible in grey and to colour-blind readers.
 
-Functions draw on axes and return them (or a figure); they never call ``plt.show`` and never write
-files. Only notebooks and reports import this module.
+Functions draw on axes and return them (or a figure); only `shown` puts one on the page, and none
+writes files. Only notebooks and reports import this module.
 """
 
 import io
@@ -22,6 +22,14 @@ from micromacro.faces.action_units import action_unit_names
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+METHODS = ("phase", "Lucas–Kanade", "Farnebäck", "DIS", "TV-L1", "as released", "unwrapped")
+STYLE = {
+    name: {"color": colour, "linestyle": line, "marker": marker}
+    for name, colour, line, marker in zip(METHODS, COLOURS, LINES, MARKERS, strict=True)
+}
+"""Method -> its look, the same in every notebook; ready for ``Axes.plot``."""
+SIGNED = "cividis"
+"""Map of signed values: dark blue, grey for 0, light yellow. A grey print keeps the order."""
 
 
 def use_style() -> None:
@@ -64,6 +72,19 @@ def show_image(ax: Axes, image, title: str = "") -> Axes:
     return ax
 
 
+def shown(figure: Figure, alt: str) -> None:
+    """Shows a figure in the notebook and closes it.
+
+    Args:
+        figure: What is shown.
+        alt: What it shows, in one sentence, for readers who cannot see it.
+    """
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
 def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: float = 1.5) -> Figure:
     """Rows of images with a label at the left of each row.
 
@@ -102,30 +123,17 @@ def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
     return np.clip(128 + gain * change, 0, 255).astype(np.uint8)
 
 
-def signed_picture(values, limit: float) -> np.ndarray:
-    """Grey picture of signed values: mid-grey for 0, black for ``-limit``, white for ``limit``.
-
-    Args:
-        values: ``(H, W)`` numbers; beyond the limit they are clipped.
-        limit: Value that becomes white, above 0, in the unit of the values.
-
-    Returns:
-        ``(H, W)`` uint8.
-    """
-    return np.clip(127.5 * (1 + np.asarray(values, float) / limit), 0, 255).round().astype(np.uint8)
-
-
 def show_map(ax: Axes, values, limit: float, title: str = "", colourbar: bool = False):
-    """Shows a map of signed values, grey for 0; returns what a colour bar needs.
+    """Shows a map of signed values in `SIGNED`, grey for 0; returns what a colour bar needs.
 
     Args:
         ax: The axes on which it is drawn.
         values: ``(H, W)``, numbers of any unit.
-        limit: Values shown black and white, in the unit of the values.
+        limit: Largest value that the colours tell apart, in the unit of the values.
         title: Say what it is, and the unit unless a colour bar does.
         colourbar: Whether a colour bar of its own stands beside the map.
     """
-    shown = ax.imshow(np.asarray(values, float), vmin=-limit, vmax=limit)
+    shown = ax.imshow(np.asarray(values, float), cmap=SIGNED, vmin=-limit, vmax=limit)
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if colourbar:

@@ -167,6 +167,13 @@ def dragged(page: Page, name: str, share: float) -> np.ndarray:
     return redrawn(page, drag)
 
 
+def moved(page: Page, name: str, key: str) -> np.ndarray:
+    """Press a key, such as Home or ArrowLeft, on a slider; what the widget shows then."""
+    slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
+    slider.locator(".noUi-handle").focus()
+    return redrawn(page, lambda: page.keyboard.press(key))
+
+
 def test_lesson_07_what_is_missing(page, lab, tmp_path):
     """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
     opened(page, lab, shortened("07_reaction_intensity", 128, tmp_path))
@@ -207,9 +214,33 @@ def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
     dragged(page, "second face", 0)  # all three at 0 are equal weights
     alone = dragged(page, "sound", 1)
     for before, after in ((opening, without), (without, alone), (opening, alone)):
-        moved = np.abs(after - before)
-        assert {name: moved[place].max() > 50 for name, place in scores.items()} == {
+        change = np.abs(after - before)
+        assert {name: change[place].max() > 50 for name, place in scores.items()} == {
             "accuracy": True,
             "UAR": True,
         }
-        assert (moved[height // 9 :] > 20).mean() > 0.001  # the cross
+        assert (change[height // 9 :] > 20).mean() > 0.001  # the cross
+
+
+def test_lesson_02_how_far_a_phase_sees(page, lab):
+    """The opening state reads too little; less motion or the other level mends it, light changes nothing."""
+    opened(page, lab, ROOT / "notebooks" / "02_phase_differences.ipynb")
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    frames, readings = np.s_[:, width // 4 : width // 2], np.s_[height // 8 :, width // 2 :]
+
+    shown = {"light": moved(page, "light", "Home"), "back": moved(page, "light", "End")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["light"] - opening)[frames].max() > 50
+    assert np.abs(shown["light"] - opening)[readings].max() <= 2  # the third question
+
+    shown = {"level": chosen(page, "level", "2"), "back": chosen(page, "level", "1")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["level"] - opening)[readings].max() > 50
+    np.testing.assert_array_equal(shown["level"][frames], opening[frames])
+
+    for _ in range(4):  # to 2 px, where level 1 is right
+        less = moved(page, "motion px", "ArrowLeft")
+    assert np.abs(less - opening)[readings].max() > 50
+    assert np.abs(less - opening)[frames].max() > 20

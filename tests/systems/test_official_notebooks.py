@@ -195,7 +195,7 @@ TINY = {"TRIAL": 1, "SEEDS": [0]}
 FULL = {  # the least that each notebook can be asked for
     "00_start_here": {},
     "01_face_preprocessing": {"SEEDS": [1], "VARIANTS": ["first_frame"]},
-    "02_phase_differences": {"SEEDS": [0], "VARIANTS": ["ours"]},
+    "02_phase_differences": {},
     "03_phase_versus_flow": {"SEEDS": [0], "VARIANTS": ["phase"]},
     "04_mimamo_net": {"STEPS": 2},
     "04b_mimamo_ablation": TINY | {"VARIANTS": ["ours", "as released"]},

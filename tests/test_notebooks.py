@@ -48,6 +48,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     text = (
         "It rises. So *04-2-new-light* holds. More in [09](09_after.ipynb#data) and [a](https://b)."
     )
+    text += "\n\n<!-- alt: A line that climbs to the right. -->"
     cells += [v4.new_markdown_cell(text)]
     checked = v4.new_output("stream", text="42\n")
     setup = f'course.check("{name}", globals())\nprint(42)'
@@ -152,6 +153,8 @@ FAULTS = {
     "escape": (on_code(metadata={"tags": ["raises-exception"]}), "escapes the test"),
     "no sentence": (edit("^It rises", lambda c: c.update(source="## X.")), "no sentence after"),
     "bare figure": (drop("^It rises"), "no sentence after the figure"),
+    "no alt": (replace("<!-- alt: A line", "<!-- A line"), "0 alternative texts for 1 pictures"),
+    "same alt": (replace("A line that climbs to the right.", "It rises."), "repeats the text"),
     "verdict": (replace("* holds", ": undecided*"), "it says ['undecided'] of 04-2-new-light"),
     "more words": (replace("* holds", "*, once undecided, holds"), "the table ['holds']"),
     "no claim": (replace("04-2-new-light", "04-2-old-light"), "claim 04-2-old-light, which is not"),

@@ -6,8 +6,8 @@ does is what nbval tests, and the committed outputs.
 
 from pathlib import Path
 
-import affect_miniatures
 import afew_miniatures
+import affect_miniatures
 import hume_miniatures
 import long_miniatures
 import micro_miniatures

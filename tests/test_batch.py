@@ -266,6 +266,10 @@ def test_a_run_beside_what_is_torn_passes(root):
     DAMAGES["conflict"](write_notebook(root, "01_bad"))
     assert reproduce(notebooks="00")
     assert bake(notebooks="00")
+    for name in report.DOCUMENTS:
+        refused(lambda: report.site("00"), name, "take it from git again")
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("# A text\n\n## The notebooks\n")
     assert report.site("00").exists()
 
 
@@ -550,8 +554,14 @@ def test_cleaning_drops_what_varies():
     metadata = {"papermill": {}, "execution": {}, "tags": []}
     cell = V4.new_code_cell("x", metadata=metadata, outputs=[texts[0], noise, texts[1], view])
     notebook = V4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {}})
-    joined, plain = clean(notebook).cells[0].outputs
+    shown = {"image/png": {"alt": "A face.", "width": 448}}
+    figure = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
+    figure = V4.new_output("display_data", figure, metadata=shown | {"papermill": {}})
+    cell.outputs.append(figure)
+    joined, plain, drawn = clean(notebook).cells[0].outputs
     assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
+    assert drawn.metadata == shown
+    assert plain.metadata == {}
     assert notebook.cells[0].metadata == {}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info

@@ -76,50 +76,6 @@ def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
     _mark(answer_frames, _close((window - 1) / 2), right, hint)
 
 
-def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_px: float) -> None:
-    """Notebook 02, exercise 1: what motion does a phase difference mean?
-
-    Args:
-        answer_px: The motion that the reader gives, in pixels.
-        phase_rad: The phase difference from one frame to the next, rad.
-        wavelength_px: Wavelength to which the band answers, px.
-    """
-    right = "a whole wavelength is a turn of 2 pi, and the phase falls where content moves on."
-    hint = "solve phase = -2 pi d / wavelength for d; mind the sign."
-    _mark(answer_px, _close(-phase_rad * wavelength_px / (2 * np.pi)), right, hint)
-
-
-def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
-    """Notebook 02, exercise 2: how does the cost of matrix products grow with the side?
-
-    Args:
-        answer: The factor that the reader gives; None if there is none yet.
-        small: Side of the small frame in pixels.
-        large: Side of the large frame in pixels.
-    """
-    right = "every product costs N^3 multiply-adds; a Fourier transform would grow less."
-    hint = "count the multiply-adds of one product of two N x N matrices."
-    _mark(answer, _close((large / small) ** 3), right, hint)
-
-
-def check_unwrapping(turns: Callable | None) -> None:
-    """Notebook 02, exercise 3: whole turns that bring jumps back between -pi and pi.
-
-    Args:
-        turns: The function that the reader gives, from jumps (N,) in rad to turns (N,) in rad.
-    """
-    jumps = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0])
-
-    def test(answer) -> bool:
-        added = np.asarray(answer(jumps.copy()), dtype=float)
-        whole = np.allclose(added / (2 * np.pi), np.round(added / (2 * np.pi)))
-        return added.shape == jumps.shape and whole and bool(np.all(np.abs(jumps + added) <= np.pi))
-
-    right = "both directions are mended; the released rule mends only the jumps up."
-    hint = "np.round(jumps / (2 pi)) counts the turns; take them away."
-    _mark(turns, test, right, hint)
-
-
 # ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
 
 
@@ -192,6 +148,135 @@ def _short(values: np.ndarray) -> str:
 
 def _form(values: np.ndarray) -> str:
     return "an empty list" if not values.size else f"a list of {values.size}"
+
+
+def _judge_loss(
+    answer, known: float, yours: float, measure: str, change: str, right: str, hints, hint: int
+) -> None:
+    """Judge how much of a measure, a number up to 1, a reader's change has cost.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        known: The measure before the change.
+        yours: The measure after it.
+        measure: Its name.
+        change: What to do where nothing was changed yet.
+        right: Why the answer is right.
+        hints: In three steps.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known == yours:
+        print(f"·  nothing was changed yet: {change} and run the cell again")
+        return
+    lost = known - yours
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        f"per cent: a {measure} is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": yours,
+        "what there was: take away what is left": known,
+        "a ratio: take the difference": yours / known,
+        "the share that is lost: take the difference": lost / known,
+    }
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
+# ---- notebook 02 -------------------------------------------------------------------------------------
+
+
+def check_phase_to_motion(
+    answer: float | None, phase_rad: float, slopes_rad_per_px: tuple[float, float], hint: int = 0
+) -> None:
+    """Notebook 02, exercise 1: the motion of skin that a phase difference at level 2 means.
+
+    Args:
+        answer: Pixels that the reader gives; None if there is none yet.
+        phase_rad: Phase difference from one frame to the next.
+        slopes_rad_per_px: What a pixel of motion is worth at levels 1 and 2, as measured on skin.
+        hint: How many hints to print, 0 to 3.
+    """
+    level_1, level_2 = slopes_rad_per_px
+    expected, pure = phase_rad / level_2, phase_rad / (-2 * np.pi / 8)
+    mistakes = {
+        "the sign: the phase falls where the skin moves on": -expected,
+        "a pure wave of 8 px: skin is a mixture of waves, use its own slope": pure,
+        "a pure wave of 8 px, with the other sign": -pure,
+        "a pure wave of 4 px: that is level 1, and skin has another slope": pure / 2,
+        "level 1: you were asked for level 2": phase_rad / level_1,
+        "level 1, with the other sign": -phase_rad / level_1,
+        "a product: a phase over radians per pixel gives pixels": phase_rad * level_2,
+        "upside down: divide the phase by the slope": level_2 / phase_rad,
+        "degrees: phase and slope are both in radians": np.degrees(expected),
+        "whole turns in place of radians": expected / (2 * np.pi),
+    }
+    hints = (
+        "the line of level 2 says how many radians one pixel of motion is worth, on skin.",
+        "take the slope of the course, and ask how many pixels make that phase.",
+        f"{phase_rad} rad over {level_2:.2f} rad per px.",
+    )
+    right = f"a pure wave would have made it {pure:.2f} px, a third of that."
+    # The slope is printed with two digits, and the reader divides by those.
+    _judge(answer, expected, right, mistakes, hints, hint, rtol=0.02)
+
+
+def check_unwrapping(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 02, exercise 2: whole turns that bring jumps back between -pi and pi.
+
+    Args:
+        function: The reader's, from jumps (N,) in rad to turns (N,) in rad; None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    jumps, turn = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0]), 2 * np.pi
+    nearest = np.round(jumps / turn)
+
+    def results(own: Callable):
+        value = own(jumps.copy())
+        return None if value is None else np.asarray(value, dtype=float)
+
+    mistakes = {
+        "the released rule: jumps below -pi need a turn, too": -turn * (jumps > np.pi),
+        "the other half of the released rule: jumps above pi need a turn, too": (
+            turn * (jumps < -np.pi)
+        ),
+        "the sign: a jump up needs a turn down": turn * nearest,
+        "whole turns as a count: give them in radians": -nearest,
+        "whole turns in degrees: give them in radians": -360 * nearest,
+        "half turns: a whole turn is 2 pi": -np.pi * nearest,
+        "multiples of pi: an angle repeats after 2 pi": -np.pi * np.round(jumps / np.pi),
+        "a count that is rounded down: round to the nearest": -turn * np.floor(jumps / turn),
+        "a count that is rounded towards 0: round to the nearest": -turn * np.trunc(jumps / turn),
+        "what is left of the jumps: give the turns, without the jumps": jumps - turn * nearest,
+    }
+    hints = (
+        "how many whole turns does a jump of 4 rad hold, to the nearest? And one of -4?",
+        "np.round(jumps / (2 * np.pi)) counts them, in both directions.",
+        "take them away: minus 2 pi times that count.",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and given[0].shape != jumps.shape:
+        print(f"✗  got shape {given[0].shape} for {jumps.shape}: give a turn for each jump")
+        _hints(hints, hint)
+    elif given:
+        right = "both directions are mended; the released rule mends only the jumps up."
+        _judge(given[0], -turn * nearest, right, mistakes, hints, hint)
+
+
+def check_noise_loss(answer: float | None, known: float, yours: float, hint: int = 0) -> None:
+    """Notebook 02, exercise 3: how much correlation is lost by noise.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        known: Correlation with the true motion without noise.
+        yours: Correlation with the reader's noise.
+        hint: How many hints to print, 0 to 3.
+    """
+    hints = (
+        "the two correlations stand in the line that is printed.",
+        "one is without noise, one is yours.",
+        "the first minus the second, two digits behind the point.",
+    )
+    right = "light turns no phase, but noise does, wherever the amplitude is small."
+    change = "set NOISE to 0.001"
+    _judge_loss(answer, known, yours, "correlation", change, right, hints, hint)
 
 
 # ---- notebook 03 -------------------------------------------------------------------------------------
@@ -287,18 +372,6 @@ def check_window_loss(answer: float | None, known: float, yours: float, hint: in
         yours: Cosine with the reader's.
         hint: How many hints to print, 0 to 3.
     """
-    if answer is not None and known == yours:
-        print("·  nothing was changed yet: change SIGMA and run the cell again")
-        return
-    lost = known - yours
-    mistakes = {
-        "the sign: a loss is before minus after": -lost,
-        "per cent: a cosine is a number up to 1, so is its loss": round(100 * lost),
-        "what is left: take it from what there was": yours,
-        "what there was: take away what is left": known,
-        "a ratio: take the difference": yours / known,
-        "the share that is lost: take the difference": lost / known,
-    }
     hints = (
         "the two cosines stand in the line that is printed.",
         "one is with the window of the lesson, one with yours.",
@@ -307,7 +380,7 @@ def check_window_loss(answer: float | None, known: float, yours: float, hint: in
     right = (
         "too small a window sees one edge only; too large a one mixes what moves with what rests."
     )
-    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+    _judge_loss(answer, known, yours, "cosine", "change SIGMA", right, hints, hint)
 
 
 # ---- notebook 05 -------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def kind(name: str) -> Kind:
         return ABLATION
     if not "01" <= number <= "08":
         return BARE
-    if number in ("01", "02"):  # to become lessons
+    if number == "02":  # to become a lesson
         return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 

@@ -550,7 +550,13 @@ def test_cleaning_drops_what_varies():
     metadata = {"papermill": {}, "execution": {}, "tags": []}
     cell = V4.new_code_cell("x", metadata=metadata, outputs=[texts[0], noise, texts[1], view])
     notebook = V4.new_notebook(cells=[cell], metadata={"widgets": {}, "papermill": {}})
-    joined, plain = clean(notebook).cells[0].outputs
+    shown = {"image/png": {"alt": "A face.", "width": 448}}
+    figure = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
+    figure = V4.new_output("display_data", figure, metadata=shown | {"papermill": {}})
+    cell.outputs.append(figure)
+    joined, plain, drawn = clean(notebook).cells[0].outputs
+    assert drawn.metadata == shown
+    assert plain.metadata == {}
     assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
     assert notebook.cells[0].metadata == {}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}

@@ -141,8 +141,8 @@ def bake(notebooks: str | None = None, workers: int = 2) -> bool:
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what changes from run to run or from machine to machine; keep outputs and counts.
 
-    Dropped: every metadata field but tags, versions, times, widget state and widget views (their
-    ids are random), and stderr. Neighbouring pieces of stdout become one.
+    Dropped: every metadata field but tags and how a figure is shown, versions, times, widget
+    state and widget views (their ids are random), and stderr. Neighbouring pieces of stdout become one.
     """
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     language = {"file_extension": ".py", "name": "python"}
@@ -156,7 +156,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.get("outputs", ()):
             if "data" in output:
                 output.data.pop(report.WIDGET, None)
-                output.metadata = nbformat.NotebookNode()
+                shown = {"image/png": output.metadata.get("image/png", {})}
+                output.metadata = nbformat.from_dict(shown if shown["image/png"] else {})
     return notebook
 
 

@@ -1,7 +1,7 @@
 """Figures of the course: one style, legible in grey and to colour-blind readers.
 
-Functions draw on axes and return them (or a figure); they never call ``plt.show`` and never write
-files. Only notebooks and reports import this module.
+Functions draw on axes and return them (or a figure); only `shown` puts one on the page, and none
+writes files. Only notebooks and reports import this module.
 """
 
 import io
@@ -62,6 +62,19 @@ def show_image(ax: Axes, image, title: str = "") -> Axes:
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
+
+
+def shown(figure: Figure, alt: str) -> None:
+    """Shows a figure in the notebook and closes it.
+
+    Args:
+        figure: What is shown.
+        alt: What it shows, in one sentence, for readers who cannot see it.
+    """
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def film_strip(rows: dict[str, list], titles: list[str] | None = None, size: float = 1.5) -> Figure:
@@ -306,13 +319,15 @@ def status_timeline(ax: Axes, clip) -> Axes:
     return ax
 
 
-def moving_picture(frames, fps: float = 15.0, scale: int = 1):
+def moving_picture(frames, fps: float = 15.0, scale: int = 1, **shown):
     """A short film as one animated PNG, which browsers play and other viewers show as a still.
 
     Args:
         frames: ``(T, H, W)``, ``(T, C, H, W)`` or a list of images, as :func:`to_picture` takes.
         fps: Number of pictures per second.
         scale: How many pixels become one of the image, a whole number.
+        **shown: Options of ``IPython.display.Image``: ``alt``, what it shows for readers who cannot
+            see it; ``width`` on the page in CSS pixels.
 
     Returns:
         ``IPython.display.Image`` of type image/png.
@@ -324,7 +339,7 @@ def moving_picture(frames, fps: float = 15.0, scale: int = 1):
     film = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
     buffer = io.BytesIO()
     first.save(buffer, "PNG", **film)
-    return Image(data=buffer.getvalue(), format="png")
+    return Image(data=buffer.getvalue(), format="png", **shown)
 
 
 _SYSTEMS = ("mimamo", "msff", "spotting", "eri", "akmnet")

@@ -67,6 +67,17 @@ def test_moving_picture_is_an_animated_png():
     assert (film.n_frames, film.size) == (3, (12, 8))
 
 
+def test_what_is_shown_has_words_for_those_who_cannot_see_it(monkeypatch):
+    told = {}
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: told.update(metadata))
+    figure = plt.figure()
+    plots.shown(figure, "A face.")
+    assert told == {"image/png": {"alt": "A face."}}
+    assert figure.number not in plt.get_fignums()
+    film = plots.moving_picture([np.zeros((4, 6), np.uint8)] * 2, alt="Nothing moves.", width=9)
+    assert (film.alt, film.width) == ("Nothing moves.", 9)
+
+
 def test_film_strip_refuses_ragged_rows():
     a = np.zeros((3, 3))
     with pytest.raises(ValueError, match=r"zip\(\)"):

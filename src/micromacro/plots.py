@@ -364,7 +364,7 @@ def course_map(ready: tuple[str, ...] = ()) -> Figure:
     Args:
         ready: Two-digit numbers of the notebooks that exist; their boxes have a thick outline.
     """
-    figure, ax = plt.subplots(figsize=(9.6, 4.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(10.6, 4.8), layout="constrained")
     exists = {"facecolor": "#E8F1F8", "edgecolor": COLOURS[2], "linewidth": 2.2}
     planned = {"facecolor": "white", "edgecolor": "0.6", "linestyle": "--"}
     arrow = {"arrowstyle": "-|>", "color": "0.55", "linewidth": 0.9}
@@ -373,8 +373,8 @@ def course_map(ready: tuple[str, ...] = ()) -> Figure:
         x, y = at[name]
         look = exists if any(number in note for number in ready) else planned
         ax.add_patch(FancyBboxPatch((x - 0.72, y - 0.3), 1.44, 0.6, "round,pad=0.03", **look))
-        ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=8.5, weight="bold")
-        ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=7.5, color="0.25")
+        ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=9.5, weight="bold")
+        ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=9, color="0.25")
         for source in sources.split():
             start = (at[source][0] + 0.76, at[source][1])
             ax.annotate("", (x - 0.76, y), start, arrowprops=arrow)

@@ -144,6 +144,64 @@ def chosen(page: Page, name: str, choice: str) -> np.ndarray:
     return picture(page)
 
 
+def moved(page: Page, name: str, key: str) -> np.ndarray:
+    """Press a key, such as Home or ArrowLeft, on a slider; what the widget shows then."""
+    image = page.locator("img.widget-image")
+    before = image.get_attribute("src")
+    slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
+    )
+    return picture(page)
+
+
+def test_start_here_at_which_factor_it_is_seen(page, lab):
+    """The apex hides at a factor of 1 and shows at the opening's; its difference shows it at once."""
+    opened(page, lab, ROOT / "notebooks" / "00_start_here.ipynb")
+    image = page.locator("img.widget-image")
+    image.scroll_into_view_if_needed()
+    opening = picture(page)
+    apex = moved(page, "motion ×", "Home")
+    difference = chosen(page, "view", "difference × 8")
+    assert np.abs(difference - 128).max() > 60
+    assert np.abs(moved(page, "frame", "Home") - 128).max() <= 2  # nothing has moved yet
+    rest = chosen(page, "view", "face")
+    faint, large = (np.abs(one - rest).mean() for one in (apex, opening))
+    assert 0 < 2.5 * faint < large
+
+    before = image.get_attribute("src")
+    page.locator(".widget-play button").first.click()
+    page.wait_for_function(
+        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
+    )
+
+
+def test_lesson_01_only_a_steady_crop_rests_at_rest(page, lab):
+    """All three controls move the picture; at rest the map of changes is grey in one mode alone."""
+    opened(page, lab, ROOT / "notebooks" / "01_face_preprocessing.ipynb")
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    face, change = (
+        np.s_[height // 5 :, : width // 2],
+        np.s_[height // 4 : -20, width // 2 + 20 : -20],
+    )
+
+    plain = moved(page, "motion", "Home")
+    assert np.abs(plain - opening)[face].max() > 40
+    assert opening[change].std() > 2.5 * plain[change].std()  # what 1 hides, 6 shows
+    moved(page, "motion", "End")
+    at_rest = {"stabilised": moved(page, "frame", "Home")}
+    at_rest |= {
+        mode: chosen(page, "mode", mode) for mode in ("aligned", "per_frame", "first_frame")
+    }
+    moves = {mode: one[change].std() for mode, one in at_rest.items()}
+    assert min(moves, key=moves.get) == "stabilised"
+    assert moves["per_frame"] > 2 * moves["stabilised"]
+
+
 def test_lesson_07_what_is_missing(page, lab, tmp_path):
     """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
     opened(page, lab, shortened("07_reaction_intensity", 128, tmp_path))
@@ -174,11 +232,5 @@ def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
     assert (np.abs(softer - opening) > 20).mean() > 0.01  # hundreds of points have other colours
     np.testing.assert_array_equal(chosen(page, "sound divided by", "1"), opening)
 
-    before = image.get_attribute("src")
-    slider = page.locator(".widget-slider").filter(has=page.get_by_text("sound", exact=True))
-    slider.locator(".noUi-handle").focus()
-    page.keyboard.press("Home")  # takes sound to 0
-    page.wait_for_function(
-        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
-    )
-    assert (np.abs(picture(page) - opening) > 20).mean() > 0.001
+    silent = moved(page, "sound", "Home")  # takes sound to 0
+    assert (np.abs(silent - opening) > 20).mean() > 0.001

@@ -11,6 +11,7 @@ import nbformat
 
 from micromacro.course import RIGHT, declared
 from micromacro.errors import BadInput
+from micromacro.statistics import VERDICTS, read_claims
 
 NAME = re.compile(r"\d\db?_[a-z0-9]+(_[a-z0-9]+)*")
 PARAMETERS = "PROFILE DATASET DATA_ROOT SEEDS VARIANTS FOLDS DEVICE OUT".split()  # noqa: SIM905
@@ -228,6 +229,20 @@ def _banned(notebook, path: Path) -> Faults:
             yield found, f"cell {cell.get('id')} has {what}"
 
 
+def _verdicts(notebook, path: Path) -> Faults:
+    """Prose that names a claim and a verdict agrees with `data/claims.csv`."""
+    committed = read_claims()["verdict"]
+    prose = "\n\n".join(cell.source for cell in _cells(notebook, "markdown"))
+    for sentence in re.split(r"(?<=[.?!])[*_)\"]*\s+|\n\s*\n|\n[-|] ?", prose):
+        names = re.findall(r"(?<!\w)0\d-(?:\d+-)?[a-z][\w-]*\w", sentence)
+        for name in {*names} - {*committed.index}:
+            yield True, f"it names a claim {name}, which is not in data/claims.csv"
+        held = {*committed.reindex(names).dropna()}
+        said = {word for word in VERDICTS if re.search(rf"(?<!\w){word}(?!\w)", sentence)}
+        wrong = held and said and held != said
+        yield wrong, f"it says {sorted(said)} of {', '.join(names)}, the table {sorted(held)}"
+
+
 def headings(notebook) -> list[str]:
     """Texts of all headings of level two, in order."""
     prose = "\n".join(cell.source for cell in _cells(notebook, "markdown"))
@@ -268,4 +283,4 @@ def _text(output) -> str:
 
 
 RULES = [_name, _anatomy, _title, _links, _parameters, _size, _style]
-RULES += [_outputs, _figures, _litter, _banned]
+RULES += [_outputs, _figures, _litter, _banned, _verdicts]

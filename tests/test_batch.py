@@ -581,7 +581,7 @@ def test_the_contents_are_read_off_notebooks_and_claims():
     assert " ".join(table["notebooks"]).split() == names
     assert list(table.index) == sorted({name[:2] for name in names})
     with (Path(__file__).parents[1] / "data" / "claims.csv").open() as lines:
-        claims = list(csv.DictReader(lines))
+        claims = [line for line in csv.DictReader(lines) if line["kind"] == "finding"]
     assert table["claims"].sum() == len(claims)
     for number, said in table["judged"].items():
         own = [c["verdict"] for c in claims if c["claim"].startswith(number) and c["verdict"]]

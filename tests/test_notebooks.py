@@ -45,7 +45,9 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     cells += [code(parameters, 1, tags=["parameters"])]
     cells += [section("Setup"), *map(section, kind.sections[:4])]
     cells += [code("plot()", 2, v4.new_output("display_data", PNG))]
-    text = "It rises. More in [09](09_after.ipynb#data) and [a](https://b)."
+    text = (
+        "It rises. So *04-2-new-light* holds. More in [09](09_after.ipynb#data) and [a](https://b)."
+    )
     cells += [v4.new_markdown_cell(text)]
     checked = v4.new_output("stream", text="42\n")
     setup = f'course.check("{name}", globals())\nprint(42)'
@@ -150,6 +152,9 @@ FAULTS = {
     "escape": (on_code(metadata={"tags": ["raises-exception"]}), "escapes the test"),
     "no sentence": (edit("^It rises", lambda c: c.update(source="## X.")), "no sentence after"),
     "bare figure": (drop("^It rises"), "no sentence after the figure"),
+    "verdict": (replace("* holds", ": undecided*"), "it says ['undecided'] of 04-2-new-light"),
+    "more words": (replace("* holds", "*, once undecided, holds"), "the table ['holds']"),
+    "no claim": (replace("04-2-new-light", "04-2-old-light"), "claim 04-2-old-light, which is not"),
     "kernel": (lambda n: n.metadata.kernelspec.update(name="mine"), "kernel is not python3"),
     "litter": (lambda n: n.metadata.update(papermill={}), "metadata ['papermill']"),
     "version": (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from refusals import refused
-from scipy import stats
+from scipy import optimize, stats
 
 from micromacro import statistics
 from micromacro.statistics import (
@@ -20,11 +20,11 @@ from micromacro.statistics import (
     verdict,
 )
 
-CLAIMS = """claim,source,contrast,margin,half_width,family,verdict,effect,low,high,n
-better,"abstract, p. 1",a - b,0.05,0.03,primary,,,,,
-cheaper,abstract,ratio b / a,1.0,,,,,,,
-far,table 2,c - d,0.1,,,,,,,
-still,table 3,c - e,0.1,,,,,,,
+CLAIMS = """claim,source,contrast,margin,half_width,family,kind,verdict,effect,low,high,n
+better,"abstract, p. 1",a - b,0.05,0.03,primary,finding,,,,,
+cheaper,abstract,ratio b / a,1.0,,,finding,,,,,
+far,table 2,c - d,0.1,,,finding,,,,,
+still,table 3,c - e,0.1,,,identity,,,,,
 """
 
 
@@ -140,10 +140,10 @@ def test_write_verdicts_changes_the_named_claims_only(claims_csv, tmp_path):
     judge(far=None)
     assert claims_csv.read_text(encoding="utf-8").splitlines() == [
         CLAIMS.splitlines()[0],
-        'better,"abstract, p. 1",a - b,0.05,0.03,primary,holds,0.1235,0.06,0.18,8',
-        "cheaper,abstract,ratio b / a,1.0,,,reversed,0.3,0.2,0.4,20",
-        "far,table 2,c - d,0.1,,,untestable here,,,,",
-        "still,table 3,c - e,0.1,,,,,,,",
+        'better,"abstract, p. 1",a - b,0.05,0.03,primary,finding,holds,0.1235,0.06,0.18,8',
+        "cheaper,abstract,ratio b / a,1.0,,,finding,reversed,0.3,0.2,0.4,20",
+        "far,table 2,c - d,0.1,,,finding,untestable here,,,,",
+        "still,table 3,c - e,0.1,,,identity,,,,,",
     ]
 
 
@@ -196,7 +196,12 @@ def test_contrasts_are_read_as_they_are_written():
     table = {"ccc(a, light 1)": a, "ccc(b)": b, "c": [*c, 9.0], "0.25": [0.25] * 3}
     table |= {"pcc(face + voice)": a, "pcc(loss 1 - PCC)": b}
     table = {name: pd.Series(values, range(len(values))) for name, values in table.items()}
-    read = partial(statistics.contrast_interval, term=table.__getitem__)
+
+    def read(text):
+        return statistics.contrast_interval(
+            text, statistics.contrast_pairs(text, table.__getitem__)
+        )
+
     for text, expected in {
         "ccc(a, light 1) - ccc(b); a note - with signs": paired_interval(a, b),
         "c - 0.25": paired_interval(c, [0.25] * 3),
@@ -209,6 +214,181 @@ def test_contrasts_are_read_as_they_are_written():
     assert read("needs data that nobody has") is None
     with pytest.raises(KeyError):
         read("ccc(b) - unknown")
+
+
+def judged(**lines) -> pd.DataFrame:
+    """Claims of the values of two sides, by seed, and these sides."""
+    claims, pairs = {}, {}
+    for name, (contrast, margin, family, kind, a, b) in lines.items():
+        pairs[name] = pd.DataFrame({"a": a, "b": b})
+        interval = statistics.contrast_interval(contrast, pairs[name])
+        word = verdict(interval, margin, ratio=contrast.startswith("ratio "))
+        about = {"contrast": contrast, "margin": str(margin), "family": family, "kind": kind}
+        numbers = dict(zip(Interval._fields, map(str, interval), strict=True))
+        claims[name] = {"source": "s", "half_width": ""} | about | {"verdict": word} | numbers
+    return pd.DataFrame(claims).T, pairs
+
+
+def test_a_verdict_that_hangs_on_one_seed_is_named():
+    strong = np.array([0.30, 0.31, 0.29, 0.30, 0.32, 0.28, 0.30, 0.31])
+    lone = np.array([0.06, 0.07, 0.06, 0.07, 0.06, 0.07, 0.06, 0.00])  # the last one spoils it
+    other = [0.5, 0.4, 0.5, 0.6, 0.5, 0.4, 0.6, 0.5]
+    claims, pairs = judged(
+        strong=("a - b", 0.02, "primary", "finding", strong + other, other),
+        lone=("a - b", 0.05, "primary", "finding", lone, 0.0),
+        times=("ratio a / b", 1.2, "", "positive control", 2 + strong, np.ones(8)),
+    )
+    assert claims["verdict"].tolist() == ["holds", "undecided", "holds"]
+    claims.loc["later"] = claims.loc["strong"]
+    claims.loc["later", ["verdict", "effect", "low", "high", "n"]] = ""
+    table = statistics.claims_table(claims, pairs | {"later": None})
+    assert table["without one seed"].tolist() == ["stays", "holds (7)", "stays", "—"]
+    assert table["verdict"]["later"] == "not judged yet"
+    assert table["effect"]["later"] == "—"
+    assert table["after Holm"].tolist() == ["holds", "undecided", "—", "—"]
+    assert table["Holm over all"].tolist() == ["holds", "undecided", "holds", "—"]
+    assert statistics.tally(table).to_numpy().tolist() == [[2, 1, 1, 0], [3, 2, 2, 0]]
+    few = {"strong": pairs["strong"][:2]}
+    assert set(statistics.claims_table(claims, few)["without one seed"]) == {"—"}
+
+
+def test_words_say_what_the_table_says():
+    claims, pairs = judged(
+        first=("a - b", 0.2, "primary", "identity", [0.26, 0.24, 0.20, 0.30, 0.28], np.zeros(5)),
+        second=("a - b", 0.0, "", "finding", [1.0, 1.1, 1.05], np.zeros(3)),
+    )
+    table = statistics.claims_table(claims, pairs)
+    first, second = statistics.in_words(table, {"first": "A beats B", "second": "C"}).splitlines()
+    effect, low, high, _ = paired_interval([0.26, 0.24, 0.20, 0.30, 0.28], [0] * 5)
+    assert first.startswith(f"A beats B: holds, {effect} [{low}, {high}], δ = 0.2; kind: identity")
+    assert "without one seed: undecided (" in first  # without the largest
+    assert second.startswith("C: holds, 1.05")
+    assert second.endswith("δ = 0.0")
+    table.loc["second", "after Holm"] = "undecided"
+    assert statistics.in_words(table, {"second": "C"}).endswith("; after Holm: undecided")
+
+
+def test_quartiles_of_rounds_have_no_p():
+    claims, _ = judged(x=("ratio a / b", 1.0, "primary", "finding", [2.0, 2.1, 2.2], np.ones(3)))
+    assert statistics.holm(claims)["x"] == "holds"
+    claims["contrast"] = "ratio a / b; median and quartiles over rounds"
+    assert statistics.holm(claims)["x"] == "—"
+
+
+FAMILIES = {
+    "03": "more robust",  # the abstract of MIMAMO Net; "cheaper" has quartiles and no p
+    "04": r"\(abstract\)",  # the same abstract
+    "08": r"^AKMNet, (Table III|Table IV|Table V|Table VI|Figure 5):",  # as printed, nothing added
+}
+
+
+@pytest.mark.parametrize("number", FAMILIES)
+def test_families_named_late_follow_from_the_sources_alone(number, monkeypatch):
+    """Findings whose source is a headline of the paper; how they came out plays no part."""
+    monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
+    claims = read_claims()
+    claims = claims[claims.index.str.startswith(f"{number}-")]
+    headline = claims["source"].str.contains(FAMILIES[number].replace("(T", "(?:T"))
+    expected = headline & (claims["kind"] == "finding")
+    assert claims.index[claims["family"] == "primary"].tolist() == [*claims.index[expected]]
+    assert (claims["half_width"] == "").all()  # none was planned
+
+
+def test_kinds_say_what_sources_say(monkeypatch):
+    monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
+    claims = read_claims()
+    words = claims["source"].str.extract(r"\b(positive control|identity)\b")[0].fillna("finding")
+    assert (words == claims["kind"]).all()
+    by_construction = ["04-1-phase-unmoved", "04-1-normalised-flow-moved"]
+    by_construction += ["04-4-larger-for-arousal", "08-2-midpoint", "08-6-near-midpoint"]
+    assert (claims.loc[by_construction, "kind"] != "finding").all()
+
+
+# Where spread comes from ----------------------------------------------------------------------------
+
+
+def drawn(sd, shape, rng):
+    """Sum of an effect of each seed, fold, person, clip, (seeds, clips); and who lies in what."""
+    parts = [s * rng.normal(size=(*shape[: k + 1], *[1] * (3 - k))) for k, s in enumerate(sd)]
+    values = sum(parts).reshape(shape[0], -1)
+    fold, person, _ = np.indices(shape[1:])
+    person = 100 + person + shape[2] * fold
+    groups = [np.tile(g.ravel(), (shape[0], 1)) for g in (fold, person)]
+    order = rng.permuted(np.tile(np.arange(values.shape[1]), (shape[0], 1)), axis=1)
+    return [np.take_along_axis(x, order, 1) for x in (values, *groups)]
+
+
+def test_components_are_those_of_restricted_likelihood():
+    """Against the mixed model itself: its likelihood is maximised, its mean has that variance."""
+    rng = np.random.default_rng(2)
+    values, _, person = drawn((0.8, 0, 0.7, 0.5), (8, 1, 4, 3), rng)
+    found = statistics.components(values, person)
+    assert found.min() > 0  # where the two methods agree
+    n, y = values.size, values.ravel()
+    seed = np.repeat(np.arange(8), 12)
+    same = [seed[:, None] == seed, None, np.eye(n)]
+    same[1] = same[0] & (person.ravel()[:, None] == person.ravel())
+
+    def minus_log_likelihood(logs):
+        v = sum(np.exp(log) * part for log, part in zip(logs, same, strict=True))
+        inverse = np.linalg.inv(v)
+        weight = inverse.sum()
+        rest = y - (inverse @ y).sum() / weight
+        return np.linalg.slogdet(v)[1] + np.log(weight) + rest @ inverse @ rest
+
+    fitted = optimize.minimize(minus_log_likelihood, np.zeros(3), method="Nelder-Mead", tol=1e-9)
+    parts = np.exp(fitted.x) / [1, 4, 12]  # each part's share of the variance of a seed's mean
+    assert found == pytest.approx(parts, rel=1e-3)
+    v = sum(np.exp(log) * part for log, part in zip(fitted.x, same, strict=True))
+    low, high = paired_interval(values.mean(1), np.zeros(8))[1:3]
+    sd = np.sqrt(1 / np.linalg.inv(v).sum())
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 7) * sd, rel=1e-3)
+
+
+def test_components_of_what_was_drawn():
+    sd, shape = (0.3, 0.2, 0.4, 0.9), (400, 3, 4, 5)
+    values, fold, person = drawn(sd, shape, np.random.default_rng(0))
+    found = statistics.components(values, fold, person)
+    expected = np.square(sd) / [1, 3, 12, 60]
+    assert found.sum() == pytest.approx(values.mean(1).var(ddof=1))
+    assert found == pytest.approx(expected, abs=0.1 * expected.sum())
+    clip = np.tile(np.arange(60), (400, 1))
+    across = clip // 20  # a group that lies in two folds
+    fold_by_clip = clip // 30
+    refused(partial(statistics.components, values, fold_by_clip, across), "groups")
+    for broken in (fold[:, ::-1], np.where(person == 100, 101, person), 0 * person, fold, clip):
+        refused(partial(statistics.components, values, fold, broken), "groups")
+
+
+def test_spread_is_said_with_its_sources():
+    """People alone as by a bootstrap of people within seeds and folds; n as by intervals."""
+    values, fold, person = drawn((0.6, 0, 1, 1), (8, 2, 12, 4), np.random.default_rng(4))
+    table = statistics.sources_of_spread({"a": values}, {"fold": fold, "person": person}, 0.25)
+    line, rng, margin = table.loc["a"], np.random.default_rng(1), 0.25
+    of_people = np.array(
+        [[values[s][person[s] == p].mean() for p in range(100, 124)] for s in range(8)]
+    ).reshape(8, 2, 12)
+    draws = rng.integers(12, size=(4000, 8, 2, 12))
+    means = np.take_along_axis(of_people[None], draws, 3).mean((1, 2, 3))
+    low, high = map(float, line["people alone"].strip("[]").split(", "))
+    assert (high - low) / 2 == pytest.approx(1.96 * means.std() * (12 / 11) ** 0.5, rel=0.06)
+    interval = paired_interval(values.mean(1), np.zeros(8))
+    assert line["interval"] == f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+    sd = values.mean(1).std(ddof=1)
+    half = {n: stats.t.ppf(0.975, n - 1) * sd / n**0.5 for n in (line["n"] - 1, line["n"])}
+    assert half[line["n"]] <= margin < half[line["n"] - 1]
+    assert line["n alone"] < line["n"]
+    parts = [int(line[name].rstrip("%")) for name in ("seed", "fold", "person", "clip")]
+    assert sum(parts) == pytest.approx(100, abs=2)
+    same = statistics.sources_of_spread({"a": 0 * values}, {"person": person}, 0.1).loc["a"]
+    assert (same["n"], same["sd"], same["seed"]) == (2, "0.000", "0%")
+
+
+def test_pseudo_values_of_a_mean_and_of_a_variance():
+    x = np.random.default_rng(0).normal(size=12)
+    assert statistics.pseudo_values(lambda rows: x[rows].mean(), 12) == pytest.approx(x)
+    of_variance = statistics.pseudo_values(lambda rows: x[rows].var(), 12)
+    assert of_variance.mean() == pytest.approx(x.var(ddof=1))  # the bias of 1 / n is gone
 
 
 # Printed shares -----------------------------------------------------------------------------------

@@ -106,10 +106,10 @@ def contents() -> pd.DataFrame:
 
     Returns:
         A row for each topic, by its two digits. ``title``; ``notebooks``, such as "04 04b"; ``minutes``
-        of the reader's; ``claims``, that were written down before they were tested; ``judged``, how many
-        of them have each verdict, in words, empty where none has.
+        of the reader's; ``claims`` that were written down before they were tested, without controls
+        and identities; ``judged``, how many of them have each verdict, in words, empty where none has.
     """
-    claims, rows = read_claims(), {}
+    claims, rows = read_claims().query("kind == 'finding'"), {}
     for path in choose():
         first = read_notebook(path).cells[0].source
         title, minutes = first.partition("\n")[0], re.search(r"(\d+) min of yours", first)

@@ -388,7 +388,7 @@ class Comparison:
         return pd.DataFrame.from_dict(lines, orient="index", columns=columns, dtype=object)
 
     def term(self, text: str) -> pd.Series:
-        """A term of a contrast by seed, for `statistics.contrast_interval`.
+        """A term of a contrast by seed, for `statistics.contrast_pairs`.
 
         It is "metric(arm)"; or a metric that one arm alone has; or a number. Of a metric that is
         measured in parts, "ccc" of "ccc_valence" and "ccc_arousal", it is their mean.

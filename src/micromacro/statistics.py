@@ -163,8 +163,11 @@ def read_claims() -> pd.DataFrame:
 
     Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
     a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty where
-    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by.
-    These are committed before the full run; `verdict, effect, low, high, n` are empty until then.
+    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by;
+    `kind`, "finding", "positive control" (it comes out so because the benchmark is made so) or
+    "identity" (it follows from algebra). These are committed before the full run; `verdict, effect,
+    low, high, n` are empty until then. Families of 03, 04 and 08 were named after their runs, by what
+    the papers' abstracts and tables say of their own method, never by how it came out.
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
@@ -205,12 +208,13 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
 
     Returns:
         By claim: its verdict, or "undecided" where it does not stand; "—" for claims that are not
-        primary or have no interval.
+        primary, have no interval, or one of quartiles, which has no p.
     """
     from scipy.special import stdtr, stdtrit
 
     out = pd.Series("—", claims.index)
-    own = claims[(claims["family"] == "primary") & (claims["n"] != "")]
+    known = (claims["n"] != "") & ~claims["contrast"].str.contains("quartiles")
+    own = claims[(claims["family"] == "primary") & known]
     ratio = own["contrast"].str.startswith("ratio ").to_numpy()
     numbers = own[["effect", "low", "high", "margin"]].astype(float).to_numpy()
     effect, low, high, margin = np.log(numbers, where=ratio[:, None], out=numbers).T
@@ -224,8 +228,8 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     return out
 
 
-def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interval | None:
-    """The interval of a contrast that is written so that a program can read it.
+def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFrame | None:
+    """The two sides of a contrast that is written so that a program can read it.
 
     Args:
         contrast: Terms joined by " - " and " + ", or "ratio a / b"; what follows ";" is for people.
@@ -233,22 +237,51 @@ def contrast_interval(contrast: str, term: Callable[[str], pd.Series]) -> Interv
         term: Turns one term into its value for each seed, indexed by seed; a constant too.
 
     Returns:
-        `paired_interval` over the seeds that all terms have; None for "needs ...".
-
-    Raises:
-        BadInput: As `paired_interval`; terms without a common seed.
+        Columns a and b, a row for each seed that all terms have; of a sum the sum, and 0. None for
+        "needs ...".
     """
     text = contrast.partition(";")[0].strip()
     if text.startswith("needs "):
         return None
     if text.startswith("ratio "):
-        both = pd.concat([term(t.strip()) for t in text[6:].split("/")], axis=1).dropna()
-        return paired_interval(both.iloc[:, 0], both.iloc[:, 1], ratio=True)
+        both = [term(name.strip()) for name in text[6:].split("/")]
+        return pd.concat(both, axis=1, keys=["a", "b"]).dropna()
     # An arm's name, in its brackets, may hold such signs itself.
     signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
-    total = pd.concat(signed, axis=1).dropna().sum(axis=1)
-    return paired_interval(total, 0 * total)
+    return pd.concat(signed, axis=1).dropna().sum(axis=1).to_frame("a").assign(b=0.0)
+
+
+def contrast_interval(contrast: str, pairs: pd.DataFrame | None) -> Interval | None:
+    """The interval of a contrast over the seeds of its `contrast_pairs`; None of None.
+
+    Raises:
+        BadInput: As `paired_interval`.
+    """
+    ratio = contrast.startswith("ratio ")
+    return None if pairs is None else paired_interval(pairs["a"], pairs["b"], ratio=ratio)
+
+
+def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
+    """Whether a verdict hangs on a single seed: what it is without one of them.
+
+    Args:
+        claim: A line of `read_claims`, judged.
+        pairs: Its sides by seed, as `contrast_pairs` gives them.
+
+    Returns:
+        Other verdicts and the seeds without which they come, "undecided (3, 5)"; "stays" if there is
+        none; "—" for a claim that is not judged, and for fewer than three seeds.
+    """
+    if pairs is None or len(pairs) < 3 or not claim["n"]:
+        return "—"
+    contrast, margin = claim["contrast"], float(claim["margin"])
+    ratio, other = contrast.startswith("ratio "), {}
+    for seed in pairs.index:
+        word = verdict(contrast_interval(contrast, pairs.drop(seed)), margin, ratio=ratio)
+        other.setdefault(word, []).append(f"{seed:g}")
+    other.pop(claim["verdict"], None)
+    return "; ".join(f"{word} ({', '.join(seeds)})" for word, seeds in other.items()) or "stays"
 
 
 def notebook_claims(
@@ -263,31 +296,84 @@ def notebook_claims(
 
     Args:
         notebook: Its name; its claims begin with the same number, "04-".
-        term: As in `contrast_interval`.
+        term: As in `contrast_pairs`.
         out: As in `hand_over`.
         judge: Judge those claims whose terms `seeds` seeds or more have, and hand them over; the
             others, and all of them where it is False, keep the committed verdict.
         seeds: Fewest seeds of a verdict.
 
     Returns:
-        ``source, contrast, margin, verdict, after Holm, effect, n``, indexed by claim, all cells text;
-        effect with its interval; see `holm`.
+        As `claims_table`.
     """
-    claims = read_claims()
-    claims = claims[claims.index.str.startswith(f"{notebook[:2]}-")]
+    claims = read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
+    pairs, intervals = {}, {}
+    for name, contrast in claims["contrast"].items():
+        with contextlib.suppress(BadInput):  # an arm that this run does not have, a single seed
+            pairs[name] = contrast_pairs(contrast, term)
+            intervals[name] = contrast_interval(contrast, pairs[name])
     if judge:
-        intervals = {}
-        for name, contrast in claims["contrast"].items():
-            with contextlib.suppress(BadInput):  # an arm that this run does not have
-                intervals[name] = contrast_interval(contrast, term)
         intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
         hand_over(notebook, intervals, out)
         claims.update(judge_claims(intervals))
-    claims["after Holm"] = holm(claims)
-    claims["verdict"] = claims["verdict"].replace("", "not judged yet")
+    return claims_table(claims, pairs)
+
+
+def claims_table(claims: pd.DataFrame, pairs: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
+    """Judged claims as a notebook shows them.
+
+    Args:
+        claims: As `read_claims`.
+        pairs: By claim, as in `without_one`; a claim without any is left out of that column.
+
+    Returns:
+        The columns of `read_claims` with effect and its interval in one, and three more, all text:
+        *after Holm* is `holm` within the primary family, *Holm over all* the same as if every claim
+        were primary, *without one seed* is `without_one`.
+    """
+    table = claims.assign(**{"after Holm": holm(claims)})
+    table["Holm over all"] = holm(claims.assign(family="primary"))
+    table["without one seed"] = [without_one(c, pairs.get(n)) for n, c in claims.iterrows()]
+    table["verdict"] = claims["verdict"].replace("", "not judged yet")
     ends = " [" + claims["low"] + ", " + claims["high"] + "]"
-    claims["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
-    return claims[["source", "contrast", "margin", "verdict", "after Holm", "effect", "n"]]
+    table["effect"] = (claims["effect"] + ends).replace(" [, ]", "—")
+    return table.drop(columns=["low", "high"])
+
+
+def tally(claims: pd.DataFrame) -> pd.DataFrame:
+    """Of a `claims_table`: how many verdicts are decided, stand Holm's rule, hang on one seed.
+
+    Returns:
+        A line for the primary claims and one for all; claims without an interval are left out.
+    """
+    lines = {}
+    for family, column in (("primary", "after Holm"), ("all", "Holm over all")):
+        own = claims[claims[column] != "—"]
+        decided = own[own["verdict"] != "undecided"]
+        left = decided[column] != "undecided"
+        moved = ~decided["without one seed"].isin(["stays", "—"])
+        lines[family] = [len(own), len(decided), left.sum(), moved.sum()]
+    columns = ["claims", "decided", "decided after Holm", "decided, but by one seed"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+
+
+def in_words(claims: pd.DataFrame, statements: Mapping[str, str]) -> str:
+    """What the verdicts of some claims say, made from the table, so that no word says more.
+
+    Args:
+        claims: A `claims_table`.
+        statements: Claim -> what it states, in words.
+
+    Returns:
+        A line each: statement, verdict, effect, margin; the kind if it is no finding, and what a
+        single seed or Holm's rule change.
+    """
+    lines, usual = [], {"kind": "finding", "without one seed": "stays"}
+    for name, claim in claims.loc[[*statements]].iterrows():
+        text = f"{statements[name]}: {claim['verdict']}, {claim['effect']}, δ = {claim['margin']}"
+        for column, value in (usual | {"after Holm": claim["verdict"]}).items():
+            text += "" if claim[column] in ("—", value) else f"; {column}: {claim[column]}"
+        lines.append(text)
+    return "\n".join(lines)
 
 
 def hand_over(
@@ -323,6 +409,91 @@ def _claims_csv() -> Path:
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")
+
+
+# ---- where the spread over seeds comes from ---------------------------------------------------------
+
+
+def components(values: np.ndarray, *groups: np.ndarray) -> np.ndarray:
+    """Parts of the variance of a seed's mean, by where they come from: a nested model of its clips.
+
+    A clip's value is the sum of an effect of its seed, of each of the groups that it lies in (such as
+    the fold, then the person), and of its own; all are drawn independently. In a balanced design the
+    mixed model's estimates are these, by analysis of variance, and its interval for the mean is
+    `paired_interval` of the seeds' means (Searle, Casella, McCulloch 1992).
+
+    Args:
+        values: (seeds, clips) float: of a clip what one arm scores more than another.
+        groups: (seeds, clips) each, the group that a clip lies in; outermost first, nested, with
+            equally many groups and clips in each.
+
+    Returns:
+        (2 + groups,): part of the seed, of each group, of the clip. The sum is the variance of the
+        seeds' means. A part that is none comes out near 0, below or above.
+
+    Raises:
+        BadInput: Groups that are not nested, not of equal size, or alone in the one above.
+    """
+    order, units, n = np.lexsort(groups[::-1]), [1], values.shape[1]
+    values, *groups = (np.take_along_axis(column, order, 1) for column in (values, *groups))
+    for group in groups:
+        size, *more = {s for row in group for s in np.unique(row, return_counts=True)[1]}
+        even = not more and 1 < size < n // units[-1] and n // units[-1] % size == 0
+        if not even or (group != group[:, ::size].repeat(size, 1)).any():
+            raise BadInput("groups", "are uneven or not nested", "give two or more equal in each")
+        units.append(n // size)
+    from_here_down = [values.mean(1).var(ddof=1)]  # variance of a seed's mean
+    for outer, inner in zip(units, [*units[1:], n], strict=True):
+        means = values.reshape(len(values), outer, inner // outer, -1).mean(-1)
+        from_here_down.append(means.var(-1, ddof=1).mean() / inner)
+    return -np.diff([*from_here_down, 0.0])
+
+
+def pseudo_values(statistic: Callable[[np.ndarray], float], n: int) -> np.ndarray:
+    """What each of n clips gives to a statistic that is no mean: the jackknife's values, float64 (n,).
+
+    n f(all) - (n - 1) f(all but this one). Of a mean they are the clips' own values.
+
+    Args:
+        statistic: Of row numbers, int64 (n or n - 1,).
+        n: Number of clips.
+    """
+    rows = np.arange(n)
+    whole = statistic(rows)
+    return np.array([n * whole - (n - 1) * statistic(np.delete(rows, k)) for k in rows])
+
+
+def sources_of_spread(
+    values: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray], margin: float
+) -> pd.DataFrame:
+    """Where the spread of seeds' differences comes from, and how many seeds a margin asks for.
+
+    Args:
+        values: Contrast -> (seeds, clips), as in `components`.
+        groups: Name -> (seeds, clips), as there; the last one is the people.
+        margin: Half-width asked for, above 0.
+
+    Returns:
+        A line for each contrast: the effect; its `paired_interval` over seeds; *people alone*, that
+        if only people and clips were drawn anew and the trained networks kept (normal, as there are
+        many people); the seeds' standard deviation; the parts of its square; *n*, the seeds that a
+        half-width of `margin` needs, and *n alone*, those if nothing but people and clips varied.
+    """
+    from scipy.special import stdtrit
+
+    seeds, lines = np.arange(2, 10_001), {}
+    half_widths = stdtrit(seeds - 1, 0.975) / np.sqrt(seeds)  # of a standard deviation of 1
+    for name, clips in values.items():
+        parts = components(clips, *groups.values())
+        effect, low, high, n = paired_interval(clips.mean(1), np.zeros(len(clips)))
+        sd = np.sqrt(np.maximum([parts.sum(), parts[-2:].sum()], 1e-300))
+        half = 1.96 * sd[1] / np.sqrt(n)
+        ends = f"[{low:+.3f}, {high:+.3f}]", f"[{effect - half:+.3f}, {effect + half:+.3f}]"
+        shares = [f"{part:z.0%}" for part in parts / sd[0] ** 2]
+        need = 2 + np.searchsorted(-half_widths, -margin / sd)
+        lines[name] = [f"{effect:+.3f}", *ends, f"{sd[0]:.3f}", *shares, *need]
+    columns = ["effect", "interval", "people alone", "sd", "seed", *groups, "clip", "n", "n alone"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
 
 
 # ---- printed shares: an accuracy is a whole number of clips over another -----------------------------

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from micromacro import statistics
 from micromacro.files import project_root, reading
 from micromacro.motion.prepare import INPUTS
 from micromacro.results import Row, read_rows, write_rows
-from micromacro.statistics import Interval, hand_over, judge_claims, paired_interval, read_claims
+from micromacro.statistics import Interval, claims_table, contrast_interval
 from micromacro.studies import phase_versus_flow as contest
 from micromacro.units import run
 
@@ -20,6 +21,7 @@ NOTEBOOK = "03_phase_versus_flow"
 METHODS = {"phase": "phase", "farneback": "Farneback", "dis_medium": "DIS", "tvl1": "TV-L1"}
 _COSTED = {"farneback": "Farneback", "dis_medium": "DIS medium", "dual_tvl1": "DualTVL1"}
 _KEYS = ["size", "method", "input", "condition", "amplitude_px", "score"]
+_OF_ACTOR = ["seed", "size", "method", "input", "condition", "score"]
 _SMALL_PX = (0.1, 0.8)  # the amplitudes over which the claims take their mean
 _AGAIN = "take it from git again"
 
@@ -30,7 +32,7 @@ class Outcome(NamedTuple):
     Attributes:
         table: Columns ``size, method, input, condition, amplitude_px, score, mean, std, count``: over
             actors, each the mean of eight action units.
-        claims: Claims of notebook 03, as `statistics.read_claims`, with their verdicts.
+        claims: Claims of notebook 03 with their verdicts, as `statistics.claims_table`.
         source: Where the numbers come from, in words.
     """
 
@@ -77,14 +79,15 @@ def outcome(
     scores = scores[scores["score"] != "endpoint_error"]  # a shrunken flow hides in it
     table = scores.groupby(_KEYS, sort=False)["value"].agg(["mean", "std", "count"]).reset_index()
     of_actor = scores[scores["amplitude_px"].between(*_SMALL_PX)]
-    of_actor = of_actor.groupby(["seed", *_KEYS[:4], "score"], sort=False)["value"].mean()
+    of_actor = of_actor.groupby(_OF_ACTOR, sort=False)["value"].mean()
     write_rows(_rows(table, of_actor.reset_index(), profile, results[0].provenance), out)
-    claims = _claims()
+    claims, pairs = _claims(), {}
     if len(seeds) >= 8 and set(METHODS) <= set(methods):
-        intervals = {c: _interval(c, of_actor) for c in claims.index}
-        hand_over(NOTEBOOK, intervals, out)
-        claims = judge_claims(intervals)
-    return Outcome(table, claims, f"this {profile} run")
+        pairs = {name: _pairs(name, of_actor) for name in claims.index}
+        intervals = {name: _interval(name, both) for name, both in pairs.items()}
+        statistics.hand_over(NOTEBOOK, intervals, out)
+        claims = statistics.judge_claims(intervals)
+    return Outcome(table, claims_table(claims, pairs), f"this {profile} run")
 
 
 def _rows(table: pd.DataFrame, of_actor: pd.DataFrame, profile: str, provenance) -> list[Row]:
@@ -108,36 +111,45 @@ def _committed() -> Outcome:
     path = project_root() / "data" / "results" / f"{NOTEBOOK}__full__cpu.csv"
     with reading(path, "rows of a full run", _AGAIN):
         rows = read_rows(path)
-        rows = rows[rows["seed"].isna()]  # those over actors
         given = pd.DataFrame(rows["params"].map(json.loads).tolist(), index=rows.index)
         split = rows["metric"].str.split(", ", expand=True).set_axis(["score", "what"], axis=1)
         rows = rows.rename(columns={"arm": "method", "n": "count"})
-        rows = rows[["method", "value", "count", "utc", "git_sha"]]
+        rows = rows[["method", "seed", "value", "count", "utc", "git_sha"]]
         flat = pd.concat([rows, given, split], axis=1)
-    table = flat.pivot_table("value", [*_KEYS, "count"], "what", sort=False).reset_index()
+    means, of_actor = flat[flat["seed"].isna()], flat[flat["seed"].notna()]
+    table = means.pivot_table("value", [*_KEYS, "count"], "what", sort=False).reset_index()
+    claims, of_actor = _claims(), of_actor.set_index(_OF_ACTOR)["value"]
+    claims = claims_table(claims, {name: _pairs(name, of_actor) for name in claims.index})
     day, commit = flat["utc"].max()[:10], flat["git_sha"].iloc[0][:8]
     source = f"the committed full run of {day}, commit {commit}"
-    return Outcome(table.rename(columns={"sd": "std"}), _claims(), source)
+    return Outcome(table.rename(columns={"sd": "std"}), claims, source)
 
 
 def _claims() -> pd.DataFrame:
-    claims = read_claims()
+    claims = statistics.read_claims()
     return claims[claims.index.str.startswith("03-")]
 
 
-def _interval(claim: str, of_actor: pd.Series) -> Interval | None:
-    """Student's interval over actors of a cosine; quartiles over rounds of a ratio of costs."""
+def _pairs(claim: str, of_actor: pd.Series) -> pd.DataFrame | None:
+    """Cosine of phase (a) and of the flow (b), a row for each actor; None for a claim on costs."""
     _, kind, flow, *rest = claim.split("-")
     if kind == "cheaper":
-        cost = costs()
-        if cost is None:
-            return None
-        *interval, rounds = cost.loc[flow, int(rest[0])]
-        return Interval(*interval, int(rounds))
+        return None
     inputs, condition, *size = rest
     # index: seed, size, method, input, condition, score
     mean = of_actor.xs((int(*size or [48]), inputs, condition, "cosine"), level=[1, 3, 4, 5])
-    return paired_interval(*(mean.xs(name, level="method") for name in ("phase", flow)))
+    return mean.unstack("method")[["phase", flow]].set_axis(["a", "b"], axis=1)
+
+
+def _interval(claim: str, pairs: pd.DataFrame | None) -> Interval | None:
+    """Student's interval over actors of a cosine; quartiles over rounds of a ratio of costs."""
+    if pairs is not None:
+        return contrast_interval("phase - flow", pairs)
+    cost, (flow, size) = costs(), claim.split("-")[2:]
+    if cost is None:
+        return None
+    *interval, rounds = cost.loc[flow, int(size)]
+    return Interval(*interval, int(rounds))
 
 
 def costs() -> pd.DataFrame | None:
@@ -163,22 +175,26 @@ def in_words(claims: pd.DataFrame) -> str:
     """What the verdicts say, one line for each kind of comparison: it is read off, not typed.
 
     Args:
-        claims: As in `Outcome`.
+        claims: As in `Outcome`; verdicts after Holm's rule are added where a claim is primary.
     """
     lines: dict[str, list[tuple[str, str]]] = {}
-    for name, word in claims["verdict"].items():
+    lost: dict[str, list[str]] = {}
+    for name, claim in claims.iterrows():
         _, kind, flow, *rest = name.split("-")
         flow = {"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow]
         if kind == "cheaper":
             what, against = f"Cheaper (phase at 48 px, flow at {rest[0]} px)", flow
         else:
             inputs, condition, size = (*rest, "48")[:3]
-            what = (
-                f"More robust (phase at 48 px, flow at {size} px, {inputs.replace('_', ' ')} input)"
-            )
-            against = f"{flow} under {condition}"
-        lines.setdefault(what, []).append((word or "not judged yet", against))
-    return "\n".join(f"{what}: {_counted(judged)}." for what, judged in lines.items())
+            inputs, against = f"{inputs.replace('_', ' ')} input", f"{flow} under {condition}"
+            what = f"More robust (phase at 48 px, flow at {size} px, {inputs})"
+        what += "" if claim["kind"] == "finding" else f", {claim['kind']}"
+        lines.setdefault(what, []).append((claim["verdict"], against))
+        if claim["after Holm"] not in ("—", claim["verdict"]):
+            lost.setdefault(what, []).append(against)
+    after = {what: f"; undecided after Holm: {', '.join(own)}" for what, own in lost.items()}
+    texts = [f"{what}: {_counted(own)}{after.get(what, '')}." for what, own in lines.items()]
+    return "\n".join(texts)
 
 
 def _counted(judged: list[tuple[str, str]]) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 from micromacro.backbones import BasicBlock, resnet
 from micromacro.expression_encoder import load_expression_encoder
 from micromacro.systems.eri import EriNet, inputs
-from micromacro.systems.eri.inputs import Batches, Clip, shuffled, standardised, swapped
+from micromacro.systems.eri.inputs import Batches, Clip, Standardised, shuffled, swapped
 from micromacro.training import Recipe, train
 
 PARTS = inputs.PARTS
@@ -204,16 +204,18 @@ def test_batch_norm_by_the_batch_takes_away_what_all_frames_share():
 # ---- what arms do to clips -----------------------------------------------------------------------
 
 
-def test_standardised_columns():
+@pytest.mark.parametrize("columns", [1, 3, 4, 64])
+def test_standardised_columns(columns, monkeypatch):
+    monkeypatch.setattr(inputs, "COLUMNS", columns)
     clips = [Clip(3 + 5 * noise(n, 4, seed=n), torch.zeros(n, 2)) for n in (50, 90)]
     clips += [Clip(audio=noise(6, 2))]
-    made = standardised(clips, clips[:2])
-    rows = torch.cat([clip.holistic for clip in made[:2]])
+    made = Standardised(clips, clips[:2])
+    rows = torch.cat([clip.holistic for clip in (made[0], made[1])])
     torch.testing.assert_close(rows.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(4))
     assert not made[0].local.any()
     assert torch.equal(made[2].audio, clips[2].audio)  # nothing to go by
-    other = standardised(clips[1:2], clips[:1])[0].holistic
+    other = Standardised(clips[1:2], clips[:1])[0].holistic
     torch.testing.assert_close(
         other,
         (clips[1].holistic - clips[0].holistic.mean(0)) / clips[0].holistic.std(0, correction=0),

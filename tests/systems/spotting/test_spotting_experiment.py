@@ -1,6 +1,7 @@
 """One unit of spotting: every method, both data sets in miniature, nothing learnt from those searched."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import long_miniatures
@@ -223,9 +224,38 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
     picture = next((root / listing.pictures).rglob("*.jpg"))
     picture.write_bytes(picture.read_bytes() + b" ")
     assert units.unit_key(experiment.unit, grid["two references"][0]) != key
+    resumes(grid["two references"][0], monkeypatch)
     people = listing.videos["subject"].nunique()
     everyone = experiment.grid("paper", dataset=dataset, data_root=root, variants=["raw"])["raw"]
     assert [params["fold"] for params in everyone] == list(range(people))
+
+
+def resumes(params: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit on official data that is killed in the middle goes on and ends as the whole one does."""
+    real, calls = experiment.inputs.Pairs.__call__, []
+
+    def draw(self, generator):
+        calls.append(self)
+        if len(calls) == last:
+            raise KeyboardInterrupt
+        return real(self, generator)
+
+    last = None
+    monkeypatch.setattr(experiment.inputs.Pairs, "__call__", draw)
+    whole, n_whole = unit(**params), len(calls)
+    folder = Path(params["data"]["cache"]) / "spotting" / "checkpoints"
+    assert not any(folder.iterdir())
+    last = n_whole + 7
+    with pytest.raises(KeyboardInterrupt):
+        unit(**params)
+    assert any(folder.iterdir())
+    calls.clear()
+    again = unit(**params)
+    assert len(calls) < n_whole - 3  # what was trained is not trained again
+    assert not any(folder.iterdir())
+    assert again.metrics == whole.metrics
+    for name, array in whole.predictions().items():
+        np.testing.assert_array_equal(again.predictions()[name], array)
 
 
 def test_the_grid_names_what_there_is():

@@ -229,7 +229,7 @@ def official(
     """An official data set, by its official split and the released recipe.
 
     A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30 frames/s, so
-    some 15 GB of Hume-Reaction, and twice that while it standardises them.
+    some 15 GB of Hume-Reaction, and an eighth more while it takes means and deviations.
 
     Args:
         dataset: A key of `DATASETS`.
@@ -359,7 +359,7 @@ def unit(
     source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
     train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
     if arm.scaled:
-        train_on, tested = (inputs.standardised(clips, train_on) for clips in (train_on, tested))
+        train_on, tested = (inputs.Standardised(clips, train_on) for clips in (train_on, tested))
     target, truth = (_target(source, split) for split in ("train", source.tested))
     recipe = replace(source.recipe, loss=LOSSES[arm.loss], epochs=epochs or source.recipe.epochs)
     if arm.weight_decay is not None:

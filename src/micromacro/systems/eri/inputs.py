@@ -25,6 +25,7 @@ from micromacro.training import predict
 PARTS = ("holistic", "local", "audio")
 MODALITIES = {"video": ("holistic", "local"), "audio": ("audio",)}
 BATCH_NORMS = ("eval", "train")
+COLUMNS = 64  # whose moments are taken together: all rows of them are copied for that
 POOL = 8  # batches that are drawn together and then sorted by length
 
 
@@ -219,28 +220,36 @@ def holistic(
     return torch.cat([look(some).flatten(1) for some in frames.split(batch)])
 
 
-def standardised(clips: Sequence[Clip], like: Sequence[Clip]) -> list[Clip]:
-    """Shift and scale each column of each part by mean and deviation over all rows of some clips.
+class Standardised(Sequence):
+    """Clips with each column of each part shifted and scaled by mean and deviation of some clips' rows.
 
     Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales nothing.
-    A missing part, which is shown as 0, then is the mean of those that are there.
+    A missing part, which is shown as 0, then is the mean of those that are there. A clip is scaled when
+    it is asked for: all of an official data set fill the memory once, not twice.
 
     Args:
         clips: What is to be scaled.
         like: Clips for training, of the same kind of features. A column that is constant in them is
             only shifted.
     """
-    moments = {}
-    for part in PARTS:
-        if rows := [x for clip in like if (x := getattr(clip, part)) is not None]:
-            sd, mean = torch.std_mean(torch.cat(rows), 0, correction=0)
-            moments[part] = mean, torch.where(sd > 1e-6, sd, 1)
 
-    def scaled(clip: Clip) -> Clip:
-        own = {part: x for part in moments if (x := getattr(clip, part)) is not None}
-        return replace(clip, **{p: (x - moments[p][0]) / moments[p][1] for p, x in own.items()})
+    def __init__(self, clips: Sequence[Clip], like: Sequence[Clip]):
+        self.clips, self.moments = clips, {}
+        for part in PARTS:
+            if rows := [x for clip in like if (x := getattr(clip, part)) is not None]:
+                blocks = zip(*(x.split(COLUMNS, 1) for x in rows), strict=True)
+                moments = [torch.std_mean(torch.cat(b), 0, correction=0) for b in blocks]
+                sd, mean = map(torch.cat, zip(*moments, strict=True))
+                self.moments[part] = mean, torch.where(sd > 1e-6, sd, 1)
 
-    return list(map(scaled, clips))
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, i: int) -> Clip:
+        clip = self.clips[i]
+        own = {part: x for part in self.moments if (x := getattr(clip, part)) is not None}
+        scaled = {p: (x - self.moments[p][0]) / self.moments[p][1] for p, x in own.items()}
+        return replace(clip, **scaled)
 
 
 # ---- what arms do to clips -----------------------------------------------------------------------

@@ -53,7 +53,7 @@ HELD_OUT = 5  # of official data, every fifth clip of training chooses the fusio
 _OURS = Recipe(functional.cross_entropy, schedule="one_cycle", clip_norm=1.0)
 OURS = {
     "blstm": replace(_OURS, lr=5e-3, weight_decay=0.01, epochs=14),
-    "c3d": replace(_OURS, lr=5e-3, weight_decay=0.05, epochs=6),
+    "c3d": replace(_OURS, lr=3e-3, weight_decay=0.05, epochs=6),
     "audio": replace(_OURS, lr=3e-3, weight_decay=0.05, epochs=8),
     "frames": replace(_OURS, lr=4e-3, weight_decay=0.05, epochs=4),
 }
@@ -64,7 +64,7 @@ PAPER = {"blstm": _PAPER, "audio": _PAPER, "c3d": replace(_PAPER, **_SGD, epochs
 _GREY = {"batch_norm": True, "mean": (128.0, 128.0, 128.0), "scale": 60.0}
 SMALL = {
     "blstm": {"hidden": 32},
-    "c3d": {"width": 4, "hidden": 32, "image_px": 24} | _GREY,
+    "c3d": {"width": 4, "hidden": 32, "image_px": 48, "dropout": 0.0} | _GREY,
     "audio": {"width": 4, "hidden": 32, "classes": 32, "batch_norm": True},
 }
 
@@ -231,14 +231,23 @@ def benchmark(
             sounds = (side.dubbed(clip, again) for side, clip in scripts)
             return [inputs.segments(Clip(sound=sound)) for sound in sounds]
         if what == "c3d":
-            halved = (functional.avg_pool2d(frames.float(), 2) for frames in shown())
-            return [frames.round_().to(torch.uint8) for frames in halved]
+            return list(map(_changes, shown()))
         if what == "frames":
             return shown()
         encoder = load_still_network(what) if isinstance(what, str) else what
         return [inputs.features(frames, encoder, 512) for frames in shown()]
 
     return Source(table, rows, SMALL, OURS)
+
+
+def _changes(frames: Tensor) -> Tensor:
+    """Frames uint8 less the mean picture of their clip, twice as strong, around 128.
+
+    It stands for the mean block of Sports-1M. Without it the small network, which starts from nothing,
+    learns nothing: what differs most is who it is (development seed 1000: accuracy .16, with it .57).
+    """
+    changes = frames.float() - frames.float().mean(0)
+    return (2 * changes + 128).clamp_(0, 255).round_().to(torch.uint8)
 
 
 @lru_cache(maxsize=1)

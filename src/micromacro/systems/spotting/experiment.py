@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from micromacro.arms import check_arm, read_arm, units_of
-from micromacro.cache import hashable, kept
+from micromacro.cache import code_key, digest, hashable, kept
 from micromacro.datasets import long
 from micromacro.datasets.table import check_profile, find_root
 from micromacro.errors import BadInput, check_choice
@@ -160,6 +160,7 @@ class Source(NamedTuple):
         frames: Gives a video's frames uint8 (T, 1, H, W), in memory or mapped from disk.
         sizes: Options of `SpottingNet`.
         missing: Names of videos that are listed but not there.
+        checkpoints: Folder for trainings under way; None where none is written.
     """
 
     videos: pd.DataFrame
@@ -167,6 +168,7 @@ class Source(NamedTuple):
     frames: Callable[[str], Tensor]
     sizes: Mapping[str, object]
     missing: tuple[str, ...] = ()
+    checkpoints: Path | None = None
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +218,8 @@ def official(
         folder = kept(place, video, image_px, make, files=files, code=long)
         return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
 
-    return Source(listing.videos, listing.events, frames, sizes or {}, listing.missing)
+    about = {"missing": listing.missing, "checkpoints": Path(cache) / "spotting" / "checkpoints"}
+    return Source(listing.videos, listing.events, frames, sizes or {}, **about)
 
 
 def _write_frames(read: Callable, video: str, n_frames: int, size: int, folder: Path) -> None:
@@ -316,6 +319,10 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm on all folds but one, and search the videos of that; for `units.run`.
 
+    On official data the training is written to ``<cache>/spotting/checkpoints`` after each tenth of
+    its steps; killed and called again the unit goes on from there, with the same result. The
+    checkpoint goes when the thresholds are fitted.
+
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``root`` those of `official`.
         arm: Fields of `Arm`.
@@ -346,7 +353,11 @@ def unit(
     searched, seen = source.videos[tested], source.videos[~tested]
     events = source.events[source.events["video"].isin(seen["video"])]
     half = inputs.gaps(events)
-    run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device)
+    checkpoint = None
+    if source.checkpoints:
+        name = digest([data, vars(arm), seed, fold, folds, steps, code_key(unit)])
+        checkpoint = source.checkpoints / f"{name[:20]}.pt"
+    run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device, checkpoint)
     search = tiled(run) if arm.method == "tiling" else trained(run)
     curves, laid, inside = [], [], []
     for video, n in zip(searched["video"], searched["n_frames"], strict=True):
@@ -370,6 +381,7 @@ class Run(NamedTuple):
     """What all methods start from: the training videos, their events, half a mean event of each class.
 
     The seed is that of first weights, order and shuffling: another in each fold, the same in all arms.
+    A training under way is written to `checkpoint`, where there is one.
     """
 
     source: Source
@@ -380,6 +392,7 @@ class Run(NamedTuple):
     seed: int
     steps: int
     device: str
+    checkpoint: Path | None
 
 
 class Search(NamedTuple):
@@ -461,13 +474,16 @@ def trained(run: Run) -> Search:
             "mirror": arm.method != "accumulated flow",
         }
         batches = inputs.pairs(videos, k, arm.reference, **options)
-        history = train(net, batches, RECIPE, seed=run.seed, device=run.device, progress=False)
+        options = {"seed": run.seed, "device": run.device, "checkpoint": run.checkpoint}
+        history = train(net, batches, RECIPE, progress=run.checkpoint is not None, **options)
         net.eval()
         about = {"parameters": sum(p.numel() for p in net.parameters())}
         about["loss"] = history.epochs[-1].loss
     scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES
     fitted = intervals.fit_threshold(scores, run.events, run.half, recipes)
     about["thresholds"] = {label: recipe.threshold for label, recipe in fitted.items()}
+    if run.checkpoint is not None:  # kept until the thresholds are there: fitting takes long, too
+        run.checkpoint.unlink(missing_ok=True)
     return Search(curve, lambda video, x: intervals.spotted(x, run.half, fitted, video), about)
 
 

@@ -22,17 +22,17 @@ from micromacro.statistics import read_claims
 
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04b_mimamo_ablation": ("omg", "affwild", "affwild2"),
+    "05b_msff_ablation": ("afew",),
     "06b_spotting_ablation": ("samm-lv", "casme-squared"),
     "07b_reaction_ablation": ("hume",),
     "08b_akmnet_ablation": ("casme", "casme2", "smic", "samm", "megc2019"),
 }
 
 
-_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "WEIGHTS", "OUT")
-RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "DATASET": "a name", "DEVICE": "a name"}
-RIGHT |= {"INPUTS": "a name", "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0, "TRIAL": 0}
-RIGHT["BATCH_FIRST"] = False
-RIGHT |= dict.fromkeys(_PATHS, "a path")
+_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "VGG_WEIGHTS", "RESNET_WEIGHTS", "WEIGHTS", "OUT")
+RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0}
+RIGHT |= {"TRIAL": 0, "BATCH_FIRST": False, **dict.fromkeys(_PATHS, "a path")}
+RIGHT |= dict.fromkeys(("DATASET", "DEVICE", "INPUTS"), "a name")
 """Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
 
 

@@ -6,6 +6,7 @@ does is what nbval tests, and the committed outputs.
 
 from pathlib import Path
 
+import afew_miniatures
 import affect_miniatures
 import hume_miniatures
 import long_miniatures
@@ -15,6 +16,7 @@ import pytest
 from micromacro import cli, course
 from micromacro.results import read_rows
 from micromacro.systems.akmnet.experiment import PROTOCOLS
+from micromacro.systems.msff.experiment import FUSIONS, STREAMS
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
@@ -60,6 +62,10 @@ def casme_squared(folder: Path) -> str:
     return str(root)
 
 
+def films(folder: Path) -> str:
+    return str(afew_miniatures.write_afew(folder / "afew"))
+
+
 def reactions(folder: Path) -> str:
     """Hume-Reaction with a third clip to train on and a second one to test, so that PCC is defined."""
     root, labels = hume_miniatures.write_abaw5(folder / "hume"), "0.3,1.0,0.1,0,0.2,0.1,0.6"
@@ -84,6 +90,7 @@ AFFECT = {"omg": affect_miniatures.write_omg, "affwild": affect_miniatures.write
 AFFECT |= {"affwild2": affect_miniatures.write_affwild2}
 MINIATURES = {
     "04b_mimamo_ablation": {dataset: of_faces(write) for dataset, write in AFFECT.items()},
+    "05b_msff_ablation": {"afew": films},
     "06b_spotting_ablation": {"samm-lv": samm_lv, "casme-squared": casme_squared},
     "07b_reaction_ablation": {"hume": reactions},
     "08b_akmnet_ablation": {
@@ -93,6 +100,11 @@ MINIATURES = {
 TRIALS = [(notebook, dataset) for notebook in MINIATURES for dataset in MINIATURES[notebook]]
 ARMS = {  # of the profile paper, and what is one of its scores
     "04b_mimamo_ablation": ({"ours", "as released"}, "ccc_valence"),
+    "05b_msff_ablation": (
+        {*STREAMS, "best single"}
+        | {name for name, own in FUSIONS.items() if {*own[0]} <= {*STREAMS}},
+        "accuracy",
+    ),
     "06b_spotting_ablation": ({"two references", "blind tiling"}, "f1_overall"),
     "07b_reaction_ablation": ({"as released", "all"}, "pcc"),
     "08b_akmnet_ablation": (
@@ -183,6 +195,7 @@ FULL = {  # the least that each notebook can be asked for
     "04_mimamo_net": {"STEPS": 2},
     "04b_mimamo_ablation": TINY | {"VARIANTS": ["ours", "as released"]},
     "05_msff": {"STEPS": 2},
+    "05b_msff_ablation": TINY | {"VARIANTS": ["vgg", "audio"]},
     "06_expression_spotting": {"STEPS": 2},
     "06b_spotting_ablation": TINY | {"VARIANTS": ["two references", "blind tiling"]},
     "07_reaction_intensity": {"STEPS": 2},

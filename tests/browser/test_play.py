@@ -201,10 +201,8 @@ def test_lesson_01_only_a_steady_crop_rests_at_rest(page, lab, tmp_path):
     page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
     height, width = opening.shape
-    face, change = (
-        np.s_[height // 5 :, : width // 2],
-        np.s_[height // 4 : -20, width // 2 + 20 : -20],
-    )
+    face = np.s_[height // 4 : -height // 8, width // 8 : 3 * width // 8]  # within each picture
+    change = np.s_[height // 4 : -height // 8, 5 * width // 8 : 7 * width // 8]
 
     plain = moved(page, "motion", "Home")
     assert np.abs(plain - opening)[face].max() > 40

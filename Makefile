@@ -36,7 +36,7 @@ help:
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
 	@echo "make stills      train MSFF's still networks anew (20 minutes); writes their weights and data/results/"
-	@echo "make report      the committed notebooks as a static site in runs/site/"
+	@echo "make report      the course as a static site, with search: runs/site/index.html"
 	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"
 	@echo "make clean       remove .venv and caches; runs and their units stay"

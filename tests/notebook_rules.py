@@ -36,10 +36,10 @@ TRAINED += ["Play", "Try it"]
 PLAIN = [heading for heading in TRAINED if heading != "Train it"]
 TABLES = ["Core table", "Sweep", "What differed", "Verdicts", "The official data"]
 ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
-OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
 START = ["One minute", "Play", "Affect", "The five papers", "What you can run", "Try it"]
 BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
+ALT = re.compile(r"<!-- alt: (.+?) -->", re.DOTALL)  # of the figure above; report.figures reads it
 MAX_LINES, MAX_COLUMNS, MAX_SENTENCE = 25, 100, 30
 
 
@@ -52,8 +52,6 @@ def kind(name: str) -> Kind:
         return Kind(START, 32, 320, (600, 2600), ["PROFILE"])
     if not "01" <= number <= "08":
         return BARE
-    if number == "02":  # to become a lesson
-        return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 
 
@@ -77,7 +75,8 @@ def complaints(path: Path) -> list[str]:
     raw = json.loads(path.read_text(encoding="utf-8"))
     notebook = nbformat.from_dict(raw)
     for cell in notebook.cells:
-        cell.source = "".join(cell.source)
+        source = "".join(cell.source)
+        cell.alt, cell.source = ALT.findall(source), ALT.sub("", source)
     found = [fault for rule in RULES for fault in rule(notebook, path)]
     return [f"{path.stem}: {text}" for broken, text in found if broken]
 
@@ -155,7 +154,9 @@ def _size(notebook, path: Path) -> Faults:
         yield lines > MAX_LINES, f"code cell {number} has {lines} lines, more than {MAX_LINES}"
     lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
     yield lines > allowed.most_lines, f"{lines} lines of code, not {allowed.most_lines}"
-    words = sum(len(re.findall(r"\w[\w'’-]*", c.source)) for c in _cells(notebook, "markdown"))
+    prose = "\n".join(cell.source for cell in _cells(notebook, "markdown"))
+    prose = re.sub(r"\]\([^)]*\)", "]", prose)  # the address of a link is no word
+    words = len(re.findall(r"\w[\w'’-]*", prose))
     least, most = allowed.words
     yield not least <= words <= most, f"{words} words, not {least} to {most}"
 
@@ -197,9 +198,19 @@ def _figures(notebook, path: Path) -> Faults:
     for cell, follower in itertools.pairwise([*notebook.cells, None]):
         pictured = any(kind.startswith("image/") for kind in _kinds(cell))
         text = follower.source if follower is not None and follower.cell_type == "markdown" else ""
+        words = list(follower.alt) if follower is not None else []
         prose = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         said = re.search(r"\w.*[.?!:]", prose)
         yield pictured and not said, f"no sentence after the figure of cell {cell.get('id')}"
+        outputs = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        words += [own for o in outputs if (own := o.metadata.get("image/png", {}).get("alt"))]
+        due = len(outputs) if kind(path.stem).new or path.stem > "03" else 0  # 00 to 02: once new
+        number = f"{len(words)} alternative texts for {len(outputs)} pictures"
+        yield len(words) < due, f"{number} of cell {cell.get('id')}: <!-- alt: ... --> below it"
+        yield (
+            outputs and any(word in prose for word in words),
+            "an alternative text repeats the text",
+        )
 
 
 def _litter(notebook, path: Path) -> Faults:

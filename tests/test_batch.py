@@ -267,6 +267,10 @@ def test_a_run_beside_what_is_torn_passes(root):
     DAMAGES["conflict"](write_notebook(root, "01_bad"))
     assert reproduce(notebooks="00")
     assert bake(notebooks="00")
+    for name in report.DOCUMENTS:
+        refused(lambda: report.site("00"), name, "take it from git again")
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("# A text\n\n## The notebooks\n")
     assert report.site("00").exists()
 
 
@@ -556,9 +560,9 @@ def test_cleaning_drops_what_varies():
     figure = V4.new_output("display_data", figure, metadata=shown | {"papermill": {}})
     cell.outputs.append(figure)
     joined, plain, drawn = clean(notebook).cells[0].outputs
+    assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
     assert drawn.metadata == shown
     assert plain.metadata == {}
-    assert [joined.text, plain.data] == ["ab", {"text/plain": "interactive"}]
     assert notebook.cells[0].metadata == {}
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info

@@ -13,18 +13,11 @@ import pytest
 import torch
 
 from micromacro import exercises
+from micromacro.kernels import phase_difference
 from micromacro.metrics import accuracy
 from micromacro.studies import phase_versus_flow
 from micromacro.synthetic import micro_event, units
 from micromacro.systems.msff import EMOTIONS
-
-
-def turns(jumps):
-    return -2 * np.pi * np.round(jumps / (2 * np.pi))
-
-
-def turns_as_released(jumps):
-    return -2 * np.pi * (jumps > np.pi)
 
 
 def f1(part):
@@ -36,9 +29,6 @@ def pooled_f1(micro, macro):
 
 
 CASES = [
-    (exercises.check_phase_to_motion, (-0.3, 8.0), 0.38197, -0.38197),
-    (exercises.check_cost_of_size, (48, 112), 12.7, 5.44),
-    (exercises.check_unwrapping, (), turns, turns_as_released),
     (exercises.check_found_by_tiles, (0.675,), 2 / 3, 0.5),
     (exercises.check_pooled_f1, (), pooled_f1, lambda *parts: sum(map(f1, parts)) / 2),
     (exercises.check_fewer_digits, (820, 41), 20, 820),
@@ -120,6 +110,7 @@ def one_map(S, W):
     return (np.linalg.inv(full(W)) @ full(S))[:2]
 
 
+TURN = 2 * np.pi
 LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of it
     (
         exercises.check_frames_of_event,
@@ -161,6 +152,49 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         (0.08, 0.36),
         0.28,
         {-0.28: "sign", 0.36: "take away", 0.08: "from that", 4.5: "ratio", 3.5: "share"},
+    ),
+    (
+        exercises.check_phase_to_motion,
+        (-0.3, (-0.671, -0.266)),
+        1.11,  # by the slope as it is printed
+        {
+            -1.13: "sign",
+            0.382: "wave of 8 px",
+            -0.382: "wave of 8 px",
+            0.191: "wave of 4 px",
+            0.447: "level 1",
+            -0.447: "level 1",
+            0.08: "product",
+            0.887: "upside down",
+            64.6: "degrees",
+            0.18: "whole turns",
+            1.2: "not yet",
+        },
+    ),
+    (
+        exercises.check_unwrapping,
+        (),
+        lambda jumps: -TURN * np.round(jumps / TURN),
+        {
+            (lambda jumps: -TURN * (jumps > np.pi)): "jumps below -pi",
+            (lambda jumps: TURN * (jumps < -np.pi)): "jumps above pi",
+            (lambda jumps: TURN * np.round(jumps / TURN)): "sign",
+            (lambda jumps: -np.round(jumps / TURN)): "count",
+            (lambda jumps: -360 * np.round(jumps / TURN)): "degrees",
+            (lambda jumps: -np.pi * np.round(jumps / TURN)): "half turns",
+            (lambda jumps: -np.pi * np.round(jumps / np.pi)): "multiples of pi",
+            (lambda jumps: -TURN * (jumps // TURN)): "rounded down",
+            (lambda jumps: -TURN * np.fix(jumps / TURN)): "towards 0",
+            (lambda jumps: np.mod(jumps + np.pi, TURN) - np.pi): "left of the jumps",
+            (lambda jumps: np.unwrap(jumps) - jumps): "not yet",
+            (lambda jumps: 0.0): "each jump",
+        },
+    ),
+    (
+        exercises.check_noise_loss,
+        (0.86, 0.22),
+        0.64,
+        {-0.64: "sign", 64: "per cent", 0.22: "left", 0.86: "was", 0.256: "ratio", 0.744: "share"},
     ),
     (
         exercises.check_constant_uar,
@@ -367,6 +401,8 @@ def test_a_change_that_was_not_made_is_no_answer(capsys):
     assert "PEAK_PX" in capsys.readouterr().out
     exercises.check_patch_error(0.0, 0.08, 0.08)
     assert "PATCH" in capsys.readouterr().out
+    exercises.check_noise_loss(0.0, 0.9, 0.9)
+    assert "NOISE" in capsys.readouterr().out
     exercises.check_window_loss(0.0, 0.9, 0.9)
     assert "SIGMA" in capsys.readouterr().out
     exercises.check_lost_memory(0.0, CCCS[0], CCCS[0])
@@ -395,6 +431,7 @@ def exercise_cells(path: Path) -> list[str]:
 
 MEMORY = [pd.DataFrame([values]) for values in CCCS]
 MEMORY = [table.rename(columns={"before": "valence 1 s ago"}) for table in MEMORY]
+CLIP = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0))
 FROM_LESSON = {  # what the cells take from the lesson
     "00": {
         "micro_event": micro_event,
@@ -408,6 +445,15 @@ FROM_LESSON = {  # what the cells take from the lesson
         "maps": lambda px, size=224: px * size / 224,
         "false_step_px": lambda px: px,
         "corner_px": lambda patch: np.array([[{"face": 0.08, "nose": 0.36}[patch], 0.0]]),
+    },
+    "02": {
+        "np": np,
+        "torch": torch,
+        "course_slopes": (-0.671, -0.266),
+        "frames": CLIP,
+        "by_hand": lambda clip, level: phase_difference(clip, levels=(level,))[0],
+        "flow_px": -phase_difference(CLIP, levels=(1,))[0].transpose(0, 1),
+        "seen": torch.ones(2, 48, 48, dtype=torch.bool),
     },
     "03": {
         "SEED": 1000,

@@ -48,6 +48,7 @@ def good(name: str = "04_mimamo_net") -> nbformat.NotebookNode:
     text = (
         "It rises. So *04-2-new-light* holds. More in [09](09_after.ipynb#data) and [a](https://b)."
     )
+    text += "\n\n<!-- alt: A line that climbs to the right. -->"
     cells += [v4.new_markdown_cell(text)]
     checked = v4.new_output("stream", text="42\n")
     setup = f'course.check("{name}", globals())\nprint(42)'
@@ -152,6 +153,8 @@ FAULTS = {
     "escape": (on_code(metadata={"tags": ["raises-exception"]}), "escapes the test"),
     "no sentence": (edit("^It rises", lambda c: c.update(source="## X.")), "no sentence after"),
     "bare figure": (drop("^It rises"), "no sentence after the figure"),
+    "no alt": (replace("<!-- alt: A line", "<!-- A line"), "0 alternative texts for 1 pictures"),
+    "same alt": (replace("A line that climbs to the right.", "It rises."), "repeats the text"),
     "verdict": (replace("* holds", ": undecided*"), "it says ['undecided'] of 04-2-new-light"),
     "more words": (replace("* holds", "*, once undecided, holds"), "the table ['holds']"),
     "no claim": (replace("04-2-new-light", "04-2-old-light"), "claim 04-2-old-light, which is not"),
@@ -232,6 +235,12 @@ def test_a_term_of_the_glossary_may_be_linked(tmp_path):
     assert complaints(tmp_path, notebook) == []
 
 
+def test_the_address_of_a_link_is_no_word(tmp_path):
+    notebook = good()
+    replace("https://b", "https://b/" + "c/" * 3000)(notebook)
+    assert complaints(tmp_path, notebook) == []
+
+
 def test_the_glossary_says_each_word_once_and_plainly():
     text = (NOTEBOOKS[0].parents[1] / "GLOSSARY.md").read_text(encoding="utf-8")
     terms = re.findall(r"^### (.+)\n(.+(?:\n.+)*)", text, re.MULTILINE)
@@ -261,7 +270,7 @@ def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_pat
 @pytest.mark.slow
 def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     """From any folder; a relative path is of the shell's folder, not of the notebook's."""
-    source = NOTEBOOKS[0].with_name("02_phase_differences.ipynb")
+    source = NOTEBOOKS[0].with_name("03_phase_versus_flow.ipynb")
     command = [sys.executable, "-m", "papermill", "--cwd", source.parent, source, "out.ipynb"]
     environment = os.environ | {"PWD": str(tmp_path)}  # as a shell sets it
     papermill = partial(
@@ -269,11 +278,11 @@ def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     )
     wrong = papermill([*command, "-p", "VARIANTS", "banana"])
     assert wrong.returncode != 0
-    assert "VARIANTS 'banana': is unknown; choose ours, unwrapped, as released" in wrong.stderr
+    assert "VARIANTS 'banana': is unknown; choose phase, " in wrong.stderr
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert sum(bool(c.get("execution_count")) for c in executed) == 3  # parameters, injected, setup
-    right = ["-p", "SEEDS", "[3]", "-p", "VARIANTS", "as released", "-p", "OUT", "kept"]
-    assert papermill([*command, *right]).returncode == 0
+    right = ["-p", "PROFILE", "full", "-p", "SEEDS", "[3]", "-p", "VARIANTS", "phase"]
+    assert papermill([*command, *right, "-p", "OUT", "kept"]).returncode == 0
     (table,) = (tmp_path / "kept" / "rows").glob("*.csv")
     rows = read_rows(table)
-    assert (set(rows["seed"]), set(rows["arm"])) == ({3}, {"as released"})
+    assert (set(rows["seed"].dropna()), set(rows["arm"])) == ({3}, {"phase"})

@@ -47,6 +47,24 @@ def test_arrows_follow_the_flow(ax):
     assert (quiver.U.tolist(), quiver.X.tolist()) == ([2.0], [12])
 
 
+def test_signed_maps_keep_their_order_in_a_grey_print_and_are_grey_at_zero(ax):
+    shown = plots.show_map(ax, [[-2.0, -1.0, 0.0, 1.0, 2.0]], 1.0)
+    red, green, blue = shown.to_rgba(shown.get_array())[0, :, :3].T
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    assert (np.diff(grey) >= 0).all()
+    assert grey[[0, 3]] == pytest.approx(grey[[1, 4]])  # beyond the limit: as at the limit
+    assert max(red[2], green[2], blue[2]) - min(red[2], green[2], blue[2]) < 0.03
+    assert blue[0] > red[0]
+    assert red[4] > blue[4]
+
+
+def test_each_method_has_a_look_of_its_own(ax):
+    for look in ("color", "marker", "linestyle"):
+        assert len({str(style[look]) for style in plots.STYLE.values()}) == len(plots.METHODS)
+    for style in plots.STYLE.values():
+        ax.plot([0, 1], [0, 1], **style)
+
+
 def test_timeline_has_a_bar_per_run_and_a_line_per_cut(ax):
     status = np.array(["detect", "track", "track", "interp", "track", "none"])
     plots.status_timeline(ax, SimpleNamespace(status=status, shot=np.array([0, 0, 0, 0, 1, 1])))
@@ -131,3 +149,68 @@ def test_a_film_of_action_units_draws_those_that_move_most():
     for none in (None, units * np.nan):  # no network, no face
         assert len(plots.action_unit_film(frames, t, none).axes) == 1
     plt.close("all")
+
+
+def test_a_film_of_emotions_draws_each_network_in_each_row():
+    t = 0.5 + np.arange(20) / 16
+    names = ["Angry", "Happy", "Sad"]
+    rng = np.random.default_rng(0)
+    first, second = (pd.DataFrame(rng.dirichlet((1, 1, 1), 20), columns=names) for _ in range(2))
+    first.loc[4] = np.nan  # no face there
+    frames = np.zeros((20, 3, 8, 8), np.uint8)
+    figure = plots.emotion_film(frames, t, {"one": first, "other": second})
+    top, *rows = figure.axes
+    assert top.images[0].get_array().shape[:2] == (8, 80)
+    assert [ax.get_ylabel() for ax in rows] == names
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "other"]
+    for ax, name in zip(rows, names, strict=True):
+        (line,) = ax.lines
+        np.testing.assert_array_equal(line.get_ydata(), second[name])
+        filled = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
+        assert np.isclose(filled[:, 1].max(), first[name].max())
+        assert not np.isclose(filled[:, 0], t[4]).any()
+    alone = plots.emotion_film(frames, t, {"one": first})
+    assert not any(ax.lines for ax in alone.axes)
+
+
+def test_rows_below_a_film_share_its_time():
+    t = np.array([0.0, 0.1, 0.2, 0.6])
+    figure, rows = plots.film_above(np.zeros((4, 5, 5)), t, ["a", "b"], 3.0, inches=2)
+    assert len(rows) == 2
+    assert {ax.get_xlim() for ax in figure.axes} == {(-0.05, 0.65)}
+    np.testing.assert_allclose([ax.get_ylim() for ax in rows], [(0, 3.15)] * 2)
+    assert figure.get_size_inches()[1] == pytest.approx(1.15 + 4)
+
+
+def test_a_confusion_map_shows_shares_of_the_true_class(ax):
+    counts = pd.DataFrame([[3, 1, 0], [0, 0, 0], [0, 5, 5]], *[["Angry", "Fear", "Happy"]] * 2)
+    plots.confusion_map(ax, counts, "face")
+    shown = ax.images[0].get_array()
+    np.testing.assert_allclose(shown, [[75, 25, 0], [0, 0, 0], [0, 50, 50]])
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["75", "25", "", "", "", "", "", "50", "50"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Ang", "Fea", "Hap"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Angry", "Fear", "Happy"]
+
+
+def test_weight_triangles_put_each_network_in_its_corner():
+    points = pd.DataFrame(np.eye(3), columns=["face", "second", "sound"])
+    points = points.assign(accuracy=[0.2, 0.4, 0.6], uar=[0.1, 0.2, 0.3])
+    every = pd.concat([points, points.assign(accuracy=0.9)])
+    marks = {"yours": [0, 0, 1], "chosen": [0.5, 0.5, 0]}
+    figure = plots.weight_triangles(points, {"accuracy": 0.6, "uar": 0.3}, marks, every)
+    left, right = figure.axes[:2]
+    assert left.get_title() == "yours: accuracy 60.0 %"
+    assert right.get_title() == "yours: uar 30.0 %"
+    (dots,) = left.collections
+    places = dict(zip(points.columns[:3], dots.get_offsets().tolist(), strict=True))
+    assert places["face"][0] < places["sound"][0] < places["second"][0]
+    assert places["sound"][1] > places["face"][1] == places["second"][1]
+    np.testing.assert_allclose(dots.get_array(), [20, 40, 60])
+    assert dots.get_clim() == (20, 90)  # all maps share the colours
+    yours, chosen = (line.get_xydata()[0] for line in left.lines)
+    np.testing.assert_allclose(yours, places["sound"])
+    np.testing.assert_allclose(chosen, np.mean([places["face"], places["second"]], 0))
+    for text in left.texts:  # a name stands at its corner
+        assert np.hypot(*(np.array(text.get_position()) - places[text.get_text()])) < 0.1

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pandas as pd
@@ -34,6 +35,38 @@ RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1
 RIGHT |= {"TRIAL": 0, "BATCH_FIRST": False, **dict.fromkeys(_PATHS, "a path")}
 RIGHT |= dict.fromkeys(("DATASET", "DEVICE", "INPUTS"), "a name")
 """Parameter -> a value that is right, the least if it is a number; None, for a default, is too."""
+
+
+class Planned(NamedTuple):
+    """A notebook of the course, whether it is there yet or to come."""
+
+    title: str
+    about: str
+    builds_on: tuple[str, ...] = ()  # numbers of the notebooks that lead to it
+
+
+PLAN = {
+    "00": Planned("Start here", "the motion that you would miss, and five papers on it"),
+    "01": Planned("Face preprocessing", "from a raw video to faces that stand still", ("00",)),
+    "02": Planned("Phase differences", "motion below a tenth of a pixel", ("01",)),
+    "03": Planned("Phase versus flow", "optical flow, and changing light", ("02",)),
+    "04": Planned("MIMAMO Net", "valence and arousal of each frame", ("02",)),
+    "04b": Planned("MIMAMO Net: the ablation", "its claims, judged", ("04",)),
+    "05": Planned("MSFF", "one of seven emotions of a clip, from face and sound", ("01",)),
+    "05b": Planned("MSFF: the ablation", "its claims, judged", ("05",)),
+    "06": Planned("Expression spotting", "when it happens in a long video", ("03",)),
+    "06b": Planned("Expression spotting: the ablation", "its claims, judged", ("06",)),
+    "07": Planned("Reaction intensity", "how strong seven reactions are", ("01",)),
+    "07b": Planned("Reaction intensity: the ablation", "its claims, judged", ("07",)),
+    "08": Planned("AKMNet", "the class of a micro-expression, by its key frames", ("01", "07")),
+    "08b": Planned("AKMNet: the ablation", "its claims, judged", ("08",)),
+    "09": Planned(
+        "Cross-examination", "every system on every question", ("04b", "05b", "06b", "07b", "08b")
+    ),
+    "10": Planned("Results", "published, as released and ours, side by side", ("09",)),
+    "11": Planned("Audit", "what can be checked in a printed table by arithmetic", ("00",)),
+}
+"""Number -> notebook, in order; a notebook that has no file yet is to come."""
 
 
 def choose(notebooks: str | None = None) -> list[Path]:

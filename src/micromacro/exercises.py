@@ -8,76 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 
-def _mark(answer, test: Callable[[object], bool], right: str, hint: str) -> None:
-    """Prints the verdict on one answer."""
-    if answer is None:
-        print("·  not answered yet")
-        return
-    try:
-        correct = bool(test(answer))
-    except Exception as fault:  # an exercise must never stop Run All
-        print(f"✗  could not be checked ({type(fault).__name__}: {fault}). Hint: {hint}")
-        return
-    print(f"✓  {right}" if correct else f"✗  not yet. Hint: {hint}")
-
-
-def _close(expected, rtol: float = 0.02, atol: float = 1e-6) -> Callable[[object], bool]:
-    """A test for numbers: same shape, equal to within ``rtol`` or ``atol``."""
-
-    def test(answer) -> bool:
-        values = np.asarray(answer, dtype=float)
-        return values.shape == np.shape(expected) and np.allclose(values, expected, rtol, atol)
-
-    return test
-
-
-def check_phase_to_motion(answer_px: float | None, phase_rad: float, wavelength_px: float) -> None:
-    """Notebook 02, exercise 1: what motion does a phase difference mean?
-
-    Args:
-        answer_px: The motion that the reader gives, in pixels.
-        phase_rad: The phase difference from one frame to the next, rad.
-        wavelength_px: Wavelength to which the band answers, px.
-    """
-    right = "a whole wavelength is a turn of 2 pi, and the phase falls where content moves on."
-    hint = "solve phase = -2 pi d / wavelength for d; mind the sign."
-    _mark(answer_px, _close(-phase_rad * wavelength_px / (2 * np.pi)), right, hint)
-
-
-def check_cost_of_size(answer: float | None, small: int, large: int) -> None:
-    """Notebook 02, exercise 2: how does the cost of matrix products grow with the side?
-
-    Args:
-        answer: The factor that the reader gives; None if there is none yet.
-        small: Side of the small frame in pixels.
-        large: Side of the large frame in pixels.
-    """
-    right = "every product costs N^3 multiply-adds; a Fourier transform would grow less."
-    hint = "count the multiply-adds of one product of two N x N matrices."
-    _mark(answer, _close((large / small) ** 3), right, hint)
-
-
-def check_unwrapping(turns: Callable | None) -> None:
-    """Notebook 02, exercise 3: whole turns that bring jumps back between -pi and pi.
-
-    Args:
-        turns: The function that the reader gives, from jumps (N,) in rad to turns (N,) in rad.
-    """
-    jumps = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0])
-
-    def test(answer) -> bool:
-        added = np.asarray(answer(jumps.copy()), dtype=float)
-        whole = np.allclose(added / (2 * np.pi), np.round(added / (2 * np.pi)))
-        return added.shape == jumps.shape and whole and bool(np.all(np.abs(jumps + added) <= np.pi))
-
-    right = "both directions are mended; the released rule mends only the jumps up."
-    hint = "np.round(jumps / (2 pi)) counts the turns; take them away."
-    _mark(turns, test, right, hint)
-
-
-# ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
-
-
 def _judge(
     answer,
     expected,
@@ -315,6 +245,116 @@ def check_patch_error(answer: float | None, known: float, yours: float, hint: in
     )
     right = "a small patch hardly knows its own turn, and far from its middle a turn is a motion."
     _judge(answer, gained, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
+# ---- notebook 02 -------------------------------------------------------------------------------------
+
+
+def check_phase_to_motion(
+    answer: float | None, phase_rad: float, slopes_rad_per_px: tuple[float, float], hint: int = 0
+) -> None:
+    """Notebook 02, exercise 1: the motion of skin that a phase difference at level 2 means.
+
+    Args:
+        answer: Pixels that the reader gives; None if there is none yet.
+        phase_rad: Phase difference from one frame to the next.
+        slopes_rad_per_px: What a pixel of motion is worth at levels 1 and 2, as measured on skin.
+        hint: How many hints to print, 0 to 3.
+    """
+    level_1, level_2 = slopes_rad_per_px
+    expected, pure = phase_rad / level_2, phase_rad / (-2 * np.pi / 8)
+    mistakes = {
+        "the sign: the phase falls where the skin moves on": -expected,
+        "a pure wave of 8 px: skin is a mixture of waves, use its own slope": pure,
+        "a pure wave of 8 px, with the other sign": -pure,
+        "a pure wave of 4 px: that is level 1, and skin has another slope": pure / 2,
+        "level 1: you were asked for level 2": phase_rad / level_1,
+        "level 1, with the other sign": -phase_rad / level_1,
+        "a product: a phase over radians per pixel gives pixels": phase_rad * level_2,
+        "upside down: divide the phase by the slope": level_2 / phase_rad,
+        "degrees: phase and slope are both in radians": np.degrees(expected),
+        "whole turns in place of radians": expected / (2 * np.pi),
+    }
+    hints = (
+        "the line of level 2 says how many radians one pixel of motion is worth, on skin.",
+        "take the slope of the course, and ask how many pixels make that phase.",
+        f"{phase_rad} rad over {level_2:.2f} rad per px.",
+    )
+    right = f"a pure wave would have made it {pure:.2f} px, a third of that."
+    # The slope is printed with two digits, and the reader divides by those.
+    _judge(answer, expected, right, mistakes, hints, hint, rtol=0.02)
+
+
+def check_unwrapping(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 02, exercise 2: whole turns that bring jumps back between -pi and pi.
+
+    Args:
+        function: The reader's, from jumps (N,) in rad to turns (N,) in rad; None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    jumps, turn = np.array([-9.0, -4.0, -3.0, 0.0, 3.0, 4.0, 9.0]), 2 * np.pi
+    nearest = np.round(jumps / turn)
+
+    def results(own: Callable):
+        value = own(jumps.copy())
+        return None if value is None else np.asarray(value, dtype=float)
+
+    mistakes = {
+        "the released rule: jumps below -pi need a turn, too": -turn * (jumps > np.pi),
+        "the other half of the released rule: jumps above pi need a turn, too": (
+            turn * (jumps < -np.pi)
+        ),
+        "the sign: a jump up needs a turn down": turn * nearest,
+        "whole turns as a count: give them in radians": -nearest,
+        "whole turns in degrees: give them in radians": -360 * nearest,
+        "half turns: a whole turn is 2 pi": -np.pi * nearest,
+        "multiples of pi: an angle repeats after 2 pi": -np.pi * np.round(jumps / np.pi),
+        "a count that is rounded down: round to the nearest": -turn * np.floor(jumps / turn),
+        "a count that is rounded towards 0: round to the nearest": -turn * np.trunc(jumps / turn),
+        "what is left of the jumps: give the turns, without the jumps": jumps - turn * nearest,
+    }
+    hints = (
+        "how many whole turns does a jump of 4 rad hold, to the nearest? And one of -4?",
+        "np.round(jumps / (2 * np.pi)) counts them, in both directions.",
+        "take them away: minus 2 pi times that count.",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and given[0].shape != jumps.shape:
+        print(f"✗  got shape {given[0].shape} for {jumps.shape}: give a turn for each jump")
+        _hints(hints, hint)
+    elif given:
+        right = "both directions are mended; the released rule mends only the jumps up."
+        _judge(given[0], -turn * nearest, right, mistakes, hints, hint)
+
+
+def check_noise_loss(answer: float | None, known: float, yours: float, hint: int = 0) -> None:
+    """Notebook 02, exercise 3: how much correlation is lost by noise.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        known: Correlation with the true motion without noise.
+        yours: Correlation with the reader's noise.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known == yours:
+        print("·  nothing was changed yet: set NOISE to 0.001 and run the cell again")
+        return
+    lost = known - yours
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        "per cent: a correlation is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": yours,
+        "what there was: take away what is left": known,
+        "a ratio: take the difference": yours / known,
+        "the share that is lost: take the difference": lost / known,
+    }
+    hints = (
+        "the two correlations stand in the line that is printed.",
+        "one is without noise, one is yours.",
+        "the first minus the second, two digits behind the point.",
+    )
+    right = "light turns no phase, but noise does, wherever the amplitude is small."
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 
 # ---- notebook 03 -------------------------------------------------------------------------------------

@@ -22,6 +22,14 @@ from micromacro.faces.action_units import action_unit_names
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+METHODS = ("phase", "Lucas–Kanade", "Farnebäck", "DIS", "TV-L1", "as released", "unwrapped")
+STYLE = {
+    name: {"color": colour, "linestyle": line, "marker": marker}
+    for name, colour, line, marker in zip(METHODS, COLOURS, LINES, MARKERS, strict=True)
+}
+"""Method -> its look, the same in every notebook; ready for ``Axes.plot``."""
+SIGNED = "cividis"
+"""Map of signed values: dark blue, grey for 0, light yellow. A grey print keeps the order."""
 
 
 def use_style() -> None:
@@ -115,30 +123,17 @@ def difference_image(image, reference, gain: float = 8.0) -> np.ndarray:
     return np.clip(128 + gain * change, 0, 255).astype(np.uint8)
 
 
-def signed_picture(values, limit: float) -> np.ndarray:
-    """Grey picture of signed values: mid-grey for 0, black for ``-limit``, white for ``limit``.
-
-    Args:
-        values: ``(H, W)`` numbers; beyond the limit they are clipped.
-        limit: Value that becomes white, above 0, in the unit of the values.
-
-    Returns:
-        ``(H, W)`` uint8.
-    """
-    return np.clip(127.5 * (1 + np.asarray(values, float) / limit), 0, 255).round().astype(np.uint8)
-
-
 def show_map(ax: Axes, values, limit: float, title: str = "", colourbar: bool = False):
-    """Shows a map of signed values, grey for 0; returns what a colour bar needs.
+    """Shows a map of signed values in `SIGNED`, grey for 0; returns what a colour bar needs.
 
     Args:
         ax: The axes on which it is drawn.
         values: ``(H, W)``, numbers of any unit.
-        limit: Values shown black and white, in the unit of the values.
+        limit: Largest value that the colours tell apart, in the unit of the values.
         title: Say what it is, and the unit unless a colour bar does.
         colourbar: Whether a colour bar of its own stands beside the map.
     """
-    shown = ax.imshow(np.asarray(values, float), vmin=-limit, vmax=limit)
+    shown = ax.imshow(np.asarray(values, float), cmap=SIGNED, vmin=-limit, vmax=limit)
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if colourbar:
@@ -222,34 +217,133 @@ def action_unit_film(
     Returns:
         The figure; its rows share a scale, so that they can be compared.
     """
-    t_s, units = np.asarray(t_s), pd.DataFrame(index=range(len(t_s))) if units is None else units
+    units = pd.DataFrame(index=range(len(t_s))) if units is None else units
     moved = (units if truth is None else truth).std().dropna().astype(float)
     columns = sorted(moved.nlargest(5).index)
     every = units[columns] if truth is None else pd.concat([units[columns], truth[columns]])
     highest = max(0.1, np.nan_to_num(every.to_numpy(float)).max(initial=0))
-    step, n = np.median(np.diff(t_s)) / 2, len(columns)
-    left, right = t_s[0] - step, t_s[-1] + step
-    options = {"sharex": True, "height_ratios": (1.3, *[1] * n), "layout": "constrained"}
-    figure, axes = plt.subplots(1 + n, figsize=(9.4, 1.15 + 0.62 * n), squeeze=False, **options)
-    top, *rows = axes[:, 0]
-    moments = [np.abs(t_s - t).argmin() for t in np.linspace(left, right, 21)[1::2]]
-    strip = np.concatenate([to_picture(frames[k]) for k in moments], axis=1)
-    top.imshow(strip, vmin=0, vmax=255, aspect="auto", extent=(left, right, 0, 1))
-    top.set(yticks=[], xlim=(left, right))
+    names = [f"{action_unit_names()[int(c[2:4])]} ({int(c[2:4])})" for c in columns]
+    figure, rows = film_above(frames, t_s, names, highest)
     for k, (ax, column) in enumerate(zip(rows, columns, strict=True)):
-        number = int(column[2:4])
         ax.fill_between(t_s, units[column], color=COLOURS[1 + k % 6], linewidth=0)
         if marks is not None:
             ax.fill_between(t_s, 2 * highest, where=marks, step="mid", color="0.9", zorder=0)
         if truth is not None:
             ax.plot(t_s, truth[column], color="k", linestyle="-", linewidth=1)
-        name = f"{action_unit_names()[number]} ({number})"
+    return figure
+
+
+def emotion_film(frames, t_s, shares: dict[str, pd.DataFrame]) -> Figure:
+    """A film as a strip of ten moments; below it, on the same axis, a row for each emotion.
+
+    Args:
+        frames: T images, as :func:`to_picture` takes each.
+        t_s: (T,), times of the frames in seconds.
+        shares: Name of a network -> T rows, 0 to 1, the same columns in all; nan leaves a gap. The
+            first network is filled, the others are lines.
+
+    Returns:
+        The figure; its rows share a scale, so that they can be compared.
+    """
+    columns = [*next(iter(shares.values()))]
+    figure, rows = film_above(frames, t_s, columns, 1.0)
+    for ax, column, colour in zip(rows, columns, COLOURS, strict=False):
+        for k, (name, table) in enumerate(shares.items()):
+            if k == 0:
+                ax.fill_between(t_s, table[column], color=colour, linewidth=0, alpha=0.8)
+                ax.fill_between([], [], color="0.5", label=name)  # in the legend: no row's colour
+            else:
+                ax.plot(t_s, table[column], color="k", linestyle=LINES[k - 1], label=name)
+    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def film_above(
+    frames, t_s, names: list[str], highest: float, inches: float = 0.62
+) -> tuple[Figure, list[Axes]]:
+    """A film as a strip of ten moments, above empty rows on the same axis of time.
+
+    Args:
+        frames: T images, as :func:`to_picture` takes each.
+        t_s: (T,), times of the frames in seconds.
+        names: One for each row.
+        highest: Value at the top of the rows; 0 is at their bottom.
+        inches: Height of a row.
+
+    Returns:
+        The figure, and the axes of the rows.
+    """
+    t_s, n = np.asarray(t_s), len(names)
+    step = np.median(np.diff(t_s)) / 2
+    left, right = t_s[0] - step, t_s[-1] + step
+    options = {"sharex": True, "height_ratios": (0.8, *[inches] * n), "layout": "constrained"}
+    figure, axes = plt.subplots(1 + n, figsize=(9.4, 1.15 + inches * n), squeeze=False, **options)
+    top, *rows = axes[:, 0]
+    moments = [np.abs(t_s - t).argmin() for t in np.linspace(left, right, 21)[1::2]]
+    strip = np.concatenate([to_picture(frames[k]) for k in moments], axis=1)
+    top.imshow(strip, vmin=0, vmax=255, aspect="auto", extent=(left, right, 0, 1))
+    top.set(yticks=[], xlim=(left, right))
+    for ax, name in zip(rows, names, strict=True):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
-        ax.set(ylim=(0, 1.05 * highest), yticks=[highest], yticklabels=[f"{highest:.1f}"])
+        ax.set(ylim=(0, 1.05 * highest), yticks=[highest], yticklabels=[f"{highest:.2g}"])
     for ax in (top, *rows):
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)
     (rows or [top])[-1].set_xlabel("time (s)")
+    return figure, rows
+
+
+def confusion_map(ax: Axes, counts: pd.DataFrame, title: str = "") -> Axes:
+    """Shows what a classifier answers to each class, in per cent of the class's clips.
+
+    Args:
+        ax: The axes on which it is drawn.
+        counts: Numbers of clips; a row a true class, a column an answer.
+        title: Stands above.
+    """
+    shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    ax.imshow(shares, cmap="Greys", vmin=0, vmax=100)
+    for (i, j), share in np.ndenumerate(shares):
+        ink = "white" if share > 50 else "black"
+        ax.text(j, i, f"{share:.0f}" if share else "", ha="center", va="center", color=ink, size=9)
+    ax.set(title=title, xlabel="answer")
+    ax.set_xticks(range(len(counts.columns)), [name[:3] for name in counts.columns])
+    ax.set_yticks(range(len(counts)), counts.index)
+    return ax
+
+
+def weight_triangles(
+    points: pd.DataFrame, scores: dict[str, float], marks: dict[str, Sequence], limits: pd.DataFrame
+) -> Figure:
+    """Scores over all weights of three networks, a triangle a score; a corner is one network alone.
+
+    Args:
+        points: A row a choice of weights: those of the three networks in the first three columns,
+            named by the network, and a column a score, 0 to 1.
+        scores: Name of a score -> what the first mark reaches, for the title.
+        marks: Name of a choice -> its three weights, in the order of the networks.
+        limits: Rows among which the darkest and the brightest value of each score are.
+
+    Returns:
+        The figure, triangles side by side.
+    """
+    corners, names = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.866]]), [*points][:3]
+    figure, axes = plt.subplots(1, len(scores), figsize=(9.4, 3.6), layout="constrained")
+    for ax, (score, reached) in zip(np.atleast_1d(axes), scores.items(), strict=True):
+        low, high = 100 * limits[score].min(), 100 * limits[score].max()
+        look = {"cmap": "cividis", "vmin": low, "vmax": high, "s": 42, "marker": "h"}
+        x, y = (points[names].to_numpy() @ corners).T
+        dots = ax.scatter(x, y, c=100 * points[score], **look)
+        for (name, weights), mark in zip(marks.items(), "Xs^", strict=False):
+            place = np.asarray(weights) @ corners
+            ax.plot(*place, mark, color="white", mec="k", ms=11, label=name)
+        for (x, y), name in zip(corners, names, strict=True):
+            ax.text(x, y + (0.06 if y else -0.06), name, ha="center", va="bottom" if y else "top")
+        title = f"{next(iter(marks))}: {score} {100 * reached:.1f} %"
+        ax.set(xlim=(-0.2, 1.2), ylim=(-0.16, 1.0), aspect="equal", title=title)
+        ax.axis("off")
+        figure.colorbar(dots, ax=ax, label=f"{score} (%)", shrink=0.8)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -3,15 +3,19 @@
 Each page is one file that works offline: style, pictures and formulas (MathML) are inside it. The
 templates are in ``templates/``. Widgets need a kernel; a page shows a line of text in their place.
 Scripts in a notebook's text and outputs are left out, and a page's content security policy forbids
-what was missed: to look at somebody's run is safe.
+what was missed: to look at somebody's run is safe. The policy names one script by its hash,
+``page.js``, which folds, enlarges and searches; a page is complete without it.
 """
 
 import base64
+import hashlib
 import html
 import io
 import json
+import posixpath
 import re
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import jinja2
@@ -26,16 +30,23 @@ from pygments.formatters import HtmlFormatter
 
 from micromacro import course, results
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, project_root, write_atomically
+from micromacro.files import make_writable, project_root, reading, write_atomically
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+DOCUMENTS = ("README.md", "GLOSSARY.md", "teaching/README.md", "data/README.md")
+DOCUMENTS += ("benchmarks/README.md", "CONTRIBUTING.md")
+"""Texts of which the site has a page, beside those of notebooks and solutions; the first is the index."""
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("micromacro"), autoescape=True, trim_blocks=True
 )
-_TEMPLATES.globals["CodeStyle"] = HtmlFormatter
+_FOLDER = Path(__file__).with_name("templates")
+_SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
+_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_TEMPLATES.globals |= {"CodeStyle": HtmlFormatter, "script": _SCRIPT, "script_hash": _HASH}
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens
 _TABLE_ROWS = 60  # more are in the file that the table links to
+_ALT = re.compile(r"<!-- *alt: *(.+?) *-->", re.DOTALL)
 _SHOWN = ["system", "arm", "dataset", "split", "seed", "fold", "metric", "value", "n", "seconds"]
 
 
@@ -49,30 +60,40 @@ def run_page(folder: Path, run: dict) -> Path:
     """
     write_atomically(folder / "run.json", json.dumps(run, indent=1))
     cards = [_card(folder / f"{name}.ipynb") for name in run["notebooks"]]
-    return _write_page(folder / "index.html", "index.html.j2", run=run, cards=cards)
+    return _write_page(folder / "index.html", "run.html.j2", run=run, cards=cards)
 
 
 def site(notebooks: str | None = None) -> Path:
     """Write the committed notebooks as a static site in ``runs/site``; the path of its index.
 
+    With them come their solutions, the `DOCUMENTS`, and the project's README as the index, whose
+    section on the notebooks is made from the notebooks and from `course.PLAN`.
+
     Args:
         notebooks: Numbers or names, such as "00 04"; by default all.
 
     Raises:
-        BadInput: An unknown notebook, a folder that cannot be written, or a formula that cannot be
-            drawn.
+        BadInput: An unknown notebook, a text that is missing, a folder that cannot be written, or a
+            formula that cannot be drawn or is left as TeX.
 
     Examples:
       micromacro report        then open runs/site/index.html
     """
-    paths = course.choose(notebooks)
-    folder = project_root() / "runs" / "site"
+    root = project_root()
+    lessons, folder = course.choose(notebooks), root / "runs" / "site"
     make_writable(folder)
-    pages = tuple(path.stem for path in paths)
-    for path in paths:
-        notebook_page(path, folder / f"{path.stem}.html", pages=pages)
-    values = {"site": results.provenance(), "cards": [_card(path) for path in paths]}
-    return _write_page(folder / "index.html", "index.html.j2", **values)
+    sources = [*lessons, *sorted((root / "notebooks" / "solutions").glob("*.ipynb"))]
+    sources += [root / name for name in DOCUMENTS]
+    names = {_page_name(str(path.relative_to(root))) for path in sources}
+    pages = [_rendered(path, names, str(path.parent.relative_to(root))) for path in sources]
+    for left in (page["source_left"] for page in pages if page["source_left"]):
+        raise BadInput(left, "a formula is left as source", "write it in a text cell")
+    values = {"pages": pages, "plan": course.PLAN, "site": results.provenance()}
+    values["cards"] = {path.stem.partition("_")[0]: _card(path) for path in lessons}
+    for page in pages:
+        template = "index.html.j2" if page["name"] == "index" else "notebook.html.j2"
+        _write_page(folder / f"{page['name']}.html", template, page=page, **values)
+    return folder / "index.html"
 
 
 def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) -> Path:
@@ -87,32 +108,46 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
     Raises:
         BadInput: A formula that cannot be drawn; no notebook that can be read.
     """
-    notebook = course.read_notebook(source)
+    page = _rendered(source, {*pages, "index"} if pages else {source.stem})
+    return _write_page(target, "notebook.html.j2", page=page, has_index=bool(pages))
+
+
+def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
+    """A notebook or a Markdown text as HTML; ``home`` is the folder that its links start from."""
+    if source.suffix == ".md":
+        with reading(source, "a text of the project", "take it from git again"):
+            cell = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+    else:
+        notebook = course.read_notebook(source)
     notebook.metadata.pop("widgets", None)
-    for cell, follower in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
-        for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if data.pop(WIDGET, None):
-                data.clear()
-                data["text/markdown"] = "*Interactive: open the notebook in JupyterLab.*"
-            if "image/png" in data and follower is not None and follower.cell_type == "markdown":
-                sentence = next(iter(sentences(follower.source)), "")
-                output.metadata.setdefault("image/png", {}).setdefault("alt", sentence)
-    links = {*pages, "index"} if pages else {source.stem}
-    markdown = MarkdownWithMath(renderer=_Renderer(links))
-    exporter = HTMLExporter(template_name="basic", filters={"markdown2html": markdown.render})
-    body, _ = exporter.from_notebook_node(notebook)
-    title = notebook_title(notebook) or source.stem
-    values = {"title": title, "has_index": bool(pages), "body": _without_scripts(body)}
-    return _write_page(target, "notebook.html.j2", **values)
+    for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
+        if output.get("data", {}).pop(WIDGET, None):
+            output.data = {"text/markdown": "*Interactive: open the notebook in JupyterLab.*"}
+    figures(notebook)  # puts their alternative texts into it
+    markdown = MarkdownWithMath(renderer=_Renderer(source, pages, home))
+    options = {"template_name": "basic", "extra_template_paths": [str(_FOLDER)]}
+    options |= {"exclude_input_prompt": True, "exclude_output_prompt": True}
+    options |= {"template_file": "cells.html.j2", "filters": {"markdown2html": markdown.render}}
+    soup = _without_scripts(HTMLExporter(**options).from_notebook_node(notebook)[0])
+    texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
+    left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]
+    page = {"name": _page_name(posixpath.join(home, source.name)), "home": home, "body": str(soup)}
+    page |= {"title": notebook_title(notebook) or source.stem, "source_left": next(iter(left), "")}
+    for tag in soup.select(".code, .output, .anchor, math"):  # what is no prose
+        tag.decompose()
+    parts = re.split(r'<h([1-4]) id="([^"]*)">(.*?)</h\1>', str(soup), flags=re.DOTALL)[1:]
+    columns = (map(make, parts[i::4]) for i, make in enumerate((int, str, _text, _text)))
+    return page | {"sections": list(zip(*columns, strict=True))}
 
 
-def formula(tex: str, display: str = "inline") -> str:
+def formula(tex: str, display: str = "inline", where: str = "") -> str:
     """A formula as MathML, with its TeX as alternative text.
 
     Args:
         tex: TeX without dollar signs.
         display: ``"inline"``, or ``"block"`` for a line of its own.
+        where: What the refusal begins with, such as the file's name.
 
     Raises:
         BadInput: It cannot be drawn.
@@ -124,16 +159,28 @@ def formula(tex: str, display: str = "inline") -> str:
             raise ValueError(f"{unknown[0]} is unknown")
     except Exception as error:  # the converter's errors have no common class, and often no text
         fault, remedy = f"{type(error).__name__} {error}", "write it as latex2mathml knows TeX"
-        raise BadInput(f"formula {tex.strip()}", fault, remedy) from None
+        raise BadInput(f"{where}formula {tex.strip()}", fault, remedy) from None
     return drawn.replace("<math ", f'<math alttext="{html.escape(tex.strip())}" ', 1)
 
 
-def figures(notebook: nbformat.NotebookNode) -> list[Image.Image]:
-    """The PNG images among a notebook's outputs, in order, those below 100 pixels left out."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    pngs = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", ())]
-    images = [Image.open(io.BytesIO(base64.b64decode(png))) for png in pngs]
-    return [image for image in images if min(image.size) >= 100]
+def figures(notebook: nbformat.NotebookNode) -> list[tuple[Image.Image, str]]:
+    """The PNG images among a notebook's outputs, in order, those below 100 pixels left out.
+
+    Each comes with its alternative text, which the output gets as well: the text that the code gave
+    it, or that of a comment ``<!-- alt: ... -->`` in the text cell below (one a picture, in order),
+    or else the first sentence of that cell.
+    """
+    shown = []
+    for cell, follower in zip_longest(notebook.cells, notebook.cells[1:]):
+        pictures = [o for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+        below = follower.source if follower and follower.cell_type == "markdown" else ""
+        words = [" ".join(text.split()) for text in _ALT.findall(below)] or sentences(below)
+        for number, output in enumerate(pictures):
+            own = output.metadata.setdefault("image/png", {})
+            alt = own.setdefault("alt", words[min(number, len(words) - 1)])
+            image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+            shown += [(image, alt)] if min(image.size) >= 100 else []
+    return shown
 
 
 def notebook_title(notebook: nbformat.NotebookNode) -> str:
@@ -158,34 +205,60 @@ def sentences(markdown: str) -> list[str]:
 
 def plain_text(markdown: str) -> str:
     """Markdown without its marks: emphasis, code ticks, links, images, tags."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", _ALT.sub("", markdown))
     return re.sub(r"<[^>]+>|[*`]|(?<!\w)_|_(?!\w)", "", text).strip()
 
 
 class _Renderer(IPythonRenderer):
-    """nbconvert's Markdown, with formulas drawn and links between notebooks as links of pages."""
+    """nbconvert's Markdown, with formulas drawn and links between files as links between pages.
 
-    def __init__(self, pages: set[str]):
-        super().__init__(escape=False, anchor_link_text="#")
-        self._pages = pages
+    Headings have the anchors that code hosts give them; links to another spelling find them too.
+    """
 
-    inline_math = staticmethod(formula)
-    block_math = staticmethod(partial(formula, display="block"))
+    def __init__(self, source: Path, pages: set[str], home: str):
+        # Files are embedded into the project's own texts, never into somebody's notebook.
+        super().__init__(escape=False, embed_images=source.suffix == ".md", path=str(source.parent))
+        self._pages, self._home = pages, home
+        self.inline_math = partial(formula, where=f"{source.name}, ")
+        self.block_math = partial(self.inline_math, display="block")
 
     def latex_environment(self, name: str, body: str) -> str:
-        return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    def heading(self, text: str, level: int, **attributes) -> str:
+        anchor = _anchor(_text(text))
+        link = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
+        return f'<h{level} id="{anchor}">{text} {link}</h{level}>\n'
+
+    def table(self, text: str) -> str:  # scrolls by itself, also from the keyboard
+        region = 'class="scroll" role="region" aria-label="Table" tabindex="0"'
+        return f"<div {region}><table>{text}</table></div>"
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        file = url.partition("#")[0]
-        if file and not re.match("[a-z]+:", file):  # of the repository, such as ../README.md
-            name = "index" if file.endswith("README.md") else Path(file).stem
-            if name not in self._pages:
+        file, _, anchor = url.partition("#")
+        if not re.match("[a-z]+:", url):  # of the repository, such as ../README.md
+            name = _page_name(posixpath.join(self._home, file))
+            if file and name not in self._pages:
                 return text
-            url = f"{name}.html{url.removeprefix(file)}"
+            url = (file and f"{name}.html") + (anchor and f"#{_anchor(anchor)}")
         return super().link(text, url, title)
 
 
-def _without_scripts(body: str) -> str:
+def _page_name(path: str) -> str:
+    """Name of the page of a file of the project: that of ``notebooks/solutions/04.ipynb`` and so on."""
+    name = posixpath.splitext(posixpath.normpath(path))[0].removeprefix("notebooks/")
+    return "index" if name == "README" else name.removesuffix("/README").replace("/", "_")
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def _text(markup: str) -> str:
+    return " ".join(BeautifulSoup(markup, "html.parser").get_text().split())
+
+
+def _without_scripts(body: str) -> BeautifulSoup:
     soup = BeautifulSoup(body, "html.parser")
     for tag in soup(["script", "iframe", "object", "embed", "link", "meta", "base", "form"]):
         tag.decompose()
@@ -193,7 +266,7 @@ def _without_scripts(body: str) -> str:
         for name, value in list(tag.attrs.items()):
             if name.startswith("on") or "javascript:" in "".join(str(value).split()).lower():
                 del tag[name]
-    return str(soup)
+    return soup
 
 
 def _write_page(target: Path, template: str, **values) -> Path:
@@ -208,12 +281,14 @@ def _card(path: Path) -> dict:
     except BadInput:  # of a run that had no space to write it
         notebook = nbformat.v4.new_notebook()
     images = figures(notebook)
+    minutes = re.search(r"(\d+) min of yours", _prose(notebook))
     picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
     return {
         "name": path.stem,
         "title": notebook_title(notebook) or path.stem,
         "question": question(notebook),
-        "thumbnails": [(number, _shrunk(images[number - 1])) for number in picks],
+        "minutes": int(minutes[1]) if minutes else 0,
+        "thumbnails": [(images[n - 1][1], _shrunk(images[n - 1][0])) for n in picks],
         "tables": [_table(rows) for rows in sorted(path.parent.glob(f"rows/{path.stem}__*.csv"))],
     }
 

@@ -144,38 +144,54 @@ def picture(page: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), dtype=int)
 
 
-def chosen(page: Page, name: str, choice: str) -> np.ndarray:
-    """Take a menu to a choice; what the widget shows then."""
+def redrawn(page: Page, act: Callable[[], object]) -> np.ndarray:
+    """Do something; what the widget shows when it has drawn anew."""
     image = page.locator("img.widget-image")
     before = image.get_attribute("src")
-    menu = page.locator(".widget-dropdown").filter(has_text=name).locator("select")
-    choices = [text.replace("\xa0", " ") for text in menu.locator("option").all_text_contents()]
-    menu.select_option(index=choices.index(choice))
+    act()
     page.wait_for_function(
         "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
     )
     return picture(page)
+
+
+def chosen(page: Page, name: str, choice: str) -> np.ndarray:
+    """Take a menu to a choice; what the widget shows then."""
+    menu = page.locator(".widget-dropdown").filter(has_text=name).locator("select")
+    choices = [text.replace("\xa0", " ") for text in menu.locator("option").all_text_contents()]
+    return redrawn(page, lambda: menu.select_option(index=choices.index(choice)))
+
+
+def dragged(page: Page, name: str, share: float) -> np.ndarray:
+    """Drag a slider's handle with the mouse, 0 to its left end, 1 to its right; what is shown then."""
+    slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
+    slider.scroll_into_view_if_needed()
+    bar = slider.locator(".noUi-base").bounding_box()
+    handle = slider.locator(".noUi-handle").bounding_box()
+
+    def drag() -> None:
+        y = handle["y"] + handle["height"] / 2
+        page.mouse.move(handle["x"] + handle["width"] / 2, y)
+        page.mouse.down()
+        page.mouse.move(bar["x"] + bar["width"] / 2, y, steps=3)
+        page.mouse.move(bar["x"] + share * bar["width"], y, steps=3)
+        page.mouse.up()
+
+    return redrawn(page, drag)
 
 
 def moved(page: Page, name: str, key: str) -> np.ndarray:
     """Press a key, such as Home or ArrowLeft, on a slider; what the widget shows then."""
-    image = page.locator("img.widget-image")
-    before = image.get_attribute("src")
     slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
     slider.locator(".noUi-handle").focus()
-    page.keyboard.press(key)
-    page.wait_for_function(
-        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
-    )
-    return picture(page)
+    return redrawn(page, lambda: page.keyboard.press(key))
 
 
 def test_start_here_at_which_factor_it_is_seen(page, lab, tmp_path):
     """The apex hides at a factor of 1 and shows at the opening's; its difference shows it at once."""
     needed = ["PROFILE =", "course.check(", "actor = Face(", "widgets.film_player("]
     opened(page, lab, before_play("00_start_here", needed, tmp_path))
-    image = page.locator("img.widget-image")
-    image.scroll_into_view_if_needed()
+    page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
     apex = moved(page, "motion ×", "Home")
     difference = chosen(page, "view", "difference × 8")
@@ -186,11 +202,8 @@ def test_start_here_at_which_factor_it_is_seen(page, lab, tmp_path):
     faint, large = (np.abs(one - rest).mean() for one in (apex, opening))
     assert 0 < 2.5 * faint < large
 
-    before = image.get_attribute("src")
-    page.locator(".widget-play button").first.click()
-    page.wait_for_function(
-        "([node, src]) => node.src !== src && node.complete", arg=[image.element_handle(), before]
-    )
+    playing = redrawn(page, page.locator(".widget-play button").first.click)
+    assert playing.shape == rest.shape
 
 
 def test_lesson_01_only_a_steady_crop_rests_at_rest(page, lab, tmp_path):
@@ -237,15 +250,53 @@ def test_lesson_07_what_is_missing(page, lab, tmp_path):
 
 
 def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
-    """Softer sound moves both maps, and back again all is as before; a slider moves the cross."""
+    """Dragged weights move accuracy and UAR; softer sound moves both maps, and back all is as before."""
     opened(page, lab, shortened("05_msff", 150, tmp_path))
-    image = page.locator("img.widget-image")
-    image.scroll_into_view_if_needed()
+    page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
+    height, width = opening.shape
+    # Above each triangle its score stands, below the titles the triangle and the cross.
+    scores = {
+        "accuracy": np.s_[: height // 9, : width // 2],
+        "UAR": np.s_[: height // 9, width // 2 :],
+    }
 
     softer = chosen(page, "sound divided by", "8")
-    assert (np.abs(softer - opening) > 20).mean() > 0.01  # hundreds of points have other colours
+    assert (np.abs(softer - opening)[height // 9 :] > 20).mean() > 0.01  # hundreds of points
     np.testing.assert_array_equal(chosen(page, "sound divided by", "1"), opening)
 
-    silent = moved(page, "sound", "Home")  # takes sound to 0
-    assert (np.abs(silent - opening) > 20).mean() > 0.001
+    without = dragged(page, "sound", 0)
+    dragged(page, "face", 0)
+    dragged(page, "second face", 0)  # all three at 0 are equal weights
+    alone = dragged(page, "sound", 1)
+    for before, after in ((opening, without), (without, alone), (opening, alone)):
+        change = np.abs(after - before)
+        assert {name: change[place].max() > 50 for name, place in scores.items()} == {
+            "accuracy": True,
+            "UAR": True,
+        }
+        assert (change[height // 9 :] > 20).mean() > 0.001  # the cross
+
+
+def test_lesson_02_how_far_a_phase_sees(page, lab):
+    """The opening state reads too little; less motion or the other level mends it, light changes nothing."""
+    opened(page, lab, ROOT / "notebooks" / "02_phase_differences.ipynb")
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    frames, readings = np.s_[:, width // 4 : width // 2], np.s_[height // 8 :, width // 2 :]
+
+    shown = {"light": moved(page, "light", "Home"), "back": moved(page, "light", "End")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["light"] - opening)[frames].max() > 50
+    assert np.abs(shown["light"] - opening)[readings].max() <= 2  # the third question
+
+    shown = {"level": chosen(page, "level", "2"), "back": chosen(page, "level", "1")}
+    np.testing.assert_array_equal(shown["back"], opening)
+    assert np.abs(shown["level"] - opening)[readings].max() > 50
+    np.testing.assert_array_equal(shown["level"][frames], opening[frames])
+
+    for _ in range(4):  # to 2 px, where level 1 is right
+        less = moved(page, "motion px", "ArrowLeft")
+    assert np.abs(less - opening)[readings].max() > 50
+    assert np.abs(less - opening)[frames].max() > 20

@@ -210,7 +210,8 @@ def test_standardised_columns(columns, monkeypatch):
     clips = [Clip(3 + 5 * noise(n, 4, seed=n), torch.zeros(n, 2)) for n in (50, 90)]
     clips += [Clip(audio=noise(6, 2))]
     made = Standardised(clips, clips[:2])
-    rows = torch.cat([clip.holistic for clip in (made[0], made[1])])
+    rows = torch.cat([clip.holistic for clip in made[:2]])
+    assert torch.equal(made[1:][0].holistic, made[1].holistic)
     torch.testing.assert_close(rows.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(4))
     assert not made[0].local.any()

@@ -245,7 +245,9 @@ class Standardised(Sequence):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, i: int) -> Clip:
+    def __getitem__(self, i: int | slice) -> Clip | list[Clip]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(len(self))[i]]
         clip = self.clips[i]
         own = {part: x for part in self.moments if (x := getattr(clip, part)) is not None}
         scaled = {p: (x - self.moments[p][0]) / self.moments[p][1] for p, x in own.items()}

@@ -533,6 +533,7 @@ def test_solutions_are_stored_as_they_were_run(number):
     notebook = json.loads((NOTEBOOKS / "solutions" / f"{number}.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    assert cells[0]["metadata"] == {"tags": ["parameters"]}
     said = [["".join(o.get("text", o["output_type"])) for o in c["outputs"]] for c in cells]
     assert [text[:1] for texts in said for text in texts] == ["✓"] * (2 if number == "00" else 3)
 

@@ -79,6 +79,36 @@ def _form(values: np.ndarray) -> str:
     return "an empty list" if not values.size else f"a list of {values.size}"
 
 
+def _judge_loss(
+    answer, known: float, yours: float, measure: str, change: str, right: str, hints, hint: int
+) -> None:
+    """Judge how much of a measure, a number up to 1, a reader's change has cost.
+
+    Args:
+        answer: The loss that the reader gives; None if there is none yet.
+        known: The measure before the change.
+        yours: The measure after it.
+        measure: Its name.
+        change: What to do where nothing was changed yet.
+        right: Why the answer is right.
+        hints: In three steps.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known == yours:
+        print(f"·  nothing was changed yet: {change} and run the cell again")
+        return
+    lost = known - yours
+    mistakes = {
+        "the sign: a loss is before minus after": -lost,
+        f"per cent: a {measure} is a number up to 1, so is its loss": round(100 * lost),
+        "what is left: take it from what there was": yours,
+        "what there was: take away what is left": known,
+        "a ratio: take the difference": yours / known,
+        "the share that is lost: take the difference": lost / known,
+    }
+    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
 # ---- notebook 00 -------------------------------------------------------------------------------------
 
 
@@ -336,25 +366,14 @@ def check_noise_loss(answer: float | None, known: float, yours: float, hint: int
         yours: Correlation with the reader's noise.
         hint: How many hints to print, 0 to 3.
     """
-    if answer is not None and known == yours:
-        print("·  nothing was changed yet: set NOISE to 0.001 and run the cell again")
-        return
-    lost = known - yours
-    mistakes = {
-        "the sign: a loss is before minus after": -lost,
-        "per cent: a correlation is a number up to 1, so is its loss": round(100 * lost),
-        "what is left: take it from what there was": yours,
-        "what there was: take away what is left": known,
-        "a ratio: take the difference": yours / known,
-        "the share that is lost: take the difference": lost / known,
-    }
     hints = (
         "the two correlations stand in the line that is printed.",
         "one is without noise, one is yours.",
         "the first minus the second, two digits behind the point.",
     )
     right = "light turns no phase, but noise does, wherever the amplitude is small."
-    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+    change = "set NOISE to 0.001"
+    _judge_loss(answer, known, yours, "correlation", change, right, hints, hint)
 
 
 # ---- notebook 03 -------------------------------------------------------------------------------------
@@ -450,18 +469,6 @@ def check_window_loss(answer: float | None, known: float, yours: float, hint: in
         yours: Cosine with the reader's.
         hint: How many hints to print, 0 to 3.
     """
-    if answer is not None and known == yours:
-        print("·  nothing was changed yet: change SIGMA and run the cell again")
-        return
-    lost = known - yours
-    mistakes = {
-        "the sign: a loss is before minus after": -lost,
-        "per cent: a cosine is a number up to 1, so is its loss": round(100 * lost),
-        "what is left: take it from what there was": yours,
-        "what there was: take away what is left": known,
-        "a ratio: take the difference": yours / known,
-        "the share that is lost: take the difference": lost / known,
-    }
     hints = (
         "the two cosines stand in the line that is printed.",
         "one is with the window of the lesson, one with yours.",
@@ -470,7 +477,7 @@ def check_window_loss(answer: float | None, known: float, yours: float, hint: in
     right = (
         "too small a window sees one edge only; too large a one mixes what moves with what rests."
     )
-    _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+    _judge_loss(answer, known, yours, "cosine", "change SIGMA", right, hints, hint)
 
 
 # ---- notebook 05 -------------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ ARMS = {  # of the profile paper, and what is one of its scores
 }
 N = {  # clips or videos behind each of the rows of that score, without validation
     "omg": [1, 1, 2, 2] + [3] * 4,
+    "afew": [7] * len(ARMS["05b_msff_ablation"][0]),
     "samm-lv": [12, 12],
     "hume": [2, 2],
     "casme2": [12] * 4,

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import afew_miniatures
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from refusals import refused
@@ -135,6 +136,7 @@ def test_a_share_of_the_clips_and_its_fusion_without_the_others(core):
     assert few.metrics["trained_on"] in (10, 11)
     alone = experiment.rows([core["audio"]])
     assert {row["arm"] for row in alone} == {"audio"}
+    assert {row["n"] for row in alone} == {14}  # the tested ones
     assert {row["seconds"] for row in alone} == {1.5}
 
 
@@ -147,6 +149,22 @@ def test_official_clips_in_miniature(tmp_path):
     assert {*arrays["split"]} == {"val", "test"}
     assert not arrays["present"].all()  # a clip without a face
     assert experiment.rows(made)[0]["dataset"] == "afew"
+
+
+def test_all_clips_of_a_person_choose_the_fusion_or_none(monkeypatch):
+    people = [f"person {k}" for k in np.random.default_rng(0).integers(11, size=60)]
+    table = pd.DataFrame(
+        {"subject": people, "label": "Sad", "split": ["train"] * 40 + ["val"] * 20}
+    )
+    table["clip"] = [f"clip {k}" for k in range(60)]
+    listing = SimpleNamespace(table=table, missing=())
+    monkeypatch.setitem(experiment.DATASETS, "afew", lambda root: listing)
+    clips = experiment.official("afew", "of some people").clips
+    assert (clips["split"] == "test").tolist() == (table["split"] == "val").tolist()
+    sides = clips[clips["split"] != "test"].groupby("subject")["split"].nunique()
+    assert (sides == 1).all()
+    people = clips.groupby("split")["subject"].nunique()
+    assert people["val"] == -(-len(sides) // experiment.HELD_OUT)
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet", "vgg_second"])
@@ -170,6 +188,7 @@ def test_the_grid_names_what_there_is():
     assert [*experiment.grid()] == ["vgg", "audio"]
     (smoke,) = experiment.grid()["vgg"]
     assert len(smoke["data"]["train"]) == len(EMOTIONS)
+    assert experiment.grid("full", trial=1, seeds=[1000], variants=["vgg"])["vgg"] == [smoke]
 
 
 @pytest.mark.parametrize(

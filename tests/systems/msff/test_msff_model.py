@@ -229,23 +229,20 @@ def test_blocks_of_a_clip():
         *(0, 1, 1, 1, 2, 2),
         *(2, 11),
     ]
-    assert [len(block_frames(n, "dropped")) for n in (0, 1, 15, 17, 32, 170)] == [0, 1, 1, 1, 2, 10]
     assert block_frames(12)[0].tolist() == [*range(12), 0, 1, 2, 3]
     assert block_frames(20)[-1].tolist() == [*range(4, 20)]
     for n in (1, 7, 16, 40, 151):
         assert block_frames(n).unique().tolist() == [*range(n)], "no frame is lost"
-    assert block_frames(47, "dropped").max() == 31
 
 
-@pytest.mark.parametrize("tail", model.TAILS)
-def test_c3d_averages_the_blocks_of_each_clip(tail):
+def test_c3d_averages_the_blocks_of_each_clip():
     lengths = [40, 0, 12, 16]
     faces = pictures(4, 44, 3, 32, 32)
-    net = made(C3d, 2, 10, image_px=32, tail=tail)
+    net = made(C3d, 2, 10, image_px=32)
     shown = torch.arange(44) < torch.tensor(lengths)[:, None]
     logits = net(faces.where(shown[..., None, None, None], torch.nan), torch.tensor(lengths))
     for own, clip, n in zip(logits, faces, lengths, strict=True):
-        numbers = block_frames(n, tail)
+        numbers = block_frames(n)
         blocks = [c3d_by_hand(net, clip[block], over_the_edge) for block in numbers]
         expected = sum(blocks) / len(blocks) if blocks else torch.zeros(7)
         torch.testing.assert_close(own, expected)
@@ -457,7 +454,6 @@ def test_refusals():
     refused(lambda: VggFace(4, 8, layer="pool5"), "layer", "fc6")
     refused(lambda: VggFace(0, 8), "width, hidden, classes", "1 or more")
     refused(lambda: C3d(2, 4, image_px=8), "image_px", "16")
-    refused(lambda: C3d(2, 4, tail="cut"), "tail", "aligned")
     refused(lambda: ResNet50(0), "width")
     refused(lambda: Blstm(4, readout="first"), "readout", "mean")
     refused(lambda: Blstm(4, layers=-1), "layers")

@@ -2,7 +2,7 @@
 
 A part of a clip may be missing: a clip without a face has its sound, a clip without sound its faces.
 Then the rows of that part are None, and in a batch the clip has length 0; the networks give it the
-logits 0. A frame without a face inside a clip is left out, or shown black: see `frames`.
+logits 0. A frame without a face inside a clip is left out.
 
 The sound is cut as VGGish (Hershey et al. 2017) cuts it: 16 kHz mono, Hann windows of 25 ms every 10 ms,
 64 bands from 125 to 7500 Hz, log(magnitude + 0.01), 96 rows a segment. The segments overlap by half,
@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from micromacro.audio import checked_sound
-from micromacro.errors import BadInput, check_choice, check_sizes
+from micromacro.errors import BadInput, check_sizes
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.training import predict
 
@@ -31,7 +31,6 @@ N_MELS, LOW_HZ, HIGH_HZ = 64, 125, 7_500
 OFFSET = 0.01  # of the magnitude: silence is log(0.01) = -4.6
 SEGMENT, STEP = 96, 48  # rows: 0.96 s and 0.48 s
 LOUD = 5.5  # a sine of amplitude 1 reaches 4.5 to 5.5, by where it lies between two bands
-BLANKS = ("skipped", "shown")
 POOL = 8  # batches that are drawn together and then sorted by length
 
 
@@ -66,27 +65,17 @@ class Clip:
 # ---- faces ---------------------------------------------------------------------------------------
 
 
-def frames(clip: Clip, blank: str = "skipped") -> Tensor | None:
-    """The faces of a clip as rows of a batch.
-
-    Args:
-        clip: The clip.
-        blank: "skipped": frames without a face are left out, our choice. "shown": they are black,
-            and the networks see them.
+def frames(clip: Clip) -> Tensor | None:
+    """The faces of a clip as rows of a batch; frames without a face are left out, our choice.
 
     Returns:
         uint8 (n, C, H, W); None for a clip without a face.
-
-    Raises:
-        BadInput: Unknown `blank`.
     """
-    check_choice("blank", blank, BLANKS)
     if clip.faces is None:
         return None
     faces = torch.as_tensor(clip.faces)
     mask = torch.ones(len(faces)) if clip.face_mask is None else torch.as_tensor(clip.face_mask)
-    seen = mask.bool()
-    return faces[seen] if blank == "skipped" else faces * seen[:, None, None, None]
+    return faces[mask.bool()]
 
 
 @torch.no_grad()
@@ -212,21 +201,17 @@ def padded(rows: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]
     return _unit(pad_sequence(whole, batch_first=True)), torch.tensor([len(x) for x in whole])
 
 
-def together(clips: Sequence[Clip], blank: str = "skipped") -> dict[str, Tensor | None]:
+def together(clips: Sequence[Clip]) -> dict[str, Tensor | None]:
     """Clips as `MsffNet` takes them: ``net(**together(clips))``.
-
-    Args:
-        clips: The clips.
-        blank: As for `frames`.
 
     Returns:
         ``faces``, ``face_lengths``, ``segments``, ``segment_lengths``; None for a part that no clip
         has.
 
     Raises:
-        BadInput: As `frames`, `spectrum` and `padded`.
+        BadInput: As `spectrum` and `padded`.
     """
-    faces, face_lengths = padded([frames(clip, blank) for clip in clips])
+    faces, face_lengths = padded([frames(clip) for clip in clips])
     heard, segment_lengths = padded([segments(clip) for clip in clips])
     parts = {"faces": faces, "face_lengths": face_lengths}
     return parts | {"segments": heard, "segment_lengths": segment_lengths}

@@ -38,7 +38,6 @@ EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 """The classes in the order of all logits: AFEW's folders by the alphabet."""
 
 READOUTS = ("mean", "last", "max")
-TAILS = ("aligned", "dropped")
 BLOCK = 16  # frames that C3D sees at a time
 PIECE = 64  # pictures that a network in evaluation mode computes at a time: memory
 VGG_FACE_MEAN = (129.186, 104.762, 93.594)  # red, green, blue
@@ -215,13 +214,12 @@ class C3d(Encoder):
         hidden: Width of fc6 and fc7.
         classes: Number of classes.
         image_px: Side of the frames; others are resized. 48 and a width of 8 suit the benchmark.
-        tail: What becomes of frames behind the last whole block; see `block_frames`.
         legacy_pool5: The ports' last pooling.
         options: Of `Encoder`. The mean of the Sports-1M weights is a file of its own, a mean block;
             the port feeds 0 to 255 as it is. So the mean is 0 unless given.
 
     Raises:
-        BadInput: As `Encoder`; an unknown tail, frames of fewer than 16 px.
+        BadInput: As `Encoder`; frames of fewer than 16 px.
     """
 
     def __init__(
@@ -231,18 +229,16 @@ class C3d(Encoder):
         classes: int = len(EMOTIONS),
         *,
         image_px: int = 112,
-        tail: str = "aligned",
         legacy_pool5: bool = False,
         **options,
     ):
-        check_choice("tail", tail, TAILS)
         before = check_whole("image_px", image_px, 16) // 16
         cells = (before // 2 + 1 if legacy_pool5 else (before + 1) // 2) ** 2
         super().__init__(nn.Conv3d, 3, _C3D, cells, (width, hidden, classes), **options)
         self.convs.pool1 = nn.MaxPool3d((1, 2, 2))  # fast motion is not pooled away at once
         padded = {"padding": (0, 1, 1)} if legacy_pool5 else {"ceil_mode": True}
         self.convs.pool5 = nn.MaxPool3d(2, **padded)
-        self.image_px, self.tail = image_px, tail
+        self.image_px = image_px
 
     def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Score clips.
@@ -261,7 +257,7 @@ class C3d(Encoder):
         """
         check_tensor("faces", faces, "(B, T, 1|3, H, W)", (self.fc6.weight.dtype,))
         lengths = _mask("faces", faces, lengths).sum(1).tolist()
-        frames = [block_frames(n, self.tail) for n in lengths]
+        frames = [block_frames(n) for n in lengths]
         clips = zip(faces, frames, strict=True)
         blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
         logits = _pieces(super().forward, blocks, self, self.fc8.out_features)  # (N, 7)
@@ -447,15 +443,15 @@ class CnnBlstm(nn.Module):
         return self.blstm(features, mask.sum(1))  # (B, T, D) -> (B, 7)
 
 
-def block_frames(length: int, tail: str = "aligned") -> Tensor:
-    """Numbers of the frames that C3D sees of a clip, 16 at a time, without overlap.
+def block_frames(length: int) -> Tensor:
+    """Numbers of the frames that C3D sees of a clip, 16 at a time.
 
-    A clip of fewer than 16 frames is repeated until there are 16.
+    A clip of fewer than 16 frames is repeated until there are 16. In a longer one a last block ends at
+    the clip's end and overlaps the one before, so that no frame is lost: our choice. Fan et al. (2016)
+    drop the frames behind the last whole block.
 
     Args:
         length: Frames of the clip; 0 gives no block.
-        tail: "aligned": a last block ends at the clip's end, so that no frame is lost, our choice.
-            "dropped": frames behind the last whole block are not seen, as in Fan et al. (2016).
 
     Returns:
         int64 (N, 16).
@@ -463,7 +459,7 @@ def block_frames(length: int, tail: str = "aligned") -> Tensor:
     if length < BLOCK:
         return (torch.arange(BLOCK) % max(1, length)).expand(min(1, length), -1)
     starts = torch.arange(0, length - BLOCK + 1, BLOCK)
-    if tail == "aligned" and length % BLOCK:
+    if length % BLOCK:
         starts = torch.cat([starts, torch.tensor([length - BLOCK])])
     return starts[:, None] + torch.arange(BLOCK)
 

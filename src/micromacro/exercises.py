@@ -194,6 +194,7 @@ def check_step_at_48_px(
         "what is lost of the step: say what is left": measured_224 - measured_48,
         "per cent: give pixels": 100 * measured_48,
         "nothing: it is small, but a fifth of it is there": 0.0,
+        "the right step, rounded to one digit: give two": round(measured_48, 1),
     }
     hints = (
         "both crops show the same face. What differs?",

@@ -128,7 +128,14 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         exercises.check_step_at_48_px,
         (0.68, 0.68 * 48 / 224),
         0.15,  # rounded as anybody would: 0.1457
-        {0.68: "large crop", 3.17: "inverse", 0.031: "square", 0.214: "alone", 0: "nothing"},
+        {
+            0.68: "large crop",
+            3.17: "inverse",
+            0.031: "square",
+            0.214: "alone",
+            0: "nothing",
+            0.1: "rounded",
+        },
     ),
     (
         exercises.check_one_map,

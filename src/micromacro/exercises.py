@@ -209,6 +209,7 @@ def check_step_at_48_px(
         "what is lost of the step: say what is left": measured_224 - measured_48,
         "per cent: give pixels": 100 * measured_48,
         "nothing: it is small, but a fifth of it is there": 0.0,
+        "the right step, rounded to one digit: give two": round(measured_48, 1),
     }
     said = {"measured_224": measured_224}
     _judge("step_at_48_px", answer, measured_48, mistakes, hint, **_ONE_PRINT, **said)

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from micromacro.plots import COLOURS
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -138,10 +140,16 @@ def before_play(name: str, needed: list[str], folder: Path) -> Path:
     return copy
 
 
-def picture(page: Page) -> np.ndarray:
-    """What the widget shows, as grey levels."""
+def picture(page: Page, colours: str = "L") -> np.ndarray:
+    """What the widget shows, as grey levels; or with ``RGB``, as colours."""
     shot = page.locator("img.widget-image").screenshot()
-    return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), dtype=int)
+    return np.asarray(Image.open(io.BytesIO(shot)).convert(colours), dtype=int)
+
+
+def painted(page: Page, colour: str) -> np.ndarray:
+    """Where the widget's picture has a colour, within what antialiasing changes: bool (H, W)."""
+    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)])
+    return (np.abs(picture(page, "RGB") - wanted) < 24).all(-1)
 
 
 def redrawn(page: Page, act: Callable[[], object]) -> np.ndarray:
@@ -300,3 +308,88 @@ def test_lesson_02_how_far_a_phase_sees(page, lab):
         less = moved(page, "motion px", "ArrowLeft")
     assert np.abs(less - opening)[readings].max() > 50
     assert np.abs(less - opening)[frames].max() > 20
+
+
+def test_lesson_04_how_far_a_change_reaches(page, lab, tmp_path):
+    """Time and clips are swapped as it opens: one snippet of all clips changes; then one clip's."""
+    needed = ["PROFILE =", "course.check(", "train_clips = task.record(", "encoder = load_"]
+    needed += ["def block(", "class Mimamo(", "packaged = MimamoNet(", "def influence("]
+    needed += ["widgets.live_figure(disturbed"]
+    opened(page, lab, before_play("04_mimamo_net", needed, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+
+    def reach(shown: np.ndarray) -> tuple[int, int]:
+        """How many rows and columns of the map have something dark; its frame is left out."""
+        height, width = shown.shape
+        dark = shown[height // 5 : 2 * height // 3, width // 8 : 3 * width // 4] < 200
+        return dark.any(1).sum(), dark.any(0).sum()
+
+    opening = picture(page)
+    swapped = reach(opening)
+    right = chosen(page, "batch first", "True")
+    within = reach(right)
+    assert swapped[0] > 2 * within[0]  # all clips, or one
+    assert within[1] > 2 * swapped[1]  # to the left and to the right, or one snippet
+    assert np.abs(moved(page, "clip", "Home") - right).max() > 100
+    assert reach(moved(page, "snippet", "Home"))[1] < within[1]  # nothing lies to its left
+    assert np.abs(chosen(page, "batch first", "False") - opening).max() > 100
+
+
+def test_lesson_06_until_one_interval_is_left(page, lab, tmp_path):
+    """A higher threshold takes intervals away, to one at its end; label and person move as well."""
+    opened(page, lab, shortened("06_expression_spotting", 150, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+
+    def intervals() -> int:
+        """How many separate places of the timeline have a peak and its bar; the legend left out."""
+        blue = painted(page, COLOURS[2])
+        blue = blue[: 2 * len(blue) // 3].any(0)
+        return int((np.diff(blue.astype(int), prepend=0) == 1).sum())
+
+    opening, many = picture(page), intervals()
+    last = moved(page, "threshold", "End")
+    assert 1 <= intervals() < many
+    curve = np.s_[len(opening) // 5 : 2 * len(opening) // 3]
+    micro = chosen(page, "label", "micro")
+    assert np.abs(micro - last)[curve].max() > 100
+    other = page.locator(".widget-dropdown").filter(has_text="person").locator("option").nth(1)
+    assert np.abs(chosen(page, "person", other.text_content()) - micro)[curve].max() > 100
+
+
+def test_lesson_08_how_sharp_attention_must_be(page, lab, tmp_path):
+    """A blunt attention puts the star on a flank and leaves the apex out; a sharp one mends both.
+
+    It is not enough for an expression that takes the whole clip.
+    """
+    needed = ["PROFILE =", "course.check(", "def scores(", "def bump("]
+    opened(page, lab, before_play("08_akmnet", [*needed, "widgets.live_figure(played"], tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+
+    def star() -> tuple[float, float]:
+        """Its place, right and up, in shares of the picture; the legend's is left out."""
+        orange = painted(page, COLOURS[1])
+        height, width = orange.shape
+        y, x = np.nonzero(orange[:, : 3 * width // 4])
+        return x.mean() / width, 1 - y.mean() / height
+
+    def kept_up() -> float:
+        """How high the highest frame lies that is kept."""
+        blue = painted(page, COLOURS[2])
+        return 1 - np.nonzero(blue[:, : 3 * blue.shape[1] // 4])[0].min() / len(blue)
+
+    opening = star()
+    moved(page, "sharpness", "End")
+    whole = star()
+    assert whole[0] > opening[0] + 0.05  # nearer to the apex
+    moved(page, "share", "Home")
+    short = star()
+    assert short[0] > whole[0] + 0.015  # two frames: the last question
+
+    moved(page, "share", "ArrowRight")  # 0.3
+    for _ in range(10):
+        moved(page, "apex", "ArrowLeft")  # 15
+    sharp, apex_kept = star(), kept_up()
+    assert sharp[0] < short[0] - 0.05
+    moved(page, "sharpness", "Home")
+    assert star()[1] < sharp[1] - 0.1  # on a flank
+    assert kept_up() < apex_kept - 0.1  # the first question: all but those near the apex

@@ -16,6 +16,7 @@ course.py batch.py headless.py report.py cli.py"""
 LAYERS = (
     {"__init__", "errors"},
     {"files", "kernels", "synthetic", "images", "video", "audio", "clip", "weights", "metrics"},
+    {"ragged"},
     {
         "faces",
         "motion",

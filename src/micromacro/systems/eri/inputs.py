@@ -10,23 +10,22 @@ failed are rows of nan in ``local``; they show the clip's mean and are flagged i
 """
 
 import copy
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
+from micromacro.backbones import features
 from micromacro.errors import BadInput, check_choice
+from micromacro.ragged import LikeLengths, padded
 from micromacro.training import predict
 
 PARTS = ("holistic", "local", "audio")
 MODALITIES = {"video": ("holistic", "local"), "audio": ("audio",)}
 BATCH_NORMS = ("eval", "train")
 COLUMNS = 64  # whose moments are taken together: all rows of them are copied for that
-POOL = 8  # batches that are drawn together and then sorted by length
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +77,11 @@ class Clip:
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
+class Batches(LikeLengths):
     """Clips as padded batches for `training.train`, clips of like length together.
 
     A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes it.
-
-    Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
-    by length among these and cut, in a random order again. So who meets whom still varies, and
-    little is padded. Iterated, it yields all clips by length; `predictions` puts them back.
+    `LikeLengths` says how they are drawn; `predictions` puts them back in order.
 
     Attributes:
         clips: The clips; one that loads them when they are indexed serves as well.
@@ -104,7 +100,7 @@ class Batches:
     size: int = 16
     parts: Sequence[str] = PARTS
     widths: Mapping[str, int] | None = None
-    lengths: Sequence[int] | None = None
+    lengths: Sequence[int] | Tensor | None = None
 
     def __post_init__(self):
         for part in self.parts:
@@ -114,48 +110,26 @@ class Batches:
             raise BadInput("target", fault, "give one clip at least, and a target for each")
         if self.widths is None:
             object.__setattr__(self, "widths", widths(self.clips, self.parts))
-        if self.lengths is None:
+        lengths = self.lengths
+        if lengths is None:
             lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
-            object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "lengths", torch.tensor([*lengths]))
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.clips) / self.size)
-
-    def __iter__(self) -> Iterator[tuple]:
-        return (self._batch(rows) for rows in self.order.split(self.size))
-
-    def __call__(self, generator: torch.Generator) -> Iterator[tuple]:
-        """One epoch of training."""
-        order, lengths = torch.randperm(len(self.clips), generator=generator), self._lengths()
-        pools = [pool[lengths[pool].argsort()] for pool in order.split(POOL * self.size)]
-        batches = [rows for pool in pools for rows in pool.split(self.size)]
-        for i in torch.randperm(len(batches), generator=generator).tolist():
-            yield self._batch(batches[i])
-
-    @property
-    def order(self) -> Tensor:
-        """The clips in the order of iteration, int64 (N,)."""
-        return self._lengths().argsort(stable=True)
-
-    def _lengths(self) -> Tensor:
-        return torch.tensor(list(self.lengths))
-
-    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def batch(self, rows: Tensor, _: torch.Generator | None = None) -> tuple:
+        """What is shown of the clips of these numbers, and their targets."""
         clips, inputs = [self.clips[i] for i in rows.tolist()], {}
         for modality, parts in MODALITIES.items():
             if shown := [part for part in parts if part in self.parts]:
-                features = [self._joined(clip, modality, shown) for clip in clips]  # (T, D) each
-                inputs[modality] = pad_sequence(features, batch_first=True)  # (B, T, D)
-                inputs[f"{modality}_lengths"] = torch.tensor([len(x) for x in features])
+                joined = [self._joined(clip, shown) for clip in clips]  # (T, D) each
+                inputs[modality], inputs[f"{modality}_lengths"] = padded(joined)  # (B, T, D)
         return inputs, self.target[rows]
 
-    def _joined(self, clip: Clip, modality: str, parts: Sequence[str]) -> Tensor:
+    def _joined(self, clip: Clip, parts: Sequence[str]) -> Tensor:
+        """The parts of a clip side by side; one that is missing is 0 while another lasts."""
         own = {part: getattr(clip, part) for part in parts}
         n = max((len(x) for x in own.values() if x is not None), default=0)
-        zeros = (torch.zeros(n, self.widths[part]) for part in parts)
-        return torch.cat(
-            [z if x is None else x for x, z in zip(own.values(), zeros, strict=True)], 1
-        )
+        zeros = {part: torch.zeros(n, self.widths[part]) for part in parts}
+        return torch.cat([zeros[p] if x is None else x for p, x in own.items()], 1)
 
 
 def widths(clips: Sequence[Clip], parts: Sequence[str] = PARTS) -> dict[str, int]:
@@ -186,7 +160,6 @@ def predictions(model: nn.Module, batches: Batches, device: str | torch.device =
 # ---- features of frames --------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def holistic(
     frames: Tensor, encoder: nn.Module, batch_norm: str = "eval", *, batch: int = 250
 ) -> Tensor:
@@ -211,13 +184,12 @@ def holistic(
         BadInput: Unknown `batch_norm`, or what the encoder refuses.
     """
     check_choice("batch_norm", batch_norm, BATCH_NORMS)
-    encoder = copy.deepcopy(encoder).eval()
     if batch_norm == "train":
+        encoder = copy.deepcopy(encoder)
         for layer in encoder.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.running_mean = layer.running_var = None  # then it has none but the batch's
-    look = getattr(encoder, "features", encoder)
-    return torch.cat([look(some).flatten(1) for some in frames.split(batch)])
+    return features(frames, encoder, batch)
 
 
 class Standardised(Sequence):

@@ -32,6 +32,7 @@ from torch.nn import functional
 from micromacro.backbones import PRETRAINED, Bottleneck, FrozenResNet50, resnet
 from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.ragged import row_mask, trimmed
 from micromacro.weights import fill, read_weights, unregistered_file
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
@@ -256,7 +257,7 @@ class C3d(Encoder):
                 [0, 1].
         """
         check_tensor("faces", faces, "(B, T, 1|3, H, W)", (self.fc6.weight.dtype,))
-        lengths = _mask("faces", faces, lengths).sum(1).tolist()
+        lengths = row_mask("faces", faces, lengths).sum(1).tolist()
         frames = [block_frames(n) for n in lengths]
         clips = zip(faces, frames, strict=True)
         blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
@@ -379,13 +380,11 @@ class Blstm(nn.Module):
         """
         shape = f"(B, T, {self.n_features})"
         check_tensor("features", features, shape, (self.head.weight.dtype,))
-        mask = _mask("features", features, lengths)  # (B, T)
+        mask = row_mask("features", features, lengths)  # (B, T)
         check_values("features", features[mask])
-        longest = max(1, int(mask.sum(1).max()))  # one row at least, or an LSTM stops
-        mask = functional.pad(mask, (0, 1))[:, :longest]
-        x = functional.pad(features, (0, 0, 0, 1))[:, :longest].masked_fill(~mask[..., None], 0)
+        x, mask = trimmed(features, mask)
         x = self.dropout(x)
-        n, place = mask.sum(1, keepdim=True), torch.arange(longest, device=x.device)
+        n, place = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=x.device)
         # Each clip turned round within its own length. So padding comes last in both directions and
         # touches nothing. Packed sequences give the same; they take a CPU twice as long for 96
         # features, and two thirds as long for 4096.
@@ -436,7 +435,7 @@ class CnnBlstm(nn.Module):
             BadInput: Shapes or lengths that do not fit, or what the encoder refuses.
         """
         check_tensor("rows", rows, "(B, T, C, H, W)", (self.blstm.head.weight.dtype,))
-        mask = _mask("rows", rows, lengths)  # (B, T)
+        mask = row_mask("rows", rows, lengths)  # (B, T)
         features = rows.new_zeros(*mask.shape, self.blstm.n_features)  # (B, T, D)
         look = getattr(self.encoder, "features", self.encoder)
         features[mask] = _pieces(look, rows[mask], self.encoder, self.blstm.n_features)  # (N, D)
@@ -624,16 +623,3 @@ def _pieces(look: Callable, x: Tensor, net: nn.Module, width: int) -> Tensor:
     size = max(1, len(x)) if net.training else PIECE  # batch norm must see all rows together
     made = [look(piece) for piece in x.split(size) if len(piece)]
     return torch.cat(made) if made else x.new_zeros(0, width)
-
-
-def _mask(name: str, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """True, (B, T), for the rows of a clip; refuses no clip, and lengths that do not fit."""
-    B, T = x.shape[:2]
-    if not B:
-        raise BadInput(name, "hold no clip", "give one at least")
-    lengths = torch.full((B,), T) if lengths is None else lengths
-    check_tensor("lengths", lengths, "(B)", (torch.int64,))
-    if len(lengths) != B or lengths.min() < 0 or lengths.max() > T:
-        fault = f"are {lengths.tolist()} for {name} {tuple(x.shape)}"
-        raise BadInput("lengths", fault, f"give {B} numbers from 0 to {T}")
-    return torch.arange(T, device=x.device) < lengths.to(x.device)[:, None]

@@ -39,6 +39,7 @@ import torch
 from micromacro.errors import check_choice, check_dials
 from micromacro.synthetic import LANDMARKS, Event, Face, HeadDrift, Nuisance, Performance, perform
 from micromacro.synthetic.identity import Identity, stream
+from micromacro.synthetic.scene import rendered
 
 PX = 2 / 64  # the px of all dials in face units: those of a face that is rendered at 64 px
 KNOTS = (0, 0.25, 0.5, 0.75, 0.95, 1)  # quantiles at which durations are given
@@ -172,8 +173,7 @@ class Benchmark(NamedTuple):
             BadInput: No video of that name.
         """
         face, play = self.scene(video)
-        play = play[start:stop]
-        return (face.render(play, k, k + CHUNK) for k in range(0, len(play), CHUNK))
+        return rendered(face, play[start:stop], CHUNK)
 
     def regions(self, video: str, frames: Sequence[int] = (0,)) -> torch.Tensor:
         """Where brows, mouth and nose are, from the actor.

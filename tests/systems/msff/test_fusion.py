@@ -1,6 +1,5 @@
 """Fusion of score matrices against loops, scikit-learn and arithmetic."""
 
-from fractions import Fraction
 from functools import partial
 from math import comb, exp, log
 
@@ -25,7 +24,6 @@ from micromacro.systems.msff.fusion import (
     grid,
     mcnemar,
     nested,
-    recover_weights,
     simplex,
     stacking,
     surface,
@@ -415,53 +413,3 @@ def test_agreement_counts_clips_that_both_have_a_score_of(scores, tables):
             both = tables[one].notna().all(axis=1) & tables[other].notna().all(axis=1)
             said = [tables[name][both].idxmax(axis=1) for name in (one, other)]
             assert table.loc[one, other] == pytest.approx(np.mean(said[0] == said[1]))
-
-
-# ---- weights behind published scores -------------------------------------------------------------
-
-SSE = {"resnet": 1, "densenet": 1, "holonet": 1, "relationlet": 4, "audio": 7}  # fourteenths
-
-
-def published(seed=0, digits=6):
-    """Made-up probabilities as soft as those of the champion of 2017, and their sum, as printed."""
-    sharp = {"resnet": 2.5, "densenet": 2.5, "holonet": 2.5, "relationlet": 1.5, "audio": 0.6}
-    rng, tables = np.random.default_rng(seed), {}
-    for name, gain in sharp.items():
-        p = np.exp(gain * rng.normal(size=(653, 7)))
-        tables[name] = pd.DataFrame(p / p.sum(1, keepdims=True), columns=CLASSES)
-    total = sum(w / 14 * tables[name].to_numpy() for name, w in SSE.items())
-    return {n: t.round(digits) for n, t in tables.items()}, total.round(digits)
-
-
-def test_the_weights_of_the_champion_of_2017_come_back_from_printed_scores():
-    tables, fused = published()
-    found = recover_weights(align(tables), fused)
-    weights = [Fraction(w).limit_denominator(50) for w in found["weight"]]
-    assert weights == [Fraction(w, 14) for w in SSE.values()]
-    off = abs(found["weight"] - np.array([*SSE.values()]) / 14)
-    assert (off < 4 * found["standard_error"]).all()
-    assert (found["rmse"] < 1e-6).all()  # half a unit of the last digit
-    assert (
-        fused.argmax(1).tolist()
-        == fuse(align({n: np.log(t.clip(lower=1e-12)) for n, t in tables.items()}), [*SSE.values()])
-        .argmax(1)
-        .tolist()
-    )
-
-
-def test_weights_of_scores_with_zero_rows_come_back_too():
-    """As of Fan et al. (2016): clips without a face are rows of zeros."""
-    tables, _ = published(seed=1)
-    rng = np.random.default_rng(2)
-    tables = {n: t[rng.random(653) > 0.06].reindex(t.index) for n, t in tables.items()}
-    weights = (0.05, 0.15, 0.25, 0.03, 0.52)
-    fused = sum(w * t.fillna(0).to_numpy() for w, t in zip(weights, tables.values(), strict=True))
-    found = recover_weights(align(tables), fused)
-    np.testing.assert_allclose(found["weight"], weights, atol=1e-9)
-
-
-def test_weights_that_cannot_be_told_apart_are_refused():
-    tables, fused = published()
-    tables["mean"] = (tables["resnet"] + tables["audio"]) / 2
-    refused(lambda: recover_weights(align(tables), fused), "sums of one another", "leave one")
-    refused(lambda: recover_weights(align(published()[0]), fused[1:]), "(652, 7)", "(653, 7)")

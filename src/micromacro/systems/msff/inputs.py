@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from micromacro.audio import checked_sound
 from micromacro.backbones import features as features
@@ -127,27 +126,23 @@ def segments(clip: Clip) -> Tensor | None:
     return rows.unfold(0, SEGMENT, STEP).mT[:, None]  # (S, 64, 96) -> (S, 1, 96, 64)
 
 
-def spectrum_pictures(segments: Tensor, image_px: int = 224) -> Tensor:
+def spectrum_pictures(segments: Tensor) -> Tensor:
     """Segments as pictures for a network of photographs, which is nearer to the abstract's words.
 
     Args:
         segments: float32 (S, 1, 96, 64), as `segments` gives them.
-        image_px: Side of the pictures.
 
     Returns:
-        float32 (S, 3, image_px, image_px) in [0, 1], three equal colours: time from left to right,
-        pitch upwards, silence black, the loudest sine white.
+        float32 (S, 1, 64, 96) in [0, 1]: time from left to right, pitch upwards, silence black, the
+        loudest sine white. `VggFace` brings them to its 224 px and makes three equal colours of them.
 
     Raises:
-        BadInput: Another shape or type, values that are not finite, or a side that is none.
+        BadInput: Another shape or type, or values that are not finite.
     """
     check_tensor("segments", segments, "(S, 1, 96, 64)", (torch.float32,))
     check_values("segments", segments)
-    (side,) = check_sizes(image_px=image_px)
     silence = math.log(OFFSET)
-    grey = ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)  # (S, 1, 64, 96)
-    grey = functional.interpolate(grey, (side, side), mode="bilinear")  # (S, 1, 224, 224)
-    return grey.repeat(1, 3, 1, 1)
+    return ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)
 
 
 # ---- batches -------------------------------------------------------------------------------------

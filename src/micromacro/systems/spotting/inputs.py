@@ -25,13 +25,12 @@ from torch import Tensor
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import FLOATS, check_tensor, wide
 from micromacro.motion.flow import optical_flow
-from micromacro.systems.spotting.model import main_direction
+from micromacro.systems.spotting.model import SIDES, main_direction
 from micromacro.systems.spotting.scoring import CLASSES
 
 Gaps = Mapping[str, int]
 Chunks = Iterable[Tensor]
 Look = Callable[[Tensor], Tensor]
-SIDES = {"past": (-1,), "future": (1,), "symmetric": (-1, 1)}
 LABELS = ("inside", "overlap", "soft")
 
 

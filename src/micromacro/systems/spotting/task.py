@@ -28,7 +28,7 @@ Every frame comes from explicit streams; it depends neither on the frames it is 
 how many people there are. Nothing is rendered before it is asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
@@ -37,7 +37,7 @@ import pandas as pd
 import torch
 
 from micromacro.errors import check_choice, check_dials
-from micromacro.synthetic import LANDMARKS, Event, Face, HeadDrift, Nuisance, Performance, perform
+from micromacro.synthetic import Event, Face, HeadDrift, Nuisance, Performance, perform
 from micromacro.synthetic.identity import Identity, stream
 from micromacro.synthetic.scene import rendered
 
@@ -47,8 +47,6 @@ UPPER = ("1", "2", "4", "6", "7", "9")
 LOWER = ("10", "12", "14", "15", "17", "20", "23", "12L", "12R", "14L", "14R")
 """Muscles of the two halves of the face. They share no zone of skin, so no overlap folds it."""
 CHUNK = 32  # frames rendered at once
-REGIONS = {"brows": "brow", "mouth": ("mouth", "lip"), "nose": "nos"}
-"""Region -> how the names of its landmarks begin."""
 
 LIGHTS = {
     "none": lambda strength: {},
@@ -174,25 +172,6 @@ class Benchmark(NamedTuple):
         """
         face, play = self.scene(video)
         return rendered(face, play[start:stop], CHUNK)
-
-    def regions(self, video: str, frames: Sequence[int] = (0,)) -> torch.Tensor:
-        """Where brows, mouth and nose are, from the actor.
-
-        Args:
-            video: Its name in the tables.
-            frames: F frame numbers; each takes about 1 MB while this works.
-
-        Returns:
-            float32 (F, 3, 4) in the order of `REGIONS`: left, top, right, bottom in px of the frame,
-            where (0, 0) is the middle of the first pixel.
-
-        Raises:
-            BadInput: No video of that name, or no such frame.
-        """
-        face, play = self.scene(video)
-        points, margin = face.landmarks(play.take(frames)), 0.03 * face.short  # (F, n, 2)
-        own = [points[:, [n.startswith(p) for n in LANDMARKS]] for p in REGIONS.values()]
-        return torch.stack([torch.cat([p.amin(1) - margin, p.amax(1) + margin], 1) for p in own], 1)
 
 
 def videos(kind: str, n_subjects: int, seed: int, *, split: str = "train", **dials) -> Benchmark:

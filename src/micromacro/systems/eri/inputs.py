@@ -6,7 +6,7 @@ with a row for each frame (`micromacro.audio`), or the released layout, 32 rows 
 
 A part may be missing. Then its columns are 0 for as long as the clip is known to be; a clip of which
 nothing is known has length 0, and `EriNet` says what it makes of that. Frames in which the action units
-failed are rows of nan in ``local``; they show the clip's mean and are flagged in `Clip.seen`.
+failed are rows of nan in ``local``; they show the clip's mean.
 """
 
 import copy
@@ -38,7 +38,6 @@ class Clip:
             given as it was measured; here all such rows are the mean of the others, or 0 if there
             are no others.
         audio: float32 (S, M), or None.
-        seen: bool (T,), frames with action units; None without `local`. Made here.
 
     Raises:
         BadInput: A part that is no (rows, columns); another number of frames than rows of action
@@ -48,7 +47,6 @@ class Clip:
     holistic: Tensor | np.ndarray | None = None
     local: Tensor | np.ndarray | None = None
     audio: Tensor | np.ndarray | None = None
-    seen: Tensor | None = None
 
     def __post_init__(self):
         for part in PARTS:
@@ -61,14 +59,13 @@ class Clip:
             return
         if self.holistic is not None and len(self.holistic) != len(self.local):
             fault = f"has {len(self.local)} rows for {len(self.holistic)} frames"
-            raise BadInput(
-                "local", fault, "measure action units on the very frames of the features"
-            )
-        if self.seen is None:
-            seen = ~self.local.isnan().any(1)
-            mean = self.local[seen].mean(0) if seen.any() else self.local.new_zeros(())
-            object.__setattr__(self, "local", torch.where(seen[:, None], self.local, mean))
-            object.__setattr__(self, "seen", seen)
+            remedy = "measure action units on the very frames of the features"
+            raise BadInput("local", fault, remedy)
+        measured = ~self.local.isnan().any(1)
+        if not measured.all():
+            mean = self.local[measured].mean(0) if measured.any() else 0.0
+            whole = torch.where(measured[:, None], self.local, mean)
+            object.__setattr__(self, "local", whole)
 
     def rows(self, modality: str) -> int:
         """Length of "video" or "audio", 0 where it is missing."""
@@ -232,7 +229,7 @@ class Standardised(Sequence):
 def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
     """A clip with its frames in random order; parts of one length are shuffled alike."""
     orders, parts = {}, {}
-    for name in (*PARTS, "seen"):
+    for name in PARTS:
         if (x := getattr(clip, name)) is not None:
             order = orders.setdefault(len(x), torch.randperm(len(x), generator=generator))
             parts[name] = x[order]
@@ -258,11 +255,8 @@ def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> lis
     if len(own) < 2:
         raise BadInput("clips", f"{len(own)} with {part}", "give two or more to swap")
     order, new = torch.tensor(own)[torch.randperm(len(own), generator=generator)], list(clips)
-    for to, by in zip(
-        order.tolist(), order.roll(1).tolist(), strict=True
-    ):  # one ring: no fixed point
+    ring = zip(order.tolist(), order.roll(1).tolist(), strict=True)  # one: nobody gives to himself
+    for to, by in ring:
         other, n = getattr(clips[by], part), len(getattr(clips[to], part))
-        rows = torch.arange(n) * len(other) // n
-        seen = clips[by].seen[rows] if part == "local" else clips[to].seen
-        new[to] = replace(clips[to], **{part: other[rows]}, seen=seen)
+        new[to] = replace(clips[to], **{part: other[torch.arange(n) * len(other) // n]})
     return new

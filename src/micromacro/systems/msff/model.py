@@ -250,8 +250,7 @@ class C3d(Encoder):
                 [0, 1].
         """
         check_tensor("faces", faces, "(B, T, 1|3, H, W)", (self.fc6.weight.dtype,))
-        lengths = row_mask("faces", faces, lengths).sum(1).tolist()
-        frames = [block_frames(n) for n in lengths]
+        frames = [block_frames(n) for n in row_mask("faces", faces, lengths).sum(1).tolist()]
         clips = zip(faces, frames, strict=True)
         blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
         logits = _pieces(super().forward, blocks, self, self.fc8.out_features)  # (N, 7)
@@ -516,14 +515,8 @@ class MsffNet(nn.Module):
         Raises:
             BadInput: Nothing that a stream of this network sees; else as `CnnBlstm` and `C3d`.
         """
-        dtype = (next(self.parameters()).dtype,)
-        parts = dict.fromkeys(STREAMS, (faces, face_lengths)) | {
-            "audio": (segments, segment_lengths)
-        }
-        if faces is not None:
-            check_tensor("faces", faces, "(B, T, 1|3, H, W)", dtype)
-        if segments is not None:
-            check_tensor("segments", segments, "(B, S, C, H, W)", dtype)
+        parts = dict.fromkeys(STREAMS, (faces, face_lengths))
+        parts["audio"] = segments, segment_lengths
         seeing = {name: net for name, net in self.streams.items() if parts[name][0] is not None}
         if not seeing:
             fault = f"nothing for {', '.join(self.streams)}"

@@ -10,13 +10,12 @@ import torch
 from refusals import refused
 from torch.nn import functional
 
+from micromacro.backbones import features
 from micromacro.systems.msff import MsffNet, inputs
 from micromacro.systems.msff.inputs import (
     Batches,
     Clip,
-    features,
     frames,
-    padded,
     predictions,
     segments,
     spectrum,
@@ -160,17 +159,6 @@ def test_frozen_features_are_the_encoders_a_piece_at_a_time():
 
 def some_rows(n=20, missing=()):
     return [None if i in missing else torch.full((1 + i % 7, 2), float(i)) for i in range(n)]
-
-
-def test_padded_rows_and_lengths():
-    batch, lengths = padded([torch.ones(2, 3), None, torch.ones(4, 3)])
-    assert lengths.tolist() == [2, 0, 4]
-    assert batch.sum((1, 2)).tolist() == [6, 0, 12]
-    assert batch[0, 2:].any().item() is False
-    grey, _ = padded([torch.full((1, 1, 2, 2), 51, dtype=torch.uint8)])
-    assert grey.unique().tolist() == [pytest.approx(0.2)]
-    assert padded([None, None]) == (None, None)
-    refused(lambda: padded([torch.ones(2, 3), torch.ones(2, 4)]), "rows", "(3,)", "(4,)")
 
 
 def test_clips_of_like_length_come_together_and_each_comes_once():

@@ -94,11 +94,9 @@ class EriNet(nn.Module):
         for name, n in self.features.items():
             layers = [Layer(width, heads, mlp, dropout) for _ in range(depth)]
             self.cascades[name] = Cascade(n, width, layers, readout, gru, positions)
-        self.head = nn.Sequential(
-            nn.Linear(len(self.features) * width, width, bias=False),
-            nn.Dropout(HEAD_DROPOUT),
-            nn.Linear(width, len(EMOTIONS), bias=False),
-        )
+        joined = nn.Linear(len(self.features) * width, width, bias=False)
+        last = nn.Linear(width, len(EMOTIONS), bias=False)
+        self.head = nn.Sequential(joined, nn.Dropout(HEAD_DROPOUT), last)
 
     def forward(
         self,

@@ -349,10 +349,8 @@ class Blstm(nn.Module):
         check_choice("readout", readout, READOUTS)
         check_sizes(features=features, hidden=hidden, classes=classes)
         sizes = [features, *[2 * hidden] * check_whole("layers", layers, 0)]
-        self.ahead, self.back = (
-            nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
-            for _ in range(2)
-        )
+        self.ahead = nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
+        self.back = nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
         self.dropout, self.readout, self.n_features = nn.Dropout(dropout), readout, features
         self.head = nn.Linear(sizes[-1], classes)
 

@@ -175,10 +175,9 @@ class Pairs:
         shows = torch.cat([self.target > 0, (self.target == 0).all(1, keepdim=True)], 1).double()
         shows[self.target.isnan().any(1)] = 0
         weights = (shows / shows.sum(0).clamp_min(1)).sum(1)
-        draws = {"replacement": True, "generator": generator}
-        for frames, target in self._take(
-            torch.multinomial(weights, self.size * self.steps, **draws)
-        ):
+        n = self.size * self.steps
+        rows = torch.multinomial(weights, n, replacement=True, generator=generator)
+        for frames, target in self._take(rows):
             turned = torch.rand(len(frames), generator=generator) < 0.5 * self.mirror
             frames[turned] = frames[turned].flip(-1)
             yield frames, target

@@ -13,10 +13,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from micromacro.systems.msff.fusion import (
     MISSING,
-    RULES,
     agreement,
     align,
-    choose,
     confusion,
     cross_fitted,
     equal,
@@ -203,7 +201,8 @@ def test_numbers_that_do_not_fit_are_refused(scores, tables):
         ("prior", (0.5, 0.5)),
     ):
         refused(lambda name=name, fault=fault: fuse(scores, **{name: fault}), name)
-    refused(lambda: fuse(scores, missing="mean"), "zero, renormalised, prior")
+    for rule in (fuse, equal, grid, stacking):
+        refused(lambda rule=rule: rule(scores, missing="mean"), "zero, renormalised, prior")
     refused(lambda: scores.take(networks=["vgg", "face"]), "face")
     refused(lambda: equal(align(tables)), "labels")
     refused(lambda: equal(scores)(scores.take(networks=["audio", "vgg"])), "network 'c3d'")
@@ -370,18 +369,12 @@ def test_tuned_weights_are_optimistic_and_untuned_ones_are_not():
     assert np.mean(held) == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_the_inner_folds_choose_a_rule(scores):
-    fusion = choose(scores, n_folds=3)
-    reached = {
-        name: np.mean(cross_fitted(rule, scores, n_folds=3).argmax(1) == scores.truth)
-        for name, rule in RULES.items()
-    }
-    assert reached[fusion.rule] == max(reached.values())
-    light = {"equal": equal, "half": partial(grid, steps=2)}
-    worth = nested(scores, rule=partial(choose, rules=light, n_folds=3), n_folds=3)
-    assert worth.fusion.rule in ("equal", "grid")
-    assert worth.fused.shape == (60, 7)
+def test_the_rule_is_chosen_anew_in_each_fold(scores):
+    worth = nested(scores, n_folds=3)
+    assert np.array_equal(worth.fused, cross_fitted(grid, scores, n_folds=3))
     assert worth.unseen == np.mean(worth.fused.argmax(1) == scores.truth)
+    assert worth.seen == np.mean(grid(scores)(scores).argmax(1) == scores.truth)
+    assert np.array_equal(worth.fusion.weights, grid(scores).weights)
 
 
 # ---- comparisons ---------------------------------------------------------------------------------

@@ -81,12 +81,11 @@ class Batches(LikeLengths):
     `LikeLengths` says how they are drawn; `predictions` puts them back in order.
 
     Attributes:
-        clips: The clips; one that loads them when they are indexed serves as well.
+        clips: The clips; a sequence that makes them when they are indexed serves as well.
         target: float32 (N, 7), intensities.
         size: Clips in a batch.
         parts: What of the clips is shown.
         widths: Columns of each part shown; None takes them from the clips.
-        lengths: Length of each clip, to sort by; None takes them from the clips.
 
     Raises:
         BadInput: No clips; not a target for each; an unknown part; a part that no clip has.
@@ -97,7 +96,6 @@ class Batches(LikeLengths):
     size: int = 16
     parts: Sequence[str] = PARTS
     widths: Mapping[str, int] | None = None
-    lengths: Sequence[int] | Tensor | None = None
 
     def __post_init__(self):
         for part in self.parts:
@@ -107,10 +105,8 @@ class Batches(LikeLengths):
             raise BadInput("target", fault, "give one clip at least, and a target for each")
         if self.widths is None:
             object.__setattr__(self, "widths", widths(self.clips, self.parts))
-        lengths = self.lengths
-        if lengths is None:
-            lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
-        object.__setattr__(self, "lengths", torch.tensor([*lengths]))
+        lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
+        object.__setattr__(self, "lengths", torch.tensor(lengths))
 
     def batch(self, rows: Tensor, _: torch.Generator | None = None) -> tuple:
         """What is shown of the clips of these numbers, and their targets."""

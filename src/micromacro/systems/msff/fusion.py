@@ -7,9 +7,9 @@ clip, such as one without a face. Networks of any origin will do, for nothing el
     names = ("vgg", "resnet", "c3d", "audio")
     tables = {name: pd.read_csv(f"{name}.csv", index_col=0, dtype={0: str}) for name in names}
     scores = align(tables, labels)         # labels: id -> name of the class
-    fusion = grid(scores)                  # or equal, stacking, choose: then nothing is left to choose
+    fusion = grid(scores)                  # or equal, or stacking: then nothing is left to choose
     fused = fusion(align(test_tables))     # probabilities (N, C); fused.argmax(1) are the classes
-    worth = nested(scores, rule=grid)      # worth.seen - worth.unseen: the optimism of the choice
+    worth = nested(scores)                 # worth.seen - worth.unseen: the optimism of the choice
 
 Rows and columns may stand in any order: they are matched by their names. A clip that one table lacks is
 refused by its id, since a score over 371 clips of 383 is another score. Where a file holds probabilities p,
@@ -143,43 +143,6 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def fuse(
-    scores: Scores,
-    weights: Sequence[float] | None = None,
-    temperatures: Sequence[float] | None = None,
-    *,
-    missing: str = "renormalised",
-    prior: Sequence[float] | None = None,
-) -> np.ndarray:
-    """Fuse score matrices by equation 1.
-
-    Args:
-        scores: Of `align`.
-        weights: (M,), 0 or more, in the order of the networks; divided by their sum, so 1, 1, 1, 4, 7
-            will do. None for equal ones.
-        temperatures: (M,), above 0; None for 1.
-        missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016 did.
-            "renormalised": nothing, and the other weights are divided by their sum; where none is left,
-            the row is the prior. "prior": the prior, by its own weight. The first two **decide the
-            same**, since a factor on a row changes no order; only the probabilities differ.
-        prior: (C,), shares of the classes, divided by their sum; None for equal ones.
-
-    Returns:
-        float64 (N, C). Rows sum to 1; with "zero" to the weights of the networks that have a score.
-
-    Raises:
-        BadInput: Numbers that are too few, too many, negative or infinite; an unknown rule.
-    """
-    check_choice("missing", missing, MISSING)
-    M, C = len(scores.networks), len(scores.classes)
-    temperatures, prior = _numbers("temperatures", temperatures, M), _numbers("prior", prior, C)
-    numbers = temperatures, prior, missing, _numbers("weights", weights, M)
-    return Fusion("given", scores.networks, scores.classes, *numbers)(scores)
-
-
-# ---- rules that choose a fusion ------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Fusion:
     """A fusion with nothing left to choose: call it with the scores of other clips.
@@ -193,6 +156,9 @@ class Fusion:
         missing: As of `fuse`.
         weights: (M,), divided by their sum; equal ones in stacking, where they mean nothing.
         stacker: The classifier of stacking; else None.
+
+    Raises:
+        BadInput: An unknown way with missing scores.
     """
 
     rule: str
@@ -203,6 +169,9 @@ class Fusion:
     missing: str
     weights: np.ndarray
     stacker: object = None
+
+    def __post_init__(self):
+        check_choice("missing", self.missing, MISSING)
 
     def __call__(self, scores: Scores) -> np.ndarray:
         """Fused probabilities, float64 (N, C); BadInput for lacking networks or other classes."""
@@ -238,6 +207,42 @@ class Fusion:
     @property
     def _prior(self) -> np.ndarray:
         return self.prior / self.prior.sum()
+
+
+def fuse(
+    scores: Scores,
+    weights: Sequence[float] | None = None,
+    temperatures: Sequence[float] | None = None,
+    *,
+    missing: str = "renormalised",
+    prior: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Fuse score matrices by equation 1.
+
+    Args:
+        scores: Of `align`.
+        weights: (M,), 0 or more, in the order of the networks; divided by their sum, so 1, 1, 1, 4, 7
+            will do. None for equal ones.
+        temperatures: (M,), above 0; None for 1.
+        missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016 did.
+            "renormalised": nothing, and the other weights are divided by their sum; where none is left,
+            the row is the prior. "prior": the prior, by its own weight. The first two **decide the
+            same**, since a factor on a row changes no order; only the probabilities differ.
+        prior: (C,), shares of the classes, divided by their sum; None for equal ones.
+
+    Returns:
+        float64 (N, C). Rows sum to 1; with "zero" to the weights of the networks that have a score.
+
+    Raises:
+        BadInput: Numbers that are too few, too many, negative or infinite; an unknown rule.
+    """
+    M, C = len(scores.networks), len(scores.classes)
+    temperatures, prior = _numbers("temperatures", temperatures, M), _numbers("prior", prior, C)
+    numbers = temperatures, prior, missing, _numbers("weights", weights, M)
+    return Fusion("given", scores.networks, scores.classes, *numbers)(scores)
+
+
+# ---- rules that choose a fusion ------------------------------------------------------------------
 
 
 def equal(scores: Scores, *, calibrated: bool = True, missing: str = "renormalised") -> Fusion:
@@ -303,9 +308,6 @@ def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
     return replace(fusion, rule="stacking", stacker=stacker)
 
 
-RULES: Mapping[str, Callable[..., Fusion]] = {"equal": equal, "grid": grid, "stacking": stacking}
-
-
 def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
     """Accuracy and UAR at every point of a grid of weights.
 
@@ -355,7 +357,7 @@ def cross_fitted(
     """Fused probabilities (N, C) of each clip, by a fusion that was fitted to the other folds.
 
     Args:
-        rule: `equal`, `grid`, `stacking`, `choose`, or these with options (`functools.partial`).
+        rule: `equal`, `grid`, `stacking`, or one of these with options (`functools.partial`).
         scores: With labels; its groups stay whole.
         n_folds: Number of folds.
         seed: Random seed of the folds.
@@ -368,22 +370,6 @@ def cross_fitted(
     for k in range(n_folds):
         fused[fold == k] = rule(scores.take(fold != k))(scores.take(fold == k))
     return fused
-
-
-def choose(scores: Scores, *, rules: Mapping[str, Callable] = RULES, **folds) -> Fusion:
-    """The rule that is most accurate in cross-validation, fitted to all clips; the first of equals.
-
-    Args:
-        scores: With labels.
-        rules: What to choose from, the simplest first.
-        folds: Options of `cross_fitted`.
-
-    Raises:
-        BadInput: As `cross_fitted`.
-    """
-    fused = {name: cross_fitted(rule, scores, **folds) for name, rule in rules.items()}
-    reached = {name: accuracy(f.argmax(1), scores.truth) for name, f in fused.items()}
-    return rules[max(reached, key=reached.get)](scores)
 
 
 class Nested(NamedTuple):
@@ -402,16 +388,15 @@ class Nested(NamedTuple):
     unseen: float
 
 
-def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = choose, **folds) -> Nested:
-    """Choose a fusion, and score the choosing itself by an outer cross-validation.
+def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = grid, **folds) -> Nested:
+    """Choose a fusion, and score the choosing itself by cross-validation.
 
-    With `choose` these are folds within folds: an inner cross-validation chooses the rule, its weights
-    and temperatures, and the clips left out score it. With `grid` it is the optimism of tuned weights.
+    In each fold the rule chooses temperatures and weights anew, and the clips left out score it.
 
     Args:
         scores: With labels.
         rule: What makes a fusion.
-        folds: Options of `cross_fitted` for the outer folds.
+        folds: Options of `cross_fitted`.
 
     Raises:
         BadInput: As `cross_fitted`.

@@ -16,6 +16,7 @@ course.py batch.py headless.py report.py cli.py"""
 LAYERS = (
     {"__init__", "errors"},
     {"files", "kernels", "synthetic", "images", "video", "audio", "clip", "weights", "metrics"},
+    {"ragged"},
     {
         "faces",
         "motion",
@@ -103,16 +104,16 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 988),
         ("systems/akmnet", 1145),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1015),  # the aim is 800
+        ("systems/spotting", 989),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 831),
-        ("systems/msff", 1278),  # the aim is 800 with its task and its experiment
+        ("systems/eri", 770),
+        ("systems/msff", 1163),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1864),  # the aim is 1,250
-        (".", 16_410),  # the aim is 11,500 with all five systems
+        (".", 16_316),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.ragged import as_float
 from micromacro.weights import fetch_weights, file_sha256, fill, read_weights, unregistered_file
 
 if TYPE_CHECKING:
@@ -273,6 +274,32 @@ def check_images(images: Tensor, dtype: torch.dtype) -> None:
     """
     check_tensor("images", images, "(B, 1|3, H, W)", (dtype,))
     check_values("images", images, 0, 1)
+
+
+@torch.no_grad()
+def features(rows: Tensor, encoder: nn.Module, batch: int = 64) -> Tensor:
+    """What a frozen network makes of the rows of a clip; it is left in its mode.
+
+    Args:
+        rows: uint8 or float32 (T, C, H, W), frames or segments as the network takes them; uint8
+            becomes float32 in [0, 1]. T may be 0.
+        encoder: Makes features (B, D, ...) by its method `features`, if it has one. It computes in
+            evaluation mode, where it is.
+        batch: Rows that are computed at a time.
+
+    Returns:
+        float32 (T, D), on the CPU.
+
+    Raises:
+        BadInput: What the network refuses.
+    """
+    look, was_training = getattr(encoder, "features", encoder), encoder.training
+    device = next(encoder.parameters()).device
+    some = rows if len(rows) else rows.new_zeros(1, *rows.shape[1:])  # how many columns?
+    encoder.eval()
+    made = [look(as_float(piece.to(device))).flatten(1).cpu() for piece in some.split(batch)]
+    encoder.train(was_training)
+    return torch.cat(made)[: len(rows)]
 
 
 class FrozenFeatures:

@@ -253,7 +253,7 @@ def test_bad_input():
     refused(lambda: net(video[0], audio), "video", "(7, 6)", "(B, T, D)")
     refused(lambda: net(video[..., :5], audio), "(2, 7, 5)", "(2, T, 6)")
     refused(lambda: net(video, audio[:1]), "(1, 4, 5)", "(2, T, 5)")
-    refused(lambda: net(video[:0], audio[:0]), "(0, 7, 6)", "(1, T, 6)")
+    refused(lambda: net(video[:0], audio[:0]), "(0, 7, 6)", "no clip")
     refused(lambda: net(video.double(), audio), "float64", "float32")
     refused(lambda: net(video, audio.log()), "audio", "NaN")
     for lengths in ([7], [8, 1], [-1, 3]):

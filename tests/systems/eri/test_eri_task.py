@@ -7,7 +7,6 @@ import torch
 from refusals import refused
 
 from micromacro.faces.action_units import openface_columns
-from micromacro.synthetic.identity import stream
 from micromacro.systems.eri import task
 from micromacro.systems.eri.model import EMOTIONS
 
@@ -121,8 +120,3 @@ def test_an_unknown_clip_and_nobody_at_all(benchmark):
     assert list(nobody.clips.columns) == list(benchmark.clips.columns)
     assert nobody.clips.empty
     assert nobody.events.empty
-
-
-def test_streams_differ_by_what_they_are_for():
-    a, b = (task._stream("train", 0, 0, 0, what).random() for what in ("script", "noise"))
-    assert a != b != stream("reactions", "train", 0, 0, 0).random()

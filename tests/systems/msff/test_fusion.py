@@ -1,6 +1,5 @@
 """Fusion of score matrices against loops, scikit-learn and arithmetic."""
 
-from fractions import Fraction
 from functools import partial
 from math import comb, exp, log
 
@@ -14,10 +13,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from micromacro.systems.msff.fusion import (
     MISSING,
-    RULES,
     agreement,
     align,
-    choose,
     confusion,
     cross_fitted,
     equal,
@@ -25,7 +22,6 @@ from micromacro.systems.msff.fusion import (
     grid,
     mcnemar,
     nested,
-    recover_weights,
     simplex,
     stacking,
     surface,
@@ -205,7 +201,8 @@ def test_numbers_that_do_not_fit_are_refused(scores, tables):
         ("prior", (0.5, 0.5)),
     ):
         refused(lambda name=name, fault=fault: fuse(scores, **{name: fault}), name)
-    refused(lambda: fuse(scores, missing="mean"), "zero, renormalised, prior")
+    for rule in (fuse, equal, grid, stacking):
+        refused(lambda rule=rule: rule(scores, missing="mean"), "zero, renormalised, prior")
     refused(lambda: scores.take(networks=["vgg", "face"]), "face")
     refused(lambda: equal(align(tables)), "labels")
     refused(lambda: equal(scores)(scores.take(networks=["audio", "vgg"])), "network 'c3d'")
@@ -372,18 +369,12 @@ def test_tuned_weights_are_optimistic_and_untuned_ones_are_not():
     assert np.mean(held) == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_the_inner_folds_choose_a_rule(scores):
-    fusion = choose(scores, n_folds=3)
-    reached = {
-        name: np.mean(cross_fitted(rule, scores, n_folds=3).argmax(1) == scores.truth)
-        for name, rule in RULES.items()
-    }
-    assert reached[fusion.rule] == max(reached.values())
-    light = {"equal": equal, "half": partial(grid, steps=2)}
-    worth = nested(scores, rule=partial(choose, rules=light, n_folds=3), n_folds=3)
-    assert worth.fusion.rule in ("equal", "grid")
-    assert worth.fused.shape == (60, 7)
+def test_the_rule_is_chosen_anew_in_each_fold(scores):
+    worth = nested(scores, n_folds=3)
+    assert np.array_equal(worth.fused, cross_fitted(grid, scores, n_folds=3))
     assert worth.unseen == np.mean(worth.fused.argmax(1) == scores.truth)
+    assert worth.seen == np.mean(grid(scores)(scores).argmax(1) == scores.truth)
+    assert np.array_equal(worth.fusion.weights, grid(scores).weights)
 
 
 # ---- comparisons ---------------------------------------------------------------------------------
@@ -415,53 +406,3 @@ def test_agreement_counts_clips_that_both_have_a_score_of(scores, tables):
             both = tables[one].notna().all(axis=1) & tables[other].notna().all(axis=1)
             said = [tables[name][both].idxmax(axis=1) for name in (one, other)]
             assert table.loc[one, other] == pytest.approx(np.mean(said[0] == said[1]))
-
-
-# ---- weights behind published scores -------------------------------------------------------------
-
-SSE = {"resnet": 1, "densenet": 1, "holonet": 1, "relationlet": 4, "audio": 7}  # fourteenths
-
-
-def published(seed=0, digits=6):
-    """Made-up probabilities as soft as those of the champion of 2017, and their sum, as printed."""
-    sharp = {"resnet": 2.5, "densenet": 2.5, "holonet": 2.5, "relationlet": 1.5, "audio": 0.6}
-    rng, tables = np.random.default_rng(seed), {}
-    for name, gain in sharp.items():
-        p = np.exp(gain * rng.normal(size=(653, 7)))
-        tables[name] = pd.DataFrame(p / p.sum(1, keepdims=True), columns=CLASSES)
-    total = sum(w / 14 * tables[name].to_numpy() for name, w in SSE.items())
-    return {n: t.round(digits) for n, t in tables.items()}, total.round(digits)
-
-
-def test_the_weights_of_the_champion_of_2017_come_back_from_printed_scores():
-    tables, fused = published()
-    found = recover_weights(align(tables), fused)
-    weights = [Fraction(w).limit_denominator(50) for w in found["weight"]]
-    assert weights == [Fraction(w, 14) for w in SSE.values()]
-    off = abs(found["weight"] - np.array([*SSE.values()]) / 14)
-    assert (off < 4 * found["standard_error"]).all()
-    assert (found["rmse"] < 1e-6).all()  # half a unit of the last digit
-    assert (
-        fused.argmax(1).tolist()
-        == fuse(align({n: np.log(t.clip(lower=1e-12)) for n, t in tables.items()}), [*SSE.values()])
-        .argmax(1)
-        .tolist()
-    )
-
-
-def test_weights_of_scores_with_zero_rows_come_back_too():
-    """As of Fan et al. (2016): clips without a face are rows of zeros."""
-    tables, _ = published(seed=1)
-    rng = np.random.default_rng(2)
-    tables = {n: t[rng.random(653) > 0.06].reindex(t.index) for n, t in tables.items()}
-    weights = (0.05, 0.15, 0.25, 0.03, 0.52)
-    fused = sum(w * t.fillna(0).to_numpy() for w, t in zip(weights, tables.values(), strict=True))
-    found = recover_weights(align(tables), fused)
-    np.testing.assert_allclose(found["weight"], weights, atol=1e-9)
-
-
-def test_weights_that_cannot_be_told_apart_are_refused():
-    tables, fused = published()
-    tables["mean"] = (tables["resnet"] + tables["audio"]) / 2
-    refused(lambda: recover_weights(align(tables), fused), "sums of one another", "leave one")
-    refused(lambda: recover_weights(align(published()[0]), fused[1:]), "(652, 7)", "(653, 7)")

@@ -75,11 +75,11 @@ def test_parameters_of_the_published_sizes():
         net = MsffNet()
         vgg, resnet = (net.streams[name].encoder for name in ("vgg", "resnet"))
         c3d, vggish = net.streams["c3d"], net.streams["audio"].encoder
-        sports, ported = C3d(classes=487), C3d(legacy_pool5=True)
+        sports = C3d(classes=487)
     assert tuple(net.streams) == STREAMS == ("vgg", "resnet", "c3d", "audio")
     assert (count(vgg), count(vgg.convs)) == (145_002_878, 14_714_688)
     assert (count(c3d), count(c3d.convs), count(sports)) == (78_024_455, 27_655_936, 79_991_015)
-    assert c3d.fc6.in_features == ported.fc6.in_features == 8192 == 512 * 1 * 4 * 4
+    assert c3d.fc6.in_features == 8192 == 512 * 1 * 4 * 4
     assert (count(vggish), count(vggish.convs), vggish.fc6.in_features) == (
         *(72_141_184, 4_499_712),
         12_288,
@@ -211,17 +211,14 @@ def padded_all_round(x):
 
 
 @pytest.mark.parametrize("px", [112, 48, 64])
-def test_c3d_by_hand_with_both_last_poolings(px):
+def test_c3d_by_hand(px):
     block = pictures(1, 16, 3, px, px)
-    for legacy, pool5 in ((False, over_the_edge), (True, padded_all_round)):
-        net = made(C3d, 2, 10, image_px=px, legacy_pool5=legacy)
-        torch.testing.assert_close(net(block)[0], c3d_by_hand(net, block[0], pool5))
-        if px == 112:
-            assert net.fc6.in_features == 16 * 4 * 4
+    net = made(C3d, 2, 10, image_px=px)
+    torch.testing.assert_close(net(block)[0], c3d_by_hand(net, block[0], over_the_edge))
     if px == 112:
-        other = made(C3d, 2, 10, legacy_pool5=False)
-        other.load_state_dict(net.state_dict())
-        assert not torch.allclose(other(block), net(block)), "one file, two networks"
+        assert net.fc6.in_features == 16 * 4 * 4
+        ports = c3d_by_hand(net, block[0], padded_all_round)
+        assert not torch.allclose(net(block)[0], ports), "one file, two networks"
 
 
 def test_blocks_of_a_clip():
@@ -441,8 +438,8 @@ def test_refusals():
     refused(lambda: MsffNet((), encoders={}), "streams", "choose")
     refused(lambda: MsffNet(("vgg",), encoders={"VGG": nn.Identity()}), "stream 'VGG'")
     refused(lambda: net(), "faces", "segments")
-    refused(lambda: net(faces[0]), "faces", "(B, T, 1|3, H, W)")
-    refused(lambda: net(faces.movedim(2, -1)), "faces", "movedim")
+    refused(lambda: net(faces[0]), "rows", "(B, T, C, H, W)")
+    refused(lambda: net(faces.movedim(2, -1)), "images", "movedim")
     refused(lambda: net(255 * faces), "images", "[0, 1]")
     refused(lambda: net(segments=segments[..., :60]), "segments", "(B, 1, 96, 64)")
     refused(lambda: net(segments=segments / 0), "segments", "infinite")

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from micromacro.systems.spotting import SpottingNet, model
-from micromacro.systems.spotting.model import INPUTS, REFERENCES, SoftNet, normalise
+from micromacro.systems.spotting.model import INPUTS, SIDES, SoftNet, normalise
 
 ORDERS = {"past": ([1, 0], [2, 0]), "future": ([0, 1], [0, 2])}  # in time, of the two streams
 ORDERS["symmetric"] = ([1, 0, 2], [3, 0, 4])
@@ -94,11 +94,11 @@ def test_gain_and_offset_of_each_frame_change_nothing(inputs):
     assert normalise(torch.full((1, 20, 20), 0.3), inputs).isfinite().all()
 
 
-@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("reference", SIDES)
 def test_first_weights(reference):
     arms = [{}, {"residual": True}, {"shared": False}, {"inputs": "raw"}, {"first": "random"}]
     plain, *others = (network(reference=reference, **arm).state_dict() for arm in arms)
-    name, depth = "streams.0.convs.0.0.weight", len(REFERENCES[reference])
+    name, depth = "streams.0.convs.0.0.weight", 1 + len(SIDES[reference])
     drawn = others[-1].pop(name)
     centred = (drawn - drawn.mean(2, keepdim=True)) * (depth / (depth - 1)) ** 0.5
     torch.testing.assert_close(plain[name], centred)

@@ -6,27 +6,26 @@ with a row for each frame (`micromacro.audio`), or the released layout, 32 rows 
 
 A part may be missing. Then its columns are 0 for as long as the clip is known to be; a clip of which
 nothing is known has length 0, and `EriNet` says what it makes of that. Frames in which the action units
-failed are rows of nan in ``local``; they show the clip's mean and are flagged in `Clip.seen`.
+failed are rows of nan in ``local``; they show the clip's mean.
 """
 
 import copy
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
+from micromacro.backbones import features
 from micromacro.errors import BadInput, check_choice
+from micromacro.ragged import LikeLengths, padded
 from micromacro.training import predict
 
 PARTS = ("holistic", "local", "audio")
 MODALITIES = {"video": ("holistic", "local"), "audio": ("audio",)}
 BATCH_NORMS = ("eval", "train")
 COLUMNS = 64  # whose moments are taken together: all rows of them are copied for that
-POOL = 8  # batches that are drawn together and then sorted by length
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,6 @@ class Clip:
             given as it was measured; here all such rows are the mean of the others, or 0 if there
             are no others.
         audio: float32 (S, M), or None.
-        seen: bool (T,), frames with action units; None without `local`. Made here.
 
     Raises:
         BadInput: A part that is no (rows, columns); another number of frames than rows of action
@@ -49,7 +47,6 @@ class Clip:
     holistic: Tensor | np.ndarray | None = None
     local: Tensor | np.ndarray | None = None
     audio: Tensor | np.ndarray | None = None
-    seen: Tensor | None = None
 
     def __post_init__(self):
         for part in PARTS:
@@ -62,14 +59,13 @@ class Clip:
             return
         if self.holistic is not None and len(self.holistic) != len(self.local):
             fault = f"has {len(self.local)} rows for {len(self.holistic)} frames"
-            raise BadInput(
-                "local", fault, "measure action units on the very frames of the features"
-            )
-        if self.seen is None:
-            seen = ~self.local.isnan().any(1)
-            mean = self.local[seen].mean(0) if seen.any() else self.local.new_zeros(())
-            object.__setattr__(self, "local", torch.where(seen[:, None], self.local, mean))
-            object.__setattr__(self, "seen", seen)
+            remedy = "measure action units on the very frames of the features"
+            raise BadInput("local", fault, remedy)
+        measured = ~self.local.isnan().any(1)
+        if not measured.all():
+            mean = self.local[measured].mean(0) if measured.any() else 0.0
+            whole = torch.where(measured[:, None], self.local, mean)
+            object.__setattr__(self, "local", whole)
 
     def rows(self, modality: str) -> int:
         """Length of "video" or "audio", 0 where it is missing."""
@@ -78,22 +74,18 @@ class Clip:
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
+class Batches(LikeLengths):
     """Clips as padded batches for `training.train`, clips of like length together.
 
     A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes it.
-
-    Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
-    by length among these and cut, in a random order again. So who meets whom still varies, and
-    little is padded. Iterated, it yields all clips by length; `predictions` puts them back.
+    `LikeLengths` says how they are drawn; `predictions` puts them back in order.
 
     Attributes:
-        clips: The clips; one that loads them when they are indexed serves as well.
+        clips: The clips; a sequence that makes them when they are indexed serves as well.
         target: float32 (N, 7), intensities.
         size: Clips in a batch.
         parts: What of the clips is shown.
         widths: Columns of each part shown; None takes them from the clips.
-        lengths: Length of each clip, to sort by; None takes them from the clips.
 
     Raises:
         BadInput: No clips; not a target for each; an unknown part; a part that no clip has.
@@ -104,7 +96,6 @@ class Batches:
     size: int = 16
     parts: Sequence[str] = PARTS
     widths: Mapping[str, int] | None = None
-    lengths: Sequence[int] | None = None
 
     def __post_init__(self):
         for part in self.parts:
@@ -114,48 +105,24 @@ class Batches:
             raise BadInput("target", fault, "give one clip at least, and a target for each")
         if self.widths is None:
             object.__setattr__(self, "widths", widths(self.clips, self.parts))
-        if self.lengths is None:
-            lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
-            object.__setattr__(self, "lengths", lengths)
+        lengths = [sum(map(clip.rows, MODALITIES)) for clip in self.clips]
+        object.__setattr__(self, "lengths", torch.tensor(lengths))
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.clips) / self.size)
-
-    def __iter__(self) -> Iterator[tuple]:
-        return (self._batch(rows) for rows in self.order.split(self.size))
-
-    def __call__(self, generator: torch.Generator) -> Iterator[tuple]:
-        """One epoch of training."""
-        order, lengths = torch.randperm(len(self.clips), generator=generator), self._lengths()
-        pools = [pool[lengths[pool].argsort()] for pool in order.split(POOL * self.size)]
-        batches = [rows for pool in pools for rows in pool.split(self.size)]
-        for i in torch.randperm(len(batches), generator=generator).tolist():
-            yield self._batch(batches[i])
-
-    @property
-    def order(self) -> Tensor:
-        """The clips in the order of iteration, int64 (N,)."""
-        return self._lengths().argsort(stable=True)
-
-    def _lengths(self) -> Tensor:
-        return torch.tensor(list(self.lengths))
-
-    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def batch(self, rows: Tensor, _: torch.Generator | None = None) -> tuple:
+        """What is shown of the clips of these numbers, and their targets."""
         clips, inputs = [self.clips[i] for i in rows.tolist()], {}
         for modality, parts in MODALITIES.items():
             if shown := [part for part in parts if part in self.parts]:
-                features = [self._joined(clip, modality, shown) for clip in clips]  # (T, D) each
-                inputs[modality] = pad_sequence(features, batch_first=True)  # (B, T, D)
-                inputs[f"{modality}_lengths"] = torch.tensor([len(x) for x in features])
+                joined = [self._joined(clip, shown) for clip in clips]  # (T, D) each
+                inputs[modality], inputs[f"{modality}_lengths"] = padded(joined)  # (B, T, D)
         return inputs, self.target[rows]
 
-    def _joined(self, clip: Clip, modality: str, parts: Sequence[str]) -> Tensor:
+    def _joined(self, clip: Clip, parts: Sequence[str]) -> Tensor:
+        """The parts of a clip side by side; one that is missing is 0 while another lasts."""
         own = {part: getattr(clip, part) for part in parts}
         n = max((len(x) for x in own.values() if x is not None), default=0)
-        zeros = (torch.zeros(n, self.widths[part]) for part in parts)
-        return torch.cat(
-            [z if x is None else x for x, z in zip(own.values(), zeros, strict=True)], 1
-        )
+        zeros = {part: torch.zeros(n, self.widths[part]) for part in parts}
+        return torch.cat([zeros[p] if x is None else x for p, x in own.items()], 1)
 
 
 def widths(clips: Sequence[Clip], parts: Sequence[str] = PARTS) -> dict[str, int]:
@@ -186,7 +153,6 @@ def predictions(model: nn.Module, batches: Batches, device: str | torch.device =
 # ---- features of frames --------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def holistic(
     frames: Tensor, encoder: nn.Module, batch_norm: str = "eval", *, batch: int = 250
 ) -> Tensor:
@@ -211,13 +177,12 @@ def holistic(
         BadInput: Unknown `batch_norm`, or what the encoder refuses.
     """
     check_choice("batch_norm", batch_norm, BATCH_NORMS)
-    encoder = copy.deepcopy(encoder).eval()
     if batch_norm == "train":
+        encoder = copy.deepcopy(encoder)
         for layer in encoder.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 layer.running_mean = layer.running_var = None  # then it has none but the batch's
-    look = getattr(encoder, "features", encoder)
-    return torch.cat([look(some).flatten(1) for some in frames.split(batch)])
+    return features(frames, encoder, batch)
 
 
 class Standardised(Sequence):
@@ -260,7 +225,7 @@ class Standardised(Sequence):
 def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
     """A clip with its frames in random order; parts of one length are shuffled alike."""
     orders, parts = {}, {}
-    for name in (*PARTS, "seen"):
+    for name in PARTS:
         if (x := getattr(clip, name)) is not None:
             order = orders.setdefault(len(x), torch.randperm(len(x), generator=generator))
             parts[name] = x[order]
@@ -286,11 +251,8 @@ def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> lis
     if len(own) < 2:
         raise BadInput("clips", f"{len(own)} with {part}", "give two or more to swap")
     order, new = torch.tensor(own)[torch.randperm(len(own), generator=generator)], list(clips)
-    for to, by in zip(
-        order.tolist(), order.roll(1).tolist(), strict=True
-    ):  # one ring: no fixed point
+    ring = zip(order.tolist(), order.roll(1).tolist(), strict=True)  # one: nobody gives to himself
+    for to, by in ring:
         other, n = getattr(clips[by], part), len(getattr(clips[to], part))
-        rows = torch.arange(n) * len(other) // n
-        seen = clips[by].seen[rows] if part == "local" else clips[to].seen
-        new[to] = replace(clips[to], **{part: other[rows]}, seen=seen)
+        new[to] = replace(clips[to], **{part: other[torch.arange(n) * len(other) // n]})
     return new

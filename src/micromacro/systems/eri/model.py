@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.ragged import row_mask, trimmed
 
 EMOTIONS = (
     *("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear"),
@@ -93,11 +94,9 @@ class EriNet(nn.Module):
         for name, n in self.features.items():
             layers = [Layer(width, heads, mlp, dropout) for _ in range(depth)]
             self.cascades[name] = Cascade(n, width, layers, readout, gru, positions)
-        self.head = nn.Sequential(
-            nn.Linear(len(self.features) * width, width, bias=False),
-            nn.Dropout(HEAD_DROPOUT),
-            nn.Linear(width, len(EMOTIONS), bias=False),
-        )
+        joined = nn.Linear(len(self.features) * width, width, bias=False)
+        last = nn.Linear(width, len(EMOTIONS), bias=False)
+        self.head = nn.Sequential(joined, nn.Dropout(HEAD_DROPOUT), last)
 
     def forward(
         self,
@@ -160,15 +159,9 @@ class EriNet(nn.Module):
         like = next(iter(shown.values()))
         for name, n in self.features.items():
             x, lengths = shown.get(name, like.new_zeros(len(like), 0, n)), inputs[name][1]
-            B, T, _ = shape = tuple(x.shape)
-            if not B or shape != (len(like), T, n):
-                raise BadInput(name, f"has shape {shape}", f"give ({len(like) or 1}, T, {n})")
-            lengths = torch.full((B,), T) if lengths is None else lengths
-            check_tensor(f"{name}_lengths", lengths, "(B)", (torch.int64,))
-            if len(lengths) != B or lengths.min() < 0 or lengths.max() > T:
-                remedy = f"give {B} numbers from 0 to {T}"
-                raise BadInput(f"{name}_lengths", f"are {lengths.tolist()}", remedy)
-            mask = torch.arange(T, device=x.device) < lengths.to(x.device)[:, None]
+            if x.shape[::2] != (len(like), n):
+                raise BadInput(name, f"has shape {tuple(x.shape)}", f"give ({len(like)}, T, {n})")
+            mask = row_mask(name, x, lengths)
             check_values(name, x[mask])
             parts[name] = (x, mask)
         return parts
@@ -263,14 +256,12 @@ class Cascade(nn.Module):
 
     def _embedded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows (B, N, width), mask (B, N), and keys (B, 1, 1, N), None for all, of the transformer."""
-        longest = max(1, int(mask.sum(1).max()))
-        mask = functional.pad(mask, (0, 1))[:, :longest]  # one column at least
-        x = functional.pad(features, (0, 0, 0, 1))[:, :longest].masked_fill(~mask[..., None], 0)
+        x, mask = trimmed(features, mask)
         # A GRU that runs forward carries nothing of the padding back to a clip's rows. Packed
         # sequences would save a tenth of the steps and make training four times slower on a CPU.
         x = self.rows(x)[0] if isinstance(self.rows, nn.GRU) else self.rows(x)  # (B, T, 256)
         if self.positions:
-            x = x + sinusoids(longest, self.width).to(x)
+            x = x + sinusoids(x.shape[1], self.width).to(x)
         if self.readout == "token":
             x = torch.cat([self.learned.expand(len(x), 1, -1), x], 1)  # (B, 1 + T, 256)
             mask = functional.pad(mask, (1, 0), value=True)

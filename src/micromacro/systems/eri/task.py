@@ -28,9 +28,9 @@ its own in each frame and one that a clip keeps, and presences that come from th
 clip comes from explicit streams; nothing is rendered before it is asked for.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -39,11 +39,12 @@ import torch
 from scipy.special import ndtr
 
 from micromacro.errors import check_choice, check_dials
-from micromacro.synthetic import AUS, Event, Face, Identity, Nuisance, Performance, perform
+from micromacro.synthetic import AUS, Event, Identity, Nuisance, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import ZONES
+from micromacro.synthetic.scene import Scene, fidgets, grey_face, talking
 from micromacro.synthetic.script import FULL
-from micromacro.synthetic.voice import Speech, speak
+from micromacro.synthetic.voice import speak
 from micromacro.systems.eri.model import EMOTIONS
 
 FACES: dict[str, dict[str, float]] = {
@@ -116,26 +117,16 @@ class Dials:
         check_dials(self)
 
 
-class Scene(NamedTuple):
-    """One clip before it is rendered.
+@dataclass(frozen=True, eq=False)
+class Reaction(Scene):
+    """One clip before it is rendered; of the performance's events those of kind "macro" are the reaction's.
 
     Attributes:
-        face: Who.
-        performance: What the face does, with its events: kind "macro" those of the reaction.
-        speech: What is heard, and how it opens the mouth.
         local: float32 (T, 35), what the detector of action units says: 17 intensities (`INTENSITIES`)
             from 0 to 5, then 18 presences (`PRESENCES`), 0 or 1.
     """
 
-    face: Face
-    performance: Performance
-    speech: Speech
     local: torch.Tensor
-
-    def frames(self, chunk: int = 64) -> Iterator[torch.Tensor]:
-        """Rendered while it is read: float32 (n, 1, size, size) in [0, 1], n <= chunk."""
-        play = self.performance
-        return (self.face.render(play, k, k + chunk) for k in range(0, len(play), chunk))
 
 
 class Benchmark(NamedTuple):
@@ -151,7 +142,7 @@ class Benchmark(NamedTuple):
     events: pd.DataFrame
     scripts: Mapping[str, tuple]
 
-    def scene(self, clip: str) -> Scene:
+    def scene(self, clip: str) -> Reaction:
         """The person in a clip, what happens, what is heard; the same each time.
 
         Raises:
@@ -178,16 +169,15 @@ def clips(
         BadInput: A dial out of range.
     """
     every, rows, events, scripts = Dials(**dials), [], [], {}
-    for subject in range(n_subjects):
-        for k in range(per_subject):
-            name, rng = f"{split}{subject:03d}_{k}", _stream(split, seed, subject, k, "script")
-            said, shown = ratings(rng, every.report_sd)
-            T = int(rng.integers(every.frames[0], every.frames[1] + 1))
-            own = _events(rng, T, every, shown)
-            scripts[name] = (every, split, seed, subject, k, T, own, shown)
-            rows.append([f"synthetic-{split}", name, f"{split}{subject:03d}", split, T, every.fps])
-            rows[-1] += said.tolist()
-            events += [(name, e.onset, e.apex, e.offset) for e in own]
+    for number, k in product(range(n_subjects), range(per_subject)):
+        key, subject = (split, seed, number, k), f"{split}{number:03d}"
+        name, rng = f"{subject}_{k}", stream("reactions", *key, "script")
+        said, shown = ratings(rng, every.report_sd)
+        T = int(rng.integers(every.frames[0], every.frames[1] + 1))
+        own = _events(rng, T, every, shown)
+        scripts[name] = (every, key, T, own, shown)
+        rows.append([f"synthetic-{split}", name, subject, split, T, every.fps, *said.tolist()])
+        events += [(name, e.onset, e.apex, e.offset) for e in own]
     columns = ["dataset", "clip", "subject", "split", "n_frames", "fps", *EMOTIONS]
     table = pd.DataFrame(events, columns=["clip", "onset", "apex", "offset"])
     return Benchmark(pd.DataFrame(rows, columns=columns), table, scripts)
@@ -202,10 +192,6 @@ def ratings(rng: np.random.Generator, report_sd: float = 0.0) -> tuple[np.ndarra
     added = report_sd * rng.standard_normal(len(EMOTIONS))
     both = [ndtr(z) ** _SKEW for z in ((felt + added) / np.hypot(1, report_sd), felt)]
     return tuple(values / values.max() for values in both)
-
-
-def _stream(split: str, seed: int, subject: int, clip: int, what: str) -> np.random.Generator:
-    return stream("reactions", split, seed, subject, clip, what)
 
 
 def _events(rng: np.random.Generator, T: int, dials: Dials, shown: np.ndarray) -> list[Event]:
@@ -236,54 +222,36 @@ def _display(intensity: np.ndarray) -> tuple[tuple[str, float], ...]:
     return tuple((channel, value * scale) for channel, value in total.items())
 
 
-@lru_cache(maxsize=2)  # a person's clips come one after another, and painting takes longest
-def _face(subject: int, split: str, seed: int, size: int) -> Face:
-    who = Identity.draw(subject, split=f"reactions-{split}", run_seed=seed)
-    return Face(who, size=size, colour=False)
-
-
-def _scene(dials: Dials, split, seed, subject, clip, T, events, shown) -> Scene:
-    face = _face(subject, split, seed, dials.size)
-    rng = _stream(split, seed, subject, clip, "noise")
-    fidgets, frame = [], 0.0
-    while dials.fidgets > 0:
-        frame += rng.exponential(dials.fps / dials.fidgets) + 2
-        length = int(rng.integers(3, max(4, round(dials.fps))))
-        if (onset := int(frame)) + length > T:
-            break
-        muscle, share = str(rng.choice(FIDGETS)), rng.uniform(0.1, 0.35)
-        middle, last = onset + length // 2, onset + length - 1
-        fidgets.append(Event(onset, middle, last, ((muscle, share),), FULL, "micro"))
-        frame += length
+def _scene(dials: Dials, key: tuple, T: int, events: list[Event], shown: np.ndarray) -> Reaction:
+    split, seed, subject, _ = key
+    face = grey_face(Identity.draw(subject, split=f"reactions-{split}", run_seed=seed), dials.size)
+    rng = stream("reactions", *key, "noise")
+    aside = {"per_s": dials.fidgets, "muscles": FIDGETS, "strongest": 0.35}
+    every = [*events, *fidgets(rng, T, dials.fps, **aside)]
     nuisance = Nuisance(sway=(0.003, 0.003), blink_rate=0.2, noise_sd=dials.noise_sd)
     own = int(rng.integers(2**31))
-    play = perform(T, dials.fps, [*events, *fidgets], nuisance=nuisance, seed=own)
+    play = perform(T, dials.fps, every, nuisance=nuisance, seed=own)
     active = play.envelope[:, : len(events)].sum(1).numpy()  # (T,), events do not overlap
     tones = np.zeros(3)
-    for emotion, value in zip(EMOTIONS, shown * dials.heard, strict=True):
-        tones += value * np.array(VOICES.get(emotion, (0, 0, 0)))
+    for emotion, octaves in VOICES.items():
+        tones += dials.heard * shown[EMOTIONS.index(emotion)] * np.array(octaves)
     talks = np.clip(np.repeat(rng.random(T // 15 + 1) < 0.5, 15)[:T] + active, 0, 1)
     voice = dict(zip(("pitch", "loudness", "rate"), tones[:, None] * active, strict=True))
     speech = speak(face.identity, T, dials.fps, speaking=talks, seed=own, **voice)
-    opening = torch.from_numpy(speech.opening)
-    local = _detected(
-        play, dials.au_sd, rng
-    )  # before the mouth talks: a detector's error is enough
-    play = replace(play, jaw=play.jaw + 0.03 * opening, part=play.part + 0.015 * opening)
-    return Scene(face, play, speech, local)
+    # A detector sees the face before the mouth talks: its own error is enough.
+    return Reaction(face, talking(play, speech), speech, _detected(play, dials.au_sd, rng))
 
 
 def _detected(play: Performance, sd: float, rng: np.random.Generator) -> torch.Tensor:
     """What a detector of action units makes of a face, float32 (T, 35)."""
-    values = {name: play.au[:, AUS.index(name)] / FULL for name in AUS}
-    values["12"] = values["12"] + (values["12L"] + values["12R"]) / 2
-    values["14"] = values["14"] + (values["14L"] + values["14R"]) / 2
+    values = {name: play.au[:, k] / FULL for k, name in enumerate(AUS)}
+    for both in ("12", "14"):
+        values[both] = values[both] + (values[f"{both}L"] + values[f"{both}R"]) / 2
     values |= {"5": -play.lid / 0.34, "25": play.part / 0.05, "26": play.jaw / 0.11}
-    values |= {"45": play.blink}
+    values["45"] = play.blink
     true = 5 * torch.stack([values[name] for name in INTENSITIES], 1).clamp(0, 1)  # (T, 17)
     error = rng.standard_normal(true.shape) + 0.5 * rng.standard_normal(true.shape[1])
     noisy = (true + torch.from_numpy(sd * error).float()).clamp(0, 5)
-    there = (noisy > 1).float()
-    column = {name: there[:, k] for k, name in enumerate(INTENSITIES)}
-    presences = [column.get(name, torch.zeros(len(there))) for name in PRESENCES]
-    return torch.cat([noisy, torch.stack(presences, 1)], 1)
+    there = (noisy > 1).float()  # (T, 17)
+    bitten = there.new_zeros(len(there), 1)  # unit 28, which no actor shows
+    return torch.cat([noisy, there[:, :-1], bitten, there[:, -1:]], 1)

@@ -7,9 +7,9 @@ clip, such as one without a face. Networks of any origin will do, for nothing el
     names = ("vgg", "resnet", "c3d", "audio")
     tables = {name: pd.read_csv(f"{name}.csv", index_col=0, dtype={0: str}) for name in names}
     scores = align(tables, labels)         # labels: id -> name of the class
-    fusion = grid(scores)                  # or equal, stacking, choose: then nothing is left to choose
+    fusion = grid(scores)                  # or equal, or stacking: then nothing is left to choose
     fused = fusion(align(test_tables))     # probabilities (N, C); fused.argmax(1) are the classes
-    worth = nested(scores, rule=grid)      # worth.seen - worth.unseen: the optimism of the choice
+    worth = nested(scores)                 # worth.seen - worth.unseen: the optimism of the choice
 
 Rows and columns may stand in any order: they are matched by their names. A clip that one table lacks is
 refused by its id, since a score over 371 clips of 383 is another score. Where a file holds probabilities p,
@@ -19,9 +19,9 @@ The paper fuses score matrices and does not say how. Here the fused row of clip 
 
     S[n] = sum over networks m of w[m] softmax(z[m, n] / T[m]),    w >= 0, sum of w = 1          (1)
 
-as its neighbours do, of whom two published enough to recover w (`recover_weights`). They had no
-temperatures T and gave half the weight to sound, whose scores are the softest. A weight means nothing
-without the temperature that goes with it, so T is fitted first, to each network by itself.
+as its neighbours do, of whom two published enough to recover w, by least squares of the fused scores on the
+parts. They had no temperatures T and gave half the weight to sound, whose scores are the softest. A weight
+means nothing without the temperature that goes with it, so T is fitted first, to each network by itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +143,72 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """A fusion with nothing left to choose: call it with the scores of other clips.
+
+    Attributes:
+        rule: Name of the rule that chose it.
+        networks: Whose scores it fuses.
+        classes: Of the scores, in this order.
+        temperatures: (M,).
+        prior: (C,), shares of the classes; those that it has seen, one clip added to each.
+        missing: As of `fuse`.
+        weights: (M,), divided by their sum; equal ones in stacking, where they mean nothing.
+        stacker: The classifier of stacking; else None.
+
+    Raises:
+        BadInput: An unknown way with missing scores.
+    """
+
+    rule: str
+    networks: tuple[str, ...]
+    classes: tuple[str, ...]
+    temperatures: np.ndarray
+    prior: np.ndarray
+    missing: str
+    weights: np.ndarray
+    stacker: object = None
+
+    def __post_init__(self):
+        check_choice("missing", self.missing, MISSING)
+
+    def __call__(self, scores: Scores) -> np.ndarray:
+        """Fused probabilities, float64 (N, C); BadInput for lacking networks or other classes."""
+        if scores.classes != self.classes:
+            fault = f"have the classes {', '.join(scores.classes)}"
+            raise BadInput("scores", fault, f"give columns in the order {', '.join(self.classes)}")
+        scores = scores.take(networks=self.networks)
+        if self.stacker is None:
+            return self.mixed(self.weights[None] / self.weights.sum(), scores)[0]
+        fused = np.zeros((len(scores.ids), len(self.classes)))  # a class that it never saw stays 0
+        fused[:, self.stacker.classes_] = self.stacker.predict_proba(self.evidence(scores))
+        return fused
+
+    def mixed(self, points: np.ndarray, scores: Scores) -> np.ndarray:
+        """Equation 1 with other weights, points (G, M) that sum to 1: fused (G, N, C)."""
+        mixed = np.tensordot(points, self._shares(scores, self.missing), 1)
+        if self.missing == "renormalised":
+            mass = (points @ scores.present)[..., None]  # (G, N, 1), weights of those with a score
+            mixed = np.where(mass > 0, mixed / np.where(mass > 0, mass, 1), self._prior)
+        return mixed
+
+    def evidence(self, scores: Scores) -> np.ndarray:
+        """What stacking looks at: log-probabilities of each network, (N, M C); the prior's for none."""
+        shares = self._shares(scores, "prior")
+        return np.log(shares.clip(LEAST)).transpose(1, 0, 2).reshape(len(scores.ids), -1)
+
+    def _shares(self, scores: Scores, missing: str) -> np.ndarray:
+        """Probabilities (M, N, C); where a network has no score 0, or the prior."""
+        shares = softmax(scores.logits / self.temperatures[:, None, None], axis=-1)
+        nothing = self._prior if missing == "prior" else 0.0
+        return np.where(scores.present[..., None], shares, nothing)
+
+    @property
+    def _prior(self) -> np.ndarray:
+        return self.prior / self.prior.sum()
+
+
 def fuse(
     scores: Scores,
     weights: Sequence[float] | None = None,
@@ -170,60 +236,13 @@ def fuse(
     Raises:
         BadInput: Numbers that are too few, too many, negative or infinite; an unknown rule.
     """
-    check_choice("missing", missing, MISSING)
     M, C = len(scores.networks), len(scores.classes)
-    weights, prior = _numbers("weights", weights, M), _numbers("prior", prior, C)
-    shares = _shares(
-        scores, _numbers("temperatures", temperatures, M), missing, prior / prior.sum()
-    )
-    points = weights[None] / weights.sum()
-    return _mixed(points, shares, scores.present, missing, prior / prior.sum())[0]
+    temperatures, prior = _numbers("temperatures", temperatures, M), _numbers("prior", prior, C)
+    numbers = temperatures, prior, missing, _numbers("weights", weights, M)
+    return Fusion("given", scores.networks, scores.classes, *numbers)(scores)
 
 
 # ---- rules that choose a fusion ------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Fusion:
-    """A fusion with nothing left to choose: call it with the scores of other clips.
-
-    Attributes:
-        rule: Name of the rule that chose it.
-        networks: Whose scores it fuses.
-        classes: Of the scores, in this order.
-        temperatures: (M,).
-        prior: (C,), shares of the classes that it has seen, one clip added to each.
-        missing: As of `fuse`.
-        weights: (M,), sum 1; equal ones in stacking, where they mean nothing.
-        stacker: The classifier of stacking; else None.
-    """
-
-    rule: str
-    networks: tuple[str, ...]
-    classes: tuple[str, ...]
-    temperatures: np.ndarray
-    prior: np.ndarray
-    missing: str
-    weights: np.ndarray
-    stacker: object = None
-
-    def __call__(self, scores: Scores) -> np.ndarray:
-        """Fused probabilities, float64 (N, C); BadInput for lacking networks or other classes."""
-        if scores.classes != self.classes:
-            fault = f"have the classes {', '.join(scores.classes)}"
-            raise BadInput("scores", fault, f"give columns in the order {', '.join(self.classes)}")
-        scores = scores.take(networks=self.networks)
-        if self.stacker is None:
-            options = {"missing": self.missing, "prior": self.prior}
-            return fuse(scores, self.weights, self.temperatures, **options)
-        fused = np.zeros((len(scores.ids), len(self.classes)))  # a class that it never saw stays 0
-        fused[:, self.stacker.classes_] = self.stacker.predict_proba(self.evidence(scores))
-        return fused
-
-    def evidence(self, scores: Scores) -> np.ndarray:
-        """What stacking looks at: log-probabilities of each network, (N, M C); the prior's for none."""
-        shares = _shares(scores, self.temperatures, "prior", self.prior)
-        return np.log(shares.clip(LEAST)).transpose(1, 0, 2).reshape(len(scores.ids), -1)
 
 
 def equal(scores: Scores, *, calibrated: bool = True, missing: str = "renormalised") -> Fusion:
@@ -289,9 +308,6 @@ def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
     return replace(fusion, rule="stacking", stacker=stacker)
 
 
-RULES: Mapping[str, Callable[..., Fusion]] = {"equal": equal, "grid": grid, "stacking": stacking}
-
-
 def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
     """Accuracy and UAR at every point of a grid of weights.
 
@@ -309,13 +325,13 @@ def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
         BadInput: A number of steps that is none.
     """
     points, truth = simplex(len(scores.networks), steps), scores.truth
-    shares = _shares(scores, fusion.temperatures, fusion.missing, fusion.prior)
     counts, reached = np.bincount(truth), np.zeros((len(points), 2))
     each = np.stack([np.full(len(truth), 1 / len(truth)), 1 / counts[truth] / sum(counts > 0)], 1)
     # Some clips at a time, so that memory stays small.
-    for rows in np.array_split(np.arange(len(truth)), 1 + len(points) * shares[0].size // AT_ONCE):
-        parts = shares[:, rows], scores.present[:, rows], fusion.missing, fusion.prior
-        reached += (_mixed(points, *parts).argmax(-1) == truth[rows]) @ each[rows]
+    numbers = len(points) * len(truth) * len(scores.classes)
+    for rows in np.array_split(np.arange(len(truth)), 1 + numbers // AT_ONCE):
+        fused = fusion.mixed(points, scores.take(rows))  # (G, n, C)
+        reached += (fused.argmax(-1) == truth[rows]) @ each[rows]
     table = np.hstack([points, reached.round(12)])  # so that equal scores are equal numbers
     return pd.DataFrame(table, columns=[*scores.networks, "accuracy", "uar"])
 
@@ -341,7 +357,7 @@ def cross_fitted(
     """Fused probabilities (N, C) of each clip, by a fusion that was fitted to the other folds.
 
     Args:
-        rule: `equal`, `grid`, `stacking`, `choose`, or these with options (`functools.partial`).
+        rule: `equal`, `grid`, `stacking`, or one of these with options (`functools.partial`).
         scores: With labels; its groups stay whole.
         n_folds: Number of folds.
         seed: Random seed of the folds.
@@ -354,22 +370,6 @@ def cross_fitted(
     for k in range(n_folds):
         fused[fold == k] = rule(scores.take(fold != k))(scores.take(fold == k))
     return fused
-
-
-def choose(scores: Scores, *, rules: Mapping[str, Callable] = RULES, **folds) -> Fusion:
-    """The rule that is most accurate in cross-validation, fitted to all clips; the first of equals.
-
-    Args:
-        scores: With labels.
-        rules: What to choose from, the simplest first.
-        folds: Options of `cross_fitted`.
-
-    Raises:
-        BadInput: As `cross_fitted`.
-    """
-    fused = {name: cross_fitted(rule, scores, **folds) for name, rule in rules.items()}
-    reached = {name: accuracy(f.argmax(1), scores.truth) for name, f in fused.items()}
-    return rules[max(reached, key=reached.get)](scores)
 
 
 class Nested(NamedTuple):
@@ -388,16 +388,15 @@ class Nested(NamedTuple):
     unseen: float
 
 
-def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = choose, **folds) -> Nested:
-    """Choose a fusion, and score the choosing itself by an outer cross-validation.
+def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = grid, **folds) -> Nested:
+    """Choose a fusion, and score the choosing itself by cross-validation.
 
-    With `choose` these are folds within folds: an inner cross-validation chooses the rule, its weights
-    and temperatures, and the clips left out score it. With `grid` it is the optimism of tuned weights.
+    In each fold the rule chooses temperatures and weights anew, and the clips left out score it.
 
     Args:
         scores: With labels.
         rule: What makes a fusion.
-        folds: Options of `cross_fitted` for the outer folds.
+        folds: Options of `cross_fitted`.
 
     Raises:
         BadInput: As `cross_fitted`.
@@ -412,8 +411,8 @@ def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = choose, **folds
 
 def confusion(fused: np.ndarray, scores: Scores) -> pd.DataFrame:
     """Number of clips by true class (rows) and by the class of the greatest fused score (columns)."""
-    pairs = np.zeros(2 * (len(scores.classes),), np.int64)
-    np.add.at(pairs, (scores.truth, fused.argmax(1)), 1)
+    C = len(scores.classes)
+    pairs = np.bincount(C * scores.truth + fused.argmax(1), minlength=C * C).reshape(C, C)
     return pd.DataFrame(pairs, scores.classes, scores.classes)
 
 
@@ -442,53 +441,7 @@ def agreement(scores: Scores) -> pd.DataFrame:
     return pd.DataFrame(same, scores.networks, scores.networks)
 
 
-def recover_weights(scores: Scores, fused: np.ndarray) -> pd.DataFrame:
-    """Recover the weights of a published fusion from its published parts, by least squares.
-
-    So it is known that the champion of 2017 added 1, 1, 1, 4 and 7 fourteenths of the probabilities of
-    five networks, the 7 of sound; what was left over, 2.5e-6, are the printed digits. That a weight is a
-    fraction is seen by ``Fraction(weight).limit_denominator(50)``.
-
-    Args:
-        scores: What was multiplied and added, mostly probabilities; nan counts as 0.
-        fused: (N, C), the sum, in the same order.
-
-    Returns:
-        By network: weight, standard_error, and rmse, the root mean squared residual (the same for all).
-
-    Raises:
-        BadInput: Another shape; matrices of which one is a weighted sum of the others.
-    """
-    columns = np.nan_to_num(scores.logits).reshape(len(scores.networks), -1).T  # (N C, M)
-    if np.shape(fused) != scores.logits.shape[1:]:
-        raise BadInput("fused", f"has shape {np.shape(fused)}", f"give {scores.logits.shape[1:]}")
-    weights, _, rank, _ = np.linalg.lstsq(columns, np.ravel(fused))
-    if rank < len(weights):
-        fault = "are weighted sums of one another, so many weights give the same"
-        raise BadInput("score matrices", fault, "leave one of them out")
-    squares = np.square(np.ravel(fused) - columns @ weights)
-    variance = squares.sum() / max(1, len(squares) - rank)
-    errors = np.sqrt(variance * np.diag(np.linalg.inv(columns.T @ columns)))
-    table = {"weight": weights, "standard_error": errors, "rmse": np.sqrt(squares.mean())}
-    return pd.DataFrame(table, scores.networks)
-
-
 # ---- arrays and names ----------------------------------------------------------------------------
-
-
-def _shares(scores: Scores, temperatures, missing: str, prior) -> np.ndarray:
-    """Probabilities (M, N, C); where a network has no score 0, or the prior."""
-    shares = softmax(scores.logits / temperatures[:, None, None], axis=-1)
-    return np.where(scores.present[..., None], shares, prior if missing == "prior" else 0.0)
-
-
-def _mixed(points, shares, present, missing: str, prior) -> np.ndarray:
-    """Equation 1 for weights (G, M): fused (G, N, C)."""
-    mixed = np.tensordot(points, shares, 1)
-    if missing == "renormalised":
-        mass = (points @ present)[..., None]  # (G, N, 1), weights of the networks that have a score
-        mixed = np.where(mass > 0, mixed / np.where(mass > 0, mass, 1), prior)
-    return mixed
 
 
 def _same(what: str, names, expected) -> None:

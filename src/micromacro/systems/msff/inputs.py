@@ -11,18 +11,18 @@ draws them on the mel axis.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from micromacro.audio import checked_sound
+from micromacro.backbones import features as features
 from micromacro.errors import BadInput, check_sizes
 from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.ragged import LikeLengths, padded
 from micromacro.training import predict
 
 SR_HZ = 16_000
@@ -31,7 +31,6 @@ N_MELS, LOW_HZ, HIGH_HZ = 64, 125, 7_500
 OFFSET = 0.01  # of the magnitude: silence is log(0.01) = -4.6
 SEGMENT, STEP = 96, 48  # rows: 0.96 s and 0.48 s
 LOUD = 5.5  # a sine of amplitude 1 reaches 4.5 to 5.5, by where it lies between two bands
-POOL = 8  # batches that are drawn together and then sorted by length
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,31 +75,6 @@ def frames(clip: Clip) -> Tensor | None:
     faces = torch.as_tensor(clip.faces)
     mask = torch.ones(len(faces)) if clip.face_mask is None else torch.as_tensor(clip.face_mask)
     return faces[mask.bool()]
-
-
-@torch.no_grad()
-def features(rows: Tensor, encoder: nn.Module, batch: int = 64) -> Tensor:
-    """What a frozen encoder makes of the rows of a clip; it is left in its mode.
-
-    Args:
-        rows: uint8 or float32 (T, C, H, W), frames or segments as the encoder takes them; uint8
-            becomes float32 in [0, 1]. T may be 0.
-        encoder: Makes features (B, D), by its method `features` if it has one.
-        batch: Rows that are computed at a time.
-
-    Returns:
-        float32 (T, D), on the CPU.
-
-    Raises:
-        BadInput: What the encoder refuses.
-    """
-    look, was_training = getattr(encoder, "features", encoder), encoder.training
-    device = next(encoder.parameters()).device
-    some = rows if len(rows) else rows.new_zeros(1, *rows.shape[1:])  # how many columns?
-    encoder.eval()
-    made = torch.cat([look(_unit(piece.to(device))).cpu() for piece in some.split(batch)])
-    encoder.train(was_training)
-    return made[: len(rows)]
 
 
 # ---- sound ---------------------------------------------------------------------------------------
@@ -152,53 +126,26 @@ def segments(clip: Clip) -> Tensor | None:
     return rows.unfold(0, SEGMENT, STEP).mT[:, None]  # (S, 64, 96) -> (S, 1, 96, 64)
 
 
-def spectrum_pictures(segments: Tensor, image_px: int = 224) -> Tensor:
+def spectrum_pictures(segments: Tensor) -> Tensor:
     """Segments as pictures for a network of photographs, which is nearer to the abstract's words.
 
     Args:
         segments: float32 (S, 1, 96, 64), as `segments` gives them.
-        image_px: Side of the pictures.
 
     Returns:
-        float32 (S, 3, image_px, image_px) in [0, 1], three equal colours: time from left to right,
-        pitch upwards, silence black, the loudest sine white.
+        float32 (S, 1, 64, 96) in [0, 1]: time from left to right, pitch upwards, silence black, the
+        loudest sine white. `VggFace` brings them to its 224 px and makes three equal colours of them.
 
     Raises:
-        BadInput: Another shape or type, values that are not finite, or a side that is none.
+        BadInput: Another shape or type, or values that are not finite.
     """
     check_tensor("segments", segments, "(S, 1, 96, 64)", (torch.float32,))
     check_values("segments", segments)
-    (side,) = check_sizes(image_px=image_px)
     silence = math.log(OFFSET)
-    grey = ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)  # (S, 1, 64, 96)
-    grey = functional.interpolate(grey, (side, side), mode="bilinear")  # (S, 1, 224, 224)
-    return grey.repeat(1, 3, 1, 1)
+    return ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)
 
 
 # ---- batches -------------------------------------------------------------------------------------
-
-
-def padded(rows: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
-    """The rows of some clips as one batch, padded at the end with 0.
-
-    Args:
-        rows: Of each clip a tensor (T, ...), T its own, or None, which stands for no rows. uint8
-            becomes float32 in [0, 1].
-
-    Returns:
-        (B, T, ...) and lengths int64 (B,), as the streams take them; two Nones if all are None.
-
-    Raises:
-        BadInput: Rows of different shapes.
-    """
-    there = [x for x in rows if x is not None]
-    if not there:
-        return None, None
-    if len(shapes := {x.shape[1:] for x in there}) > 1:
-        fault = f"have shapes {sorted(map(tuple, shapes))}"
-        raise BadInput("rows", fault, "give clips whose faces, or features, are of one size")
-    whole = [there[0][:0] if x is None else x for x in rows]
-    return _unit(pad_sequence(whole, batch_first=True)), torch.tensor([len(x) for x in whole])
 
 
 def together(clips: Sequence[Clip]) -> dict[str, Tensor | None]:
@@ -218,13 +165,11 @@ def together(clips: Sequence[Clip]) -> dict[str, Tensor | None]:
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
+class Batches(LikeLengths):
     """One part of clips as padded batches for `training.train`, clips of like length together.
 
-    A batch is ``((rows, lengths), target)``, as `C3d`, `CnnBlstm` and `Blstm` take it. Called with a
-    generator, it draws an epoch: clips in random order, eight batches at a time, sorted by length
-    among these and cut, in a random order again. Iterated, it yields all clips by length;
-    `predictions` puts them back.
+    A batch is ``((rows, lengths), target)``, as `C3d`, `CnnBlstm` and `Blstm` take it. `LikeLengths` says
+    how they are drawn; `predictions` puts them back in order.
 
     Attributes:
         rows: Of each clip its frames, segments or features (T, ...), or None; see `padded`.
@@ -250,41 +195,17 @@ class Batches:
         like = next(x for x in self.rows if x is not None)
         whole = [like[:0] if x is None else x for x in self.rows]
         object.__setattr__(self, "rows", whole)
+        object.__setattr__(self, "lengths", torch.tensor([*map(len, whole)]))
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.size)
-
-    def __iter__(self) -> Iterator[tuple]:
-        return (self._batch(chosen) for chosen in self.order.split(self.size))
-
-    def __call__(self, generator: torch.Generator) -> Iterator[tuple]:
-        """One epoch of training."""
-        order, lengths = torch.randperm(len(self.rows), generator=generator), self._lengths()
-        pools = [pool[lengths[pool].argsort()] for pool in order.split(POOL * self.size)]
-        batches = [chosen for pool in pools for chosen in pool.split(self.size)]
-        for i in torch.randperm(len(batches), generator=generator).tolist():
-            turned = torch.rand(len(batches[i]), generator=generator) < 0.5 * self.mirror
-            yield self._batch(batches[i], turned.tolist())
-
-    @property
-    def order(self) -> Tensor:
-        """The clips in the order of iteration, int64 (N,)."""
-        return self._lengths().argsort(stable=True)
-
-    def _lengths(self) -> Tensor:
-        return torch.tensor([len(x) for x in self.rows])
-
-    def _batch(self, chosen: Tensor, turned: Sequence[bool] = ()) -> tuple:
-        rows = [self.rows[i] for i in chosen.tolist()]
-        for k, turn in enumerate(turned):
-            rows[k] = rows[k].flip(-1) if turn else rows[k]
-        return padded(rows), self.target[chosen]
+    def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple:
+        """Rows and lengths, and targets, of the clips of these numbers."""
+        own = [self.rows[i] for i in rows.tolist()]
+        if generator is not None:  # drawn in any case, so that all arms draw the same numbers
+            turned = torch.rand(len(own), generator=generator) < 0.5 * self.mirror
+            own = [x.flip(-1) if turn else x for x, turn in zip(own, turned, strict=True)]
+        return padded(own), self.target[rows]
 
 
 def predictions(model: nn.Module, batches: Batches, device: str | torch.device = "cpu") -> Tensor:
     """Logits of a stream for each clip, in the order of the clips: float32 (N, 7), on the CPU."""
     return predict(model, batches, device)[batches.order.argsort()]
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x.float() / 255 if x.dtype == torch.uint8 else x

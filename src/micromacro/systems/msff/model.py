@@ -32,6 +32,7 @@ from torch.nn import functional
 from micromacro.backbones import PRETRAINED, Bottleneck, FrozenResNet50, resnet
 from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.ragged import row_mask, trimmed
 from micromacro.weights import fill, read_weights, unregistered_file
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
@@ -42,10 +43,8 @@ BLOCK = 16  # frames that C3D sees at a time
 PIECE = 64  # pictures that a network in evaluation mode computes at a time: memory
 VGG_FACE_MEAN = (129.186, 104.762, 93.594)  # red, green, blue
 
-# See `Encoder`.
-_VGG_16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
-_VGG_11 = ((1,), (2,), (4, 4), (8, 8))
-_C3D = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+# Convolutions of each block; see `Encoder`.
+_VGG_16, _VGG_11, _C3D = (2, 2, 3, 3, 3), (1, 1, 2, 2), (1, 1, 2, 2, 2)
 
 
 # ---- one picture, or one block of frames, to a vector --------------------------------------------
@@ -57,8 +56,8 @@ class Encoder(nn.Module, ABC):
     Args:
         conv: ``nn.Conv2d`` or ``nn.Conv3d``.
         n_in: Channels of the input.
-        plan: Convolutions of each block, as multiples of the first one's channels; a pooling that
-            halves the map follows each block.
+        plan: Convolutions of each block. A block has twice as many channels as the one before, up to
+            eight times the first one's; a pooling that halves the map follows it.
         cells: Cells of the last map.
         sizes: Channels of the first convolution, width of fc6 and fc7, classes: the width of fc8.
         layer: "fc6", "fc7" or "fc8": what `features` gives, after its ReLU. The paper does not say;
@@ -81,7 +80,7 @@ class Encoder(nn.Module, ABC):
         self,
         conv: type[nn.Module],
         n_in: int,
-        plan: Sequence[Sequence[int]],
+        plan: Sequence[int],
         cells: int,
         sizes: Sequence[int],
         *,
@@ -95,8 +94,7 @@ class Encoder(nn.Module, ABC):
         width, hidden, classes = check_widths("width, hidden, classes", sizes)
         check_choice("layer", layer, ("fc6", "fc7", "fc8"))
         self.convs = _blocks(conv, n_in, width, plan, batch_norm)
-        flat = cells * width * plan[-1][-1]
-        self.fc6, self.fc7 = nn.Linear(flat, hidden), nn.Linear(hidden, hidden)
+        self.fc6, self.fc7 = nn.Linear(cells * 8 * width, hidden), nn.Linear(hidden, hidden)
         self.fc8, self.dropout = nn.Linear(hidden, classes), nn.Dropout(dropout)
         self.layer, self.n_features = layer, getattr(self, layer).out_features
         self.mean, self.scale = tuple(mean), scale
@@ -204,7 +202,7 @@ class C3d(Encoder):
 
     The original's pooling lets a last window hang over the edge (Caffe rounds up), so the last map of
     112 px is 4 x 4 and fc6 has 8192 inputs. Ports to PyTorch get as many by padding the map on all
-    sides instead, which shifts every window by one. ``legacy_pool5`` does so.
+    sides instead, which shifts every window by one: the published weights then see other maps.
 
     A clip's logits are the mean over its blocks, our choice: fusion wants logits to calibrate. Fan et
     al. (2016) average softmax scores.
@@ -214,7 +212,6 @@ class C3d(Encoder):
         hidden: Width of fc6 and fc7.
         classes: Number of classes.
         image_px: Side of the frames; others are resized. 48 and a width of 8 suit the benchmark.
-        legacy_pool5: The ports' last pooling.
         options: Of `Encoder`. The mean of the Sports-1M weights is a file of its own, a mean block;
             the port feeds 0 to 255 as it is. So the mean is 0 unless given.
 
@@ -229,15 +226,12 @@ class C3d(Encoder):
         classes: int = len(EMOTIONS),
         *,
         image_px: int = 112,
-        legacy_pool5: bool = False,
         **options,
     ):
-        before = check_whole("image_px", image_px, 16) // 16
-        cells = (before // 2 + 1 if legacy_pool5 else (before + 1) // 2) ** 2
+        cells = ((check_whole("image_px", image_px, 16) // 16 + 1) // 2) ** 2
         super().__init__(nn.Conv3d, 3, _C3D, cells, (width, hidden, classes), **options)
         self.convs.pool1 = nn.MaxPool3d((1, 2, 2))  # fast motion is not pooled away at once
-        padded = {"padding": (0, 1, 1)} if legacy_pool5 else {"ceil_mode": True}
-        self.convs.pool5 = nn.MaxPool3d(2, **padded)
+        self.convs.pool5 = nn.MaxPool3d(2, ceil_mode=True)
         self.image_px = image_px
 
     def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -256,8 +250,7 @@ class C3d(Encoder):
                 [0, 1].
         """
         check_tensor("faces", faces, "(B, T, 1|3, H, W)", (self.fc6.weight.dtype,))
-        lengths = _mask("faces", faces, lengths).sum(1).tolist()
-        frames = [block_frames(n) for n in lengths]
+        frames = [block_frames(n) for n in row_mask("faces", faces, lengths).sum(1).tolist()]
         clips = zip(faces, frames, strict=True)
         blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
         logits = _pieces(super().forward, blocks, self, self.fc8.out_features)  # (N, 7)
@@ -356,10 +349,8 @@ class Blstm(nn.Module):
         check_choice("readout", readout, READOUTS)
         check_sizes(features=features, hidden=hidden, classes=classes)
         sizes = [features, *[2 * hidden] * check_whole("layers", layers, 0)]
-        self.ahead, self.back = (
-            nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
-            for _ in range(2)
-        )
+        self.ahead = nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
+        self.back = nn.ModuleList(nn.LSTM(n, hidden, batch_first=True) for n in sizes[:-1])
         self.dropout, self.readout, self.n_features = nn.Dropout(dropout), readout, features
         self.head = nn.Linear(sizes[-1], classes)
 
@@ -379,13 +370,11 @@ class Blstm(nn.Module):
         """
         shape = f"(B, T, {self.n_features})"
         check_tensor("features", features, shape, (self.head.weight.dtype,))
-        mask = _mask("features", features, lengths)  # (B, T)
+        mask = row_mask("features", features, lengths)  # (B, T)
         check_values("features", features[mask])
-        longest = max(1, int(mask.sum(1).max()))  # one row at least, or an LSTM stops
-        mask = functional.pad(mask, (0, 1))[:, :longest]
-        x = functional.pad(features, (0, 0, 0, 1))[:, :longest].masked_fill(~mask[..., None], 0)
+        x, mask = trimmed(features, mask)
         x = self.dropout(x)
-        n, place = mask.sum(1, keepdim=True), torch.arange(longest, device=x.device)
+        n, place = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=x.device)
         # Each clip turned round within its own length. So padding comes last in both directions and
         # touches nothing. Packed sequences give the same; they take a CPU twice as long for 96
         # features, and two thirds as long for 4096.
@@ -436,7 +425,7 @@ class CnnBlstm(nn.Module):
             BadInput: Shapes or lengths that do not fit, or what the encoder refuses.
         """
         check_tensor("rows", rows, "(B, T, C, H, W)", (self.blstm.head.weight.dtype,))
-        mask = _mask("rows", rows, lengths)  # (B, T)
+        mask = row_mask("rows", rows, lengths)  # (B, T)
         features = rows.new_zeros(*mask.shape, self.blstm.n_features)  # (B, T, D)
         look = getattr(self.encoder, "features", self.encoder)
         features[mask] = _pieces(look, rows[mask], self.encoder, self.blstm.n_features)  # (N, D)
@@ -524,14 +513,8 @@ class MsffNet(nn.Module):
         Raises:
             BadInput: Nothing that a stream of this network sees; else as `CnnBlstm` and `C3d`.
         """
-        dtype = (next(self.parameters()).dtype,)
-        parts = dict.fromkeys(STREAMS, (faces, face_lengths)) | {
-            "audio": (segments, segment_lengths)
-        }
-        if faces is not None:
-            check_tensor("faces", faces, "(B, T, 1|3, H, W)", dtype)
-        if segments is not None:
-            check_tensor("segments", segments, "(B, S, C, H, W)", dtype)
+        parts = dict.fromkeys(STREAMS, (faces, face_lengths))
+        parts["audio"] = segments, segment_lengths
         seeing = {name: net for name, net in self.streams.items() if parts[name][0] is not None}
         if not seeing:
             fault = f"nothing for {', '.join(self.streams)}"
@@ -583,20 +566,20 @@ def load_published(
 
 
 def _blocks(
-    conv: type[nn.Module], n_in: int, width: int, plan: Sequence[Sequence[int]], batch_norm: bool
+    conv: type[nn.Module], n_in: int, width: int, plan: Sequence[int], batch_norm: bool
 ) -> nn.Sequential:
     """Blocks of convolutions and poolings, by the names that the published files have."""
     solid, layers = conv is nn.Conv3d, nn.Sequential()
     norm, pool = (nn.BatchNorm3d, nn.MaxPool3d) if solid else (nn.BatchNorm2d, nn.MaxPool2d)
-    for i, block in enumerate(plan, 1):
-        for j, times in enumerate(block):
-            name = f"{i}{'ab'[j] if len(block) > 1 else ''}" if solid else f"{i}_{j + 1}"
-            layers.add_module(f"conv{name}", conv(n_in, times * width, 3, padding=1))
-            n_in = times * width
+    for i, n_convs in enumerate(plan):
+        for j in range(n_convs):
+            name = f"{i + 1}{'ab'[j] if n_convs > 1 else ''}" if solid else f"{i + 1}_{j + 1}"
+            n_in, n_before = width * min(8, 2**i), n_in
+            layers.add_module(f"conv{name}", conv(n_before, n_in, 3, padding=1))
             if batch_norm:
                 layers.add_module(f"bn{name}", norm(n_in))
             layers.add_module(f"relu{name}", nn.ReLU(inplace=True))
-        layers.add_module(f"pool{i}", pool(2))
+        layers.add_module(f"pool{i + 1}", pool(2))
     return layers
 
 
@@ -624,16 +607,3 @@ def _pieces(look: Callable, x: Tensor, net: nn.Module, width: int) -> Tensor:
     size = max(1, len(x)) if net.training else PIECE  # batch norm must see all rows together
     made = [look(piece) for piece in x.split(size) if len(piece)]
     return torch.cat(made) if made else x.new_zeros(0, width)
-
-
-def _mask(name: str, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """True, (B, T), for the rows of a clip; refuses no clip, and lengths that do not fit."""
-    B, T = x.shape[:2]
-    if not B:
-        raise BadInput(name, "hold no clip", "give one at least")
-    lengths = torch.full((B,), T) if lengths is None else lengths
-    check_tensor("lengths", lengths, "(B)", (torch.int64,))
-    if len(lengths) != B or lengths.min() < 0 or lengths.max() > T:
-        fault = f"are {lengths.tolist()} for {name} {tuple(x.shape)}"
-        raise BadInput("lengths", fault, f"give {B} numbers from 0 to {T}")
-    return torch.arange(T, device=x.device) < lengths.to(x.device)[:, None]

@@ -29,9 +29,8 @@ accuracy at any prior follows from their recalls. Every clip comes from explicit
 rendered before it is asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -39,9 +38,10 @@ import pandas as pd
 import torch
 
 from micromacro.errors import BadInput, check_choice, check_dials
-from micromacro.synthetic import AUS, NUISANCES, Event, Face, Identity, Performance, perform
+from micromacro.synthetic import AUS, NUISANCES, Event, Identity, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import envelope
+from micromacro.synthetic.scene import Scene, fidgets, grey_face, talking
 from micromacro.synthetic.script import FULL
 from micromacro.synthetic.voice import Speech, speak
 from micromacro.systems.msff.model import EMOTIONS
@@ -66,13 +66,8 @@ LOOKS: dict[str, tuple[dict[str, float], ...]] = {
     "Surprise": (_EYES, _MOUTH),
 }
 """Emotion -> phases: channel -> share of a full expression."""
-OWN = {
-    "Angry": {"23": 0.35},
-    "Disgust": {"15": 0.35},
-    "Fear": {"20": 0.35},
-    "Surprise": {"17": 0.35},
-}
-"""Emotion of a pair -> what sets its look apart, as far as the dial `appearance` is turned."""
+OWN, OWN_SHARE = {"Angry": "23", "Disgust": "15", "Fear": "20", "Surprise": "17"}, 0.35
+"""Emotion of a pair -> the channel that sets its look apart, as far as the dial `appearance` is turned."""
 BROW, BROW_SWING = "4", 0.5  # moves between 0 and this share of a full expression
 FAST_HZ, SLOW_HZ = (4.0, 5.3), (0.4, 0.6)
 VOICES = {
@@ -156,30 +151,11 @@ class Script(NamedTuple):
 
     def stream(self, what: str) -> np.random.Generator:
         """A random stream of the clip."""
-        return _stream(*self.key, what)
+        return stream("film", *self.key, what)
 
     def strength(self, redundancy: float) -> float:
         """What the voice shows of the emotion, 0 to 1."""
         return self.face if self.copied < redundancy else self.voice
-
-
-class Scene(NamedTuple):
-    """One clip before it is rendered.
-
-    Attributes:
-        face: Who.
-        performance: What the face does; its events are those of the emotion first, then fidgets.
-        speech: What is heard, and how it opens the mouth.
-    """
-
-    face: Face
-    performance: Performance
-    speech: Speech
-
-    def frames(self, chunk: int = 64) -> Iterator[torch.Tensor]:
-        """Rendered while it is read: float32 (n, 1, size, size) in [0, 1], n <= chunk."""
-        play = self.performance
-        return (self.face.render(play, k, k + chunk) for k in range(0, len(play), chunk))
 
 
 class Benchmark(NamedTuple):
@@ -236,28 +212,20 @@ def clips(
         raise BadInput(f"counts={counts}, per_subject={per_subject}", "out of range", remedy)
     every, rows, scripts = Dials(**dials), [], {}
     labels = np.repeat(np.arange(len(EMOTIONS)), counts)
-    for k, label in enumerate(_stream(split, seed, 0, 0, "classes").permutation(labels)):
-        subject, number = divmod(k, per_subject)
-        name, rng = (
-            f"{split}{subject:03d}_{number}",
-            _stream(split, seed, subject, number, "script"),
-        )
+    labels = stream("film", split, seed, 0, 0, "classes").permutation(labels)
+    for k, label in enumerate(labels.tolist()):
+        key = (split, seed, *divmod(k, per_subject))
+        rng, subject = stream("film", *key, "script"), f"{split}{key[2]:03d}"
         length = round(every.median * np.exp(SPREAD * rng.standard_normal()))
         T = int(np.clip(length, *every.frames))
         strengths = rng.uniform(*STRENGTH, 2) * (rng.random(2) >= every.hidden)
         copied, blank = rng.random(), rng.random() < every.blank
-        key = (split, seed, subject, number)
         script = Script(key, EMOTIONS[label], T, *strengths.tolist(), copied, every)
-        scripts[name] = script
-        rows.append([f"synthetic-{split}", name, f"{split}{subject:03d}", split, T, every.fps])
-        shown = script.face, script.strength(every.redundancy)
-        rows[-1] += [EMOTIONS[label], int(label), *shown, blank]
+        scripts[name := f"{subject}_{key[3]}"] = script
+        about = f"synthetic-{split}", name, subject, split, T, every.fps, EMOTIONS[label], label
+        rows.append([*about, script.face, script.strength(every.redundancy), blank])
     columns = ["dataset", "clip", "subject", "split", "n_frames", "fps", "emotion", "label"]
     return Benchmark(pd.DataFrame(rows, columns=[*columns, "face", "voice", "blank"]), scripts)
-
-
-def _stream(split: str, seed: int, subject: int, clip: int, what: str) -> np.random.Generator:
-    return stream("film", split, seed, subject, clip, what)
 
 
 def _who(key: tuple) -> Identity:
@@ -265,27 +233,20 @@ def _who(key: tuple) -> Identity:
     return Identity.draw(subject, split=f"film-{split}", run_seed=seed)
 
 
-@lru_cache(maxsize=2)  # a person's clips come one after another, and painting takes longest
-def _face(split: str, seed: int, subject: int, size: int) -> Face:
-    return Face(_who((split, seed, subject, 0)), size=size, colour=False)
-
-
 def _scene(script: Script) -> Scene:
     dials, T, rng = script.dials, script.n_frames, script.stream("play")
-    face = _face(*script.key[:3], dials.size)
+    who = _who(script.key)
     events = _expression(rng, script)
     own = int(rng.integers(2**31))
-    every = [*events, *_fidgets(script.stream("fidgets"), T, dials)]
-    play = perform(T, dials.fps, every, nuisance=NUISANCES["easy"], seed=own)
-    speech = _voice(script, face.identity, dials.redundancy)
-    opening = torch.from_numpy(speech.opening)
-    play = replace(play, jaw=play.jaw + 0.03 * opening, part=play.part + 0.015 * opening)
+    aside = {"per_s": dials.fidgets, "muscles": FIDGETS, "strongest": 0.3}
+    every = [*events, *fidgets(script.stream("fidgets"), T, dials.fps, **aside)]
+    speech = _voice(script, who, dials.redundancy)
+    play = talking(perform(T, dials.fps, every, nuisance=NUISANCES["easy"], seed=own), speech)
     if script.emotion in SPEED:
-        swing = _swing(script.stream("brow"), script, play, events)  # (T,)
-        play = replace(
-            play, au=play.au.index_add(1, torch.tensor([AUS.index(BROW)]), swing[:, None])
-        )
-    return Scene(face, play, speech)
+        au = play.au.clone()
+        au[:, AUS.index(BROW)] += _swing(script.stream("brow"), script, play, events)  # (T,)
+        play = replace(play, au=au)
+    return Scene(grey_face(who, dials.size), play, speech)
 
 
 def _expression(rng: np.random.Generator, script: Script) -> list[Event]:
@@ -299,7 +260,8 @@ def _expression(rng: np.random.Generator, script: Script) -> list[Event]:
         onset = start if k == 0 else start + length - n
         apex = onset + round(rng.uniform(0.25, 0.45) * (n - 1))
         hold = round(rng.uniform(0.1, 0.3) * (n - 1))
-        look = look | {c: dials.appearance * w for c, w in OWN.get(emotion, {}).items()}
+        if emotion in OWN:
+            look = look | {OWN[emotion]: dials.appearance * OWN_SHARE}
         factor = rng.uniform(0.85, 1.15, len(look)) * script.face * dials.seen
         aus = tuple((c, w * f) for (c, w), f in zip(look.items(), factor, strict=True))
         events.append(Event(onset, apex, onset + n - 1, aus, FULL, "macro", emotion, hold))
@@ -328,21 +290,6 @@ def _swing(rng, script: Script, play: Performance, events: Sequence[Event]) -> t
     # The slow brow passes the very places of the fast one, so that no set of frames tells them apart.
     wave = quick if fast else quick.sort().values[slow.argsort().argsort()]
     return BROW_SWING * FULL * script.face * dials.seen * wave.float()
-
-
-def _fidgets(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:
-    """Short movements of single muscles, one after the other."""
-    fidgets, frame = [], 0.0
-    while dials.fidgets > 0:
-        frame += rng.exponential(dials.fps / dials.fidgets) + 2
-        length = int(rng.integers(3, max(4, round(dials.fps))))
-        if (onset := int(frame)) + length > T:
-            break
-        aus = ((str(rng.choice(FIDGETS)), rng.uniform(0.1, 0.3)),)
-        middle, last = onset + length // 2, onset + length - 1
-        fidgets.append(Event(onset, middle, last, aus, FULL, "micro"))
-        frame += length
-    return fidgets
 
 
 def _voice(script: Script, who: Identity, redundancy: float) -> Speech:

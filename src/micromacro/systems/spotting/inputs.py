@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -25,13 +26,12 @@ from torch import Tensor
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.checks import FLOATS, check_tensor, wide
 from micromacro.motion.flow import optical_flow
-from micromacro.systems.spotting.model import main_direction
-from micromacro.systems.spotting.scoring import CLASSES
+from micromacro.systems.spotting.model import SIDES, main_direction
+from micromacro.systems.spotting.scoring import CLASSES, overlap
 
 Gaps = Mapping[str, int]
 Chunks = Iterable[Tensor]
 Look = Callable[[Tensor], Tensor]
-SIDES = {"past": (-1,), "future": (1,), "symmetric": (-1, 1)}
 LABELS = ("inside", "overlap", "soft")
 
 
@@ -116,18 +116,16 @@ def labels(
         BadInput: An unknown rule or side; a gap below 1.
     """
     check_choice("rule", rule, LABELS)
-    frame, target = torch.arange(n_frames), torch.zeros(n_frames, len(CLASSES))
-    for column, name in enumerate(CLASSES):
+    frame, columns = np.arange(n_frames), []
+    for name in CLASSES:
         ends = [0] if rule == "inside" else [0, *_steps({name: gaps[name]}, reference).tolist()]
         first, last = frame + min(ends), frame + max(ends)
-        target[(first < 0) | (last >= n_frames), column] = torch.nan
-        first, last = first + int(min(ends) < 0), last - int(max(ends) > 0)  # less the references
-        for event in events[events["label"] == name].itertuples():
-            shared = last.clamp(max=event.offset) - first.clamp(min=event.onset) + 1
-            union = (last - first + 1) + (event.offset - event.onset + 1) - shared
-            worth = shared.clamp(min=0) / union if rule == "soft" else (shared > 0).float()
-            target[:, column] = torch.maximum(target[:, column], worth)  # nan stays nan
-    return target
+        known = (first >= 0) & (last < n_frames)
+        window = np.stack([first + (min(ends) < 0), last - (max(ends) > 0)], 1)  # less references
+        own = events.loc[events["label"] == name, ["onset", "offset"]].to_numpy(np.int64)
+        worth = overlap(window[:, None], own).max(1, initial=0)  # (n, E) -> (n,)
+        columns.append(np.where(known, worth if rule == "soft" else worth > 0, np.nan))
+    return torch.from_numpy(np.stack(columns, 1)).float()
 
 
 # ---- batches for training ------------------------------------------------------------------------
@@ -176,10 +174,9 @@ class Pairs:
         shows = torch.cat([self.target > 0, (self.target == 0).all(1, keepdim=True)], 1).double()
         shows[self.target.isnan().any(1)] = 0
         weights = (shows / shows.sum(0).clamp_min(1)).sum(1)
-        draws = {"replacement": True, "generator": generator}
-        for frames, target in self._take(
-            torch.multinomial(weights, self.size * self.steps, **draws)
-        ):
+        n = self.size * self.steps
+        rows = torch.multinomial(weights, n, replacement=True, generator=generator)
+        for frames, target in self._take(rows):
             turned = torch.rand(len(frames), generator=generator) < 0.5 * self.mirror
             frames[turned] = frames[turned].flip(-1)
             yield frames, target

@@ -1,8 +1,13 @@
-"""From scores of frames to intervals: smooth, threshold, find peaks, lay intervals, limit, thin out.
+"""From scores of frames to intervals: smooth, threshold, find peaks, lay an interval around each.
 
 The paper's own choices are not known; the defaults are SOFTNet's (2021). Public programs lay intervals in
 other ways too: runs of frames above the threshold (MDMD), falls on both sides of a peak (MTSN), two more
-curves of onset and offset (AUW-GCN). No arm uses them, so that only the spotter differs. A frame without a score (NaN: a lost face) is left out of means and is no peak.
+curves of onset and offset (AUW-GCN). No arm uses them, so that only the spotter differs. A frame without
+a score (NaN: a lost face) is left out of means and is no peak.
+
+An interval reaches k frames to both sides of its peak, k being half the mean length of its class. So all
+are equally long but at a video's ends, and no limit of lengths is needed. Peaks lie k frames apart, so two
+intervals of a class overlap by about a third at most (intersection over union), and none is thinned out.
 """
 
 from collections.abc import Mapping
@@ -13,8 +18,8 @@ import pandas as pd
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
-from micromacro.errors import BadInput
-from micromacro.systems.spotting.scoring import CLASSES, Rule, compared, most_pairs, overlap
+from micromacro.errors import BadInput, check_whole
+from micromacro.systems.spotting.scoring import CLASSES, Rule, compared, most_pairs
 
 COLUMNS = ["video", "label", "onset", "offset", "peak", "score"]
 
@@ -27,16 +32,11 @@ class Recipe:
         threshold: Score that a peak must reach.
         relative: It is a share of the way from a video's mean score to its largest.
         smooth: Width of the moving mean, in k; 0 for none.
-        lengths: Fewest and most frames of an interval.
-        suppress: Overlap, intersection over union, above which the lower of two intervals goes; None
-            for none.
     """
 
     threshold: float = 0.55
     relative: bool = True
     smooth: float = 2.0
-    lengths: tuple[float, float] = (1, np.inf)
-    suppress: float | None = None
 
 
 Gaps, Recipes = Mapping[str, int], Mapping[str, Recipe]
@@ -92,16 +92,6 @@ def peaks(curve: np.ndarray, threshold: float, distance: int) -> np.ndarray:
     return find_peaks(curve, height=threshold, distance=max(distance, 1))[0]
 
 
-def _standing(table: pd.DataFrame, limit: float | None) -> pd.DataFrame:
-    """Intervals, highest first, without those that overlap a standing one by more than the limit."""
-    order, standing = np.argsort(-table["score"].to_numpy(), kind="stable"), []
-    spans = table[["onset", "offset"]].to_numpy()
-    while limit is not None and len(order):
-        standing.append(order[0])
-        order = order[1:][overlap(spans[order[1:]], spans[order[0]]) <= limit]
-    return table.iloc[order if limit is None else standing]
-
-
 def spotted(
     scores: np.ndarray, gaps: Gaps, recipes: Recipes = RECIPES, video: str = ""
 ) -> pd.DataFrame:
@@ -132,9 +122,7 @@ def spotted(
         peak = peak[~np.isnan(x[peak])]  # none in what was bridged
         onset, offset = (peak - k).clip(0), (peak + k).clip(max=len(x) - 1)
         columns = (video, label, onset, offset, peak, curve[peak])
-        table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
-        table = table[(table["offset"] - table["onset"] + 1).between(*recipe.lengths)]
-        tables.append(_standing(table, recipe.suppress).sort_index())
+        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -188,11 +176,10 @@ def tiling(n_frames: int, length: int, phase: int = 0, video: str = "") -> pd.Da
 
     Returns:
         Columns video, label, onset, offset.
+
+    Raises:
+        BadInput: A length or a phase that is none.
     """
-    if length < 1 or phase < 0:
-        raise BadInput(
-            f"length={length}, phase={phase}", "is no window", "give 1 or more, 0 or more"
-        )
-    onset = np.arange(phase, n_frames, length)
+    onset = np.arange(check_whole("phase", phase, 0), n_frames, check_whole("length", length))
     offset = np.minimum(onset + length, n_frames) - 1
     return pd.DataFrame({"video": video, "label": "macro", "onset": onset, "offset": offset})

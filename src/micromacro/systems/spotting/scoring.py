@@ -25,7 +25,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing, write_atomically
+from micromacro.files import existing, reading, write_atomically
 
 CLASSES = ("micro", "macro")
 KEYS = ["video", "label"]
@@ -358,7 +358,7 @@ def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame
         BadInput: The file is missing or empty, or a line is neither a number nor such a row.
     """
     path = existing(path)
-    try:
+    with reading(path, "a log file of the challenge", "restore the file"):
         table = pd.read_csv(path, sep=r"\s+", names=LOG, dtype=str, na_values="-")
         heading = table["outcome"].isna()
         dataset = table["video"].where(heading).ffill()[~heading].astype(int)
@@ -366,6 +366,4 @@ def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame
         table[FRAMES] -= first
         if not table["outcome"].isin(["TP", "FP", "FN"]).all():
             raise ValueError("an outcome is not TP, FP or FN")
-    except (ValueError, TypeError) as error:
-        raise BadInput(path, f"is no log file ({error})", "restore the file") from error
     return {int(n): part.reset_index(drop=True) for n, part in table.groupby(dataset)}

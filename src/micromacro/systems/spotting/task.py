@@ -28,7 +28,7 @@ Every frame comes from explicit streams; it depends neither on the frames it is 
 how many people there are. Nothing is rendered before it is asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
@@ -37,8 +37,9 @@ import pandas as pd
 import torch
 
 from micromacro.errors import check_choice, check_dials
-from micromacro.synthetic import LANDMARKS, Event, Face, HeadDrift, Nuisance, Performance, perform
+from micromacro.synthetic import Event, Face, HeadDrift, Nuisance, Performance, perform
 from micromacro.synthetic.identity import Identity, stream
+from micromacro.synthetic.scene import rendered
 
 PX = 2 / 64  # the px of all dials in face units: those of a face that is rendered at 64 px
 KNOTS = (0, 0.25, 0.5, 0.75, 0.95, 1)  # quantiles at which durations are given
@@ -46,8 +47,6 @@ UPPER = ("1", "2", "4", "6", "7", "9")
 LOWER = ("10", "12", "14", "15", "17", "20", "23", "12L", "12R", "14L", "14R")
 """Muscles of the two halves of the face. They share no zone of skin, so no overlap folds it."""
 CHUNK = 32  # frames rendered at once
-REGIONS = {"brows": "brow", "mouth": ("mouth", "lip"), "nose": "nos"}
-"""Region -> how the names of its landmarks begin."""
 
 LIGHTS = {
     "none": lambda strength: {},
@@ -172,27 +171,7 @@ class Benchmark(NamedTuple):
             BadInput: No video of that name.
         """
         face, play = self.scene(video)
-        play = play[start:stop]
-        return (face.render(play, k, k + CHUNK) for k in range(0, len(play), CHUNK))
-
-    def regions(self, video: str, frames: Sequence[int] = (0,)) -> torch.Tensor:
-        """Where brows, mouth and nose are, from the actor.
-
-        Args:
-            video: Its name in the tables.
-            frames: F frame numbers; each takes about 1 MB while this works.
-
-        Returns:
-            float32 (F, 3, 4) in the order of `REGIONS`: left, top, right, bottom in px of the frame,
-            where (0, 0) is the middle of the first pixel.
-
-        Raises:
-            BadInput: No video of that name, or no such frame.
-        """
-        face, play = self.scene(video)
-        points, margin = face.landmarks(play.take(frames)), 0.03 * face.short  # (F, n, 2)
-        own = [points[:, [n.startswith(p) for n in LANDMARKS]] for p in REGIONS.values()]
-        return torch.stack([torch.cat([p.amin(1) - margin, p.amax(1) + margin], 1) for p in own], 1)
+        return rendered(face, play[start:stop], CHUNK)
 
 
 def videos(kind: str, n_subjects: int, seed: int, *, split: str = "train", **dials) -> Benchmark:

@@ -25,8 +25,9 @@ LAYERS = (
         "folds",
         "statistics",
     },
-    {"arms", "cache", "training", "results", "units"},
+    {"cache", "training", "results", "units"},
     {"datasets"},
+    {"arms"},
     {"systems", "studies"},
     {"course", "headless", "report", "batch"},
     {"cli"},
@@ -103,16 +104,16 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/mimamo", 988),
         ("systems/akmnet", 1145),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 1015),  # the aim is 800
+        ("systems/spotting", 969),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 831),
-        ("systems/msff", 1278),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1847),  # the aim is 1,250
-        (".", 16_544),  # the aim is 11,500 with all five systems
+        ("systems/eri", 770),
+        ("systems/msff", 1220),  # the aim is 800 with its task and its experiment
+        (MACHINERY, 1915),  # the aim is 1,250
+        (".", 16_447),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

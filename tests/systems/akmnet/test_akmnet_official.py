@@ -106,7 +106,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         unit(data, **params)
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
-    assert {f.name for f in checkpoint.iterdir()} == {"arm", "s123"}
+    assert {f.name for f in checkpoint.iterdir()} == {"training.pt", "s123.pt"}
     again = unit(data, **params)
     assert len(calls) == 7  # two of three epochs
     assert again[0] == whole[0]

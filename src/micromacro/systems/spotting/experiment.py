@@ -307,8 +307,8 @@ def unit(
     unseen = source.events["video"].isin(searched["video"])
     events, known = source.events[unseen], source.events[~unseen]
     half = inputs.gaps(known)
-    spotter = Tiling if arm.method == "tiling" else Spotter
-    spotter = spotter(source, arm, half, 1000 * seed + fold, device)
+    kind = Tiling if arm.method == "tiling" else Spotter
+    spotter = kind(source, arm, half, 1000 * seed + fold, device)
     run = (seed, fold, folds, steps, device)
     with arms.checkpoint(unit, data, vars(arm), *run) as file:
         about = spotter.learn(seen, known, steps, file)

@@ -39,9 +39,7 @@ DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
 SR_HZ = 16000
 SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
-EVENTS = {share: f"events {share:.0%}" for share in (0.5, 0.1, 0.05)} | {
-    SHORTEST: "events 3 frames"
-}
+EVENTS = {0.5: "events 50%", 0.1: "events 10%", 0.05: "events 5%", SHORTEST: "events 3 frames"}
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
 OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
 # As released: the rate is halved every ten epochs; the best was found about the tenth.
@@ -69,11 +67,7 @@ def _each(what: str, readouts: Sequence[str] = READOUTS, **options: object) -> d
 
 SWEEP: dict[str, dict[str, dict]] = {
     "read-outs": {f"all, {r}": {"readout": r} for r in ("max", "last", "attention")},
-    "share of events": {
-        arm: options
-        for share in (0.5, 0.1, 0.05, SHORTEST)
-        for arm, options in _each(EVENTS[share], share=share).items()
-    },
+    "share of events": arms.joined({name: _each(name, share=k) for k, name in EVENTS.items()}),
     "order": {
         "no GRU": {"gru": False},
         "no GRU, positions": {"gru": False, "positions": True},

@@ -101,8 +101,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 988),
-        ("systems/akmnet", 1145),
+        ("systems/mimamo", 963),
+        ("systems/akmnet", 1118),
         ("datasets/micro.py", 300),
         ("systems/spotting", 969),  # the aim is 800
         ("datasets/affect.py", 300),
@@ -110,10 +110,10 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 770),
+        ("systems/eri", 764),
         ("systems/msff", 1220),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1915),  # the aim is 1,250
-        (".", 16_447),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1932),  # the aim is 1,250
+        (".", 16_526),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -105,17 +105,15 @@ SWEEP: dict[str, dict[str, dict]] = {
     "released fault alone": {f"released {x}": {"legacy": [x]} for x in LEGACY[1:]},
 }
 ARMS = CORE | arms.joined(SWEEP)
-_TINY = {"epochs": 2, "data": {"dataset": "synthetic", "people": 8}}
+_THREE, _SYNTHETIC = ("ours", "spatial", "temporal, phase"), {"dataset": "synthetic"}
+_TINY = {"epochs": 2, "data": {**_SYNTHETIC, "people": 8}}
 _SIZES = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
 _THUMBNAILS = {"weights": "thumbnail", "weights_file": None, "sizes": _SIZES}
 _TRIAL = {"epochs": 1, "folds": 2, "data": _THUMBNAILS}
-_SMOKE = {"arms": ("ours", "spatial", "temporal, phase"), "seeds": (1000,), "folds": None}
-_FULL = {"arms": CORE, "seeds": range(8), "folds": None, "data": {"dataset": "synthetic"}}
-_PAPER = {"arms": ("ours", "as released"), "seeds": (0,), "folds": 5}
-PROFILES = {
-    "smoke": {**_SMOKE, **_TINY},
-    "full": {**_FULL, "trial": _TINY},
-    "paper": {**_PAPER, "trial": _TRIAL},
+PROFILES = {  # without a number of folds, the data set's own
+    "smoke": {"arms": _THREE, "seeds": (1000,), "folds": None, **_TINY},
+    "full": {"arms": CORE, "seeds": range(8), "folds": None, "data": _SYNTHETIC, "trial": _TINY},
+    "paper": {"arms": ("ours", "as released"), "seeds": (0,), "folds": None, "trial": _TRIAL},
 }
 OFFSETS = range(0, 29, 3)  # frames; where OMG's training sequences start
 RELEASED_SECOND = 30  # frames, whatever the film's own rate
@@ -286,6 +284,7 @@ def grid(
     files = {"weights": weights, "weights_file": weights_file}
     official = [name for name in DATASETS if name != "synthetic"]
     asked = arms.plan(profile, PROFILES, SWEEP, official, **files, **asked)
+    asked["folds"] = asked["folds"] or DATASETS[asked["data"]["dataset"]].folds
     units = arms.units_of(ARMS, {*vars(Arm()), "protocol"}, **asked)
     labels = [{"label": name} for name in LABELS] if profile == "paper" else [{}]
     return {

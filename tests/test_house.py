@@ -101,7 +101,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 963),
+        ("systems/mimamo", 962),
         ("systems/akmnet", 1118),
         ("datasets/micro.py", 300),
         ("systems/spotting", 969),  # the aim is 800
@@ -113,7 +113,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/eri", 764),
         ("systems/msff", 1220),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1932),  # the aim is 1,250
-        (".", 16_526),  # the aim is 11,500 with all five systems
+        (".", 16_525),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

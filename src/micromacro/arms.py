@@ -1,9 +1,9 @@
 """What the experiments of all systems share: sources, arms, grids of units, checkpoints, rows.
 
-An experiment has a `Source` for the benchmark and one for each official data set; an arm, which is a
-dataclass whose defaults are the reference variant; tables of arms, name -> options, which name what each
-does otherwise (an option that is no field of the arm belongs to its data); profiles, which say what is
-computed unless a notebook asks for something else; and one unit, which trains and tests one arm.
+An experiment has a `Source` for the benchmark and one for each official data set. An arm is a dataclass
+whose defaults are the reference variant. A table of arms, name -> options, names what each does otherwise;
+an option that is no field of the arm belongs to its data. Profiles say what is computed unless a notebook
+asks for something else. One unit trains and tests one arm.
 """
 
 import contextlib

@@ -26,8 +26,9 @@ LAYERS = (
         "folds",
         "statistics",
     },
-    {"arms", "cache", "training", "results", "units"},
+    {"cache", "training", "results", "units"},
     {"datasets"},
+    {"arms"},
     {"systems", "studies"},
     {"course", "headless", "report", "batch"},
     {"cli"},
@@ -101,19 +102,19 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 988),
-        ("systems/akmnet", 1145),
+        ("systems/mimamo", 962),
+        ("systems/akmnet", 1118),
         ("datasets/micro.py", 300),
-        ("systems/spotting", 989),  # the aim is 800
+        ("systems/spotting", 943),  # the aim is 800
         ("datasets/affect.py", 300),
         ("datasets/long.py", 150),
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 770),
-        ("systems/msff", 1163),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1864),  # the aim is 1,250
-        (".", 16_316),  # the aim is 11,500 with all five systems
+        ("systems/eri", 703),
+        ("systems/msff", 1105),  # the aim is 800 with its task and its experiment
+        (MACHINERY, 1932),  # the aim is 1,250
+        (".", 16_160),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

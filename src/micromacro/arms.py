@@ -1,18 +1,54 @@
-"""Arms of an experiment: their options checked, and the units that a profile makes of them.
+"""What the experiments of all systems share: sources, arms, grids of units, checkpoints, rows.
 
-An arm is a dataclass whose defaults are the reference variant. A table of arms, name -> options, names
-what each does otherwise; an option that is no field of the arm belongs to its data.
+An experiment has a `Source` for the benchmark and one for each official data set. An arm is a dataclass
+whose defaults are the reference variant. A table of arms, name -> options, names what each does otherwise;
+an option that is no field of the arm belongs to its data. Profiles say what is computed unless a notebook
+asks for something else. One unit trains and tests one arm.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
-from typing import TypeVar
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
 
 from micromacro.cache import hashable
-from micromacro.errors import BadInput, check_choice
+from micromacro.datasets.table import check_profile
+from micromacro.errors import BadInput, check_choice, check_dials
+from micromacro.files import project_root
+from micromacro.units import unit_key
 
 A = TypeVar("A")
+Table = Mapping[str, Mapping]
+
+
+class Source(NamedTuple):
+    """Clips of a data set, from the actor or from official files, and how to load one.
+
+    Attributes:
+        clips: A row a clip or video; the columns are the system's.
+        load: Gives what a network sees, as the system says.
+        sizes: Options of the networks.
+        recipe: How to train; of several networks, name -> recipe.
+        events: Table of what shows when; None where nobody knows.
+        missing: Names of clips that are listed but not there.
+    """
+
+    clips: pd.DataFrame
+    load: Callable
+    sizes: Mapping[str, object]
+    recipe: object
+    events: pd.DataFrame | None = None
+    missing: tuple[str, ...] = ()
+
+
+# ---- arms ----------------------------------------------------------------------------------------
 
 
 def check_arm(arm: object, choices: Mapping[str, Iterable], idle: Mapping[str, bool]) -> None:
@@ -20,14 +56,15 @@ def check_arm(arm: object, choices: Mapping[str, Iterable], idle: Mapping[str, b
 
     Args:
         arm: The arm. A field that is a tuple holds each of its choices at most once, and is empty
-            only by default.
+            only by default; one that is annotated as a dial is a number in its range (`check_dials`).
         choices: Field -> the values that it may have; of a tuple, its parts.
         idle: Field -> whether it does nothing, whatever its value, beside the other fields.
 
     Raises:
-        BadInput: A value that is no choice; one that is there twice; one that does nothing, since it
-            is not the default of an idle field.
+        BadInput: A value that is no choice, or off its dial; one that is there twice; one that does
+            nothing, since it is not the default of an idle field.
     """
+    check_dials(arm)
     for name, among in choices.items():
         value = getattr(arm, name)
         for part in value if isinstance(value, tuple) else [value]:
@@ -53,13 +90,78 @@ def read_arm(kind: type[A], options: Mapping[str, object]) -> A:
     return kind(**hashable(options))
 
 
+# ---- grids of units ------------------------------------------------------------------------------
+
+
+def joined(groups: Mapping[str, Table]) -> dict[str, Mapping]:
+    """The tables of all groups of a sweep as one."""
+    return {name: options for table in groups.values() for name, options in table.items()}
+
+
+def plan(
+    profile: str,
+    profiles: Mapping[str, Mapping],
+    sweeps: Mapping[str, Table],
+    datasets: Iterable[str],
+    *,
+    dataset: str = "synthetic",
+    data_root: str | None = None,
+    seeds: Sequence[int] | None = None,
+    variants: Sequence[str] | None = None,
+    folds: int | None = None,
+    sweep: int = 0,
+    device: str = "cpu",
+    trial: bool | int = False,
+    **official: object,
+) -> dict:
+    """What a notebook asks of an experiment: the arguments of `units_of`, but the tables of arms.
+
+    Args:
+        profile: "smoke" and "full" on the benchmark; "paper" on official data.
+        profiles: Profile -> ``arms`` and ``seeds``, what is computed unless the notebook asks for
+            others; ``folds``, their number, unless a split says who is tested; ``trial``, what a trial
+            has in place of all that; the other arguments of the unit, ``data`` among them.
+        sweeps: Group -> table of arms.
+        datasets: Names of the official data sets.
+        dataset: "synthetic", or in "paper" one of these.
+        data_root: Folder of the official data, as data/README.md shows.
+        seeds: Random seeds; None for the profile's.
+        variants: Names of arms; None for the profile's.
+        folds: Number of folds; None for the profile's.
+        sweep: 1 adds the arms of `sweeps` in "full".
+        device: Where to compute.
+        trial: Try the path in minutes: in "full" with the sizes of "smoke", in "paper" with tiny
+            networks. The numbers mean nothing.
+        official: Further arguments of the official source.
+
+    Raises:
+        BadInput: An unknown profile or data set; two that do not go together; folds where there are
+            none.
+    """
+    check_profile(profile, dataset, datasets)
+    run = dict(profiles[profile])
+    if trial:
+        run |= run.get("trial", {})
+    if folds is not None and "folds" not in run:
+        raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
+    run |= {"folds": folds} if folds else {}
+    run |= {"seeds": seeds or run["seeds"], "device": device}
+    if profile == "paper":
+        cache = str(project_root() / "runs" / "official")
+        where = {"dataset": dataset, "root": str(data_root), "cache": cache}
+        run["data"] = where | official | run.get("data", {})
+    swept = joined(sweeps) if sweep and profile == "full" else ()
+    run["names"] = [*(variants or run["arms"]), *swept]
+    return {name: value for name, value in run.items() if name not in ("arms", "trial")}
+
+
 def units_of(
-    arms: Mapping[str, Mapping],
-    names: Iterable[str],
+    arms: Table,
     own: Container[str],
     *,
-    data: Mapping[str, object],
+    names: Iterable[str],
     seeds: Sequence[int],
+    data: Mapping[str, object] = MappingProxyType({}),
     n_folds: int = 1,
     **run: object,
 ) -> dict[str, list[dict]]:
@@ -68,10 +170,10 @@ def units_of(
     Args:
         arms: Table of arms: name -> options. An option replaces the argument of the same name in
             `run`, or goes to the arm, or else to the data.
-        names: The arms to compute.
         own: Names of the options that go to the arm.
-        data: Options of the data that all arms share.
+        names: The arms to compute.
         seeds: Random seeds.
+        data: Options of the data that all arms share.
         n_folds: Number of folds where `run` has no "folds", or None for one person each.
         run: All other arguments of the unit.
 
@@ -91,3 +193,51 @@ def units_of(
         pairs = product(seeds, range(params.get("folds") or n_folds))
         units[name] = [params | {"seed": seed, "fold": fold} for seed, fold in pairs]
     return units
+
+
+# ---- one unit ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def checkpoint(unit: Callable, data: Mapping, *run: object) -> Iterator[Path | None]:
+    """Where a unit on official data writes its training while that is under way.
+
+    Killed and called again, the training goes on from there, with the same result. The file has the
+    unit's key in its path, so that another training, or one on other data, begins anew.
+
+    Args:
+        unit: The unit's function.
+        data: Its parameter of that name; ``data["cache"]`` is the folder of checkpoints.
+        run: Its other parameters, JSON values.
+
+    Yields:
+        A file in a folder of its own, which goes when the block ends without an error; None where the
+        data have no ``cache``.
+    """
+    if "cache" not in data:
+        yield None
+        return
+    folder = Path(data["cache"], "checkpoints", unit_key(unit, {"data": data, "run": run}))
+    yield folder / "training.pt"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def columns(table: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are."""
+    arrays = {name: table[name].to_numpy() for name in names}
+    return {name: np.array(a.tolist()) if a.dtype == object else a for name, a in arrays.items()}
+
+
+def score_rows(units: Sequence, scores: Mapping[str, float], **more: object) -> list[dict]:
+    """Scores of one arm and seed as fields of rows, for `results.unit_rows`.
+
+    Args:
+        units: The units, all folds of them.
+        scores: Metric -> value.
+        more: Fields that all of them have: ``n``, the number of clips, and the like.
+    """
+    params = units[0].params
+    alone = params.get("folds", 1) is None
+    shared = {"dataset": params["data"].get("dataset", "synthetic"), **more}
+    shared["split"] = "one person left out" if alone else "people left out"
+    return [{**shared, "metric": k, "value": float(v)} for k, v in scores.items()]

@@ -13,7 +13,7 @@ from PIL import Image
 from refusals import refused
 from torchvision.models import resnet18
 
-from micromacro import training, units
+from micromacro import arms, training, units
 from micromacro.datasets import frames, micro
 from micromacro.datasets.frames import load_frames
 from micromacro.motion.magnify import magnify
@@ -106,7 +106,7 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         unit(data, **params)
     (checkpoint,) = (tmp_path / "checkpoints").iterdir()
-    assert {f.name for f in checkpoint.iterdir()} == {"arm", "s123"}
+    assert {f.name for f in checkpoint.iterdir()} == {"training.pt", "s123.pt"}
     again = unit(data, **params)
     assert len(calls) == 7  # two of three epochs
     assert again[0] == whole[0]
@@ -118,16 +118,21 @@ def test_a_killed_unit_goes_on(where, tmp_path, monkeypatch):
 
 def test_checkpoints_are_for_one_training_only(where, tmp_path):
     root = Path(write_dataset("casme2", tmp_path / "casme2"))
-    prepare = partial(where, "casme2", root=str(root))
     weights = saved(tmp_path / "own.pt", FrameNet((4, 6), blocks=1).state_dict())
+
+    def name(**change):
+        data = where("casme2", root=str(root), cache=str(tmp_path / "cache")) | change
+        with arms.checkpoint(experiment.unit, data, {}, 3) as file:
+            return file.parent.name
+
     changes = [{}, {"magnification": 1.0}, {"weights": weights}]
     changes += [{"sizes": TRIAL | {"gru_hidden": 3}}]
-    names = [inputs.official(**prepare(**change)).checkpoint.name for change in changes]
+    names = [name(**change) for change in changes]
     picture = sorted((root / "Cropped/sub02").rglob("*.bmp"))[3]
     Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
-    names.append(inputs.official(**prepare()).checkpoint.name)
+    names.append(name())
     (root / "Cropped/sub02").rename(root / "Cropped/sub11/away")
-    names.append(inputs.official(**prepare(strict=False)).checkpoint.name)
+    names.append(name())
     assert len(set(names)) == len(names)
 
 

@@ -169,7 +169,7 @@ def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
     params = experiment.grid("paper", dataset="hume", data_root=root, trial=1)["all"][0]
     params = params | {"epochs": 3}
     whole = unit(**params)
-    place = Path(params["data"]["cache"]) / "eri"
+    place = Path(params["data"]["cache"]) / "checkpoints"
     assert list(place.iterdir()) == []  # it goes when all is done
     count, note = [], experiment.Recorded.note
 
@@ -231,7 +231,7 @@ def test_the_grid_names_what_there_is():
         (lambda: Arm(parts=("local",), swapped="audio"), ["swapped"]),
         (lambda: Arm(weight_decay=float("nan")), ["weight_decay=nan"]),
         (lambda: unit(arm={"heads": 2}), ["heads", "readout"]),
-        (lambda: unit(fold=1), ["fold 1", "give 0"]),
+        (lambda: unit(fold=1), ["fold 1", "choose 0"]),
         (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
         (lambda: experiment.grid(variants=["everything"]), ["everything", "holistic"]),
         (lambda: experiment.grid("paper"), ["paper", "synthetic"]),

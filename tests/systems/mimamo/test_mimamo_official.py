@@ -176,17 +176,6 @@ def test_parts_of_a_film_of_affwild2_are_in_one_fold(clips, protocol):
     assert sum(shared) == (2 if protocol == "as_released" else 1)
 
 
-def test_a_checkpoint_is_for_one_training_only(clips):
-    one, *rest = clips(arm("omg")).values()
-    relabelled = dataclasses.replace(one, labels=one.labels + 0.1)
-    remade = dataclasses.replace(one, version="another folder")
-    prints = [experiment._fingerprint({"label": "arousal"}, [one, *rest])]
-    moved = dataclasses.replace(one, film="another")  # so other folds
-    for some in ([one, *rest], rest, [relabelled, *rest], [remade, *rest], [moved, *rest]):
-        prints.append(experiment._fingerprint({"label": "valence"}, some))
-    assert len(set(prints)) == 6
-
-
 # ---- what a network is shown ---------------------------------------------------------------------
 
 

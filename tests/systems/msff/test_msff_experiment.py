@@ -131,6 +131,13 @@ def test_rows_of_a_swept_arm_are_its_own():
     refused(lambda: experiment._name(strange), "smell", "grid")
 
 
+def test_units_of_other_clips_are_refused(core):
+    arrays = core["audio"].predictions()
+    other = SimpleNamespace(**vars(core["audio"]))
+    other.predictions = lambda: arrays | {"clip": arrays["clip"][::-1]}
+    refused(lambda: experiment.rows([core["vgg"], other]), "different clips", "one seed")
+
+
 def test_a_share_of_the_clips_and_its_fusion_without_the_others(core):
     few = unit(arm=CORE["audio"] | {"share": 0.5})
     assert few.metrics["trained_on"] in (10, 11)
@@ -202,7 +209,7 @@ def test_the_grid_names_what_there_is():
         (lambda: Arm(redundancy=1.0), ["redundancy"]),
         (lambda: Arm(share=0.0), ["share"]),
         (lambda: unit(arm={"heads": 2}), ["heads", "readout"]),
-        (lambda: unit(fold=1), ["fold 1", "give 0"]),
+        (lambda: unit(fold=1), ["fold 1", "choose 0"]),
         (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
         (lambda: experiment.grid(variants=["everything"]), ["everything", "c3d"]),
         (lambda: experiment.grid("paper"), ["paper", "synthetic"]),

@@ -61,7 +61,7 @@ def test_a_unit_holds_what_it_searched_and_repeats(folds, source, arm):
 def test_people_are_on_one_side_and_the_searched_teach_nothing(folds, source, monkeypatch):
     sides = [set(fold.predictions()["subject"].tolist()) for fold in folds]
     assert not sides[0] & sides[1]
-    assert sides[0] | sides[1] == {*source.videos["subject"]}
+    assert sides[0] | sides[1] == {*source.clips["subject"]}
     searched = source.events["video"].isin(folds[0].predictions()["video"].tolist())
     moved = source.events.assign(onset=source.events["onset"].where(~searched, 0))
     monkeypatch.setattr(experiment, "benchmark", lambda *_, **__: source._replace(events=moved))
@@ -133,7 +133,7 @@ def test_swapped_gaps_are_exchanged_in_the_search_alone(monkeypatch):
 def test_blind_tiling_takes_the_length_that_does_best_in_training(source):
     tiled = unit(arm=ARMS["blind tiling"])
     arrays, half = tiled.predictions(), tiled.metrics["gaps"]["macro"]
-    seen = source.videos[~source.videos["video"].isin(arrays["video"].tolist())]
+    seen = source.clips[~source.clips["video"].isin(arrays["video"].tolist())]
     truth = source.events[source.events["video"].isin(seen["video"])]
     best = {}
     for factor in (1.4, 1.7, 2.0, 2.4):
@@ -214,7 +214,7 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
         == len(experiment.rows([unit(**p) for p in grid["blind tiling"]])) + 3
     )
     data = grid["two references"][0]["data"]
-    kept = experiment.official(**data).frames(searched[0])
+    kept = experiment.official(**data).load(searched[0])
     read = torch.cat(list(listing.frames(searched[0], size=24)))
     assert torch.equal(kept, (255 * read).round().byte())
     key = units.unit_key(experiment.unit, grid["two references"][0])
@@ -243,7 +243,7 @@ def resumes(params: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     last = None
     monkeypatch.setattr(experiment.inputs.Pairs, "__call__", draw)
     whole, n_whole = unit(**params), len(calls)
-    folder = Path(params["data"]["cache"]) / "spotting" / "checkpoints"
+    folder = Path(params["data"]["cache"]) / "checkpoints"
     assert not any(folder.iterdir())
     last = n_whole + 7
     with pytest.raises(KeyboardInterrupt):
@@ -276,7 +276,7 @@ def test_the_grid_names_what_there_is():
     [
         (lambda: Arm(method="cnn"), ["method", "3d-cnn"]),
         (lambda: Arm(references=("micro", "mega")), ["references", "macro"]),
-        (lambda: Arm(factor=0), ["factor=0", "leave it out"]),
+        (lambda: Arm(factor=0), ["factor=0", "give 0.01 to 100"]),
         (lambda: Arm(references=()), ["references=()"]),
         (lambda: Arm(references=("micro",), shared=False), ["shared=False"]),
         (lambda: Arm(labels="bogus"), ["bogus", "inside"]),

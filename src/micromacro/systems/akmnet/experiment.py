@@ -41,24 +41,21 @@ What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips
 II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from micromacro.arms import check_arm, read_arm, units_of
-from micromacro.cache import code_key, digest, hashable
+from micromacro import arms
+from micromacro.cache import hashable
 from micromacro.datasets import micro
-from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput
-from micromacro.files import project_root
 from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.systems.akmnet import inputs
@@ -91,9 +88,9 @@ def _frames(*choices: str, name: str = "{}", **options: str) -> dict[str, dict]:
     return {name.format(c): {"steps": "none", "frames": c, **options} for c in choices}
 
 
-def _turned(what: str, *arms: str, **options: object) -> dict[str, dict]:
+def _turned(what: str, *names: str, **options: object) -> dict[str, dict]:
     """Arms of the core table with something turned; by default the two that are compared most."""
-    return {f"{arm}, {what}": {**CORE, **BESIDE}[arm] | options for arm in arms or ("s123", "all")}
+    return {f"{n}, {what}": {**CORE, **BESIDE}[n] | options for n in names or ("s123", "all")}
 
 
 _LOOSE = {"task": "loose"}
@@ -106,9 +103,9 @@ SWEEP: dict[str, dict[str, dict]] = {
         f"ResNet, apex ± {sd}": _PLAIN["ResNet, apex"] | {"apex_error": sd} for sd in (1, 2, 4, 8)
     },
     "fixed length": {
-        "resampled 12": {"steps": "none", "frames": "tim", "length": 12},
-        "resampled 48": {"steps": "none", "frames": "tim", "length": 48},
-        "linear 24": {"steps": "none", "frames": "linear"},
+        **_frames("tim", name="resampled 12", length=12),
+        **_frames("tim", name="resampled 48", length=48),
+        **_frames("linear", name="linear 24"),
     },
     "loss": {
         "count 0": {"count_weight": 0.0},
@@ -152,14 +149,19 @@ OFFICIAL = {
 paper says that it averages five draws: take five seeds. Of Table VII the VGG-11 is missing."""
 
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
-ARMS |= {name: options for group in SWEEP.values() for name, options in group.items()}
+ARMS |= arms.joined(SWEEP)
 
-_SMOKE = {"arms": ("s123", "all", "midpoint window", "LBP-TOP"), "seeds": (1000,), "folds": 2}
-_SMOKE |= {"epochs": 2, "data": {"subjects": 6, "tested": 6, "clips": 5}}
-_FULL = {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 8}
-PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": {"arms": ("s123", "all"), "seeds": (0,)}}
 TRIAL = {"widths": (4, 6), "blocks": 1, "image_px": 32, "gru_hidden": 4}
 """Sizes of a network that tries the official path: an epoch of CASME II in a minute."""
+_TINY = {"folds": 2, "epochs": 2, "data": {"subjects": 6, "tested": 6, "clips": 5}}
+_TRIAL = {"epochs": 2, "data": {"sizes": TRIAL, "magnification": 0.0}}
+_FULL = {"arms": (*CORE, *BESIDE, "LBP-TOP"), "seeds": range(8), "folds": 8, "epochs": None}
+_PAPER = {"arms": ("s123", "all"), "seeds": (0,), "folds": None, "epochs": None}
+PROFILES = {
+    "smoke": {"arms": ("s123", "all", "midpoint window", "LBP-TOP"), "seeds": (1000,), **_TINY},
+    "full": {**_FULL, "trial": _TINY},
+    "paper": {**_PAPER, "trial": _TRIAL},
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class Arm:
     bn: str = "packed"
     legacy: tuple[str, ...] = ()
     classifier: str = "akmnet"
-    apex_error: float = 0.0
+    apex_error: Annotated[float, 0, 100] = 0.0
 
     def __post_init__(self):
         choices = {"protocol": PROTOCOLS, "frames": ("all", *CHOICES), "legacy": LEGACY}
@@ -212,9 +214,7 @@ class Arm:
             "classifier": self.classifier == "resnet" and self.frames not in ("apex", "max-key"),
             "apex_error": self.frames not in inputs.BY_APEX,
         }
-        check_arm(self, choices, idle)
-        if not 0 <= self.apex_error < np.inf:
-            raise BadInput(f"apex_error={self.apex_error}", "is none", "give 0 frames or more")
+        arms.check_arm(self, choices, idle)
 
     def options(self) -> dict:
         """The options of `AkmNet`."""
@@ -226,63 +226,38 @@ class Arm:
 def grid(
     profile: str = "smoke",
     *,
-    dataset: str = "synthetic",
-    data_root: str | None = None,
-    seeds: Sequence[int] | None = None,
-    variants: Sequence[str] | None = None,
-    folds: int | None = None,
-    sweep: int = 0,
-    device: str = "cpu",
     weights: str | None = None,
-    trial: bool | int = False,
     pictures: str | None = "cropped",
     strict: bool = True,
+    **asked,
 ) -> dict[str, list[dict]]:
-    """Parameters of all units of a profile; arguments are a notebook's parameters.
+    """Parameters of all units of a profile.
 
     Args:
-        profile: "smoke" and "full" on the benchmark; "paper" on official data.
-        dataset: "synthetic", or in "paper" one of `micro.DATASETS`.
-        data_root: Folder of the official data.
-        seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
-        variants: Names of arms; None for three in smoke, `CORE` and `BESIDE` in full, each with
-            LBP-TOP; in paper "s123" and "all", of `OFFICIAL`, each by both protocols.
-        folds: Number of groups of people; None for 2 in smoke, 8 in full, and one person each in paper.
-        sweep: 1 adds `SWEEP` in full.
-        device: Where to compute.
+        profile: "smoke", "full" or "paper".
         weights: What official networks start from; see `inputs.official`.
-        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network, no
-            magnification and two epochs.
-        pictures: Which pictures of official clips, see `inputs.official`.
+        pictures: Which pictures of official clips, see there.
         strict: Whether a clip that does not fit its sheet is refused or left out.
+        asked: The other parameters of a notebook, see `arms.plan`. In "paper" the arms are those of
+            `OFFICIAL`, each by both protocols. Folds are groups of people; in "paper", without a
+            number of them, one person each.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold. On the benchmark units of one seed
         and fold share work over arms; on official data a control trains its "s123" for itself.
 
     Raises:
-        BadInput: An unknown name; profile and data set that do not go together; as `read_classes`.
+        BadInput: As `arms.plan`; an arm that is not in the table; as `micro.read_classes`.
     """
-    check_profile(profile, dataset, micro.DATASETS)
-    default, every = PROFILES[profile], ARMS
-    if trial and profile == "full":
-        default = _SMOKE | {"arms": default["arms"], "seeds": default["seeds"]}
-    data, names = default.get("data", {}), list(variants or default["arms"])
-    common = {"folds": folds or default.get("folds"), "epochs": default.get("epochs")}
-    common["device"], n_people = device, None
-    if profile == "paper":
-        reading = {"pictures": pictures, "strict": strict}
-        n_people = micro.read_classes(dataset, data_root, **reading)[0].table["person"].nunique()
-        where = {"root": str(data_root), "cache": str(project_root() / "runs" / "official")}
-        data = {"dataset": dataset, **where, "weights": weights, **reading}
-        every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in OFFICIAL.items()}
-        names = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in names]
-        if trial:
-            data, common["epochs"] = {**data, "sizes": TRIAL, "magnification": 0.0}, 2
-    elif sweep and profile == "full":
-        names += [name for group in SWEEP.values() for name in group]
-    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_people}
-    return units_of(every, names, vars(Arm()), **common)
+    reading = {"pictures": pictures, "strict": strict}
+    asked = arms.plan(profile, PROFILES, SWEEP, micro.DATASETS, weights=weights, **reading, **asked)
+    if profile != "paper":
+        return arms.units_of(ARMS, vars(Arm()), **asked)
+    listing, _ = micro.read_classes(asked["data"]["dataset"], asked["data"]["root"], **reading)
+    asked["n_folds"] = listing.table["person"].nunique()
+    asked["names"] = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in asked["names"]]
+    every = {f"{p}: {a}": {"protocol": p, **own} for p in PROTOCOLS for a, own in OFFICIAL.items()}
+    return arms.units_of(every, vars(Arm()), **asked)
 
 
 # ---- one unit ----------------------------------------------------------------------------------------
@@ -300,8 +275,7 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm and test it on people whom it has not seen; for `units.run`.
 
-    On official data each epoch's end is written to ``<cache>/checkpoints``; killed and called again
-    the training goes on from there, with the same result. The checkpoint goes when all is done.
+    On official data each epoch's end is written to disk, see `arms.checkpoint`.
 
     Args:
         data: Of the benchmark arguments of `task.benchmark`; with a ``dataset`` those of
@@ -332,7 +306,7 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    arm, run = read_arm(Arm, arm), Run(seed, fold, folds, epochs, device)
+    arm, run = arms.read_arm(Arm, arm), Run(seed, fold, folds, epochs, device)
     if "dataset" in data:
         source = inputs.official(**data)
     elif fold not in range(folds or 0):
@@ -341,16 +315,11 @@ def unit(
         source = benchmark(seed, fold, **hashable(data))
         run = replace(run, seed=1000 * seed + fold, folds=None)  # of arms with more folds, too
     test = tested(source, run)
-    checkpoint = None
-    if source.checkpoint is not None:
-        name = digest([vars(arm), vars(run), code_key(unit)])
-        checkpoint = source.checkpoint.with_name(f"{source.checkpoint.name}-{name[:16]}") / "arm"
-    if arm.classifier == "lbp-top":
-        result = classic(source, test)
-    else:
-        result = trained(source, arm, run, checkpoint)
-    if checkpoint is not None:
-        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    with arms.checkpoint(unit, data, vars(arm), vars(run)) as file:
+        if arm.classifier == "lbp-top":
+            result = classic(source, test)
+        else:
+            result = trained(source, arm, run, file)
     rows = np.flatnonzero(test)
     table = source.table[test].rename(columns={"label": "truth"}).assign(fold=fold)
     table = table.assign(kept=result.takes[rows], max_key=result.max_key[rows])
@@ -359,8 +328,7 @@ def unit(
     if result.kept is not None:
         hits = zip(rows, table["apex"], strict=True)
         table["apex_kept"] = [int(result.kept[row][a]) if a >= 0 else -1 for row, a in hits]
-    # npz without pickle holds no arrays of objects, which pandas' texts are.
-    predictions = {name: np.array(table[name].tolist()) for name in table}
+    predictions = arms.columns(table, table)
     predictions |= {"logits": result.logits, "epochs": result.epochs}
     correct = int((predictions["epochs"][:, -1] == predictions["truth"]).sum())
     metrics = {"clips": len(rows), "correct": correct, "trained_on": int((~test).sum())}
@@ -435,7 +403,7 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     if arm.frames != "all" and not method:
         mined = {"apex_error": arm.apex_error}
         if arm.frames in inputs.BY_MINING:
-            first = checkpoint and checkpoint.with_name("s123")
+            first = checkpoint and checkpoint.with_name("s123.pt")
             own = replace(arm, steps="s123", frames="all", classifier="akmnet", apex_error=0.0)
             s123 = trained(source, own, run, first)
             mined |= {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}

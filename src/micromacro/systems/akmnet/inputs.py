@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from micromacro.cache import digest, kept
+from micromacro.cache import kept
 from micromacro.datasets import micro
 from micromacro.datasets.frames import clip_files, write_magnified
 from micromacro.errors import BadInput
@@ -96,8 +96,6 @@ class Source:
         after: Parts of the frame network that the inputs have passed already.
         envelope: Strength of the expression in each frame, float32 (T,) a clip; where it is known.
         about: What else the unit reports of the data.
-        checkpoint: Path whose name says what the data are, for the unit to add the training's own
-            key; None writes no checkpoint.
     """
 
     table: pd.DataFrame
@@ -112,7 +110,6 @@ class Source:
     after: int = 0
     envelope: Sequence[Tensor] = ()
     about: Mapping[str, object] = field(default_factory=dict)
-    checkpoint: Path | None = None
 
 
 # ---- official clips ----------------------------------------------------------------------------------
@@ -143,7 +140,7 @@ def official(
     Args:
         dataset: "casme", "casme2", "smic", "samm" or "megc2019".
         root: Its folder, as data/README.md shows; of "megc2019" one with casme2, smic and samm in it.
-        cache: Folder for clips and checkpoints, made if missing.
+        cache: Folder for clips, made if missing.
         magnification: Alpha; 15 is the paper's, 0 magnifies nothing.
         weights: What the frame network starts from: None, at random; "imagenet", torchvision's
             ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a `StillNet`
@@ -209,9 +206,7 @@ def official(
         table[name] -= table["onset"]
     table[["T", *micro.FRAMES]] = table[["T", *micro.FRAMES]].fillna(-1).astype(np.int64)
     about = {"missing": listing.missing, "faults": tuple(map(str, listing.faults))}
-    content = [[folder.name for folder in folders], table.astype(str).to_numpy().tolist()]
-    checkpoint = Path(cache) / "checkpoints" / digest([sizes, file, content])[:16]
-    how = {"test_size": 1, "about": about, "checkpoint": checkpoint}
+    how = {"test_size": 1, "about": about}
     return Source(table, classes, pixels, clips, sizes, start, OFFICIAL, **how)
 
 

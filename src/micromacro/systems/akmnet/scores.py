@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from micromacro.arms import score_rows
 from micromacro.errors import BadInput
 from micromacro.metrics import accuracy, pcc, uar, uf1
 from micromacro.statistics import cluster_bootstrap
@@ -109,14 +110,12 @@ def of_units(units: Sequence["UnitResult"]) -> dict[str, np.ndarray]:
 
 def rows(units: Sequence["UnitResult"]) -> list[dict]:
     """The scores of one arm and seed as fields of rows, for `results.unit_rows`."""
-    dataset = units[0].params["data"].get("dataset", "synthetic")
-    split = "people left out" if units[0].params["folds"] else "one person left out"
-    return [
-        {"dataset": name, "split": split, "metric": metric, "value": value}
-        | {"n": len({*zip(part["dataset"], part["person"], part["clip"], strict=True)})}
-        for name, part in parts(of_units(units), dataset)
-        for metric, value in pooled_scores(part).items()
-    ]
+    table = of_units(units)
+    dataset, rows = units[0].params["data"].get("dataset", "synthetic"), []
+    for name, part in parts(table, dataset):
+        n = len({*zip(part["dataset"], part["person"], part["clip"], strict=True)})
+        rows += score_rows(units, pooled_scores(part), dataset=name, n=n)
+    return rows
 
 
 def parts(table: Table, dataset: str) -> list[tuple[str, Table]]:

@@ -9,11 +9,12 @@ norm in training mode, nothing scaled. Its numbers are of the last epoch, and so
 epoch, chosen on the test clips, would have given is a row beside them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from micromacro.arms import check_arm, read_arm, units_of
+from micromacro import arms
 from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
-from micromacro.cache import code_key, digest, hashable
+from micromacro.cache import hashable
 from micromacro.datasets import hume
-from micromacro.datasets.table import check_profile, find_root
-from micromacro.errors import BadInput, check_choice
+from micromacro.datasets.table import find_root
+from micromacro.errors import check_choice
 from micromacro.expression_encoder import load_expression_encoder
-from micromacro.files import project_root
 from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
 from micromacro.systems.eri.inputs import PARTS, Batches, Clip
@@ -39,9 +39,7 @@ DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
 SR_HZ = 16000
 SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
-EVENTS = {share: f"events {share:.0%}" for share in (0.5, 0.1, 0.05)} | {
-    SHORTEST: "events 3 frames"
-}
+EVENTS = {0.5: "events 50%", 0.1: "events 10%", 0.05: "events 5%", SHORTEST: "events 3 frames"}
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
 OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
 # As released: the rate is halved every ten epochs; the best was found about the tenth.
@@ -69,11 +67,7 @@ def _each(what: str, readouts: Sequence[str] = READOUTS, **options: object) -> d
 
 SWEEP: dict[str, dict[str, dict]] = {
     "read-outs": {f"all, {r}": {"readout": r} for r in ("max", "last", "attention")},
-    "share of events": {
-        arm: options
-        for share in (0.5, 0.1, 0.05, SHORTEST)
-        for arm, options in _each(EVENTS[share], share=share).items()
-    },
+    "share of events": arms.joined({name: _each(name, share=k) for k, name in EVENTS.items()}),
     "order": {
         "no GRU": {"gru": False},
         "no GRU, positions": {"gru": False, "positions": True},
@@ -100,12 +94,14 @@ SWEEP: dict[str, dict[str, dict]] = {
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
-ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+ARMS = CORE | arms.joined(SWEEP)
 _TINY = {"epochs": 6, "data": {"subjects": 16, "test_subjects": 8, "per_subject": 4}}
-_SMOKE = {"arms": ("all", "audio"), "seeds": (1000,), **_TINY}
-_FULL = {"arms": tuple(CORE), "seeds": range(8)}
-_PAPER = {"arms": ("as released", "all"), "seeds": (0,)}
-PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
+_TRIAL = {"epochs": 2, "data": {"sizes": SMALL}}
+PROFILES = {
+    "smoke": {"arms": ("all", "audio"), "seeds": (1000,), **_TINY},
+    "full": {"arms": CORE, "seeds": range(8), "epochs": None, "trial": _TINY},
+    "paper": {"arms": ("as released", "all"), "seeds": (0,), "epochs": None, "trial": _TRIAL},
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class Arm:
     batch_norm: str = "eval"
     scaled: bool = True
     loss: str = "mse"
-    weight_decay: float | None = None
+    weight_decay: Annotated[float | None, 0, 10] = None
 
     def __post_init__(self):
         choices = {"parts": PARTS, "readout": READOUTS, "swapped": ("", *PARTS), "loss": LOSSES}
@@ -151,34 +147,13 @@ class Arm:
             "layout": "audio" not in self.parts,
             "batch_norm": "holistic" not in self.parts,
         }
-        check_arm(self, choices, idle)
-        if self.weight_decay is not None and not 0 <= self.weight_decay < np.inf:
-            fault = f"weight_decay={self.weight_decay}"
-            raise BadInput(fault, "is out of range", "leave it out, or give 0 or more")
+        arms.check_arm(self, choices, idle)
 
 
-class Source(NamedTuple):
-    """Clips with their features, from the actor or from official files.
+OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
 
-    Attributes:
-        clips: Table: clip, subject, split, n_frames, and the seven intensities.
-        load: Gives a clip's features, by name, layout of the sound and mode of batch norm.
-        tested: Split that is tested; "train" is trained on.
-        sizes: Options of `EriNet`.
-        recipe: How to train.
-        events: Table of what shows when (`task.Benchmark`); None where nobody knows.
-        missing: Names of clips that are listed but not there.
-        checkpoints: Folder for trainings under way; None where none is written.
-    """
 
-    clips: pd.DataFrame
-    load: Callable[[str, str, str], Clip]
-    tested: str
-    sizes: Mapping[str, object]
-    recipe: Recipe
-    events: pd.DataFrame | None = None
-    missing: tuple[str, ...] = ()
-    checkpoints: Path | None = None
+# ---- sources -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +164,7 @@ def benchmark(
     per_subject: int = 6,
     test_frames: tuple[int, int] | None = None,
     **dials,
-) -> Source:
+) -> arms.Source:
     """The benchmark's clips and their features, made once for all arms of a seed.
 
     Args:
@@ -199,6 +174,10 @@ def benchmark(
         per_subject: Clips of each.
         test_frames: Fewest and most frames of a clip that is tested, in place of the dial's.
         dials: Fields of `task.Dials`.
+
+    Returns:
+        Tables of clips and events, see `task`. A clip is loaded by its name, the layout of its sound
+        and the mode of batch norm.
     """
     longer = {"frames": test_frames} if test_frames else {}
     sides = [
@@ -209,24 +188,19 @@ def benchmark(
     for side in sides:
         for clip in side.clips["clip"]:
             scene = side.scene(clip)
-            frames = torch.cat([*scene.frames()])  # (T, 1, 48, 48)
-            sound = scene.speech.sound
-            audio = log_mel(sound, SR_HZ, len(frames)), legacy_mfcc_layout(sound, SR_HZ)
+            frames, sound = torch.cat([*scene.frames()]), scene.speech.sound  # (T, 1, 48, 48)
+            heard = log_mel(sound, SR_HZ, len(frames)), legacy_mfcc_layout(sound, SR_HZ)
             looks = [inputs.holistic(frames, encoder, mode) for mode in inputs.BATCH_NORMS]
-            for layout, rows in zip(LAYOUTS, audio, strict=True):
-                for mode, look in zip(inputs.BATCH_NORMS, looks, strict=True):
-                    made[clip, layout, mode] = Clip(look, scene.local, rows)
-    clips, events = (
-        pd.concat(parts, ignore_index=True) for parts in zip(*[s[:2] for s in sides], strict=True)
-    )
-    load = lambda *key: made[key]  # noqa: E731
-    return Source(clips, load, "test", SMALL, OURS, events)
+            keys = product([clip], LAYOUTS, inputs.BATCH_NORMS)
+            for key, (rows, look) in zip(keys, product(heard, looks), strict=True):
+                made[key] = Clip(look, scene.local, rows)
+    tables = zip(*[side[:2] for side in sides], strict=True)
+    clips, events = (pd.concat(parts, ignore_index=True) for parts in tables)
+    return arms.Source(clips, lambda *key: made[key], SMALL, OURS, events)
 
 
-def official(
-    dataset: str, root: str, *, cache: str, tested: str = "val", sizes=None, **folders
-) -> Source:
-    """An official data set, by its official split and the released recipe.
+def official(dataset: str, root: str, *, cache: str, sizes=None, **folders) -> arms.Source:
+    """An official data set, by the released recipe; validation is tested, for the test has no labels.
 
     A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30 frames/s, so
     some 15 GB of Hume-Reaction, and an eighth more while it takes means and deviations.
@@ -235,7 +209,6 @@ def official(
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
         cache: Folder for checkpoints, made if missing.
-        tested: Split that is tested; that of the test has no public labels.
         sizes: Options of `EriNet` in place of the published ones.
         folders: Of the reader: names of folders of features.
 
@@ -244,7 +217,7 @@ def official(
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root, **folders)
-    table = listing.table[listing.table["split"].isin(["train", tested])]
+    table = listing.table[listing.table["split"].isin(["train", "val"])]
     rows = {row["clip"]: row for row in table.to_dict("records")}
 
     def load(clip: str, layout: str, _: str) -> Clip:
@@ -254,8 +227,8 @@ def official(
         n, heard = shown.rows("video"), isinstance(sound, str)
         return replace(shown, audio=log_mel(read_audio(sound), SR_HZ, n) if heard else None)
 
-    about = {"missing": listing.missing, "checkpoints": Path(cache) / "eri"}
-    return Source(table, load, tested, sizes or {}, PAPER, **about)
+    clips = table.assign(split=table["split"].replace("val", "test"))
+    return arms.Source(clips, load, sizes or {}, PAPER, missing=listing.missing)
 
 
 def input_files(params: Mapping) -> list[Path]:
@@ -268,54 +241,25 @@ def input_files(params: Mapping) -> list[Path]:
     return [*sorted(folder.glob("*.csv")), *(Path(f) for f in files if isinstance(f, str))]
 
 
-def grid(
-    profile: str = "smoke",
-    *,
-    dataset: str = "synthetic",
-    data_root: str | None = None,
-    seeds: Sequence[int] | None = None,
-    variants: Sequence[str] | None = None,
-    folds: int | None = None,
-    sweep: int = 0,
-    device: str = "cpu",
-    trial: bool | int = False,
-) -> dict[str, list[dict]]:
-    """Parameters of all units of a profile; arguments are a notebook's parameters.
+# ---- the grid ------------------------------------------------------------------------------------
+
+
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
+    """Parameters of all units of a profile.
 
     Args:
-        profile: "smoke" and "full" on the benchmark; "paper" on official data.
-        dataset: "synthetic", or in "paper" a key of `DATASETS`.
-        data_root: Folder of the official data.
-        seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
-        variants: Names of arms; None for two in smoke and paper, `CORE` in full.
-        folds: Must be None: who is tested is fixed by a split.
-        sweep: 1 adds `SWEEP` in full.
-        device: Where to compute.
-        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network and two epochs.
+        profile: "smoke", "full" or "paper".
+        asked: The other parameters of a notebook, see `arms.plan`. There are no folds: a split says
+            who is tested.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed.
 
     Raises:
-        BadInput: An unknown name; profile and data set that do not go together; folds.
+        BadInput: As `arms.plan`; an arm that is not in the table.
     """
-    check_profile(profile, dataset, DATASETS)
-    if folds is not None:
-        raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
-    default, arms = PROFILES[profile] | (_TINY if trial and profile == "full" else {}), ARMS
-    data = {**default.get("data", {})}
-    common = {"epochs": default.get("epochs"), "device": device}
-    if profile == "paper":
-        data = {"dataset": dataset, "root": str(data_root)}
-        data["cache"] = str(project_root() / "runs" / "official")
-        arms = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
-        if trial:
-            data, common["epochs"] = data | {"sizes": SMALL}, 2
-    names = [*(variants or default["arms"])]
-    if sweep and profile == "full":
-        names += [name for group in SWEEP.values() for name in group]
-    common |= {"data": data, "seeds": seeds or default["seeds"]}
-    return units_of(arms, names, vars(Arm()), **common)
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
+    return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -332,8 +276,7 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm on the training split and test it on the other; for `units.run`.
 
-    On official data each epoch's end is written to ``<cache>/eri``; killed and called again the training
-    goes on from there, with the same result. The checkpoint goes when all is done.
+    On official data each epoch's end is written to disk, see `arms.checkpoint`.
 
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``dataset`` those of `official`.
@@ -346,100 +289,84 @@ def unit(
     Returns:
         Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`, number
         of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
-        n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted float16 (N, 7), after the last epoch; epochs float16
-        (E, N, 7). Where it is known what shows when, and a network has read-out weights over the face's
-        frames: attention float16 and inside bool, of the clips' frames in turn.
+        n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted
+        float16 (N, 7), after the last epoch; epochs float16 (E, N, 7). Where it is known what shows
+        when, and a network has read-out weights over the face's frames: attention float16 and inside
+        bool, of the clips' frames in turn.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
     """
-    if fold:
-        raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = read_arm(Arm, arm)
+    check_choice("fold", fold, [0])
+    arm = arms.read_arm(Arm, arm)
     source = official(**data) if "dataset" in data else benchmark(seed, **hashable(data))
-    train_on, tested = (_clips(source, arm, split, seed) for split in ("train", source.tested))
+    learnt, tested = (source.clips[source.clips["split"] == split] for split in ("train", "test"))
+    shown, unseen = (_clips(source, arm, table, seed) for table in (learnt, tested))
     if arm.scaled:
-        train_on, tested = (inputs.Standardised(clips, train_on) for clips in (train_on, tested))
-    target, truth = (_target(source, split) for split in ("train", source.tested))
-    recipe = replace(source.recipe, loss=LOSSES[arm.loss], epochs=epochs or source.recipe.epochs)
-    if arm.weight_decay is not None:
-        recipe = replace(recipe, weight_decay=arm.weight_decay)
+        shown, unseen = (inputs.Standardised(clips, shown) for clips in (shown, unseen))
+    target, truth = (torch.tensor(t[[*EMOTIONS]].to_numpy(np.float32)) for t in (learnt, tested))
     if arm.control == "labels":
         draws = torch.Generator().manual_seed(seed)
         target = target[torch.randperm(len(target), generator=draws)]
-    widths = inputs.widths(train_on, arm.parts)
+    decay = source.recipe.weight_decay if arm.weight_decay is None else arm.weight_decay
+    recipe = replace(source.recipe, loss=LOSSES[arm.loss], weight_decay=decay)
+    recipe = replace(recipe, epochs=epochs or recipe.epochs)
+    widths = inputs.widths(shown, arm.parts)
+    batches, unseen_batches = (
+        Batches(clips, labels, parts=arm.parts, widths=widths)
+        for clips, labels in ((shown, target), (unseen, truth))
+    )
     video = sum(n for part, n in widths.items() if part != "audio")
     with isolated_rng(seed):
         options = {name: getattr(arm, name) for name in ("readout", "gru", "positions")}
         net = EriNet(video, widths.get("audio", 0), **source.sizes, **options)
-    model = Recorded(net, recipe.epochs, len(tested), len(EMOTIONS))
-    batches, unseen = (
-        Batches(clips, labels, parts=arm.parts, widths=widths)
-        for clips, labels in ((train_on, target), (tested, truth))
-    )
+    model = Recorded(net, recipe.epochs, len(unseen), len(EMOTIONS))
+    metrics = {"parameters": sum(p.numel() for p in net.parameters())}
+    metrics |= {"trained_on": len(shown), "missing": source.missing}
 
     def note(model: Recorded) -> float:
-        return model.note(inputs.predictions(model, unseen, device))
+        return model.note(inputs.predictions(model, unseen_batches, device))
 
-    metrics = {"parameters": sum(p.numel() for p in net.parameters())}
-    metrics |= {"trained_on": len(train_on), "missing": source.missing}
-    checkpoint = None
-    if source.checkpoints:
-        name = digest([data, vars(arm), seed, recipe.epochs, code_key(unit)])
-        checkpoint = source.checkpoints / f"{name[:20]}.pt"
     if arm.control == "untrained":
         note(model.to(device).eval())
         model.record = model.record[:1]
     else:
-        options = {"seed": seed, "device": device, "checkpoint": checkpoint}
-        options["progress"] = checkpoint is not None
-        history = train(model, batches, recipe, validate=note, **options)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
+        with arms.checkpoint(unit, data, vars(arm), seed, recipe.epochs, device) as file:
+            how = {"seed": seed, "device": device, "checkpoint": file, "progress": bool(file)}
+            history = train(model, batches, recipe, validate=note, **how)
         metrics["loss"] = history.epochs[-1].loss
-    table = source.clips[source.clips["split"] == source.tested]
-    # npz without pickle holds no arrays of objects, which pandas' texts are.
-    predictions = {name: np.array(table[name].tolist()) for name in ("clip", "subject")}
-    frames = [clip.rows("video") or clip.rows("audio") for clip in tested]  # no sheet says it
-    predictions["n_frames"] = np.array(frames)
+    predictions = arms.columns(tested, ["clip", "subject"])
+    # No sheet says it.
+    predictions["n_frames"] = np.array([c.rows("video") or c.rows("audio") for c in unseen])
     record = model.record.cpu().numpy().astype(np.float16)
     predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
     if source.events is not None and video and arm.readout in ("token", "attention"):
-        predictions |= _looks(model.cpu().eval(), unseen, source, table)
+        predictions |= _looks(model.cpu().eval(), unseen_batches, source.events, predictions)
     return metrics, predictions
 
 
-def _clips(source: Source, arm: Arm, split: str, seed: int) -> list[Clip]:
-    """The clips of a split, with what the arm does to them."""
+def _clips(source: arms.Source, arm: Arm, table: pd.DataFrame, seed: int) -> list[Clip]:
+    """The clips of a table, with what the arm does to them."""
     draws = torch.Generator().manual_seed(seed)
-    names = source.clips["clip"][source.clips["split"] == split]
-    clips = [source.load(name, arm.layout, arm.batch_norm) for name in names]
+    clips = [source.load(name, arm.layout, arm.batch_norm) for name in table["clip"]]
     if arm.swapped:
         clips = inputs.swapped(clips, arm.swapped, draws)
     return [inputs.shuffled(clip, draws) for clip in clips] if arm.shuffled else clips
 
 
-def _target(source: Source, split: str) -> Tensor:
-    rows = source.clips[source.clips["split"] == split]
-    return torch.tensor(rows[[*EMOTIONS]].to_numpy(np.float32))
-
-
-def _looks(model: Recorded, unseen: Batches, source: Source, table: pd.DataFrame) -> dict:
+def _looks(model: Recorded, batches: Batches, events: pd.DataFrame, tested: Mapping) -> dict:
     """Attention to the frames of the face, and whether a reaction shows in them, clip by clip."""
-    looks: dict[int, Tensor] = {}
-    order = iter(unseen.order.tolist())
-    for batch, _ in unseen:
+    looks, order = [Tensor()] * len(batches.order), iter(batches.order.tolist())
+    for batch, _ in batches:
         shares = model.net.attention(**batch)["video"].cpu()
         for share, n in zip(shares, batch["video_lengths"].tolist(), strict=True):
             looks[next(order)] = share[:n]
-    inside = []
-    spans = source.events.groupby("clip")[["onset", "offset"]]
-    for clip, n in zip(table["clip"], table["n_frames"], strict=True):
-        inside.append(np.zeros(n, bool))
-        for onset, offset in spans.get_group(clip).to_numpy():
-            inside[-1][onset : offset + 1] = True
-    attention = torch.cat([looks[row] for row in range(len(looks))]).numpy().astype(np.float16)
-    return {"attention": attention, "inside": np.concatenate(inside)}
+    inside = {clip: np.zeros(len(x), bool) for clip, x in zip(tested["clip"], looks, strict=True)}
+    for clip, onset, offset in events[["clip", "onset", "offset"]].itertuples(index=False):
+        if clip in inside:
+            inside[clip][onset : offset + 1] = True
+    attention = torch.cat(looks).numpy().astype(np.float16)
+    return {"attention": attention, "inside": np.concatenate([*inside.values()])}
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -459,8 +386,7 @@ def rows(units: Sequence) -> list[dict]:
     truth, predicted, frames = (arrays[k] for k in ("truth", "predicted", "n_frames"))
     predicted = predicted.astype(np.float64)
     values = {"pcc": pcc(predicted, truth)}
-    for k, emotion in enumerate(EMOTIONS):
-        values[f"pcc_{emotion}"] = pcc(predicted[:, k], truth[:, k])
+    values |= {f"pcc_{e}": pcc(predicted[:, k], truth[:, k]) for k, e in enumerate(EMOTIONS)}
     by_epoch = [pcc(record.astype(np.float64), truth) for record in arrays["epochs"]]
     values |= {"pcc_best_epoch": max(by_epoch), "best_epoch": 1 + int(np.argmax(by_epoch))}
     fifth = np.argsort(np.argsort(frames, kind="stable")) * min(5, len(frames)) // len(frames)
@@ -470,13 +396,8 @@ def rows(units: Sequence) -> list[dict]:
         ends = frames.cumsum()[:-1]
         clips = zip(*(np.split(arrays[k], ends) for k in ("attention", "inside")), strict=True)
         clips = [(look.astype(np.float64), shown) for look, shown in clips if 0 < shown.mean() < 1]
+        shares = [look[shown].sum() / shown.mean() for look, shown in clips]
         values["attention_auc"] = np.mean([roc_auc_score(shown, look) for look, shown in clips])
-        values["attention_share"] = np.mean(
-            [look[shown].sum() / shown.mean() for look, shown in clips]
-        )
+        values["attention_share"] = np.mean(shares)
         values["events_share"] = np.mean([shown.mean() for _, shown in clips])
-    shared = {"dataset": one.params["data"].get("dataset", "synthetic"), "split": "people left out"}
-    return [
-        {**shared, "metric": metric, "value": float(value), "n": len(truth)}
-        for metric, value in values.items()
-    ]
+    return arms.score_rows(units, values, n=len(truth))

@@ -50,21 +50,17 @@ Released faults that no arm has, since they would spoil what is compared:
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from micromacro.arms import check_arm, units_of
-from micromacro.cache import code_key, digest, hashable
+from micromacro import arms
+from micromacro.cache import hashable
 from micromacro.clip import merge_windows, windows
 from micromacro.datasets import affect
-from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import project_root
 from micromacro.folds import grouped_folds
 from micromacro.metrics import ccc
 from micromacro.motion.maps import channels
@@ -108,11 +104,16 @@ SWEEP: dict[str, dict[str, dict]] = {
     "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
     "released fault alone": {f"released {x}": {"legacy": [x]} for x in LEGACY[1:]},
 }
-ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
-PROFILES = {  # default arms, default seeds
-    "smoke": (["ours", "spatial", "temporal, phase"], [1000]),
-    "full": (CORE, range(8)),
-    "paper": (["ours", "as released"], [0]),
+ARMS = CORE | arms.joined(SWEEP)
+_THREE, _SYNTHETIC = ("ours", "spatial", "temporal, phase"), {"dataset": "synthetic"}
+_TINY = {"epochs": 2, "data": {**_SYNTHETIC, "people": 8}}
+_SIZES = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
+_THUMBNAILS = {"weights": "thumbnail", "weights_file": None, "sizes": _SIZES}
+_TRIAL = {"epochs": 1, "folds": 2, "data": _THUMBNAILS}
+PROFILES = {  # without a number of folds, the data set's own
+    "smoke": {"arms": _THREE, "seeds": (1000,), "folds": None, **_TINY},
+    "full": {"arms": CORE, "seeds": range(8), "folds": None, "data": _SYNTHETIC, "trial": _TINY},
+    "paper": {"arms": ("ours", "as released"), "seeds": (0,), "folds": None, "trial": _TRIAL},
 }
 OFFSETS = range(0, 29, 3)  # frames; where OMG's training sequences start
 RELEASED_SECOND = 30  # frames, whatever the film's own rate
@@ -223,7 +224,7 @@ class Arm:
             "recurrent": not self.about.per_frame,
             "legacy": not all(acts.get(fault, True) for fault in self.legacy),
         }
-        check_arm(self, choices | {"legacy": self.about.legacy}, idle)
+        arms.check_arm(self, choices | {"legacy": self.about.legacy}, idle)
 
     @classmethod
     def on(cls, dataset: str, options: Mapping[str, object]) -> "Arm":
@@ -258,61 +259,41 @@ class Arm:
         return "released" if "crop" in self.legacy else "ours"
 
 
+# ---- the grid ------------------------------------------------------------------------------------
+
+
 def grid(
-    profile: str = "smoke",
-    *,
-    dataset: str = "synthetic",
-    data_root: str | None = None,
-    seeds: Sequence[int] | None = None,
-    variants: Sequence[str] | None = None,
-    folds: int | None = None,
-    sweep: int = 0,
-    device: str = "cpu",
-    weights: str = "ferplus",
-    weights_file: str | None = None,
-    trial: bool | int = False,
+    profile: str = "smoke", *, weights: str = "ferplus", weights_file: str | None = None, **asked
 ) -> dict[str, list[dict]]:
-    """The units of notebook 04b: arm -> parameters of its units, seed by seed.
+    """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        dataset: "synthetic", or for "paper" "omg", "affwild", "affwild2".
-        data_root: Folder of the official data.
-        seeds: None means 1000 in smoke, 0 to 7 in full, 0 in paper.
-        variants: Names of arms; None means three in smoke, all of `CORE` in full, "ours" and "as
-            released" in paper.
-        folds: Number of folds; None means the data set's.
-        sweep: 1 adds `SWEEP` in full.
-        device: Where to compute.
-        weights: Those of the frozen ResNet-50, see `inputs.official_clips`.
+        weights: Those of the frozen ResNet-50, see `inputs.official_clips`; a trial in "paper" has
+            thumbnails in place of features.
         weights_file: Your file of them.
-        trial: Try the path in minutes: in full with the sizes of smoke; in paper with tiny networks,
-            one epoch, two folds, and thumbnails in place of features. Its numbers mean nothing.
+        asked: The other parameters of a notebook, see `arms.plan`. In "paper" each label has a
+            network of its own. Folds are of the training videos; the benchmark has none by default.
+
+    Returns:
+        Arm -> parameters of `unit`, seed by seed and fold by fold, in "paper" label by label.
 
     Raises:
-        BadInput: An unknown arm or data set, or one that does not go with the profile.
+        BadInput: As `arms.plan`; an arm that is not in the table.
     """
-    check_profile(profile, dataset, [name for name in DATASETS if name != "synthetic"])
-    swept = [name for name in ARMS if name not in CORE] if sweep and profile == "full" else []
-    data, common, labels = {"dataset": dataset}, {"device": device}, [{}]
-    if profile == "smoke" or (trial and dataset == "synthetic"):
-        data["people"], common["epochs"] = 8, 2
-    folds = folds or DATASETS[dataset].folds
-    if dataset != "synthetic":
-        data |= {"root": data_root, "cache": str(project_root() / "runs" / "official")}
-        data |= {"weights": weights, "weights_file": weights_file}
-        labels = [{"label": name} for name in LABELS]  # a network for each, as in the paper
-    if trial and dataset != "synthetic":
-        sizes = {"phase_widths": [4, 4, 4], "hidden": 8, "gru_hidden": 4}
-        data |= {"weights": "thumbnail", "weights_file": None, "sizes": sizes}
-        common["epochs"], folds = 1, 2
-    names = [*(variants or PROFILES[profile][0]), *swept]
-    common |= {"data": data, "folds": folds, "seeds": seeds or PROFILES[profile][1]}
-    units = units_of(ARMS, names, {*vars(Arm()), "protocol"}, **common)
+    files = {"weights": weights, "weights_file": weights_file}
+    official = [name for name in DATASETS if name != "synthetic"]
+    asked = arms.plan(profile, PROFILES, SWEEP, official, **files, **asked)
+    asked["folds"] = asked["folds"] or DATASETS[asked["data"]["dataset"]].folds
+    units = arms.units_of(ARMS, {*vars(Arm()), "protocol"}, **asked)
+    labels = [{"label": name} for name in LABELS] if profile == "paper" else [{}]
     return {
         name: [p | {"arm": p["arm"] | label} for label in labels for p in params]
         for name, params in units.items()
     }
+
+
+# ---- one unit ------------------------------------------------------------------------------------
 
 
 def unit(
@@ -327,8 +308,7 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm and score it on other people; a unit for `units.run`.
 
-    On official data the training is written to ``<cache>/checkpoints`` after each epoch; killed and
-    called again it goes on from there, with the same result. The checkpoint goes when the unit is done.
+    On official data the training is written to disk after each epoch, see `arms.checkpoint`.
 
     Args:
         seed: Decides first weights, order, dropout and augmentation; on the benchmark people and
@@ -370,15 +350,13 @@ def unit(
 
     with isolated_rng(seed):
         model = _network(arm, sizes or arm.about.sizes or {})
-    how = {"validate": validate if held_out else None, "progress": bool(held_out)}
-    if "cache" in options:
-        identity = [options, sizes, vars(arm), seed, fold, folds, epochs, device]
-        how["checkpoint"] = Path(options["cache"]) / "checkpoints" / _fingerprint(identity, clips)
-    history = train(model, batches, _recipe(arm, epochs), seed=seed, device=device, **how)
     roles = {"validation": held_out} if held_out else {"train": training}
-    tables = {k: _predicted(arm, v, model, device) for k, v in {**roles, "test": test}.items()}
-    if "checkpoint" in how:
-        how["checkpoint"].unlink()
+    how = {"validate": validate if held_out else None, "progress": bool(held_out)}
+    run = (vars(arm), seed, fold, folds, epochs, device)
+    with arms.checkpoint(unit, data or {}, *run) as file:
+        how |= {"seed": seed, "device": device, "checkpoint": file}
+        history = train(model, batches, _recipe(arm, epochs), **how)
+        tables = {k: _predicted(arm, v, model, device) for k, v in {**roles, "test": test}.items()}
     table = {name: np.concatenate([t[name] for t in tables.values()]) for name in tables["test"]}
     table["splits"] = np.repeat(list(tables), [len(t["clips"]) for t in tables.values()])
     metrics = {}
@@ -510,9 +488,3 @@ def _sequences(arm: Arm, clips: Sequence, spans: list, batch: int, device: str) 
     # As many snippets in a batch, whatever the length of the sequences.
     size = max(2, batch * arm.about.window // (arm.steps or arm.about.window))
     return Sequences(clips, spans, size, arm, device)
-
-
-def _fingerprint(identity: object, clips: Sequence[Clip]) -> str:
-    """Hash of all that decides a training: parameters, code, clips, labels."""
-    labels = [hashlib.sha256(clip.labels.tobytes()).hexdigest() for clip in clips]
-    return digest([identity, code_key(unit), [(c.name, c.film, c.version) for c in clips], labels])

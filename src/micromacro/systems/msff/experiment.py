@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -23,24 +23,13 @@ from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro import training
-from micromacro.arms import check_arm, read_arm, units_of
+from micromacro import arms, training
 from micromacro.cache import hashable
 from micromacro.datasets import afew
-from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
-from micromacro.systems.msff import fusion, inputs, task
+from micromacro.systems.msff import fusion, inputs, model, task
 from micromacro.systems.msff.inputs import Batches, Clip
-from micromacro.systems.msff.model import (
-    EMOTIONS,
-    READOUTS,
-    STREAMS,
-    Blstm,
-    C3d,
-    CnnBlstm,
-    SpectrogramVgg,
-    load_published,
-)
+from micromacro.systems.msff.model import EMOTIONS, READOUTS, STREAMS
 from micromacro.systems.msff.stills import load_still_network, still_network
 from micromacro.training import Recipe, isolated_rng, train
 
@@ -78,9 +67,9 @@ CORE: dict[str, dict] = {
 }
 
 
-def _each(what: str, arms: Sequence[str], **options: object) -> dict[str, dict]:
+def _each(what: str, names: Sequence[str], **options: object) -> dict[str, dict]:
     """Some of the core arms with something turned."""
-    return {f"{arm}, {what}": CORE[arm] | options for arm in arms}
+    return {f"{name}, {what}": CORE[name] | options for name in names}
 
 
 SWEEP: dict[str, dict[str, dict]] = {
@@ -91,11 +80,8 @@ SWEEP: dict[str, dict[str, dict]] = {
         "resnet, mean": CORE["resnet"] | {"layers": 0},
     },
     "clips to learn from": {
-        name: options
-        for share in (0.25, 0.5)
-        for name, options in _each(
-            f"{share:.0%} of the clips", ("vgg", "vgg, no stills"), share=share
-        ).items()
+        **_each("25% of the clips", ("vgg", "vgg, no stills"), share=0.25),
+        **_each("50% of the clips", ("vgg", "vgg, no stills"), share=0.5),
     },
     "order tells less": _each("order tells half", ("vgg", "vgg, mean", "c3d"), order=0.5),
     "speed tells less": _each("speed tells half", ("vgg", "c3d"), speed=0.5),
@@ -103,7 +89,8 @@ SWEEP: dict[str, dict[str, dict]] = {
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
-ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+ARMS = CORE | arms.joined(SWEEP)
+OFFICIAL = {stream: CORE[stream] for stream in STREAMS}
 FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
     "all four": (STREAMS, fusion.grid, True),
     "all four, equal": (STREAMS, fusion.equal, True),
@@ -125,11 +112,12 @@ FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
 }
 """Fusion -> arms, rule, and whether clips without a face are blank to networks that see faces."""
 
+_TRIAL = {"epochs": 2, "data": {"small": True}}
 _TINY = {"epochs": 3, "data": {"train": [8] * 7, "val": [4] * 7, "test": [5] * 7}}
 PROFILES = {
     "smoke": {"arms": ("vgg", "audio"), "seeds": (1000,), **_TINY},
-    "full": {"arms": tuple(CORE), "seeds": range(8)},
-    "paper": {"arms": STREAMS, "seeds": (0,)},
+    "full": {"arms": CORE, "seeds": range(8), "epochs": None, "trial": _TINY},
+    "paper": {"arms": STREAMS, "seeds": (0,), "epochs": None, "trial": _TRIAL},
 }
 TESTED = (150,) * len(EMOTIONS)  # clips of each class
 
@@ -153,13 +141,13 @@ class Arm:
     """
 
     stream: str = "vgg"
-    layers: int = 1
+    layers: Annotated[int, 0, 8] = 1
     readout: str = "mean"
     shuffled: bool = False
     second: bool = False
     stills: bool = True
-    redundancy: float | None = None
-    share: float = 1.0
+    redundancy: Annotated[float | None, 0, 1] = None
+    share: Annotated[float, 0.01, 1] = 1.0
 
     def __post_init__(self):
         vgg, c3d = self.stream == "vgg", self.stream == "c3d"
@@ -170,30 +158,10 @@ class Arm:
             "stills": not vgg or self.second,
             "redundancy": self.stream != "audio",
         }
-        check_arm(self, {"stream": STREAMS, "readout": READOUTS}, idle)
-        for name, holds in {"layers": self.layers >= 0, "share": 0 < self.share <= 1}.items():
-            if not holds:
-                fault = f"{name}={getattr(self, name)!r}"
-                raise BadInput(fault, "is out of range", "leave it out")
+        arms.check_arm(self, {"stream": STREAMS, "readout": READOUTS}, idle)
 
 
-class Source(NamedTuple):
-    """Clips with faces and sound, from the actor or from official files.
-
-    Attributes:
-        clips: Table: clip, subject, split (train, val, test), label, n_frames, blank.
-        rows: What a stream sees of every clip, in the order of the table: given the stream, or the name
-            of a still network, or a still network itself; and the redundancy of the voice or None.
-        sizes: Part of a network -> options.
-        recipes: Part of a network -> how to train it.
-        missing: Names of clips that are listed but not there.
-    """
-
-    clips: pd.DataFrame
-    rows: Callable[..., list[Tensor | None]]
-    sizes: Mapping[str, Mapping]
-    recipes: Mapping[str, Recipe]
-    missing: tuple[str, ...] = ()
+# ---- sources -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
@@ -203,7 +171,7 @@ def benchmark(
     val: Sequence[int] = task.PRIORS["val"],
     test: Sequence[int] = TESTED,
     **dials,
-) -> Source:
+) -> arms.Source:
     """The benchmark's clips, rendered once for all arms of a seed, and what each network sees of them.
 
     Args:
@@ -212,6 +180,11 @@ def benchmark(
         val: Clips of each emotion to choose fusions on; AFEW's.
         test: Clips of each emotion to test.
         dials: Fields of `task.Dials`.
+
+    Returns:
+        Table: clip, subject, split (train, val, test), label, n_frames, blank. What a stream sees of
+        every clip is loaded, in the order of the table, by the stream, or the name of a still network,
+        or a still network itself; and by the redundancy of the voice, None for the dial's.
     """
     counts = {"train": train, "val": val, "test": test}
     sides = {split: task.clips(n, seed, split=split, **dials) for split, n in counts.items()}
@@ -227,9 +200,8 @@ def benchmark(
     @lru_cache(maxsize=8)
     def rows(what: str | nn.Module, redundancy: float | None = None) -> list[Tensor]:
         if what == "audio":
-            again = (
-                dials.get("redundancy", task.Dials.redundancy) if redundancy is None else redundancy
-            )
+            dial = dials.get("redundancy", task.Dials.redundancy)
+            again = dial if redundancy is None else redundancy
             sounds = (side.dubbed(clip, again) for side, clip in scripts)
             return [inputs.segments(Clip(sound=sound)) for sound in sounds]
         if what == "c3d":
@@ -239,7 +211,7 @@ def benchmark(
         encoder = load_still_network(what) if isinstance(what, str) else what
         return [inputs.features(frames, encoder, 512) for frames in shown()]
 
-    return Source(table, rows, SMALL, OURS)
+    return arms.Source(table, rows, SMALL, OURS)
 
 
 def _changes(frames: Tensor) -> Tensor:
@@ -261,7 +233,7 @@ def official(
     resnet_weights: str | None = None,
     faces: str = "official",
     small: bool = False,
-) -> Source:
+) -> arms.Source:
     """An official data set: validation is tested, and a fifth of the training people chooses the fusion.
 
     The public labels end with validation. So what papers choose on it, weights of a fusion above all, is
@@ -271,13 +243,14 @@ def official(
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
-        vgg_weights: Your file of "vgg_face", see `load_published`; the benchmark's network without one.
+        vgg_weights: Your file of "vgg_face", see `model.load_published`; the benchmark's network
+            without one.
         resnet_weights: Likewise of "ferplus".
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
 
     Raises:
-        BadInput: As the reader, and as `load_published`.
+        BadInput: As the reader, and as `model.load_published`.
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root)
@@ -298,65 +271,44 @@ def official(
         seen = (inputs.frames(load(row)) for row in records)
         if what == "c3d":
             return [*seen]
-        encoder = load_published(*files[what]) if files[what][1] else load_still_network(what)
+        own = files[what][1]
+        encoder = model.load_published(*files[what]) if own else load_still_network(what)
         return [None if frames is None else inputs.features(frames, encoder) for frames in seen]
 
-    return Source(clips, rows, SMALL if small else {}, PAPER, listing.missing)
+    return arms.Source(clips, rows, SMALL if small else {}, PAPER, missing=listing.missing)
+
+
+# ---- the grid ------------------------------------------------------------------------------------
 
 
 def grid(
     profile: str = "smoke",
     *,
-    dataset: str = "synthetic",
-    data_root: str | None = None,
-    seeds: Sequence[int] | None = None,
-    variants: Sequence[str] | None = None,
-    folds: int | None = None,
-    sweep: int = 0,
-    device: str = "cpu",
     vgg_weights: str | None = None,
     resnet_weights: str | None = None,
-    trial: bool | int = False,
+    **asked,
 ) -> dict[str, list[dict]]:
-    """Parameters of all units of a profile; arguments are a notebook's parameters.
+    """Parameters of all units of a profile.
 
     Args:
-        profile: "smoke" and "full" on the benchmark; "paper" on official data.
-        dataset: "synthetic", or in "paper" a key of `DATASETS`.
-        data_root: Folder of the official data.
-        seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
-        variants: Names of arms; None for two in smoke, `CORE` in full, the four streams in paper.
-        folds: Must be None: who is tested is fixed by a split.
-        sweep: 1 adds `SWEEP` in full.
-        device: Where to compute.
-        vgg_weights: In paper, of `official`.
+        profile: "smoke", "full" or "paper".
+        vgg_weights: In "paper", of `official`.
         resnet_weights: Likewise.
-        trial: Try the path: in full with the sizes of smoke, in paper with tiny networks and two epochs.
+        asked: The other parameters of a notebook, see `arms.plan`. There are no folds: a split says
+            who is tested.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed.
 
     Raises:
-        BadInput: An unknown name; profile and data set that do not go together; folds.
+        BadInput: As `arms.plan`; an arm that is not in the table.
     """
-    check_profile(profile, dataset, DATASETS)
-    if folds is not None:
-        raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
-    default, arms = PROFILES[profile] | (_TINY if trial and profile == "full" else {}), ARMS
-    data = dict(default.get("data", {}))
-    common = {"epochs": default.get("epochs"), "device": device}
+    files = {"vgg_weights": vgg_weights, "resnet_weights": resnet_weights}
+    files = {name: str(file) for name, file in files.items() if file}
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **files, **asked)
     if profile == "paper":
-        data = {"dataset": dataset, "root": str(data_root)}
-        files = {"vgg_weights": vgg_weights, "resnet_weights": resnet_weights}
-        data |= {name: str(file) for name, file in files.items() if file}
-        arms = {stream: CORE[stream] for stream in STREAMS}
-        if trial:
-            data, common["epochs"] = data | {"small": True}, 2
-    names = [*(variants or default["arms"])]
-    if sweep and profile == "full":
-        names += [name for group in SWEEP.values() for name in group]
-    common |= {"data": data, "seeds": seeds or default["seeds"]}
-    return units_of(arms, names, vars(Arm()), **common)
+        del asked["data"]["cache"]  # nothing is kept on disk
+    return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -390,82 +342,70 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
     """
-    if fold:
-        raise BadInput(f"fold {fold}", "there is no such fold", "the split is fixed: give 0")
-    arm = read_arm(Arm, arm)
+    check_choice("fold", fold, [0])
+    arm = arms.read_arm(Arm, arm)
     source = official(**hashable(data)) if "dataset" in data else benchmark(seed, **hashable(data))
     table, draws = source.clips, torch.Generator().manual_seed(seed)
-    learns = (table["split"] == "train").to_numpy()
+    learns = table["split"] == "train"
     if arm.stream != "audio":
-        learns = learns & ~table["blank"].to_numpy(bool)
-    own = torch.from_numpy(np.flatnonzero(learns))
-    own = (
-        own[torch.randperm(len(own), generator=draws)[: round(arm.share * len(own))]].sort().values
-    )
+        learns &= ~table["blank"].astype(bool)
+    own, rest = (torch.from_numpy(np.flatnonzero(x)) for x in (learns, table["split"] != "train"))
+    some = torch.randperm(len(own), generator=draws)[: round(arm.share * len(own))]
+    own = own[some].sort().values
     rows = _seen(source, arm, own, seed)
     if arm.shuffled:
         rows = [x if x is None else x[torch.randperm(len(x), generator=draws)] for x in rows]
-    rest = np.flatnonzero(table["split"] != "train")
-    target, kept = torch.tensor([*table["label"]]), []
     with isolated_rng(seed + 5000 * arm.second):
         net = _network(source, arm, rows)
-    part = "blstm" if arm.stream in ("vgg", "resnet") else arm.stream
-    recipe = source.recipes[part]
+    recipe = source.recipe["blstm" if arm.stream in ("vgg", "resnet") else arm.stream]
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    learnt, unseen = (
-        Batches([rows[i] for i in chosen], target[chosen], mirror=mirror)
-        for chosen, mirror in ((own.tolist(), arm.stream == "c3d"), (rest.tolist(), False))
-    )
-    passed = itertools.count(1)
+    target, kept = torch.tensor([*table["label"]]), []
+    learnt = Batches([rows[i] for i in own], target[own], mirror=arm.stream == "c3d")
+    unseen = Batches([rows[i] for i in rest], target[rest])
 
-    def note(model: nn.Module) -> float:
-        done = next(passed)
-        if done > recipe.epochs - LAST:
-            kept.append(inputs.predictions(model, unseen, device))
-        return float(done)  # the last epoch is the best
+    def note(net: nn.Module) -> float:
+        late = len(kept) >= recipe.epochs - LAST
+        kept.append(inputs.predictions(net, unseen, device) if late else None)
+        return float(len(kept))  # the last epoch is the best
 
     options = {"seed": seed, "device": device, "progress": "dataset" in data}
     history = train(net, learnt, recipe, validate=note, **options)
     metrics = {"parameters": sum(p.numel() for p in net.parameters())}
     metrics |= {"loss": history.epochs[-1].loss, "trained_on": len(own), "missing": source.missing}
-    left = table.iloc[rest]
-    # npz without pickle holds no arrays of objects, which pandas' texts are.
-    predictions = {name: np.array(left[name].tolist()) for name in ("clip", "subject", "split")}
-    predictions |= {name: left[name].to_numpy() for name in ("label", "blank", "n_frames")}
-    predictions["logits"] = torch.stack(kept).mean(0).numpy()
+    names = ("clip", "subject", "split", "label", "blank", "n_frames")
+    predictions = arms.columns(table.iloc[rest], names)
+    predictions["logits"] = torch.stack(kept[-LAST:]).mean(0).numpy()
     predictions["present"] = np.array([rows[i] is not None and len(rows[i]) > 0 for i in rest])
     return metrics, predictions
 
 
-def _seen(source: Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor | None]:
+def _seen(source: arms.Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor | None]:
     """What the arm's network sees of every clip."""
     if arm.stream in ("audio", "c3d"):
-        return source.rows(arm.stream, arm.redundancy)
+        return source.load(arm.stream, arm.redundancy)
     if arm.stills:
-        return source.rows("vgg_second" if arm.second else arm.stream)
-    clips, labels, draws = source.rows("frames"), [], torch.Generator().manual_seed(seed)
-    pictures = []
-    for i in own.tolist():
+        return source.load("vgg_second" if arm.second else arm.stream)
+    clips, draws, pictures = source.load("frames"), torch.Generator().manual_seed(seed), []
+    for i in own:
         pictures.append(clips[i][torch.randint(len(clips[i]), (STILLS,), generator=draws)])
-        labels += [int(source.clips["label"][i])] * STILLS
     with isolated_rng(seed):
         net = still_network(arm.stream)
-    images, target = torch.cat(pictures).float() / 255, torch.tensor(labels)
-    batches = training.Batches(images, target, 64)
-    train(net, batches, source.recipes["frames"], seed=seed, progress=False)
-    return source.rows(net.eval().requires_grad_(False))
+    target = torch.tensor([*source.clips["label"]])[own].repeat_interleave(STILLS)
+    batches = training.Batches(torch.cat(pictures).float() / 255, target, 64)
+    train(net, batches, source.recipe["frames"], seed=seed, progress=False)
+    return source.load(net.eval().requires_grad_(False))
 
 
-def _network(source: Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn.Module:
+def _network(source: arms.Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn.Module:
     sizes = source.sizes
     if arm.stream == "c3d":
-        return C3d(**sizes.get("c3d", {}))
-    options = dict(sizes.get("blstm", {})) | {"layers": arm.layers, "readout": arm.readout}
+        return model.C3d(**sizes.get("c3d", {}))
+    options = {**sizes.get("blstm", {}), "layers": arm.layers, "readout": arm.readout}
     if arm.stream == "audio":
-        encoder = SpectrogramVgg(**sizes.get("audio", {}))
-        return CnnBlstm(encoder, Blstm(encoder.n_features, **options))
+        encoder = model.SpectrogramVgg(**sizes.get("audio", {}))
+        return model.CnnBlstm(encoder, model.Blstm(encoder.n_features, **options))
     width = next(x.shape[1] for x in rows if x is not None)
-    return Blstm(width, **options)
+    return model.Blstm(width, **options)
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -494,19 +434,22 @@ def rows(units: Sequence) -> list[dict]:
     `errors_audio`, correlation of their errors; `mcnemar_p` against "best single", the stream that
     validation finds best.
     """
-    arms = {_name(one): one for one in units}
-    arrays = {name: one.predictions() for name, one in arms.items()}
-    scored: dict[str, dict] = {}
-    for name, (seen, tested) in {n: _sides(arrays, (n,)) for n in arms}.items():
-        z, heat = tested.logits[0], fusion.temperature(*_there(seen))
-        scored[name] = _scores(_filled(z), tested.truth) | {"temperature": heat}
+    named = {_name(one): one for one in units}
+    arrays, scored = {name: one.predictions() for name, one in named.items()}, {}
+    if len({tuple(table["clip"]) for table in arrays.values()}) > 1:
+        raise BadInput("units", "hold different clips", "give those of one seed and data")
+    for name in named:
+        seen, tested = _sides(arrays, (name,))
+        known, z = seen.present[0], tested.logits[0]
+        scored[name] = _scores(_filled(z), tested.truth)
+        scored[name]["temperature"] = fusion.temperature(seen.logits[0][known], seen.truth[known])
         scored[name]["accuracy_val"] = _hits(_filled(seen.logits[0]), seen)
         scored[name]["confidence"] = softmax(z[tested.present[0]], axis=-1).max(-1).mean()
-    if {*STREAMS} <= {*arms}:
+    if {*STREAMS} <= {*named}:
         best = max(STREAMS, key=lambda name: scored[name]["accuracy_val"])
         scored["best single"] = scored[best]
     for name, (parts, rule, blanks) in FUSIONS.items():
-        if {*parts} <= {*arms}:
+        if {*parts} <= {*named}:
             seen, tested = _sides(arrays, parts, blanks)
             made = rule(seen)
             fused = made(tested)
@@ -515,50 +458,39 @@ def rows(units: Sequence) -> list[dict]:
             scored[name] |= {f"weight_{part}": weight for part, weight in each}
             if name == "all four":
                 scored[name] |= _about(seen, tested, fused, best)
-    sample, n = units[0], int((arrays[next(iter(arms))]["split"] == "test").sum())
-    shared = {"dataset": sample.params["data"].get("dataset", "synthetic")}
-    shared |= {"split": "people left out", "n": n}
-    return [
-        {**shared, "arm": arm, "metric": metric, "value": float(value)}
-        | ({"seconds": arms[arm].seconds} if arm in arms else {})
-        for arm, values in scored.items()
-        for metric, value in values.items()
-    ]
+    rows, n = [], len(tested.truth)
+    for name, values in scored.items():
+        more = {"seconds": named[name].seconds} if name in named else {}
+        rows += arms.score_rows(units, values, arm=name, n=n, **more)
+    return rows
 
 
 def _name(one: object) -> str:
     """The arm of a unit, by its parameters; of several that of which most is turned."""
-    fits, data = {}, one.params["data"]
-    for name, (made,) in units_of(ARMS, ARMS, vars(Arm()), data={}, seeds=[0]).items():
-        own, dials = made["arm"], made["data"]
-        if own == one.params["arm"] and all(data.get(k) == v for k, v in dials.items()):
-            fits[name] = len(dials)
+    arm, data = (one.params[name] for name in ("arm", "data"))
+    made = arms.units_of(ARMS, vars(Arm()), names=ARMS, seeds=[0])
+    fits = {
+        name: len(own["data"])
+        for name, (own,) in made.items()
+        if own["arm"] == arm and own["data"].items() <= data.items()
+    }
     if not fits:
-        raise BadInput(
-            f"arm {one.params['arm']}", "is none of this experiment", "give those of grid"
-        )
+        raise BadInput(f"arm {arm}", "is none of this experiment", "give those of grid")
     return max(fits, key=fits.get)
 
 
 def _sides(arrays: Mapping, parts: Sequence[str], blanks: bool = True) -> list[fusion.Scores]:
     """Score matrices of some arms for the clips of validation and for those tested."""
-    sides = []
+    sides, first = [], arrays[parts[0]]
     for split in ("val", "test"):
-        tables = {}
+        rows, tables = first["split"] == split, []
         for name in parts:
             own = arrays[name]
-            rows = own["split"] == split
             there = own["present"] & ~(own["blank"] & blanks & ("audio" not in name))
-            logits = np.where(there[:, None], own["logits"], np.nan)[rows]
-            tables[name] = pd.DataFrame(logits, own["clip"][rows], EMOTIONS)
-        labels = dict(zip(own["clip"][rows], np.array(EMOTIONS)[own["label"][rows]], strict=True))
-        people = dict(zip(own["clip"][rows], own["subject"][rows], strict=True))
-        sides.append(fusion.align(tables, labels, people))
+            tables.append(np.where(there[:, None], own["logits"].astype(float), np.nan)[rows])
+        clips, label, people = (first[name][rows] for name in ("clip", "label", "subject"))
+        sides.append(fusion.Scores(parts, EMOTIONS, clips, np.stack(tables), label, people))
     return sides
-
-
-def _there(scores: fusion.Scores) -> tuple[np.ndarray, np.ndarray]:
-    return scores.logits[0][scores.present[0]], scores.truth[scores.present[0]]
 
 
 def _filled(logits: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,11 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from micromacro.arms import check_arm, read_arm, units_of
-from micromacro.cache import code_key, digest, hashable, kept
+from micromacro import arms
+from micromacro.cache import hashable, kept
 from micromacro.datasets import long
-from micromacro.datasets.table import check_profile, find_root
+from micromacro.datasets.table import find_root
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import project_root
 from micromacro.folds import held_out
 from micromacro.systems.spotting import inputs, intervals, scoring, task
 from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
@@ -46,7 +45,7 @@ RECIPE = Recipe(
 )
 EASIER = {"shares": (0.08, 0.1), "uneven": 0.4, "micro_px": (1.0, 1.5), "talking": 0.0}
 BATCH, CHUNK = 72, 256  # frames of a training step; frames that are read at once
-INTERVAL = ["video", "label", "onset", "offset"]
+VIDEO, INTERVAL = ["video", "subject", "n_frames"], ["video", "label", "onset", "offset"]
 
 CORE: dict[str, dict] = {
     "two references": {},
@@ -60,9 +59,9 @@ CORE: dict[str, dict] = {
 _BESIDE = CORE | {"CLAHE": {"inputs": "clahe"}, "separate weights": {"shared": False}}
 
 
-def _turned(what: str, *arms: str, **options: object) -> dict[str, dict]:
+def _turned(what: str, *names: str, **options: object) -> dict[str, dict]:
     """Arms with something turned; by default the one of two references."""
-    return {f"{arm}, {what}": _BESIDE[arm] | options for arm in arms or ("two references",)}
+    return {f"{name}, {what}": _BESIDE[name] | options for name in names or ("two references",)}
 
 
 _SPARSE = {"shares": [0.03, 0.04], "uneven": 0.8, "micro_px": [0.8, 1.5], "talking": 0.03}
@@ -95,13 +94,16 @@ SWEEP: dict[str, dict[str, dict]] = {
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
-ARMS = CORE | {name: options for group in SWEEP.values() for name, options in group.items()}
+ARMS = CORE | arms.joined(SWEEP)
 _SMALL = {"widths": [8, 8, 16], "grid": 6, "hidden": 24, "dropout": 0.3}
 _TINY = {"steps": 40, "data": {"subjects": 16, "n_frames": 450}}
-_SMOKE = {"arms": ("two references", "blind tiling"), "seeds": (1000,), "folds": 2, **_TINY}
-_FULL = {"arms": tuple(CORE), "seeds": range(8), "folds": 2, "steps": 250}
-_PAPER = {"arms": ("two references", "blind tiling"), "seeds": (0,), "steps": 3000}
-PROFILES = {"smoke": _SMOKE, "full": _FULL, "paper": _PAPER}
+_TRIAL = {"steps": 10, "folds": 2, "data": {"image_px": 24, "sizes": {**_SMALL, "grid": 3}}}
+_TWO = ("two references", "blind tiling")
+PROFILES = {
+    "smoke": {"arms": _TWO, "seeds": (1000,), "folds": 2, **_TINY},
+    "full": {"arms": CORE, "seeds": range(8), "folds": 2, "steps": 250, "trial": _TINY},
+    "paper": {"arms": _TWO, "seeds": (0,), "folds": None, "steps": 3000, "trial": _TRIAL},
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Arm:
 
     method: str = "3d-cnn"
     references: tuple[str, ...] = CLASSES
-    factor: float = 1.0
+    factor: Annotated[float, 0.01, 100] = 1.0
     shuffled: bool = False
     swapped: bool = False
     labels: str = "inside"
@@ -146,49 +148,37 @@ class Arm:
         idle = dict.fromkeys(vars(self), self.method != "3d-cnn") | {"method": False}
         if len(self.references) < 2:
             idle |= {"shared": True, "swapped": True}
-        check_arm(self, choices, idle)
-        if not 0 < self.factor < np.inf:
-            raise BadInput(f"factor={self.factor}", "makes no gap", "leave it out, or give e.g. 2")
+        arms.check_arm(self, choices, idle)
 
 
-class Source(NamedTuple):
-    """Videos to search, from the actor or from official files.
+OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
+del OFFICIAL["accumulated flow"]  # summed flow of official videos fills no memory
 
-    Attributes:
-        videos: Table of videos; see `task` and `long`, as for the events.
-        events: Table of events.
-        frames: Gives a video's frames uint8 (T, 1, H, W), in memory or mapped from disk.
-        sizes: Options of `SpottingNet`.
-        missing: Names of videos that are listed but not there.
-        checkpoints: Folder for trainings under way; None where none is written.
-    """
 
-    videos: pd.DataFrame
-    events: pd.DataFrame
-    frames: Callable[[str], Tensor]
-    sizes: Mapping[str, object]
-    missing: tuple[str, ...] = ()
-    checkpoints: Path | None = None
+# ---- sources -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def benchmark(seed: int, kind: str = "cas", subjects: int = 48, **dials) -> Source:
+def benchmark(seed: int, kind: str = "cas", subjects: int = 48, **dials) -> arms.Source:
     """The benchmark's videos, rendered once for all arms and folds of a seed.
 
     With 4 % of macro frames, as in CAS(ME)^2, and 3 % of micro ones, 48 people had too few events for
     the network to learn from (development seeds). So "cas" has 10 % and 8 % here, and nobody talks; the
     sparse case is in `SWEEP`.
+
+    Returns:
+        Tables of videos and events, see `task`; a video is loaded as frames uint8 (T, 1, H, W).
     """
     own = EASIER if kind == "cas" else {}
     made = task.videos(kind, subjects, seed, **own | dials)  # of 600 frames, or 2,000 at 200 fps
     parts = {name: list(made.frames(name)) for name in made.videos["video"]}
     frames = {name: (255 * torch.cat(own)).round().byte() for name, own in parts.items()}
-    return Source(made.videos, made.events, frames.__getitem__, _SMALL)
+    return arms.Source(made.videos, frames.__getitem__, _SMALL, RECIPE, made.events)
 
 
 def official(
     dataset: str, root: str, *, cache: str, image_px: int = 112, sizes=None, **options
-) -> Source:
+) -> arms.Source:
     """An official data set; its frames are resized once, not cropped, and kept on disk, 12.5 kB each.
 
     Args:
@@ -218,8 +208,8 @@ def official(
         folder = kept(place, video, image_px, make, files=files, code=long)
         return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
 
-    about = {"missing": listing.missing, "checkpoints": Path(cache) / "spotting" / "checkpoints"}
-    return Source(listing.videos, listing.events, frames, sizes or {}, **about)
+    about = {"events": listing.events, "missing": listing.missing}
+    return arms.Source(listing.videos, frames, sizes or {}, RECIPE, **about)
 
 
 def _write_frames(read: Callable, video: str, n_frames: int, size: int, folder: Path) -> None:
@@ -238,70 +228,34 @@ def input_files(params: Mapping) -> list[Path]:
     if "root" not in data:
         return []
     _, folders, *_ = long.RELEASES[data["dataset"]]
-    sheets = {"samm-lv": long.SAMM_SHEETS, "casme-squared": long.CASME_SHEETS}[data["dataset"]]
     folders = [data["pictures"]] if "pictures" in data else folders
+    sheets = (*long.SAMM_SHEETS, *long.CASME_SHEETS)
     return [find_root(data["root"], names)[1] for names in (sheets, folders)]
 
 
-def _arms(profile: str) -> dict[str, dict]:
-    """The arms of a profile: official videos have no dials, and their summed flow fills no memory."""
-    fits = [name for name, options in ARMS.items() if {*options} <= {*vars(Arm())}]
-    own = [name for name in fits if name != "accumulated flow"] if profile == "paper" else ARMS
-    return {name: ARMS[name] for name in own}
+# ---- the grid ------------------------------------------------------------------------------------
 
 
-def grid(
-    profile: str = "smoke",
-    *,
-    dataset: str = "synthetic",
-    data_root: str | None = None,
-    seeds: Sequence[int] | None = None,
-    variants: Sequence[str] | None = None,
-    folds: int | None = None,
-    sweep: int = 0,
-    device: str = "cpu",
-    pictures: str | None = None,
-    trial: bool | int = False,
-) -> dict[str, list[dict]]:
-    """Parameters of all units of a profile; arguments are a notebook's parameters.
+def grid(profile: str = "smoke", *, pictures: str | None = None, **asked) -> dict[str, list[dict]]:
+    """Parameters of all units of a profile.
 
     Args:
-        profile: "smoke" and "full" on the benchmark; "paper" on official data.
-        dataset: "synthetic", or in "paper" a key of `DATASETS`.
-        data_root: Folder of the official data.
-        seeds: None for 1000 in smoke, 0 to 7 in full, 0 in paper.
-        variants: Names of arms; None for two in smoke and paper, `CORE` in full.
-        folds: Number of groups of people; None for 2, and for one person each in paper.
-        sweep: 1 adds `SWEEP` in full.
-        device: Where to compute.
+        profile: "smoke", "full" or "paper".
         pictures: Folder of official pictures in place of the data set's own crops.
-        trial: Try the path: in full with the sizes of smoke, in paper with a tiny network, in two folds
-            and few steps.
+        asked: The other parameters of a notebook, see `arms.plan`. Folds are groups of people; in
+            "paper", without a number of them, one person each.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold.
 
     Raises:
-        BadInput: An unknown name; profile and data set that do not go together; as the reader.
+        BadInput: As `arms.plan`; an arm that is not in the table; as the reader.
     """
-    check_profile(profile, dataset, DATASETS)
-    default = PROFILES[profile] | (_TINY if trial and profile == "full" else {})
-    names, data = [*(variants or default["arms"])], {**default.get("data", {})}
-    common = {"folds": folds or default.get("folds"), "steps": default["steps"], "device": device}
-    n_folds = common["folds"]
-    if profile == "paper":
-        data = {"dataset": dataset, "root": str(data_root)}
-        data["cache"] = str(project_root() / "runs" / "official")
-        if pictures is not None:
-            data["pictures"] = pictures
-        if trial:
-            common |= {"steps": 10, "folds": folds or 2}
-            data |= {"image_px": 24, "sizes": {**_SMALL, "grid": 3}}
-        n_folds = common["folds"] or official(**data).videos["subject"].nunique()
-    elif sweep and profile == "full":
-        names += [name for group in SWEEP.values() for name in group]
-    common |= {"data": data, "seeds": seeds or default["seeds"], "n_folds": n_folds}
-    return units_of(_arms(profile), names, vars(Arm()), **common)
+    own = {} if pictures is None else {"pictures": pictures}
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **own, **asked)
+    if profile == "paper" and not asked["folds"]:
+        asked["n_folds"] = official(**asked["data"]).clips["subject"].nunique()
+    return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
 
 
 # ---- one unit ------------------------------------------------------------------------------------
@@ -319,9 +273,8 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm on all folds but one, and search the videos of that; for `units.run`.
 
-    On official data the training is written to ``<cache>/spotting/checkpoints`` after each tenth of
-    its steps; killed and called again the unit goes on from there, with the same result. The
-    checkpoint goes when the thresholds are fitted.
+    On official data the training is written to disk after each tenth of its steps, and the file goes
+    when the thresholds are fitted; see `arms.checkpoint`.
 
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``root`` those of `official`.
@@ -345,75 +298,34 @@ def unit(
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
     """
-    arm = read_arm(Arm, arm)
+    arm = arms.read_arm(Arm, arm)
     if steps < RECIPE.epochs or steps % RECIPE.epochs:
         raise BadInput(f"steps={steps}", "cannot be trained", f"give a multiple of {RECIPE.epochs}")
     source = official(**data) if "root" in data else benchmark(seed, **hashable(data))
-    tested = held_out(source.videos["subject"].tolist(), fold, folds, seed)
-    searched, seen = source.videos[tested], source.videos[~tested]
-    events = source.events[source.events["video"].isin(seen["video"])]
-    half = inputs.gaps(events)
-    checkpoint = None
-    if source.checkpoints:
-        name = digest([data, vars(arm), seed, fold, folds, steps, code_key(unit)])
-        checkpoint = source.checkpoints / f"{name[:20]}.pt"
-    run = Run(source, arm, seen, events, half, 1000 * seed + fold, steps, device, checkpoint)
-    search = tiled(run) if arm.method == "tiling" else trained(run)
-    curves, laid, inside = [], [], []
-    for video, n in zip(searched["video"], searched["n_frames"], strict=True):
-        curves.append(search.curve(video, n))
-        laid.append(search.lay(video, curves[-1]))
-        own = source.events[source.events["video"] == video]
-        inside.append(inputs.labels(own, n, half).numpy() > 0)
-    predictions = {"curve": np.concatenate(curves).astype(np.float16)}
-    predictions["inside"] = np.concatenate(inside)
-    events = source.events[source.events["video"].isin(searched["video"])]
-    tables = {"": searched[["video", "subject", "n_frames"]], "event_": events[INTERVAL]}
-    for start, table in (tables | {"spotted_": pd.concat(laid)[INTERVAL]}).items():
-        # npz without pickle holds no arrays of objects, which pandas' texts are.
-        predictions |= {start + name: np.array(table[name].tolist()) for name in table}
-    about = {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
-    about["fps"] = float(source.videos["fps"].iloc[0])
-    return about | search.about, predictions
-
-
-class Run(NamedTuple):
-    """What all methods start from: the training videos, their events, half a mean event of each class.
-
-    The seed is that of first weights, order and shuffling: another in each fold, the same in all arms.
-    A training under way is written to `checkpoint`, where there is one.
-    """
-
-    source: Source
-    arm: Arm
-    seen: pd.DataFrame
-    events: pd.DataFrame
-    half: dict[str, int]
-    seed: int
-    steps: int
-    device: str
-    checkpoint: Path | None
-
-
-class Search(NamedTuple):
-    """A spotter, ready: scores (T, 2) of a video of T frames, intervals from them, and metrics."""
-
-    curve: Callable[[str, int], np.ndarray]
-    lay: Callable[[str, np.ndarray], pd.DataFrame]
-    about: dict
-
-
-def tiled(run: Run) -> Search:
-    """Blind tiling: macro windows back to back, of the length that does best in training."""
-    n_frames = dict(zip(run.seen["video"], run.seen["n_frames"], strict=True))
-
-    def score(length: int) -> float:
-        tiles = [intervals.tiling(n, length, video=video) for video, n in n_frames.items()]
-        return scoring.megc_f1(run.events, pd.concat(tiles))["overall"]
-
-    length = max((max(1, round(x * run.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4)), key=score)
-    lay = lambda video, curve: intervals.tiling(len(curve), length, video=video)  # noqa: E731
-    return Search(lambda video, n: np.full((n, 2), np.nan), lay, {"tile": length})
+    tested = held_out(source.clips["subject"].tolist(), fold, folds, seed)
+    searched, seen = source.clips[tested], source.clips[~tested]
+    unseen = source.events["video"].isin(searched["video"])
+    events, known = source.events[unseen], source.events[~unseen]
+    half = inputs.gaps(known)
+    kind = Tiling if arm.method == "tiling" else Spotter
+    spotter = kind(source, arm, half, 1000 * seed + fold, device)
+    run = (seed, fold, folds, steps, device)
+    with arms.checkpoint(unit, data, vars(arm), *run) as file:
+        about = spotter.learn(seen, known, steps, file)
+    about |= {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
+    about["fps"] = float(source.clips["fps"].iloc[0])
+    curves = {video: spotter.curve(video) for video in searched["video"]}
+    laid = pd.concat([spotter.lay(video, curve) for video, curve in curves.items()])
+    inside = [
+        inputs.labels(events[events["video"] == video], len(curve), half).numpy() > 0
+        for video, curve in curves.items()
+    ]
+    predictions = {"curve": np.concatenate([*curves.values()]).astype(np.float16)}
+    predictions |= {"inside": np.concatenate(inside), **arms.columns(searched, VIDEO)}
+    for start, table in {"event_": events, "spotted_": laid}.items():
+        own = arms.columns(table, INTERVAL)
+        predictions |= {start + name: values for name, values in own.items()}
+    return about, predictions
 
 
 class FlowNet(nn.Module):
@@ -428,63 +340,117 @@ class FlowNet(nn.Module):
         return self.net(inputs.steadied(self.flow(frames)))  # (B, 2, 2, H, W) -> (B, 2)
 
 
-def trained(run: Run) -> Search:
-    """Train the arm's spotter, unless it is MDMD, and fit thresholds, on the training videos."""
-    arm, source = run.arm, run.source
-    k = {name: max(1, round(arm.factor * run.half[name])) for name in arm.references}
-    own = ("reference", "inputs", "shared", "first", "residual")
-    options = {name: getattr(arm, name) for name in own} | {"n_gaps": len(k)}
-    with isolated_rng(run.seed):
-        if arm.method == "k-gap flow":
-            net = FlowNet(lambda frames: inputs.gap_flow(frames / 255, method="farneback"))
-        elif arm.method == "accumulated flow":
-            net = FlowNet(inputs.between)
-        else:
-            net = SpottingNet(**source.sizes, **options)
+class Spotter:
+    """The network of an arm, how it looks at a video, and the intervals that come of it.
 
-    def order(video: str) -> Tensor:
-        rows = torch.arange(len(source.frames(video)))
-        draws = torch.Generator().manual_seed(int(run.seed))
-        return torch.randperm(len(rows), generator=draws) if arm.shuffled else rows
+    MDMD is one whose network is not used.
 
-    def chunks(video: str) -> Iterator[Tensor]:
-        parts = (source.frames(video)[rows] for rows in order(video).split(CHUNK))
-        if arm.method == "accumulated flow":
+    Args:
+        source: Where the frames come from.
+        arm: What it does.
+        half: Class -> half a mean training event, in frames.
+        seed: Random seed of first weights, order and shuffling: another in each fold, the same in
+            all arms.
+        device: Where to compute.
+    """
+
+    def __init__(self, source: arms.Source, arm: Arm, half: Mapping, seed: int, device: str):
+        self.source, self.arm, self.half, self.seed, self.device = source, arm, half, seed, device
+        self.gaps = {name: max(1, round(arm.factor * half[name])) for name in arm.references}
+        own = ("reference", "inputs", "shared", "first", "residual")
+        options = {name: getattr(arm, name) for name in own} | {"n_gaps": len(self.gaps)}
+        with isolated_rng(seed):
+            if arm.method == "k-gap flow":
+                self.net = FlowNet(lambda x: inputs.gap_flow(x / 255, method="farneback"))
+            elif arm.method == "accumulated flow":
+                self.net = FlowNet(inputs.between)
+            else:
+                self.net = SpottingNet(**source.sizes, **options)
+
+    def order(self, video: str) -> Tensor:
+        """Numbers of the video's frames as they follow one another, int64 (T,)."""
+        n, draws = len(self.source.load(video)), torch.Generator().manual_seed(self.seed)
+        return torch.randperm(n, generator=draws) if self.arm.shuffled else torch.arange(n)
+
+    def chunks(self, video: str) -> Iterator[Tensor]:
+        """What the network is shown of the frames, some at a time."""
+        parts = (self.source.load(video)[rows] for rows in self.order(video).split(CHUNK))
+        if self.arm.method == "accumulated flow":
             return inputs.summed_flow((part / 255 for part in parts), method="farneback")
         return parts
 
-    def curve(video: str, _: int = 0) -> np.ndarray:
-        if arm.method == "mdmd":
-            return inputs.mdmd_scores((part / 255 for part in chunks(video)), run.half).numpy()
-        look = lambda frames: net(frames.to(run.device))  # noqa: E731
-        reach = dict(zip(k, [*k.values()][:: -1 if arm.swapped else 1], strict=True))
-        scored = inputs.scores(look, chunks(video), reach, arm.reference)
-        return scored[order(video).argsort()].numpy()
+    def curve(self, video: str) -> np.ndarray:
+        """Scores (T, 2) of micro and macro for each frame of a video."""
+        if self.arm.method == "mdmd":
+            return inputs.mdmd_scores((x / 255 for x in self.chunks(video)), self.half).numpy()
+        look = lambda frames: self.net(frames.to(self.device))  # noqa: E731
+        lengths = [*self.gaps.values()][:: -1 if self.arm.swapped else 1]
+        reach = dict(zip(self.gaps, lengths, strict=True))
+        scored = inputs.scores(look, self.chunks(video), reach, self.arm.reference)
+        return scored[self.order(video).argsort()].numpy()
 
-    about = {"parameters": 0}
-    if arm.method != "mdmd":
-        videos = []
-        for video in run.seen["video"]:
-            mine, rows = run.events[run.events["video"] == video], order(video)
-            labels = inputs.labels(mine, len(rows), run.half, arm.reference, arm.labels)
-            videos.append((torch.cat([*chunks(video)]), labels[rows]))
-        options = {
-            "size": BATCH,
-            "steps": run.steps // RECIPE.epochs,
-            "mirror": arm.method != "accumulated flow",
-        }
-        batches = inputs.pairs(videos, k, arm.reference, **options)
-        options = {"seed": run.seed, "device": run.device, "checkpoint": run.checkpoint}
-        history = train(net, batches, RECIPE, progress=run.checkpoint is not None, **options)
-        net.eval()
-        about = {"parameters": sum(p.numel() for p in net.parameters())}
-        about["loss"] = history.epochs[-1].loss
-    scores, recipes = {v: curve(v) for v in run.seen["video"]}, intervals.RECIPES
-    fitted = intervals.fit_threshold(scores, run.events, run.half, recipes)
-    about["thresholds"] = {label: recipe.threshold for label, recipe in fitted.items()}
-    if run.checkpoint is not None:  # kept until the thresholds are there: fitting takes long, too
-        run.checkpoint.unlink(missing_ok=True)
-    return Search(curve, lambda video, x: intervals.spotted(x, run.half, fitted, video), about)
+    def learn(
+        self, seen: pd.DataFrame, events: pd.DataFrame, steps: int, file: Path | None
+    ) -> dict:
+        """Train, unless it is MDMD, and fit thresholds, on the training videos.
+
+        Args:
+            seen: Table of these videos.
+            events: Table of their events.
+            steps: Steps of training.
+            file: Where the training is written to while it is under way; None for nowhere.
+
+        Returns:
+            What the unit reports of it.
+        """
+        arm, about = self.arm, {"parameters": 0}
+        if arm.method != "mdmd":
+            shown = []
+            for video in seen["video"]:
+                own, rows = events[events["video"] == video], self.order(video)
+                labels = inputs.labels(own, len(rows), self.half, arm.reference, arm.labels)
+                shown.append((torch.cat([*self.chunks(video)]), labels[rows]))
+            options = {"size": BATCH, "steps": steps // RECIPE.epochs}
+            options["mirror"] = arm.method != "accumulated flow"
+            batches = inputs.pairs(shown, self.gaps, arm.reference, **options)
+            options = {"seed": self.seed, "device": self.device, "checkpoint": file}
+            history = train(self.net, batches, RECIPE, progress=file is not None, **options)
+            self.net.eval()
+            about["parameters"] = sum(p.numel() for p in self.net.parameters())
+            about["loss"] = history.epochs[-1].loss
+        scores = {video: self.curve(video) for video in seen["video"]}
+        self.fitted = intervals.fit_threshold(scores, events, self.half, intervals.RECIPES)
+        about["thresholds"] = {label: own.threshold for label, own in self.fitted.items()}
+        return about
+
+    def lay(self, video: str, curve: np.ndarray) -> pd.DataFrame:
+        """Intervals of a video from its scores."""
+        return intervals.spotted(curve, self.half, self.fitted, video)
+
+
+class Tiling(Spotter):
+    """Blind tiling: macro windows back to back, of the length that does best in training."""
+
+    def learn(self, seen: pd.DataFrame, events: pd.DataFrame, *_: object) -> dict:
+        """Choose the length."""
+
+        def score(length: int) -> float:
+            rows = zip(seen["video"], seen["n_frames"], strict=True)
+            tiles = [intervals.tiling(n, length, video=video) for video, n in rows]
+            return scoring.megc_f1(events, pd.concat(tiles))["overall"]
+
+        lengths = (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4))
+        self.length = max(lengths, key=score)
+        return {"tile": self.length}
+
+    def curve(self, video: str) -> np.ndarray:
+        """No scores, nan (T, 2)."""
+        lengths = self.source.clips.set_index("video")["n_frames"]
+        return np.full((lengths[video], 2), np.nan)
+
+    def lay(self, video: str, curve: np.ndarray) -> pd.DataFrame:
+        """The windows."""
+        return intervals.tiling(len(curve), self.length, video=video)
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -498,19 +464,18 @@ def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     Raises:
         BadInput: A video in two folds.
     """
-    parts = ([], [], [])
+    parts = {"": [], "event_": [], "spotted_": []}
     for one in units:
         arrays = one.predictions()
-        for made, start in zip(parts, ("", "event_", "spotted_"), strict=True):
-            columns = INTERVAL if start else ["video", "subject", "n_frames"]
-            table = pd.DataFrame({name: arrays[start + name] for name in columns})
-            made.append(table.astype(dict.fromkeys(columns[2:], np.int64)))
+        for start, made in parts.items():
+            names = INTERVAL if start else VIDEO
+            table = pd.DataFrame({name: arrays[start + name] for name in names})
+            made.append(table.astype(dict.fromkeys(names[2:], np.int64)))
         curves = np.split(arrays["curve"].astype(np.float64), arrays["n_frames"].cumsum()[:-1])
-        parts[0][-1] = parts[0][-1].assign(curve=curves, gaps=[one.metrics["gaps"]] * len(curves))
-    videos, events, spotted = (pd.concat(made, ignore_index=True) for made in parts)
+        parts[""][-1] = parts[""][-1].assign(curve=curves, gaps=[one.metrics["gaps"]] * len(curves))
+    videos, events, spotted = (pd.concat(made, ignore_index=True) for made in parts.values())
     if videos["video"].duplicated().any():
-        fault = "hold a video twice"
-        raise BadInput("units", fault, "give each fold of one arm and seed once")
+        raise BadInput("units", "hold a video twice", "give each fold of one arm and seed once")
     return videos, events, spotted
 
 
@@ -546,13 +511,10 @@ def rows(units: Sequence) -> list[dict]:
     if not np.isnan(curve).all():
         values |= {f"auc_{c}": _auc(inside[:, i], curve[:, i]) for i, c in enumerate(CLASSES)}
         values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
-    shared = {"dataset": units[0].params["data"].get("dataset", "synthetic")}
-    shared["split"] = "people left out" if units[0].params["folds"] else "one person left out"
     n = (counts["tp"] + counts["fn"]).to_dict()
     return [
-        {**shared, "metric": metric, "value": float(value)}
-        | {"n": int(n.get(metric.rpartition("_")[2], n["overall"]))}
-        for metric, value in values.items()
+        row | {"n": int(n.get(row["metric"].rpartition("_")[2], n["overall"]))}
+        for row in arms.score_rows(units, values)
     ]
 
 

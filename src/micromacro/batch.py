@@ -14,7 +14,6 @@ There is nothing to continue in a run that was killed: its finished units are in
 
 import contextlib
 import logging
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -170,9 +169,9 @@ def _workshop() -> Iterator[Path]:
     runs = project_root() / "runs"
     make_writable(runs)
     sweep_folders(runs)
-    name = f"batch-{uuid.uuid4().hex[:8]}"
-    with claimed(runs / name), tempfile.TemporaryDirectory("", f".part-{name}-", runs) as folder:
-        yield Path(folder)
+    with claimed(runs / f"batch-{uuid.uuid4().hex[:8]}") as folder:
+        folder.chmod(0o700)
+        yield folder
 
 
 def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Session], None]) -> None:

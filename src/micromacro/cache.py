@@ -36,7 +36,7 @@ _AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
-_NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
+_NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp", ".toml"}
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content

@@ -40,15 +40,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from micromacro.cache import (
-    claimed,
-    code_key,
-    content_key,
-    digest,
-    is_whole,
-    make_whole,
-    sweep_folders,
-)
+from micromacro import cache
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, make_writable, project_root, read_npz, reading
 from micromacro.results import provenance
@@ -91,7 +83,7 @@ class UnitResult:
         path = self.folder / "predictions.npz"
         what = path, "the unit's predictions", f"remove the folder {self.folder}, and run again"
         with reading(*what):
-            if not is_whole(self.folder):
+            if not cache.is_whole(self.folder):
                 raise ValueError("another content")
         return read_npz(*what) if path.exists() else {}
 
@@ -170,9 +162,9 @@ def run(
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
-    sweep_folders(store)
-    content = functools.cache(content_key)  # once for all units
-    key = functools.partial(unit_key, unit, code=code_key(unit), content=content)
+    cache.sweep_folders(store)
+    content = functools.cache(cache.content_key)  # once for all units
+    key = functools.partial(unit_key, unit, code=cache.code_key(unit), content=content)
     folders = [store / key(params) for params in grid]
     results = {folder: load(folder) for folder in folders}
     missing = {f: Task(unit, p, f) for f, p in zip(folders, grid, strict=True) if not results[f]}
@@ -184,17 +176,32 @@ def run(
         submit = _here
     n_stored, failures = len(results) - len(missing), []
     with tqdm(total=len(results), initial=n_stored, disable=not progress, **_BAR) as bar:
-        for task, fault in _faults(submit, list(missing.values())):
-            if isinstance(fault, BadInput):
-                raise fault
-            results[task.folder] = load(task.folder, cached=False)
-            if fault.endswith(WRITABLE):  # nor would there be room for what the others give
-                raise BadInput(f"units of {name}", fault.removesuffix(f"; {WRITABLE}"), WRITABLE)
-            if not results[task.folder]:
-                fault = fault or f"{task.folder} is not there: do workers share this file system?"
-                failures.append((task.params, fault.strip()))
-                bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
-            bar.update()
+        while missing:
+            tasks = list(missing.values())
+            parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
+            with contextlib.closing(submit(parts)) as ends:
+                for task, fault in ends:
+                    if fault == _BUSY:
+                        continue
+                    if isinstance(fault, BadInput):
+                        raise fault
+                    if fault.endswith(WRITABLE):  # nor would there be room for what the others give
+                        raise BadInput(
+                            f"units of {name}", fault.removesuffix(f"; {WRITABLE}"), WRITABLE
+                        )
+                    del missing[task.folder]
+                    results[task.folder] = load(task.folder, cached=False)
+                    if not results[task.folder]:
+                        fault = (
+                            fault
+                            or f"{task.folder} is not there: do workers share this file system?"
+                        )
+                        failures.append((task.params, fault.strip()))
+                        bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
+                    bar.update()
+            for folder in missing:
+                with cache.claimed(folder):  # the other program has stored it, or was killed
+                    pass
     if failures:
         raise UnitFailure(name, failures)
     return [results[folder] for folder in folders]
@@ -224,7 +231,7 @@ def shard(unit: Callable, grid: Iterable[Mapping], part: str, **options) -> list
 
 
 def unit_key(
-    unit: Callable, params: Mapping, code: str = "", content: Callable = content_key
+    unit: Callable, params: Mapping, code: str = "", content: Callable = cache.content_key
 ) -> str:
     """Name of a unit's folder, 20 hexadecimal digits: a hash of all that decides its numbers.
 
@@ -236,7 +243,7 @@ def unit_key(
     """
     listed = getattr(sys.modules[unit.__module__], "input_files", _files_named)
     inputs = [content(Path(path)) for path in listed(params)]
-    return digest([_name(unit), _plain(params), inputs, code or code_key(unit)])[:20]
+    return cache.digest([_name(unit), _plain(params), inputs, code or cache.code_key(unit)])[:20]
 
 
 def bundles(grid: Sequence[Mapping]) -> list[list[int]]:
@@ -244,7 +251,7 @@ def bundles(grid: Sequence[Mapping]) -> list[list[int]]:
     groups = {}
     for index, params in enumerate(grid):
         shared = {name: params[name] for name in ("data", "seed") if name in params}
-        groups.setdefault(digest(shared or index), []).append(index)
+        groups.setdefault(cache.digest(shared or index), []).append(index)
     # Arms of one fold share more than folds of one arm.
     return [sorted(group, key=lambda i: str(grid[i].get("fold"))) for group in groups.values()]
 
@@ -267,7 +274,7 @@ def cores() -> int:
 
 def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
     """The unit stored in a folder; None if there is none, or a torn one."""
-    if not is_whole(folder):
+    if not cache.is_whole(folder):
         return None
     record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     del record["function"]
@@ -280,7 +287,7 @@ def attempt(task: Task) -> str:
         if unit_key(task.unit, task.params, code=_code_at_start(task.unit)) != task.folder.name:
             fault = f"a process on {os.uname().nodename} has other code, libraries or input files"
             raise BadInput(task.folder.name, fault, "restart the program, or the cluster's workers")
-        if not make_whole(task.folder, functools.partial(_compute, task), wait=False):
+        if not cache.make_whole(task.folder, functools.partial(_compute, task), wait=False):
             return _BUSY
     except BadInput as error:
         return str(error)
@@ -290,7 +297,7 @@ def attempt(task: Task) -> str:
 
 
 # Later edits do not change what a process has loaded, so a long run may go on through them.
-_code_at_start = functools.cache(code_key)
+_code_at_start = functools.cache(cache.code_key)
 
 
 def _compute(task: Task, folder: Path) -> None:
@@ -299,7 +306,7 @@ def _compute(task: Task, folder: Path) -> None:
     metrics, predictions = outcome if isinstance(outcome, tuple) else (outcome, {})
     seconds = round(time.perf_counter() - began, 3)
     if any(name.startswith("micromacro.") for name in set(sys.modules) - modules):
-        code_key(task.unit)  # was a module edited before the unit itself imported it?
+        cache.code_key(task.unit)  # was a module edited before the unit itself imported it?
     arrays, path = {k: np.asarray(v) for k, v in predictions.items()}, folder / "predictions.npz"
     if any(array.dtype.hasobject for array in arrays.values()):
         raise TypeError("predictions must be arrays of numbers or of fixed-length strings")
@@ -314,22 +321,6 @@ def _compute(task: Task, folder: Path) -> None:
     }
     text = json.dumps(record, indent=1, default=_of_numpy)
     (folder / "metrics.json").write_text(text, encoding="utf-8")
-
-
-def _faults(submit: Callable, tasks: Sequence[Task]) -> Iterator[tuple[Task, str | BadInput]]:
-    """(task, what went wrong) as they end; what another program computes comes last."""
-    while tasks:
-        parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
-        tasks = []
-        with contextlib.closing(submit(parts)) as ends:
-            for task, fault in ends:
-                if fault == _BUSY:
-                    tasks.append(task)
-                else:
-                    yield task, fault
-        for task in tasks:
-            with claimed(task.folder):  # the other one has ended, or was killed
-                pass
 
 
 def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str]]:
@@ -458,27 +449,29 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with client:
         ends, parts = as_completed(), {}
+
+        def submit(part: Sequence[Task]) -> None:
+            gpu = str(part[0].params.get("device", "")).startswith("cuda")
+            slots = {"GPU": 1} if gpu else {}
+            future = client.submit(_attempt_all, part, resources=slots, pure=False)
+            parts[future] = part
+            ends.add(future)
+
         slots = sum(client.nthreads().values()) or sum(map(len, bundles))  # or none has come yet
-        waiting = cut(bundles, 2 * slots)
-        while waiting or parts:
-            for part in waiting:
-                gpu = str(part[0].params.get("device", "")).startswith("cuda")
-                kind = {"resources": {"GPU": 1} if gpu else {}, "pure": False}
-                future = client.submit(_attempt_all, part, **kind)
-                parts[future] = part
-                ends.add(future)
-            future = next(ends)
-            part, waiting = parts.pop(future), []
+        for part in cut(bundles, 2 * slots):
+            submit(part)
+        for future in ends:
+            part = parts.pop(future)
             try:
                 yield from zip(part, future.result(), strict=True)
             except (CancelledError, OSError):  # the latter by the connection
                 remedy = "start it again and repeat the command: what was done is stored"
                 raise BadInput(what, "has died", remedy) from None
             except KilledWorker as error:  # several died, and one of the tasks is to blame
-                if len(part) > 1:
-                    waiting = [[task] for task in part]
-                else:
+                if len(part) == 1:
                     yield part[0], f"KilledWorker: {error}"
+                for task in part if len(part) > 1 else ():
+                    submit([task])
             except Exception as error:  # an attempt raises nothing: it has not even begun
                 fault = f"its workers cannot start units of {part[0].unit.__module__} ({error})"
                 remedy = "start scheduler and workers with this code and these libraries"

@@ -36,7 +36,9 @@ def unit():
     "pkg_a/deep/page.css": "p {}\n",
     "pkg_a/lazy.py": "x = 1\n",
     "pkg_a/typed.py": "x = 1\n",
+    "pkg_a/lazy.csv": "1,2\n",
     "pkg_a/other.py": "x = 1\n",
+    "pkg_a/other.csv": "1,2\n",
 }
 
 
@@ -76,6 +78,8 @@ def fresh_key(folder: Path) -> str:
         ("deep/__init__.py", "from .inner", "\n\nfrom .inner", False),
         ("deep/weights.csv", "1,2", "1,3", True),
         ("deep/page.css", "p {}", "a {}", False),
+        ("lazy.csv", "1,2", "1,3", True),
+        ("other.csv", "1,2", "1,3", False),
         ("lazy.py", "1", "2", True),
         ("other.py", "1", "2", False),
         ("typed.py", "1", "2", True),

@@ -151,7 +151,7 @@ def test_a_source_edited_while_a_process_runs_stores_nothing_under_the_new_key(t
 
 
 def test_the_key_is_checked_again_where_the_unit_runs(monkeypatch):
-    monkeypatch.setattr(store, "code_key", lambda code: "of the code that asks")
+    monkeypatch.setattr(store.cache, "code_key", lambda code: "of the code that asks")
     with pytest.raises(UnitFailure, match=r"on .* has other code, .*restart") as caught:
         run(processes.slow, [{"a": 0}], workers=1)
     assert len(str(caught.value).splitlines()) == 2
@@ -386,7 +386,7 @@ def test_a_thousand_stored_units_are_read_in_two_seconds(folder):
     grid = [{"a": a} for a in range(1000)]
     run(plain, grid[:1])
     (first,) = stored(folder)
-    code = store.code_key(plain)
+    code = store.cache.code_key(plain)
     for params in grid[1:]:
         shutil.copytree(first, folder / unit_key(plain, params, code))
     began = time.monotonic()

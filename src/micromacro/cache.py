@@ -36,7 +36,7 @@ _AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
-_NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp", ".toml"}
+_NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
@@ -66,8 +66,10 @@ def code_key(code: ModuleType | Callable) -> str:
     what = {name: _source(path, name) for name, path in files.items()}
     what |= {name: _versions(name) for name in libraries}
     for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
-        data = filter(_is_data, folder.iterdir())
-        what |= {f"{folder.name}/{path.name}": content_key(path) for path in data}
+        for path in filter(_is_data, folder.iterdir()):
+            # A data file with a module's name is that module's: of another one it decides nothing.
+            if path.with_suffix(".py") in files.values() or not path.with_suffix(".py").exists():
+                what[f"{folder.name}/{path.name}"] = content_key(path)
     return digest(what)
 
 

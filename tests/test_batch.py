@@ -540,8 +540,8 @@ def test_what_killed_runs_have_left_half_written_goes_with_the_next_run(root, mo
     rows.mkdir(parents=True)
     (rows / ".micromacro-0123456789abcdef.part").touch()
     (rows / "mine.part").touch()
-    monkeypatch.setattr(batch, "_execute", lambda *_: None)
-    monkeypatch.setattr(batch.report, "run_page", lambda folder, run: folder)
+    monkeypatch.setattr(batch, "_execute", lambda *_: [])
+    monkeypatch.setattr(batch.report, "run_page", lambda folder, run, pages: folder)
     reproduce()
     assert [path.name for path in rows.iterdir()] == ["mine.part"]
 

@@ -80,17 +80,19 @@ def reproduce(
     folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     make_writable(folder)
 
+    names, pages = tuple(path.stem for path in paths), {}
+
     def make_page(session: Session) -> None:
-        pages = tuple(path.stem for path in paths)
+        notebook, page = session.target, session.target.with_suffix(".html")
         try:
-            report.notebook_page(session.target, session.target.with_suffix(".html"), pages=pages)
+            pages[notebook.stem] = report.notebook_page(notebook, page, pages=names)
         except (BadInput, OSError) as error:  # a formula, a full disk: this notebook failed
             session.reason = session.reason or str(error)
 
     for given in values.values():
         given["OUT"] = str(folder)
     sessions = _execute(values, folder, limit_s, workers, make_page)
-    index = report.run_page(folder, _record(profile, params, sessions))
+    index = report.run_page(folder, _record(profile, params, sessions), pages)
     passed = [session.source.stem for session in sessions if not session.reason]
     if write_results:
         _keep_results(folder, passed)

@@ -284,7 +284,10 @@ def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
 def attempt(task: Task) -> str:
     """Compute and store a unit, where it runs; what went wrong, or "" if it is stored now."""
     try:
-        if unit_key(task.unit, task.params, code=_code_at_start(task.unit)) != task.folder.name:
+        if (
+            unit_key(task.unit, task.params, code=_code_at_start(task.unit.__module__))
+            != task.folder.name
+        ):
             fault = f"a process on {os.uname().nodename} has other code, libraries or input files"
             raise BadInput(task.folder.name, fault, "restart the program, or the cluster's workers")
         if not cache.make_whole(task.folder, functools.partial(_compute, task), wait=False):
@@ -297,7 +300,7 @@ def attempt(task: Task) -> str:
 
 
 # Later edits do not change what a process has loaded, so a long run may go on through them.
-_code_at_start = functools.cache(cache.code_key)
+_code_at_start = functools.cache(lambda module: cache.code_key(sys.modules[module]))
 
 
 def _compute(task: Task, folder: Path) -> None:
@@ -368,11 +371,12 @@ class _Worker:
         A process that dies is no fault of its task at first: another tries it once more. A task that
         takes longer than its limit is killed without a second try.
         """
+        module = task.unit.__module__
         for _ in range(2):
-            if not self.process and (death := self._start(task.unit.__module__)):
+            if not self.process and (death := self._start(module)):
                 fault = f"a worker process cannot start ({death})"  # nor could any other
-                remedy = f"look whether python -c 'import {task.unit.__module__}' runs"
-                return BadInput(f"units of {task.unit.__module__}", fault, remedy)
+                remedy = f"look whether python -c 'import {module}' runs, or give workers=0"
+                return BadInput(f"units of {module}", fault, remedy)
             with contextlib.suppress(OSError):  # it dies at this moment: to be heard in the pipe
                 self.pipe.send(task)
             began = time.monotonic()  # the module is imported
@@ -419,6 +423,8 @@ def work(module: str) -> None:
             os._exit(1)
 
     importlib.import_module(module)
+    with contextlib.suppress(BadInput):  # an edited source: its attempt says so
+        _code_at_start(module)  # takes a second, which is none of the first unit's time
     threading.Thread(target=listen, daemon=True).start()
     pipe.send("")
     while True:

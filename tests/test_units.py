@@ -219,6 +219,18 @@ def test_a_late_unit_is_killed_and_the_rest_goes_on():
             run(processes.nap, grid, limit_s=1, **wrong)
 
 
+def test_a_run_that_is_stopped_begins_nothing_more(tmp_path):
+    grid = [{"seconds": seconds} for seconds in (0.01, 60, 61, 62)]
+    nap = processes.nap
+    tasks = [store.Task(nap, params, tmp_path / unit_key(nap, params)) for params in grid]
+    ends = store._in_processes([tasks], workers=1, limit_s=None)
+    assert next(ends) == (tasks[0], "")
+    wait_for(lambda: len(calls()) == 2)
+    ends.close()
+    assert [seconds for seconds, _ in calls()] == ["0.01", "60"]
+    assert not any(alive(pid) for _, pid in calls())
+
+
 def test_workers_have_one_thread_and_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("MICROMACRO_WORKERS", "1")

@@ -340,8 +340,10 @@ def _in_processes(
     def attend() -> None:
         """Give bundles to a process of this thread's own, until none is left."""
         with contextlib.closing(_Worker(limit_s, stop)) as worker, contextlib.suppress(IndexError):
-            while not stop.is_set():
+            while True:
                 for task in waiting.popleft():
+                    if stop.is_set():
+                        return
                     try:
                         ends.put((task, worker.attempt(task)))
                     except Exception:  # such as a unit that cannot be pickled
@@ -422,10 +424,10 @@ def work(module: str) -> None:
         finally:  # whatever the unit does at this moment: the parent is gone
             os._exit(1)
 
+    threading.Thread(target=listen, daemon=True).start()
     importlib.import_module(module)
     with contextlib.suppress(BadInput):  # an edited source: its attempt says so
         _code_at_start(module)  # takes a second, which is none of the first unit's time
-    threading.Thread(target=listen, daemon=True).start()
     pipe.send("")
     while True:
         pipe.send(attempt(tasks.get()))

@@ -183,19 +183,12 @@ def run(
                 for task, fault in ends:
                     if fault == _BUSY:
                         continue
-                    if isinstance(fault, BadInput):
+                    if isinstance(fault, BadInput):  # that the other tasks would meet as well
                         raise fault
-                    if fault.endswith(WRITABLE):  # nor would there be room for what the others give
-                        raise BadInput(
-                            f"units of {name}", fault.removesuffix(f"; {WRITABLE}"), WRITABLE
-                        )
                     del missing[task.folder]
                     results[task.folder] = load(task.folder, cached=False)
                     if not results[task.folder]:
-                        fault = (
-                            fault
-                            or f"{task.folder} is not there: do workers share this file system?"
-                        )
+                        fault = fault or f"no {task.folder}: do workers share this file system?"
                         failures.append((task.params, fault.strip()))
                         bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
                     bar.update()
@@ -281,7 +274,7 @@ def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
     return UnitResult(**record, folder=folder, cached=cached)
 
 
-def attempt(task: Task) -> str:
+def attempt(task: Task) -> str | BadInput:
     """Compute and store a unit, where it runs; what went wrong, or "" if it is stored now."""
     try:
         if (
@@ -293,7 +286,7 @@ def attempt(task: Task) -> str:
         if not cache.make_whole(task.folder, functools.partial(_compute, task), wait=False):
             return _BUSY
     except BadInput as error:
-        return str(error)
+        return error if error.args[-1] == WRITABLE else str(error)  # nor is there room for others
     except Exception:
         return traceback.format_exc()
     return ""
@@ -326,7 +319,7 @@ def _compute(task: Task, folder: Path) -> None:
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
 
-def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str]]:
+def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str | BadInput]]:
     for task in itertools.chain(*bundles):
         yield task, attempt(task)
 
@@ -433,7 +426,9 @@ def work(module: str) -> None:
         pipe.send(attempt(tasks.get()))
 
 
-def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[tuple[Task, str]]:
+def _on_cluster(
+    bundles: Sequence[Sequence[Task]], *, address: str
+) -> Iterator[tuple[Task, str | BadInput]]:
     """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with
@@ -486,7 +481,7 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
                 raise BadInput(what, fault, remedy) from None
 
 
-def _attempt_all(tasks: Sequence[Task]) -> list[str]:
+def _attempt_all(tasks: Sequence[Task]) -> list[str | BadInput]:
     from distributed import get_worker
 
     if get_worker().state.nthreads != 1:  # units draw from the process's random stream

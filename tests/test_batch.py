@@ -323,7 +323,7 @@ def test_a_page_that_cannot_be_made_is_a_failure(root, monkeypatch):
         ({"profile": "paper"}, "profile 'paper' of 00_good: does not go with data set 'synthetic'"),
         ({"notebooks": "07"}, "notebook 07: there is none; choose among 00"),
         ({"notebooks": " "}, "none chosen"),
-        ({"workers": 0}, "workers: 0 given"),
+        ({"workers": 0}, "workers: is 0"),
         ({"params": {"SEDES": 3}}, "'SEDES': is unknown; choose DATASET, SEED, SEEDS"),
         ({"params": {"OUT": "x"}}, "parameter 'OUT': is unknown"),
         *(
@@ -465,7 +465,7 @@ def test_a_data_set_goes_with_its_adapter_its_folder_and_the_profile_paper(root,
     path = write_notebook(root, "00_good", parameters=f"{PARAMETERS}\nDATA_ROOT = None")
     real = {"DATASET": "casme2", "DATA_ROOT": str(root)}
     refused(lambda: course.injected([path], "paper", real), "DATASET of 00_good", "synthetic")
-    monkeypatch.setattr(course, "ADAPTERS", {"00_good": ("casme2",)})
+    monkeypatch.setitem(course.PLAN, "00", course.Planned("Good", "", datasets=["casme2"]))
     monkeypatch.chdir(root.parent)
     near = {**real, "DATA_ROOT": root.name}  # a relative path is the caller's
     assert course.injected([path], "paper", near) == {path: {"PROFILE": "paper", **real}}
@@ -541,8 +541,8 @@ def test_what_killed_runs_have_left_half_written_goes_with_the_next_run(root, mo
     rows.mkdir(parents=True)
     (rows / ".micromacro-0123456789abcdef.part").touch()
     (rows / "mine.part").touch()
-    monkeypatch.setattr(batch, "_execute", lambda *_: None)
-    monkeypatch.setattr(batch.report, "run_page", lambda folder, run: folder)
+    monkeypatch.setattr(batch, "_execute", lambda *_: [])
+    monkeypatch.setattr(batch.report, "run_page", lambda folder, run, pages: folder)
     reproduce()
     assert [path.name for path in rows.iterdir()] == ["mine.part"]
 

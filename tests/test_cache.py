@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from micromacro import cache
-from micromacro.cache import claimed, code_key, content_key, kept, write_whole
+from micromacro.cache import claimed, code_key, content_key, kept, make_whole
 from micromacro.errors import BadInput
 
 FILES = {
@@ -36,7 +36,9 @@ def unit():
     "pkg_a/deep/page.css": "p {}\n",
     "pkg_a/lazy.py": "x = 1\n",
     "pkg_a/typed.py": "x = 1\n",
+    "pkg_a/lazy.csv": "1,2\n",
     "pkg_a/other.py": "x = 1\n",
+    "pkg_a/other.csv": "1,2\n",
 }
 
 
@@ -76,6 +78,8 @@ def fresh_key(folder: Path) -> str:
         ("deep/__init__.py", "from .inner", "\n\nfrom .inner", False),
         ("deep/weights.csv", "1,2", "1,3", True),
         ("deep/page.css", "p {}", "a {}", False),
+        ("lazy.csv", "1,2", "1,3", True),
+        ("other.csv", "1,2", "1,3", False),
         ("lazy.py", "1", "2", True),
         ("other.py", "1", "2", False),
         ("typed.py", "1", "2", True),
@@ -251,13 +255,17 @@ def test_what_fails_leaves_nothing_and_the_dead_are_swept(tmp_path):
     with pytest.raises(RuntimeError):
         kept(tmp_path, "clip", {}, fail)
     assert list(tmp_path.iterdir()) == []
-    target = tmp_path / "x"
-    (tmp_path / ".part-x-0").mkdir()
+    target, left = tmp_path / "x", tmp_path / ".part-x"
+    left.mkdir()
+    (left / "half").write_text("left by the dead")
     with claimed(target) as ours, claimed(target, wait=False) as theirs:
-        assert (ours, theirs) == (True, False)
-        write_whole(target, lambda folder: (folder / "a").write_text("1"))
-    assert target.is_dir()
-    assert not list(tmp_path.glob("*x-0"))
+        assert (ours, theirs) == (left, None)
+        assert not list(ours.iterdir())
+        assert not make_whole(target, fail, wait=False)
+    assert list(tmp_path.iterdir()) == []
+    assert make_whole(target, lambda folder: (folder / "a").write_text("1"))
+    assert make_whole(target, fail), "it is there"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

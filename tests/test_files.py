@@ -266,7 +266,7 @@ def test_units_on_a_full_disk_end_with_one_line_and_what_fits_is_stored(tmp_path
     grid = [{"n": n} for n in [1, 2, *range(30_000, 31_000)]]
     call = partial(run, processes.arrays, grid, workers=workers, root=tmp_path, progress=False)
     with little_room():
-        refused(call, "units of processes:arrays", "cannot be written (File too large)", "has room")
+        refused(call, "runs/units", "cannot be written (File too large)", "has room")
     out, err = capfd.readouterr()
     assert (out + err).count("\n") < 3
     store = tmp_path / "runs/units"

@@ -93,16 +93,17 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     trace = "\n".join(f"line {i} <b>" for i in range(40))
     colours = ("red", "green", "blue", "white", "black", "grey")
-    outcomes = {}
+    outcomes, pages = {}, {}
     for name, reason, text in zip(NAMES, ("", "cell 2: <b>"), ("", trace), strict=True):
         outcomes[name] = {"reason": reason, "traceback": text, "cells": 7, "seconds": 12.4}
         nbformat.write(notebook(f"{name} & more", colours), folder / f"{name}.ipynb")
-        report.notebook_page(folder / f"{name}.ipynb", folder / f"{name}.html", pages=NAMES)
+        files = (folder / f"{name}.{suffix}" for suffix in ("ipynb", "html"))
+        pages[name] = report.notebook_page(*files, pages=NAMES)
         (folder / f"{name}.log").touch()
     write_rows([Row(NAMES[0], "x", "<arm>", "ccc", i / 7, 12, seed=i) for i in range(70)], folder)
     run = {"profile": "smoke", "params": {"N": "<3>"}, "utc": "2026-01-02T03:04:05Z"}
     run |= {"git_sha": "a" * 40 + "-dirty", "python": "3.12.1", "machine": "PDP-11"}
-    report.run_page(folder, run | {"versions": {"torch": "2.15"}, "notebooks": outcomes})
+    report.run_page(folder, run | {"versions": {"torch": "2.15"}, "notebooks": outcomes}, pages)
     return folder
 
 
@@ -218,9 +219,10 @@ def test_scripts_of_a_hostile_notebook_stay_out_of_its_page(tmp_path, place):
         cell = make(text, metadata={"format": "text/html", "raw_mimetype": "text/html"})
     sound = notebook().cells
     nbformat.write(v4.new_notebook(cells=[*sound, cell]), tmp_path / "x.ipynb")
-    page = soup(report.notebook_page(tmp_path / "x.ipynb", tmp_path / "x.html"))
     nbformat.write(v4.new_notebook(cells=sound), tmp_path / "y.ipynb")
-    same = soup(report.notebook_page(tmp_path / "y.ipynb", tmp_path / "y.html"))
+    for name in "xy":
+        report.notebook_page(tmp_path / f"{name}.ipynb", tmp_path / f"{name}.html")
+    page, same = soup(tmp_path / "x.html"), soup(tmp_path / "y.html")
     assert str(page.find_all("math")) == str(same.find_all("math"))
     assert not page.main.find_all(["script", "iframe", "object", "embed", "base", "meta", "form"])
     attributes = [(name, value) for tag in page.main(True) for name, value in tag.attrs.items()]
@@ -233,7 +235,8 @@ def test_scripts_of_a_hostile_notebook_stay_out_of_its_page(tmp_path, place):
 def test_a_page_alone_has_no_way_home_and_no_dead_links(tmp_path):
     source, target = tmp_path / "x.ipynb", tmp_path / "x.html"
     nbformat.write(notebook(), source)
-    page = soup(report.notebook_page(source, target))
+    report.notebook_page(source, target)
+    page = soup(target)
     assert page.find(class_="home") is None
     assert page.title.text == "00 · Start"  # an HTML tag in the title is a tag
     assert "next" in page.text
@@ -303,7 +306,7 @@ def test_a_formula_left_as_source_fails_the_build(notebooks, left):
     refused(report.site, f"00_x.ipynb, {left}: a formula is left as source")
 
 
-def test_sentences_and_the_question_which_may_stand_in_the_next_cell():
+def test_sentences_and_the_question_which_may_stand_in_the_next_cell(tmp_path):
     for markdown, sentence in {
         "# A\nOne. Two.": "One.",
         "How small is 0.5 px, e.g. here? Very.": "How small is 0.5 px, e.g. here?",
@@ -319,7 +322,9 @@ def test_sentences_and_the_question_which_may_stand_in_the_next_cell():
         ("",),
     ):
         cells = [v4.new_markdown_cell(source) for source in sources]
-        assert report.question(v4.new_notebook(cells=cells)) == question
+        nbformat.write(v4.new_notebook(cells=cells), tmp_path / "x.ipynb")
+        page = report.notebook_page(tmp_path / "x.ipynb", tmp_path / "x.html")
+        assert page["question"] == question
 
 
 def test_the_site_has_every_committed_notebook(notebooks):
@@ -410,7 +415,8 @@ def test_the_plan_is_that_of_the_notebooks():
     for path in course.choose():
         notebook = course.read_notebook(path)
         number = path.stem.partition("_")[0]
-        assert report.notebook_title(notebook) == f"{number} · {course.PLAN[number].title}"
+        title = notebook.cells[0].source.partition("\n")[0]
+        assert title == f"# {number} · {course.PLAN[number].title}"
         needs = next(c.source for c in notebook.cells if c.source.startswith("## You will"))
         assert {*re.findall(r"\]\((\d\db?)_", needs)} <= {*course.PLAN[number].builds_on}, number
     for number, planned in course.PLAN.items():

@@ -151,7 +151,7 @@ def test_a_source_edited_while_a_process_runs_stores_nothing_under_the_new_key(t
 
 
 def test_the_key_is_checked_again_where_the_unit_runs(monkeypatch):
-    monkeypatch.setattr(store, "code_key", lambda code: "of the code that asks")
+    monkeypatch.setattr(store.cache, "code_key", lambda code: "of the code that asks")
     with pytest.raises(UnitFailure, match=r"on .* has other code, .*restart") as caught:
         run(processes.slow, [{"a": 0}], workers=1)
     assert len(str(caught.value).splitlines()) == 2
@@ -217,6 +217,18 @@ def test_a_late_unit_is_killed_and_the_rest_goes_on():
     for wrong in ({"workers": 0}, {"workers": 2, "scheduler": "tcp://127.0.0.1:1"}):
         with pytest.raises(BadInput, match="limit_s"):
             run(processes.nap, grid, limit_s=1, **wrong)
+
+
+def test_a_run_that_is_stopped_begins_nothing_more(tmp_path):
+    grid = [{"seconds": seconds} for seconds in (0.01, 60, 61, 62)]
+    nap = processes.nap
+    tasks = [store.Task(nap, params, tmp_path / unit_key(nap, params)) for params in grid]
+    ends = store._in_processes([tasks], workers=1, limit_s=None)
+    assert next(ends) == (tasks[0], "")
+    wait_for(lambda: len(calls()) == 2)
+    ends.close()
+    assert [seconds for seconds, _ in calls()] == ["0.01", "60"]
+    assert not any(alive(pid) for _, pid in calls())
 
 
 def test_workers_have_one_thread_and_come_from_the_environment(monkeypatch):
@@ -328,8 +340,7 @@ def test_workers_start_from_any_script(tmp_path, how):
 
 def test_workers_that_cannot_start_end_the_run_with_one_line(tmp_path, monkeypatch, folder, capfd):
     """A module that only the first process can import: of a thousand units none is tried."""
-    second = "if multiprocessing.current_process().name != 'MainProcess':"
-    lines = "import multiprocessing, os", second, "    os._exit(3)"
+    lines = "import os, sys", "if sys.argv[0] == '-c':", "    os._exit(3)"
     (tmp_path / "only_here.py").write_text(
         "\n".join([*lines, "def unit(a):", "    return {'a': a}"])
     )
@@ -387,7 +398,7 @@ def test_a_thousand_stored_units_are_read_in_two_seconds(folder):
     grid = [{"a": a} for a in range(1000)]
     run(plain, grid[:1])
     (first,) = stored(folder)
-    code = store.code_key(plain)
+    code = store.cache.code_key(plain)
     for params in grid[1:]:
         shutil.copytree(first, folder / unit_key(plain, params, code))
     began = time.monotonic()

@@ -14,7 +14,6 @@ There is nothing to continue in a run that was killed: its finished units are in
 
 import contextlib
 import logging
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from micromacro import course, report, results, statistics
 from micromacro.cache import claimed, sweep_folders
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 from micromacro.files import make_writable, project_root, replacing, sweep_files, write_atomically
 from micromacro.headless import Session
 
@@ -75,26 +74,25 @@ def reproduce(
     if write_results and (profile != "full" or params.get("TRIAL")):
         fault = f"profile {profile}, TRIAL={params.get('TRIAL')}"
         raise BadInput("--write-results", fault, "only the profile full is recorded, and no trial")
-    at_once, unit_workers = _shared(workers, len(paths))
+    check_whole("workers", workers)
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
     sweep_files(project_root() / "runs", "*Z/**/")  # of runs that were killed
     folder = project_root() / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     make_writable(folder)
 
+    names, pages = tuple(path.stem for path in paths), {}
+
     def make_page(session: Session) -> None:
-        pages = tuple(path.stem for path in paths)
+        notebook, page = session.target, session.target.with_suffix(".html")
         try:
-            report.notebook_page(session.target, session.target.with_suffix(".html"), pages=pages)
+            pages[notebook.stem] = report.notebook_page(notebook, page, pages=names)
         except (BadInput, OSError) as error:  # a formula, a full disk: this notebook failed
             session.reason = session.reason or str(error)
 
-    with _workshop() as shop:
-        out = {"OUT": str(folder)}
-        sessions = [
-            Session(p, folder / p.name, shop, values[p] | out, limit_s, unit_workers) for p in paths
-        ]
-        _execute(sessions, at_once, make_page)
-    index = report.run_page(folder, _record(profile, params, sessions))
+    for given in values.values():
+        given["OUT"] = str(folder)
+    sessions = _execute(values, folder, limit_s, workers, make_page)
+    index = report.run_page(folder, _record(profile, params, sessions), pages)
     passed = [session.source.stem for session in sessions if not session.reason]
     if write_results:
         _keep_results(folder, passed)
@@ -122,19 +120,17 @@ def bake(notebooks: str | None = None, workers: int = 2) -> bool:
       micromacro bake --notebooks 01
     """
     paths = course.choose(notebooks)
-    at_once, _ = _shared(workers, len(paths))
+    check_whole("workers", workers)
     for path in paths:
         course.declared(path)  # refuses what is no notebook of the course
-    with _workshop() as shop:
-        sessions = [Session(p, shop / p.name, shop, None, LIMIT_S["smoke"]) for p in paths]
 
-        def put_back(session: Session) -> None:
-            if not session.reason:
-                notebook = clean(nbformat.read(session.target, as_version=4))
-                write_atomically(session.source, nbformat.writes(notebook) + "\n")
-            tqdm.write(session.traceback, end="")
+    def put_back(session: Session) -> None:
+        if not session.reason:
+            notebook = clean(nbformat.read(session.target, as_version=4))
+            write_atomically(session.source, nbformat.writes(notebook) + "\n")
+        tqdm.write(session.traceback, end="")
 
-        _execute(sessions, at_once, put_back)
+    sessions = _execute(dict.fromkeys(paths), None, LIMIT_S["smoke"], workers, put_back)
     return not any(session.reason for session in sessions)
 
 
@@ -170,18 +166,35 @@ def _workshop() -> Iterator[Path]:
     runs = project_root() / "runs"
     make_writable(runs)
     sweep_folders(runs)
-    name = f"batch-{uuid.uuid4().hex[:8]}"
-    with claimed(runs / name), tempfile.TemporaryDirectory("", f".part-{name}-", runs) as folder:
-        yield Path(folder)
+    with claimed(runs / f"batch-{uuid.uuid4().hex[:8]}") as folder:
+        folder.chmod(0o700)
+        yield folder
 
 
-def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Session], None]) -> None:
-    """Run sessions, some at once, and ``finish`` each; one that fails does not stop the others."""
+def _execute(
+    values: Mapping[Path, Mapping | None],
+    folder: Path | None,
+    limit_s: float,
+    workers: int,
+    finish: Callable[[Session], None],
+) -> list[Session]:
+    """Run notebooks, some at once, and ``finish`` each; one that fails does not stop the others.
+
+    Args:
+        values: Notebook -> what is injected into it; None injects nothing.
+        folder: Where the executed notebooks go; None for one that is removed at the end.
+        limit_s: Seconds that one notebook may take.
+        workers: Processes at once: notebooks, or several for the units of each of a few.
+        finish: Called in this thread when a notebook is over.
+    """
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # the session says it
-    pool = ThreadPoolExecutor(at_once)
-    with tqdm(total=len(sessions), unit="notebook", disable=None) as bar:
+    at_once = min(workers, len(values))
+    of_units = workers // at_once if workers >= 2 * at_once else 0  # 0 computes in the kernel
+    with _workshop() as shop, tqdm(total=len(values), unit="notebook", disable=None) as bar:
+        places = [(path, (folder or shop) / path.name, shop) for path in values]
+        sessions = [Session(*p, values[p[0]], limit_s, of_units) for p in places]
         # A terminal gets one line that is updated, a log a line for each cell.
-        note = bar.write if bar.disable else bar.set_postfix_str
+        note, pool = bar.write if bar.disable else bar.set_postfix_str, ThreadPoolExecutor(at_once)
         try:
             for future in as_completed([pool.submit(session.run, note) for session in sessions]):
                 session = future.result()
@@ -195,6 +208,7 @@ def _execute(sessions: Sequence[Session], at_once: int, finish: Callable[[Sessio
             for session in sessions:
                 session.stop("the batch was stopped")
             pool.shutdown()
+    return sessions
 
 
 def _record(profile: str, params: Mapping, sessions: Sequence[Session]) -> dict:
@@ -222,11 +236,3 @@ def _keep_results(folder: Path, passed: Sequence[str]) -> None:
         for path in folder.glob(f"claims/{name}.json"):
             statistics.write_verdicts(path)
             print(f"judged the claims of {name}: data/claims.csv")
-
-
-def _shared(workers: int, n_notebooks: int) -> tuple[int, int]:
-    """Notebooks at once, and processes for the units of each; 0 computes them in its kernel."""
-    if workers < 1:
-        raise BadInput("workers", f"{workers} given", "give a whole number from 1 on")
-    at_once = min(workers, n_notebooks)
-    return at_once, workers // at_once if workers >= 2 * at_once else 0

@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +38,6 @@ _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
-_HEAD = "# files: {}"
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
 _distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
@@ -68,8 +66,10 @@ def code_key(code: ModuleType | Callable) -> str:
     what = {name: _source(path, name) for name, path in files.items()}
     what |= {name: _versions(name) for name in libraries}
     for folder in {p.parent for p in files.values() if p.with_name("__init__.py").exists()}:
-        data = filter(_is_data, folder.iterdir())
-        what |= {f"{folder.name}/{path.name}": content_key(path) for path in data}
+        for path in filter(_is_data, folder.iterdir()):
+            # A data file with a module's name is that module's: of another one it decides nothing.
+            if path.with_suffix(".py") in files.values() or not path.with_suffix(".py").exists():
+                what[f"{folder.name}/{path.name}"] = content_key(path)
     return digest(what)
 
 
@@ -127,45 +127,76 @@ def kept(
     if not is_whole(folder):
         make_writable(folder.parent)
         sweep_folders(folder.parent)
-        with claimed(folder):
-            if not is_whole(folder):
-                write_whole(folder, make)
+        make_whole(folder, make)
     return folder
 
 
+def make_whole(folder: Path, make: Callable[[Path], None], *, wait: bool = True) -> bool:
+    """Make a folder that is not whole, such that it appears at once and stays after a power cut.
+
+    Args:
+        folder: The folder; what stands in its place, torn, makes way.
+        make: As :func:`kept` takes it.
+        wait: Wait for another process or thread that makes it.
+
+    Returns:
+        Whether it is whole now: False if another makes it, and `wait` is false.
+
+    Raises:
+        BadInput: There is no room for it; the file system has no locks.
+    """
+    with claimed(folder, wait=wait) as part:
+        if part and not is_whole(folder):
+            with writing(folder.parent, full=True):
+                make(part)
+                files = [path for path in part.rglob("*") if path.is_file()]
+                seal = _seal(part, sorted(str(path.relative_to(part)) for path in files))
+                (part / _SEAL).write_text(seal, encoding="utf-8")
+                for path in (*part.rglob("*"), part):
+                    _to_disk(path)
+                if folder.is_dir() and not folder.is_symlink():  # torn
+                    shutil.rmtree(folder)
+                folder.unlink(missing_ok=True)  # or no folder at all
+                part.replace(folder)
+                _to_disk(folder.parent)
+    return part is not None
+
+
 def is_whole(folder: Path) -> bool:
-    """Whether the files are there that :func:`write_whole` left in a folder, in every bit."""
+    """Whether the files are there that :func:`make_whole` left in a folder, in every bit."""
     try:
-        head, *lines, end = (folder / _SEAL).read_text(encoding="utf-8").split("\n")
-        sealed = [line.split("  ", 1) for line in lines]
-        whole = (
-            head == _HEAD.format(len(lines)) and not end
-        )  # else a line is lost, and its file unknown
-        return whole and all(content_key(folder / name) == key for key, name in sealed)
+        seal = (folder / _SEAL).read_text(encoding="utf-8")
+        return seal == _seal(folder, [line[66:] for line in seal.splitlines()[1:]])
     except (OSError, ValueError):  # BadInput too; the seal is damaged, or a file is gone
         return False
+
+
+def _seal(folder: Path, names: Sequence[str]) -> str:
+    """Check sums of files as sha256sum reads them; by their number no line is lost unseen."""
+    lines = [f"{content_key(folder / name)}  {name}\n" for name in names]
+    return f"# files: {len(lines)}\n{''.join(lines)}"
 
 
 def sweep_folders(root: Path) -> None:
     """Remove what programs that were killed have left in a folder of folders."""
     for path in (*root.glob(".part-*"), *root.glob(".lock-*")):
-        name = path.name[6:]
-        name = name.rpartition("-")[0] if path.name.startswith(".part-") else name
-        with claimed(root / name, wait=False):
-            pass  # who has claimed it has swept it
+        with claimed(root / path.name[6:], wait=False):
+            pass  # who lets go of a claim leaves nothing
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+def claimed(folder: Path, *, wait: bool = True) -> Iterator[Path | None]:
     """Hold the lock of a folder that is to appear; it is freed when the process ends, however.
 
     Yields:
-        Whether it is held: False if another process or thread has it and `wait` is false.
+        An empty folder beside it, to be renamed into its place, or removed with all that is in it;
+        None if another process or thread holds the lock, and `wait` is false.
 
     Raises:
         BadInput: The file system has no locks, or no room for one.
     """
-    path, ours, current = folder.with_name(f".lock-{folder.name}"), True, False
+    path, part = (folder.with_name(f".{kind}-{folder.name}") for kind in ("lock", "part"))
+    ours, current = True, False
     with contextlib.ExitStack() as files:
         while ours and not current:
             with writing(path):
@@ -180,40 +211,16 @@ def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
             with contextlib.suppress(FileNotFoundError):  # who had it before has removed it
                 current = os.path.samestat(os.fstat(handle), path.stat())
         if not ours:
-            yield False
+            yield None
             return
-        for part in folder.parent.glob(f".part-{folder.name}-*"):
-            shutil.rmtree(part, ignore_errors=True)  # left by the dead: the lock is ours
         try:
-            yield True
+            shutil.rmtree(part, ignore_errors=True)  # left by the dead: the lock is ours
+            with writing(part):
+                part.mkdir()
+            yield part
         finally:
+            shutil.rmtree(part, ignore_errors=True)
             path.unlink(missing_ok=True)
-
-
-def write_whole(folder: Path, make: Callable[[Path], None]) -> None:
-    """Make a folder, under its lock, such that it appears at once and stays after a power cut.
-
-    Raises:
-        BadInput: There is no room for it.
-    """
-    part = folder.with_name(f".part-{folder.name}-{secrets.token_hex(8)}")
-    try:
-        with writing(folder.parent, full=True):
-            part.mkdir()
-            make(part)
-            files = sorted(path for path in part.rglob("*") if path.is_file())
-            lines = [f"{content_key(path)}  {path.relative_to(part)}" for path in files]
-            seal = "\n".join([_HEAD.format(len(lines)), *lines, ""])
-            (part / _SEAL).write_text(seal, encoding="utf-8")
-            for path in (*part.rglob("*"), part):
-                _to_disk(path)
-            if folder.is_dir() and not folder.is_symlink():  # torn
-                shutil.rmtree(folder)
-            folder.unlink(missing_ok=True)  # or no folder at all
-            part.replace(folder)
-            _to_disk(folder.parent)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def digest(what: object) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,15 +22,6 @@ from micromacro.errors import BadInput, check_choice
 from micromacro.files import make_writable, project_root
 from micromacro.statistics import read_claims
 
-ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
-    "04b_mimamo_ablation": ("omg", "affwild", "affwild2"),
-    "05b_msff_ablation": ("afew",),
-    "06b_spotting_ablation": ("samm-lv", "casme-squared"),
-    "07b_reaction_ablation": ("hume",),
-    "08b_akmnet_ablation": ("casme", "casme2", "smic", "samm", "megc2019"),
-}
-
-
 _PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "VGG_WEIGHTS", "RESNET_WEIGHTS", "WEIGHTS", "OUT")
 RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0}
 RIGHT |= {"TRIAL": 0, "BATCH_FIRST": False, **dict.fromkeys(_PATHS, "a path")}
@@ -38,35 +30,18 @@ RIGHT |= dict.fromkeys(("DATASET", "DEVICE", "INPUTS"), "a name")
 
 
 class Planned(NamedTuple):
-    """A notebook of the course, whether it is there yet or to come."""
+    """A notebook of the course, whether it is there yet or to come, as ``course.toml`` has it."""
 
     title: str
     about: str
-    builds_on: tuple[str, ...] = ()  # numbers of the notebooks that lead to it
+    builds_on: Sequence[str] = ()  # numbers of the notebooks that lead to it
+    datasets: Sequence[str] = ()  # official ones that it takes beside "synthetic"
+    system: str = ""  # whose grid of units it reads
 
 
-PLAN = {
-    "00": Planned("Start here", "the motion that you would miss, and five papers on it"),
-    "01": Planned("Face preprocessing", "from a raw video to faces that stand still", ("00",)),
-    "02": Planned("Phase differences", "motion below a tenth of a pixel", ("01",)),
-    "03": Planned("Phase versus flow", "optical flow, and changing light", ("02",)),
-    "04": Planned("MIMAMO Net", "valence and arousal of each frame", ("02",)),
-    "04b": Planned("MIMAMO Net: the ablation", "its claims, judged", ("04",)),
-    "05": Planned("MSFF", "one of seven emotions of a clip, from face and sound", ("01",)),
-    "05b": Planned("MSFF: the ablation", "its claims, judged", ("05",)),
-    "06": Planned("Expression spotting", "when it happens in a long video", ("03",)),
-    "06b": Planned("Expression spotting: the ablation", "its claims, judged", ("06",)),
-    "07": Planned("Reaction intensity", "how strong seven reactions are", ("01",)),
-    "07b": Planned("Reaction intensity: the ablation", "its claims, judged", ("07",)),
-    "08": Planned("AKMNet", "the class of a micro-expression, by its key frames", ("01", "07")),
-    "08b": Planned("AKMNet: the ablation", "its claims, judged", ("08",)),
-    "09": Planned(
-        "Cross-examination", "every system on every question", ("04b", "05b", "06b", "07b", "08b")
-    ),
-    "10": Planned("Results", "published, as released and ours, side by side", ("09",)),
-    "11": Planned("Audit", "what can be checked in a printed table by arithmetic", ("00",)),
-}
-"""Number -> notebook, in order; a notebook that has no file yet is to come."""
+_TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+PLAN = {number: Planned(**values) for number, values in tomllib.loads(_TABLE).items()}
+"""Number -> notebook, in order."""
 
 
 def choose(notebooks: str | None = None) -> list[Path]:
@@ -229,7 +204,10 @@ def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
             fault = f"{value!r} given, where {example!r} is right"
             raise BadInput(f"parameter {name} of {notebook}", fault, "give a value of that kind")
         values[name] = _located(name, value, folders) if name in _PATHS else value
-    _check_data(notebook, values["PROFILE"], values)
+    dataset, root = values.get("DATASET", "synthetic"), values.get("DATA_ROOT")
+    check_profile(values["PROFILE"], dataset, _planned(notebook).datasets, f" of {notebook}")
+    if dataset != "synthetic" and not (root and Path(root).is_dir()):
+        raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
     _device(values)
     return values
 
@@ -240,13 +218,6 @@ def _is_like(value: object, example: object) -> bool:
         return bool(alike) and len({*value}) == len(value)
     alike = type(value) is type(example) and value != ""
     return alike and (isinstance(value, str) or example <= value < 2**32)
-
-
-def _check_data(notebook: str, profile: str, values: Mapping) -> None:
-    dataset, root = values.get("DATASET", "synthetic"), values.get("DATA_ROOT")
-    check_profile(profile, dataset, ADAPTERS.get(notebook, ()), f" of {notebook}")
-    if dataset != "synthetic" and not (root and Path(root).is_dir()):
-        raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
 
 
 def _located(name: str, path: str, folders: Sequence[Path]) -> str:
@@ -325,10 +296,11 @@ def compute(
 
 
 def _experiment(notebook: str):
-    """The module with `grid` and `unit` of the system whose name is a word of the notebook's."""
-    systems = Path(__file__).parent / "systems"
-    for word in notebook.split("_") if notebook in ADAPTERS else ():  # a lesson has no grid
-        word = {"reaction": "eri"}.get(word, word)
-        if (systems / word / "experiment.py").exists():
-            return importlib.import_module(f"micromacro.systems.{word}.experiment")
+    """The module with `grid` and `unit` of a notebook's system; a lesson has none."""
+    if system := _planned(notebook).system:
+        return importlib.import_module(f"micromacro.systems.{system}.experiment")
     raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")
+
+
+def _planned(notebook: str) -> Planned:
+    return PLAN.get(notebook.partition("_")[0], Planned(notebook, ""))

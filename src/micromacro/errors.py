@@ -18,7 +18,11 @@ class BadInput(ValueError):
     """
 
     def __init__(self, what: object, fault: str, remedy: str):
-        super().__init__(" ".join(f"{what}: {fault}; {remedy}".split("\n")))
+        super().__init__(what, fault, remedy)  # all of them, so that another process can send it
+
+    def __str__(self) -> str:
+        """The line."""
+        return " ".join("{}: {}; {}".format(*self.args).split("\n"))
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

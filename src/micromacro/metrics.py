@@ -152,14 +152,8 @@ def _averaged(
     groups: Sequence | None,
 ) -> float:
     """The mean of a score over columns (labels) and groups of rows."""
-    p, t = _array(prediction), _array(target)
-    if not all(each.dtype.kind in "biuf" for each in (p, t)):
-        fault = f"are {p.dtype} and {t.dtype}"
-        raise BadInput("prediction and target", fault, "give real numbers for both")
-    p, t = p.astype(np.float64), t.astype(np.float64)
-    if p.shape != t.shape or p.ndim not in (1, 2) or p.size == 0:
-        fault = f"have shapes {p.shape} and {t.shape}"
-        raise BadInput("prediction and target", fault, "give (N,) or (N, L) for both, N above 0")
+    wanted = "real numbers for both, (N,) or (N, L), N above 0"
+    p, t = (x.astype(np.float64) for x in _pair(prediction, target, ["biuf"], (1, 2), wanted))
     if not (np.isfinite(p).all() and np.isfinite(t).all()):
         fault = "hold NaN or infinite numbers"
         raise BadInput("prediction and target", fault, "leave those rows out of both")
@@ -182,15 +176,21 @@ def _counts(prediction: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarra
     return (predicted & present).sum(1), predicted.sum(1), present.sum(1)
 
 
-def _classes(prediction: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarray]:
-    p, t = _array(prediction), _array(target)
-    if p.shape != t.shape or p.ndim != 1 or p.size == 0:
-        fault = f"have shapes {p.shape} and {t.shape}"
-        raise BadInput("prediction and target", fault, "give one class for each row, (N,)")
-    if not any(p.dtype.kind in kinds and t.dtype.kind in kinds for kinds in ("iub", "U")):
-        fault = f"are {p.dtype} and {t.dtype}"
-        raise BadInput("prediction and target", fault, "give class numbers (int) or names for both")
-    return p, t
+def _classes(prediction: Numbers, target: Numbers) -> list[np.ndarray]:
+    wanted = "class numbers (int) or names for both, one for each row, (N,)"
+    return _pair(prediction, target, ["iub", "U"], (1,), wanted)
+
+
+def _pair(
+    prediction: Numbers, target: Numbers, kinds: Sequence[str], axes: Sequence[int], wanted: str
+) -> list[np.ndarray]:
+    """Both as arrays: of one of the kinds of dtype, of one shape with so many axes, not empty."""
+    p, t = pair = [_array(prediction), _array(target)]
+    alike = any(p.dtype.kind in kind and t.dtype.kind in kind for kind in kinds)
+    if not alike or p.shape != t.shape or p.ndim not in axes or p.size == 0:
+        fault = f"are {p.dtype} {p.shape} and {t.dtype} {t.shape}"
+        raise BadInput("prediction and target", fault, f"give {wanted}")
+    return pair
 
 
 def _array(values: Numbers) -> np.ndarray:

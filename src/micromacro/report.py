@@ -14,6 +14,7 @@ import io
 import json
 import posixpath
 import re
+from collections.abc import Mapping
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -50,16 +51,20 @@ _ALT = re.compile(r"<!-- *alt: *(.+?) *-->", re.DOTALL)
 _SHOWN = ["system", "arm", "dataset", "split", "seed", "fold", "metric", "value", "n", "seconds"]
 
 
-def run_page(folder: Path, run: dict) -> Path:
+def run_page(folder: Path, run: dict, pages: Mapping[str, dict]) -> Path:
     """Write ``run.json`` and ``index.html`` of a run with notebooks and rows; the latter's path.
 
     Args:
         folder: The run's.
         run: ``profile, params``, provenance, ``machine, versions``, and ``notebooks``: by name a
             dict with ``reason`` (empty if it passed), ``traceback, cells, seconds``.
+        pages: By name what `notebook_page` gave; one of which no page could be made is missing.
     """
     write_atomically(folder / "run.json", json.dumps(run, indent=1))
-    cards = [_card(folder / f"{name}.ipynb") for name in run["notebooks"]]
+    cards = [{"name": name, "title": name} | pages.get(name, {}) for name in run["notebooks"]]
+    for card in cards:
+        files = sorted(folder.glob(f"rows/{card['name']}__*.csv"))
+        card["tables"] = [_table(file) for file in files]
     return _write_page(folder / "index.html", "run.html.j2", run=run, cards=cards)
 
 
@@ -89,15 +94,15 @@ def site(notebooks: str | None = None) -> Path:
     for left in (page["source_left"] for page in pages if page["source_left"]):
         raise BadInput(left, "a formula is left as source", "write it in a text cell")
     values = {"pages": pages, "plan": course.PLAN, "site": results.provenance()}
-    values["cards"] = {path.stem.partition("_")[0]: _card(path) for path in lessons}
+    values["cards"] = {p["name"].partition("_")[0]: p for p in pages[: len(lessons)]}
     for page in pages:
         template = "index.html.j2" if page["name"] == "index" else "notebook.html.j2"
         _write_page(folder / f"{page['name']}.html", template, page=page, **values)
     return folder / "index.html"
 
 
-def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) -> Path:
-    """Write a notebook, with the outputs it has, as a page; its path.
+def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) -> dict:
+    """Write a notebook, with the outputs it has, as a page; what an index shows of it.
 
     Args:
         source: The notebook.
@@ -109,7 +114,8 @@ def notebook_page(source: Path, target: Path, *, pages: tuple[str, ...] = ()) ->
         BadInput: A formula that cannot be drawn; no notebook that can be read.
     """
     page = _rendered(source, {*pages, "index"} if pages else {source.stem})
-    return _write_page(target, "notebook.html.j2", page=page, has_index=bool(pages))
+    _write_page(target, "notebook.html.j2", page=page, has_index=bool(pages))
+    return page
 
 
 def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
@@ -124,7 +130,7 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     for output in (o for cell in notebook.cells for o in cell.get("outputs", ())):
         if output.get("data", {}).pop(WIDGET, None):
             output.data = {"text/markdown": "*Interactive: open the notebook in JupyterLab.*"}
-    figures(notebook)  # puts their alternative texts into it
+    images = figures(notebook)  # puts their alternative texts into it
     markdown = MarkdownWithMath(renderer=_Renderer(source, pages, home))
     options = {"template_name": "basic", "extra_template_paths": [str(_FOLDER)]}
     options |= {"exclude_input_prompt": True, "exclude_output_prompt": True}
@@ -132,13 +138,27 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     soup = _without_scripts(HTMLExporter(**options).from_notebook_node(notebook)[0])
     texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
     left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]
-    page = {"name": _page_name(posixpath.join(home, source.name)), "home": home, "body": str(soup)}
-    page |= {"title": notebook_title(notebook) or source.stem, "source_left": next(iter(left), "")}
+    body = str(soup)
     for tag in soup.select(".code, .output, .anchor, math"):  # what is no prose
         tag.decompose()
     parts = re.split(r'<h([1-4]) id="([^"]*)">(.*?)</h\1>', str(soup), flags=re.DOTALL)[1:]
     columns = (map(make, parts[i::4]) for i, make in enumerate((int, str, _text, _text)))
-    return page | {"sections": list(zip(*columns, strict=True))}
+    sections = list(zip(*columns, strict=True))
+    paragraph = (question := soup.find(id="question")) and question.find_next("p")
+    asked = sentences(paragraph.get_text() if paragraph else "")
+    minutes = re.search(r"(\d+) min of yours", soup.get_text())
+    picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
+    return {
+        "name": _page_name(posixpath.join(home, source.name)),
+        "home": home,
+        "body": body,
+        "source_left": next(iter(left), ""),
+        "title": next((title for level, _, title, _ in sections if level == 1), source.stem),
+        "sections": sections,
+        "question": next((s for s in asked if s.endswith("?")), asked[0]),
+        "minutes": int(minutes[1]) if minutes else 0,
+        "thumbnails": [(images[n - 1][1], _shrunk(images[n - 1][0])) for n in picks],
+    }
 
 
 def formula(tex: str, display: str = "inline", where: str = "") -> str:
@@ -181,19 +201,6 @@ def figures(notebook: nbformat.NotebookNode) -> list[tuple[Image.Image, str]]:
             image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
             shown += [(image, alt)] if min(image.size) >= 100 else []
     return shown
-
-
-def notebook_title(notebook: nbformat.NotebookNode) -> str:
-    """Text of the first heading of level one; empty if there is none."""
-    heading = re.search(r"^# +(.+)$", _prose(notebook), re.MULTILINE)
-    return plain_text(heading[1]) if heading else ""
-
-
-def question(notebook: nbformat.NotebookNode) -> str:
-    """What the section "Question" asks first; its first sentence if it asks nothing."""
-    section = re.search(r"^## +Question *$(.*?)(?=^## |\Z)", _prose(notebook), re.M | re.S)
-    texts = sentences(section[1]) if section else []
-    return next(iter([text for text in texts if text.endswith("?")] + texts), "")
 
 
 def sentences(markdown: str) -> list[str]:
@@ -274,25 +281,6 @@ def _write_page(target: Path, template: str, **values) -> Path:
     return target
 
 
-def _card(path: Path) -> dict:
-    """What an index shows of a notebook."""
-    try:
-        notebook = course.read_notebook(path)
-    except BadInput:  # of a run that had no space to write it
-        notebook = nbformat.v4.new_notebook()
-    images = figures(notebook)
-    minutes = re.search(r"(\d+) min of yours", _prose(notebook))
-    picks = np.linspace(1, len(images), min(_THUMBNAILS, len(images))).round().astype(int)
-    return {
-        "name": path.stem,
-        "title": notebook_title(notebook) or path.stem,
-        "question": question(notebook),
-        "minutes": int(minutes[1]) if minutes else 0,
-        "thumbnails": [(images[n - 1][1], _shrunk(images[n - 1][0])) for n in picks],
-        "tables": [_table(rows) for rows in sorted(path.parent.glob(f"rows/{path.stem}__*.csv"))],
-    }
-
-
 def _shrunk(image: Image.Image) -> str:
     """A small copy as a data URL; WebP, half the size of PNG on a line plot (measured)."""
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
@@ -306,7 +294,3 @@ def _table(path: Path) -> dict:
     shown = rows[_SHOWN].dropna(axis="columns", how="all").head(_TABLE_ROWS)
     text = shown.to_html(index=False, border=0, na_rep="—", float_format=lambda x: f"{x:.4g}")
     return {"file": path.name, "shown": len(shown), "total": len(rows), "html": text}
-
-
-def _prose(notebook: nbformat.NotebookNode) -> str:
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

@@ -16,36 +16,31 @@ folders that parameters called ``root``, ``file``, ``path`` or ``weights`` (``da
 
 import contextlib
 import functools
+import importlib
 import itertools
 import json
 import logging
 import math
 import multiprocessing.connection
 import os
+import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import spawn
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from micromacro.cache import (
-    claimed,
-    code_key,
-    content_key,
-    digest,
-    is_whole,
-    sweep_folders,
-    write_whole,
-)
+from micromacro import cache
 from micromacro.errors import BadInput
 from micromacro.files import WRITABLE, make_writable, project_root, read_npz, reading
 from micromacro.results import provenance
@@ -53,7 +48,6 @@ from micromacro.results import provenance
 _FILES = ("root", "file", "path", "weights")  # last word of parameters that name input files
 # From ten seconds on, a line each ten seconds: most runs of a notebook stay quiet.
 _BAR = {"desc": "units", "delay": 10, "mininterval": 10, "miniters": 1, "leave": False}
-_SPAWN = multiprocessing.get_context("spawn")
 _BUSY = "another program is computing it"
 # Read by the libraries when they load, so they must be set before a process imports anything.
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
@@ -89,7 +83,7 @@ class UnitResult:
         path = self.folder / "predictions.npz"
         what = path, "the unit's predictions", f"remove the folder {self.folder}, and run again"
         with reading(*what):
-            if not is_whole(self.folder):
+            if not cache.is_whole(self.folder):
                 raise ValueError("another content")
         return read_npz(*what) if path.exists() else {}
 
@@ -168,9 +162,9 @@ def run(
     name, grid = _name(unit), [_plain(params) for params in grid]
     store = (project_root() if root is None else Path(root)).resolve() / "runs" / "units"
     make_writable(store)
-    sweep_folders(store)
-    content = functools.cache(content_key)  # once for all units
-    key = functools.partial(unit_key, unit, code=code_key(unit), content=content)
+    cache.sweep_folders(store)
+    content = functools.cache(cache.content_key)  # once for all units
+    key = functools.partial(unit_key, unit, code=cache.code_key(unit), content=content)
     folders = [store / key(params) for params in grid]
     results = {folder: load(folder) for folder in folders}
     missing = {f: Task(unit, p, f) for f, p in zip(folders, grid, strict=True) if not results[f]}
@@ -182,15 +176,25 @@ def run(
         submit = _here
     n_stored, failures = len(results) - len(missing), []
     with tqdm(total=len(results), initial=n_stored, disable=not progress, **_BAR) as bar:
-        for task, fault in _faults(submit, list(missing.values())):
-            results[task.folder] = load(task.folder, cached=False)
-            if fault.endswith(WRITABLE):  # nor would there be room for what the others give
-                raise BadInput(f"units of {name}", fault.removesuffix(f"; {WRITABLE}"), WRITABLE)
-            if not results[task.folder]:
-                fault = fault or f"{task.folder} is not there: do workers share this file system?"
-                failures.append((task.params, fault.strip()))
-                bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
-            bar.update()
+        while missing:
+            tasks = list(missing.values())
+            parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
+            with contextlib.closing(submit(parts)) as ends:
+                for task, fault in ends:
+                    if fault == _BUSY:
+                        continue
+                    if isinstance(fault, BadInput):  # that the other tasks would meet as well
+                        raise fault
+                    del missing[task.folder]
+                    results[task.folder] = load(task.folder, cached=False)
+                    if not results[task.folder]:
+                        fault = fault or f"no {task.folder}: do workers share this file system?"
+                        failures.append((task.params, fault.strip()))
+                        bar.write(f"units: {failures[-1][1].splitlines()[-1]}", file=sys.stderr)
+                    bar.update()
+            for folder in missing:
+                with cache.claimed(folder):  # the other program has stored it, or was killed
+                    pass
     if failures:
         raise UnitFailure(name, failures)
     return [results[folder] for folder in folders]
@@ -220,7 +224,7 @@ def shard(unit: Callable, grid: Iterable[Mapping], part: str, **options) -> list
 
 
 def unit_key(
-    unit: Callable, params: Mapping, code: str = "", content: Callable = content_key
+    unit: Callable, params: Mapping, code: str = "", content: Callable = cache.content_key
 ) -> str:
     """Name of a unit's folder, 20 hexadecimal digits: a hash of all that decides its numbers.
 
@@ -232,7 +236,7 @@ def unit_key(
     """
     listed = getattr(sys.modules[unit.__module__], "input_files", _files_named)
     inputs = [content(Path(path)) for path in listed(params)]
-    return digest([_name(unit), _plain(params), inputs, code or code_key(unit)])[:20]
+    return cache.digest([_name(unit), _plain(params), inputs, code or cache.code_key(unit)])[:20]
 
 
 def bundles(grid: Sequence[Mapping]) -> list[list[int]]:
@@ -240,7 +244,7 @@ def bundles(grid: Sequence[Mapping]) -> list[list[int]]:
     groups = {}
     for index, params in enumerate(grid):
         shared = {name: params[name] for name in ("data", "seed") if name in params}
-        groups.setdefault(digest(shared or index), []).append(index)
+        groups.setdefault(cache.digest(shared or index), []).append(index)
     # Arms of one fold share more than folds of one arm.
     return [sorted(group, key=lambda i: str(grid[i].get("fold"))) for group in groups.values()]
 
@@ -263,33 +267,33 @@ def cores() -> int:
 
 def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
     """The unit stored in a folder; None if there is none, or a torn one."""
-    if not is_whole(folder):
+    if not cache.is_whole(folder):
         return None
     record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     del record["function"]
     return UnitResult(**record, folder=folder, cached=cached)
 
 
-def attempt(task: Task) -> str:
+def attempt(task: Task) -> str | BadInput:
     """Compute and store a unit, where it runs; what went wrong, or "" if it is stored now."""
     try:
-        if unit_key(task.unit, task.params, code=_code_at_start(task.unit)) != task.folder.name:
+        if (
+            unit_key(task.unit, task.params, code=_code_at_start(task.unit.__module__))
+            != task.folder.name
+        ):
             fault = f"a process on {os.uname().nodename} has other code, libraries or input files"
             raise BadInput(task.folder.name, fault, "restart the program, or the cluster's workers")
-        with claimed(task.folder, wait=False) as ours:
-            if not ours:
-                return _BUSY
-            if not load(task.folder):
-                write_whole(task.folder, functools.partial(_compute, task))
+        if not cache.make_whole(task.folder, functools.partial(_compute, task), wait=False):
+            return _BUSY
     except BadInput as error:
-        return str(error)
+        return error if error.args[-1] == WRITABLE else str(error)  # nor is there room for others
     except Exception:
         return traceback.format_exc()
     return ""
 
 
 # Later edits do not change what a process has loaded, so a long run may go on through them.
-_code_at_start = functools.cache(code_key)
+_code_at_start = functools.cache(lambda module: cache.code_key(sys.modules[module]))
 
 
 def _compute(task: Task, folder: Path) -> None:
@@ -298,7 +302,7 @@ def _compute(task: Task, folder: Path) -> None:
     metrics, predictions = outcome if isinstance(outcome, tuple) else (outcome, {})
     seconds = round(time.perf_counter() - began, 3)
     if any(name.startswith("micromacro.") for name in set(sys.modules) - modules):
-        code_key(task.unit)  # was a module edited before the unit itself imported it?
+        cache.code_key(task.unit)  # was a module edited before the unit itself imported it?
     arrays, path = {k: np.asarray(v) for k, v in predictions.items()}, folder / "predictions.npz"
     if any(array.dtype.hasobject for array in arrays.values()):
         raise TypeError("predictions must be arrays of numbers or of fixed-length strings")
@@ -315,136 +319,116 @@ def _compute(task: Task, folder: Path) -> None:
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
 
-def _faults(submit: Callable, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
-    """(task, what went wrong) as they end; what another program computes comes last."""
-    while tasks:
-        parts = [[tasks[i] for i in part] for part in bundles([task.params for task in tasks])]
-        tasks = []
-        with contextlib.closing(submit(parts)) as ends:
-            for task, fault in ends:
-                if fault == _BUSY:
-                    tasks.append(task)
-                else:
-                    yield task, fault
-        for task in tasks:
-            with claimed(task.folder):  # the other one has ended, or was killed
-                pass
-
-
-def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str]]:
+def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str | BadInput]]:
     for task in itertools.chain(*bundles):
         yield task, attempt(task)
 
 
 def _in_processes(
     bundles: Sequence[Sequence[Task]], *, workers: int, limit_s: float | None
-) -> Iterator[tuple[Task, str]]:
-    """Attempt tasks in processes of one thread each; none outlives this one, however that ends.
+) -> Iterator[tuple[Task, str | BadInput]]:
+    """Attempt tasks in processes of one thread each; none outlives this one, however that ends."""
+    waiting, ends, stop = deque(cut(bundles, 2 * workers)), queue.SimpleQueue(), threading.Event()
 
-    A process that dies takes its own task down, which is tried once more. A task that takes longer
-    than its limit, the start of its process not counted, is killed without a second try.
-    """
-    waiting, limit = deque(cut(bundles, 2 * workers)), math.inf if limit_s is None else limit_s
-    crew = [_Worker(waiting.popleft()) for _ in range(min(workers, len(waiting)))]
-    try:
-        for worker in crew:
-            worker.go_on()
-        while busy := [worker for worker in crew if worker.tasks]:
-            ready = multiprocessing.connection.wait([worker.pipe for worker in busy], timeout=0.2)
-            for worker in busy:
-                if worker.pipe in ready:
-                    fault = worker.answer()
-                elif time.monotonic() - worker.began > limit:
-                    fault = f"time limit of {limit_s:g} s reached"
-                    worker.end()
-                else:
-                    continue
-                if fault is not None:
-                    yield worker.tasks.popleft(), fault
-                    worker.deaths = 0
-                    worker.tasks.extend(waiting.popleft() if waiting and not worker.tasks else ())
-                if worker.tasks:
-                    worker.go_on()
-    finally:  # by Ctrl-C too
-        for worker in crew:
-            worker.end()
+    def attend() -> None:
+        """Give bundles to a process of this thread's own, until none is left."""
+        with contextlib.closing(_Worker(limit_s, stop)) as worker, contextlib.suppress(IndexError):
+            while True:
+                for task in waiting.popleft():
+                    if stop.is_set():
+                        return
+                    try:
+                        ends.put((task, worker.attempt(task)))
+                    except Exception:  # such as a unit that cannot be pickled
+                        ends.put((task, traceback.format_exc()))
+
+    n_tasks = sum(map(len, waiting))
+    with ThreadPoolExecutor(workers) as threads:
+        for _ in range(workers):
+            threads.submit(attend)
+        try:
+            for _ in range(n_tasks):
+                yield ends.get()
+        finally:  # by Ctrl-C too
+            stop.set()
 
 
 class _Worker:
     """A process that attempts tasks one at a time; another takes its place when it dies."""
 
-    def __init__(self, tasks: Sequence[Task]):
-        self.tasks, self.deaths = deque(tasks), 0  # the first task is the one at work
-        self.process = _SPAWN.Process()  # none yet
+    def __init__(self, limit_s: float | None, stop: threading.Event):
+        self.limit_s, self.stop = math.inf if limit_s is None else limit_s, stop
+        self.process = None
 
-    def go_on(self) -> None:
-        """Give the process its task, or start one, which will ask for it."""
-        self.began = time.monotonic()
-        if self.process.is_alive():
-            with contextlib.suppress(OSError):  # it dies at this moment: to be heard in the pipe
-                self.pipe.send(self.tasks[0])
-            return
-        from unittest import mock  # late: it is slow to import
+    def attempt(self, task: Task) -> str | BadInput:
+        """What went wrong with a task, "" if nothing.
 
-        self.began = math.inf  # a limit counts from when the unit's module is imported
-        self.pipe, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_work, args=(theirs, self.tasks[0].unit))
-        start = mock.patch.object(spawn, "get_preparation_data", _preparation)
-        with start, mock.patch.dict(os.environ, ONE_THREAD):
-            self.process.start()
-        theirs.close()
-
-    def answer(self) -> str | None:
-        """What went wrong with its task, "" if nothing; None if the task is still to be done.
-
-        Raises:
-            BadInput: It died before it asked for its first task; another would do the same.
+        A process that dies is no fault of its task at first: another tries it once more. A task that
+        takes longer than its limit is killed without a second try.
         """
-        with contextlib.suppress(EOFError, OSError):
+        module = task.unit.__module__
+        for _ in range(2):
+            if not self.process and (death := self._start(module)):
+                fault = f"a worker process cannot start ({death})"  # nor could any other
+                remedy = f"look whether python -c 'import {module}' runs, or give workers=0"
+                return BadInput(f"units of {module}", fault, remedy)
+            with contextlib.suppress(OSError):  # it dies at this moment: to be heard in the pipe
+                self.pipe.send(task)
+            began = time.monotonic()  # the module is imported
+            while not self.pipe.poll(0.2):
+                if self.stop.is_set() or time.monotonic() - began > self.limit_s:
+                    self.close()
+                    return f"time limit of {self.limit_s:g} s reached"
+            with contextlib.suppress(EOFError, OSError):
+                return self.pipe.recv()
+            death = self.close()
+        return f"its worker process died twice ({death})"
+
+    def _start(self, module: str) -> str:
+        """Start a process that has imported a unit's module; what killed it, "" if it is there."""
+        program = f"import sys; sys.path[:] = {sys.path}; from micromacro.units import work"
+        command = [sys.executable, "-c", f"{program}; work({module!r})"]
+        self.pipe, theirs = multiprocessing.Pipe()
+        try:
+            with theirs:
+                self.process = subprocess.Popen(command, stdin=theirs, env=os.environ | ONE_THREAD)
             return self.pipe.recv()
-        self.process.join(5)
-        self.end()
-        self.deaths += 1
-        code = self.process.exitcode
-        death = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        if self.began == math.inf:
-            module = self.tasks[0].unit.__module__
-            fault = f"a worker process cannot start ({death})"
-            remedy = f"look whether python -c 'import {module}' runs, or give workers=0"
-            raise BadInput(f"units of {module}", fault, remedy)
-        return f"its worker process died twice ({death})" if self.deaths == 2 else None
+        except (EOFError, OSError) as error:
+            return self.close() or str(error)
 
-    def end(self) -> None:
-        """Kill the process, if there is one, and wait for its end."""
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+    def close(self) -> str:
+        """Kill the process, if there is one; what had ended it."""
+        if not self.process:
+            return ""
+        self.process.kill()
+        code, self.process = self.process.wait(), None
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _preparation(name: str, original: Callable = spawn.get_preparation_data) -> dict:
-    """What a worker does before its work, without running the caller's script once more.
-
-    A unit is in a module, so its worker needs no script: it may be standard input, or start to
-    compute as soon as it is imported.
-    """
-    return {k: v for k, v in original(name).items() if not k.startswith("init_main")}
-
-
-def _work(pipe: multiprocessing.connection.Connection, _: Callable) -> None:
-    """A worker process, which has imported a unit's module to be given the unit."""
+def work(module: str) -> None:
+    """Be a worker process: import a unit's module, then attempt tasks while there is a parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    pipe.send(None)  # ready
+    pipe, tasks = multiprocessing.connection.Connection(os.dup(0)), queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                tasks.put(pipe.recv())
+        finally:  # whatever the unit does at this moment: the parent is gone
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    importlib.import_module(module)
+    with contextlib.suppress(BadInput):  # an edited source: its attempt says so
+        _code_at_start(module)  # takes a second, which is none of the first unit's time
+    pipe.send("")
     while True:
-        pipe.send(attempt(pipe.recv()))
+        pipe.send(attempt(tasks.get()))
 
 
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[tuple[Task, str]]:
+def _on_cluster(
+    bundles: Sequence[Sequence[Task]], *, address: str
+) -> Iterator[tuple[Task, str | BadInput]]:
     """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with
@@ -468,34 +452,36 @@ def _on_cluster(bundles: Sequence[Sequence[Task]], *, address: str) -> Iterator[
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with client:
         ends, parts = as_completed(), {}
+
+        def submit(part: Sequence[Task]) -> None:
+            gpu = str(part[0].params.get("device", "")).startswith("cuda")
+            slots = {"GPU": 1} if gpu else {}
+            future = client.submit(_attempt_all, part, resources=slots, pure=False)
+            parts[future] = part
+            ends.add(future)
+
         slots = sum(client.nthreads().values()) or sum(map(len, bundles))  # or none has come yet
-        waiting = cut(bundles, 2 * slots)
-        while waiting or parts:
-            for part in waiting:
-                gpu = str(part[0].params.get("device", "")).startswith("cuda")
-                kind = {"resources": {"GPU": 1} if gpu else {}, "pure": False}
-                future = client.submit(_attempt_all, part, **kind)
-                parts[future] = part
-                ends.add(future)
-            future = next(ends)
-            part, waiting = parts.pop(future), []
+        for part in cut(bundles, 2 * slots):
+            submit(part)
+        for future in ends:
+            part = parts.pop(future)
             try:
                 yield from zip(part, future.result(), strict=True)
             except (CancelledError, OSError):  # the latter by the connection
                 remedy = "start it again and repeat the command: what was done is stored"
                 raise BadInput(what, "has died", remedy) from None
             except KilledWorker as error:  # several died, and one of the tasks is to blame
-                if len(part) > 1:
-                    waiting = [[task] for task in part]
-                else:
+                if len(part) == 1:
                     yield part[0], f"KilledWorker: {error}"
+                for task in part if len(part) > 1 else ():
+                    submit([task])
             except Exception as error:  # an attempt raises nothing: it has not even begun
                 fault = f"its workers cannot start units of {part[0].unit.__module__} ({error})"
                 remedy = "start scheduler and workers with this code and these libraries"
                 raise BadInput(what, fault, remedy) from None
 
 
-def _attempt_all(tasks: Sequence[Task]) -> list[str]:
+def _attempt_all(tasks: Sequence[Task]) -> list[str | BadInput]:
     from distributed import get_worker
 
     if get_worker().state.nthreads != 1:  # units draw from the process's random stream

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,34 +34,9 @@ class Weights:
     sha256: str
 
 
-WEIGHTS = {
-    # YuNet face detector, OpenCV Zoo, March 2023; licence MIT.
-    "yunet": Weights(
-        url="https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
-        "face_detection_yunet/face_detection_yunet_2023mar.onnx",
-        size=232_589,
-        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-    ),
-    # MediaPipe's face landmarker, float16, version 1: 478 landmarks, 52 blendshapes; licence Apache-2.0.
-    "face_landmarker": Weights(
-        url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/"
-        "float16/1/face_landmarker.task",
-        size=3_758_596,
-        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-    ),
-    # ResNet-50 on ImageNet, torchvision's IMAGENET1K_V1; licence BSD-3-Clause.
-    "resnet50_imagenet": Weights(
-        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        size=102_530_333,
-        sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-    ),
-    # ResNet-18 on ImageNet, torchvision's IMAGENET1K_V1; licence BSD-3-Clause.
-    "resnet18_imagenet": Weights(
-        url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
-        size=46_830_571,
-        sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-    ),
-}
+_TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+WEIGHTS = {name: Weights(**values) for name, values in tomllib.loads(_TABLE).items()}
+"""Name -> file; their licences are said in ``weights.toml``."""
 
 
 def fetch_weights(

@@ -71,7 +71,7 @@ def test_another_sheet_is_read_only_where_it_is_asked_for(root, capsys, dataset,
     assert read(folder).faults == read(folder, sheet=name).faults == ()
     pinned.unlink()
     refused(lambda: read(folder), folder / name, pinned.name, "sheet=")
-    assert [str(fault.args[0]) for fault in read(folder, strict=False).faults]
+    assert [str(fault) for fault in read(folder, strict=False).faults]
     assert read(folder, sheet=name).faults == ()
     refused(lambda: read(folder, sheet=pinned.name), folder, pinned.name)
     assert cli.main(["data", "check", dataset, str(folder)]) == 1

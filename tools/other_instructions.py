@@ -1,12 +1,13 @@
 """Some seeds of a notebook's full run once more, with another instruction set: do its verdicts stay?
 
     python tools/other_instructions.py 04b
-    python tools/other_instructions.py 08b --set sse --seeds 0 1 2 --workers 2
+    python tools/other_instructions.py 08b --set default --seeds 0 1 2 --workers 2
     python tools/other_instructions.py 04b --param "VARIANTS=['ours', 'no GRU']"
 
 Processors sum in another order, so the same code and seed train to other numbers. Here the order is
-that of an older processor: what torch, oneDNN and MKL may use is forced upon the notebook and upon all
-processes of its units. Units that are trained so have keys of their own. The rows are written to
+that of an older processor, "default" the oldest, or of a newer one than made the committed rows: what
+torch, oneDNN and MKL may use is forced upon the notebook and upon all processes of its units. Units
+that are trained so have keys of their own. The rows are written to
 ``data/results/<notebook>__<set>__cpu.csv``, beside those of the full run that they are compared with
 (`results.moved_by_instructions`). NumPy and OpenCV, which do not train, keep theirs.
 """
@@ -33,15 +34,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that compute (1)")
     parser.add_argument("--param", action="append", default=[], help="NAME=VALUE, as of reproduce")
     options = parser.parse_args()
-    forced, own = INSTRUCTION_SETS[options.set], provenance()["isa"]
-    if own.lower() == forced["ATEN_CPU_CAPABILITY"] or " " in own:
-        fault = f"is no other than {own}, which this machine computes with"
-        raise SystemExit(f"{BadInput(f'--set {options.set}', fault, 'give another')}")
+    sets, own = [*INSTRUCTION_SETS], provenance()["isa"].lower()
+    if own not in sets or sets.index(options.set) > sets.index(own):
+        fault = f"cannot be forced upon {own}, which this process computes with"
+        raise SystemExit(f"{BadInput(f'--set {options.set}', fault, 'give an older one')}")
     command = [sys.executable, "-m", "micromacro.cli", "reproduce", "--profile", "full"]
     command += ["--notebooks", options.notebook, "--workers", str(options.workers)]
     for param in (f"SEEDS={options.seeds}", *options.param):
         command += ["--param", param]
-    run = subprocess.run(command, env=os.environ | forced, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | INSTRUCTION_SETS[options.set]
+    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     print(run.stdout, end="")
     if run.returncode:
         raise SystemExit(run.returncode)

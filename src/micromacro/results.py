@@ -35,13 +35,16 @@ from micromacro.statistics import (
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
 _AGAIN = "take it from git again, or make it again"
-# Name -> environment that forces older instructions on torch, oneDNN and MKL; each has its own switch.
+# Name, as torch calls it -> environment that holds torch, oneDNN and MKL to it; oldest first.
 INSTRUCTION_SETS = {
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "sse": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    name: {"ATEN_CPU_CAPABILITY": name, "ONEDNN_MAX_CPU_ISA": one_dnn, "MKL_CBWR": mkl}
+    for name, one_dnn, mkl in (
+        ("default", "SSE41", "COMPATIBLE"),
+        ("avx2", "AVX2", "AVX2"),
+        ("avx512", "AVX512_CORE", "AVX512"),
+    )
 }
-INSTRUCTION_SETS["avx2"]["MKL_CBWR"] = "AVX2"
-INSTRUCTION_SETS["sse"]["MKL_CBWR"] = "COMPATIBLE"
+
 
 # Where numbers come from --------------------------------------------------------------------------
 

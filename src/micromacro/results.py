@@ -310,7 +310,8 @@ def committed_rows(notebook: str, kinds: Iterable[str] = ("full", "sweep")) -> p
     """Rows of the committed full run and of its sweep, or of others of a notebook; empty for none."""
     folder = project_root() / "data" / "results"
     files = [folder / f"{notebook}__{kind}__cpu.csv" for kind in kinds]
-    return pd.concat([pd.DataFrame(), *(read_rows(file) for file in files if file.exists())])
+    frames = [read_rows(file) for file in files if file.exists()]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=COLUMNS)
 
 
 # How arms compare ---------------------------------------------------------------------------------
@@ -442,11 +443,10 @@ def moved_by_instructions(notebook: str) -> pd.DataFrame:
     own, lines = committed_rows(notebook), {}
     claims = read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
     for name in INSTRUCTION_SETS:
-        both = (
-            own,
-            pd.concat([committed_rows(notebook, [name]), own]),
-        )  # of one number the first counts
-        terms = [Comparison(rows).term for rows in both]
+        if (other := committed_rows(notebook, [name])).empty:
+            continue
+        mixed = pd.concat([other, own])  # of one number the first counts
+        terms = [Comparison(rows).term for rows in (own, mixed)]
         for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
             with contextlib.suppress(BadInput):  # an arm that is in no row
                 pairs = [contrast_pairs(contrast, term) for term in terms]

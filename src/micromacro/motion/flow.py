@@ -61,8 +61,8 @@ class Farneback:
     gaussian: int = 0
 
 
-# Side of the face in px -> Farneback's best settings, see `tuned_flow`.
-TUNED = {48: {"window": 21, "gaussian": 1}, 112: {"window": 33, "gaussian": 1}}
+# Side of the face in px -> the method and the settings of `tuned_flow`.
+TUNED = {48: ("dis_fast", {}), 112: ("dis_fast", {})}
 _SETTINGS = {"tvl1": TVL1, "dual_tvl1": TVL1, "farneback": Farneback}
 _PRESETS = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -113,10 +113,11 @@ def optical_flow(
 
 
 def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Farneback's flow with the settings that find most of the motion of a face of this size.
+    """The flow that finds most of a face's motion: the method and the settings that `TUNED` names.
 
-    ``tools/flow_settings.py`` chose them for faces of 48 and 112 px on development actors, who move by
-    0.1 to 0.8 px of 48; larger motions may be lost. Other sizes take the nearest one's.
+    ``tools/flow_settings.py`` chose them among Farneback's settings and the presets of DIS, for faces of
+    48 and 112 px, on development actors who move by 0.1 to 0.8 px of 48. Other sizes take the nearest
+    one's, and larger motions may be lost.
 
     Args:
         first: As for `optical_flow`.
@@ -128,8 +129,8 @@ def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Raises:
         BadInput: As `optical_flow`.
     """
-    nearest = min(TUNED, key=lambda side: abs(side - first.shape[-1]))
-    return optical_flow(first, second, method="farneback", **TUNED[nearest])
+    method, settings = TUNED[min(TUNED, key=lambda side: abs(side - first.shape[-1]))]
+    return optical_flow(first, second, method=method, **settings)
 
 
 # ---- OpenCV -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from micromacro.motion.prepare import REACH, prepare
 
 MOTION_PX = 48  # side of the face on which motion is measured
 FLOWS = {method: partial(optical_flow, method=method) for method in METHODS}
-FLOWS["farneback_tuned"] = tuned_flow
+FLOWS["tuned_flow"] = tuned_flow
 MOTIONS = ("phase", "difference", "raw", *FLOWS)
 
 

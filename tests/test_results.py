@@ -321,7 +321,8 @@ def test_claims_move_with_the_seeds_of_another_instruction_set(tmp_path, monkeyp
         }
     )
     full = {"ours": [0.5, 0.6, 0.7], "b": [0.3, 0.4, 0.52], "c": [0.1, 0.2, 0.3]}
-    other = {"ours": [0.4, 0.6], "b": [0.45, 0.4]}  # of seeds 0 and 1; the second stays
+    # Of seeds 0 and 1; the second stays, and the third of one arm is no contrast.
+    other = {"ours": [0.4, 0.6, 9.0], "b": [0.45, 0.4], "c": [0.1, 0.2]}
     for kind, arms in (("full", full), ("avx2", other)):
         rows = [
             row(v, s, arm, profile=kind) for arm, own in arms.items() for s, v in enumerate(own)

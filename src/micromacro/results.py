@@ -427,31 +427,28 @@ def moved_by_instructions(notebook: str) -> pd.DataFrame:
     """How claims move where some seeds of the full run are trained with other instructions.
 
     The committed rows of a set, ``<notebook>__avx2__cpu.csv`` (``tools/other_instructions.py``), take
-    the place of those of the same arms and seeds.
+    the place of the full run's, for the seeds that all arms of a contrast have there.
 
     Returns:
         A line for each set and claim whose contrast moves: *seeds*, how many of them move; *largest
         move* of one; *sd over seeds* of the full run's contrast; *effect* with its 95 % interval and
         *verdict* of the full run; both once more, *moved*.
     """
-    own, lines = committed_rows(notebook), {}
+    own, lines = Comparison(committed_rows(notebook)).term, {}
     claims = statistics.read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
     for name in INSTRUCTION_SETS:
-        if (other := committed_rows(notebook, [name])).empty:
-            continue
-        mixed = pd.concat([other, own])  # of one number the first counts
-        terms = [Comparison(rows).term for rows in (own, mixed)]
+        other = Comparison(committed_rows(notebook, [name])).term
         for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
             with contextlib.suppress(BadInput):  # an arm that is in no row
-                pairs = [statistics.contrast_pairs(contrast, term) for term in terms]
-                intervals = [statistics.contrast_interval(contrast, pair) for pair in pairs]
-                ratio = contrast.startswith("ratio ")
-                words = [statistics.verdict(i, float(margin), ratio=ratio) for i in intervals]
-                if pairs[0] is None or pairs[0].equals(pairs[1]):
+                pairs, there = (statistics.contrast_pairs(contrast, t) for t in (own, other))
+                if there is None or there.equals(pairs.loc[there.index]):
                     continue
-                gains = [p["a"] / p["b"] if ratio else p["a"] - p["b"] for p in pairs]
-                moves = (gains[1] - gains[0]).abs()
+                both, ratio = [pairs, there.combine_first(pairs)], contrast.startswith("ratio ")
+                intervals = [statistics.contrast_interval(contrast, each) for each in both]
+                words = [statistics.verdict(i, float(margin), ratio=ratio) for i in intervals]
                 ends = ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval) for interval in intervals]
+                gains = [p["a"] / p["b"] if ratio else p["a"] - p["b"] for p in both]
+                moves = (gains[1] - gains[0]).abs()
                 line = [(moves > 0).sum(), moves.max(), gains[0].std()]
                 lines[name, claim] = [*line, ends[0], words[0], ends[1], words[1]]
     columns = ["seeds", "largest move", "sd over seeds", "effect", "verdict"]

@@ -36,7 +36,7 @@ TRAINED += ["Play", "Try it"]
 PLAIN = [heading for heading in TRAINED if heading != "Train it"]
 TABLES = ["Core table", "Sweep", "What differed", "Verdicts", "The official data"]
 ABLATION = Kind(TABLES, 16, 160, (300, 1500), PARAMETERS)
-OLD = ["Data", "By hand", "Same thing, packaged", "Look", "Play", "Try it"]
+START = ["One minute", "Play", "Affect", "The five papers", "What you can run", "Try it"]
 BARE = Kind([], 40, 400, (0, 3000), PARAMETERS, new=False)
 MAX_BYTES = 1_500_000
 ALT = re.compile(r"<!-- alt: (.+?) -->", re.DOTALL)  # of the figure above; report.figures reads it
@@ -48,10 +48,10 @@ def kind(name: str) -> Kind:
     number = name.partition("_")[0]
     if number.endswith("b"):
         return ABLATION
+    if number == "00":
+        return Kind(START, 32, 320, (600, 2600), ["PROFILE"])
     if not "01" <= number <= "08":
         return BARE
-    if number == "01":  # to become a lesson
-        return Kind(OLD, 40, 410, (1000, 3000), PARAMETERS, new=False)
     return Kind(TRAINED if number >= "04" else PLAIN, 32, 320, (600, 2000), ["PROFILE"])
 
 

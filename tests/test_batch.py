@@ -1,6 +1,7 @@
 """Headless runs: what passes, what is refused, what is killed and started again; baking."""
 
 import contextlib
+import csv
 import json
 import os
 import resource
@@ -574,3 +575,21 @@ def test_kernels_that_start_together_do_not_race_for_ports(root):
     for number in range(12):
         write_notebook(root, f"{number:02}_good", "1")
     assert reproduce(workers=6)
+
+
+def test_the_contents_are_read_off_notebooks_and_claims():
+    """Against a plain count of the lines of the table, and the names of the files."""
+    table = course.contents()
+    files = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]*.ipynb"))
+    names = [file.stem.partition("_")[0] for file in files]
+    assert " ".join(table["notebooks"]).split() == names
+    assert list(table.index) == sorted({name[:2] for name in names})
+    with (Path(__file__).parents[1] / "data" / "claims.csv").open() as lines:
+        claims = [line for line in csv.DictReader(lines) if line["kind"] == "finding"]
+    assert table["claims"].sum() == len(claims)
+    for number, said in table["judged"].items():
+        own = [c["verdict"] for c in claims if c["claim"].startswith(number) and c["verdict"]]
+        counted = {f"{own.count(word)} {word}" for word in own}
+        assert set(said.split(", ")) == (counted or {""})
+    assert table.loc["03", ["title", "notebooks"]].tolist() == ["Phase versus flow", "03"]
+    assert table.loc["04", "minutes"] > table.loc["03", "minutes"]

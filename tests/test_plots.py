@@ -92,6 +92,8 @@ def test_what_is_shown_has_words_for_those_who_cannot_see_it(monkeypatch):
     plots.shown(figure, "A face.")
     assert told == {"image/png": {"alt": "A face."}}
     assert figure.number not in plt.get_fignums()
+    film = plots.moving_picture([np.zeros((4, 6), np.uint8)] * 2, alt="Nothing moves.", width=9)
+    assert (film.alt, film.width) == ("Nothing moves.", 9)
 
 
 def test_film_strip_refuses_ragged_rows():

@@ -33,6 +33,13 @@ def test_sliders_change_the_picture():
     assert not calls
 
 
+def test_a_film_opens_where_it_is_told():
+    box = film_player({"big": exaggerated(FRAMES)}, len(FRAMES), start=(5, 4.0))
+    play, frame, _, factor = box.children[1].children
+    assert (play.value, frame.value, factor.value) == (5, 5, 4.0)
+    assert set(shown(box).flat) == {140}
+
+
 def test_exaggeration_clips_instead_of_wrapping():
     assert exaggerated(FRAMES)(5, 20.0).max() == 255
     assert exaggerated(FRAMES, reference=5)(0, 20.0).min() == 0

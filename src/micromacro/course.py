@@ -6,17 +6,20 @@ import importlib
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import pandas as pd
 
 from micromacro import units
 from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import make_writable, project_root
+from micromacro.statistics import read_claims
 
 ADAPTERS = {  # data sets of each notebook beside "synthetic"; grows with the systems
     "04b_mimamo_ablation": ("omg", "affwild", "affwild2"),
@@ -129,6 +132,29 @@ def declared(path: Path) -> dict[str, object]:
         remedy = "tag exactly one cell, and write only NAME = literal there"
         raise BadInput(f"{path.name}, cell parameters", fault, remedy) from None
     return values
+
+
+def contents() -> pd.DataFrame:
+    """What the course contains now, read off its notebooks and its table of claims, never typed.
+
+    Returns:
+        A row for each topic, by its two digits. ``title``; ``notebooks``, such as "04 04b"; ``minutes``
+        of the reader's; ``claims`` that were written down before they were tested, without controls
+        and identities; ``judged``, how many of them have each verdict, in words, empty where none has.
+    """
+    claims, rows = read_claims().query("kind == 'finding'"), {}
+    for path in choose():
+        first = read_notebook(path).cells[0].source
+        title, minutes = first.partition("\n")[0], re.search(r"(\d+) min of yours", first)
+        row = rows.setdefault(path.stem[:2], {"title": title.partition(" · ")[2], "notebooks": []})
+        row["notebooks"].append(path.stem.partition("_")[0])
+        row["minutes"] = row.get("minutes", 0) + int(minutes[1] if minutes else 0)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    verdicts = {name: claims["verdict"][claims.index.str.startswith(f"{name}-")] for name in rows}
+    counts = {name: own[own != ""].value_counts() for name, own in verdicts.items()}
+    said = {k: ", ".join(f"{n} {word}" for word, n in own.items()) for k, own in counts.items()}
+    new = {"claims": pd.Series({name: len(own) for name, own in verdicts.items()})}
+    return table.assign(notebooks=table["notebooks"].str.join(" "), **new, judged=pd.Series(said))
 
 
 def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path, dict]:

@@ -8,77 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 
-def _mark(answer, test: Callable[[object], bool], right: str, hint: str) -> None:
-    """Prints the verdict on one answer."""
-    if answer is None:
-        print("·  not answered yet")
-        return
-    try:
-        correct = bool(test(answer))
-    except Exception as fault:  # an exercise must never stop Run All
-        print(f"✗  could not be checked ({type(fault).__name__}: {fault}). Hint: {hint}")
-        return
-    print(f"✓  {right}" if correct else f"✗  not yet. Hint: {hint}")
-
-
-def _close(expected, rtol: float = 0.02, atol: float = 1e-6) -> Callable[[object], bool]:
-    """A test for numbers: same shape, equal to within ``rtol`` or ``atol``."""
-
-    def test(answer) -> bool:
-        values = np.asarray(answer, dtype=float)
-        return values.shape == np.shape(expected) and np.allclose(values, expected, rtol, atol)
-
-    return test
-
-
-def check_jitter_at_48_px(answer_px: float | None, jitter_224_px: float) -> None:
-    """Notebook 01, exercise 1: how large is a jitter of a 224-px crop in a 48-px crop?
-
-    Args:
-        answer_px: The length that the reader gives, in pixels of the 48-px crop.
-        jitter_224_px: The jitter that was measured, in pixels of the 224-px crop.
-    """
-    right = "a crop of 48 px shrinks every motion by 48/224, the jitter like the expression."
-    hint = "both crops show the same face; only the number of pixels across it changes."
-    _mark(answer_px, _close(jitter_224_px * 48 / 224), right, hint)
-
-
-def check_two_eye_similarity(transform, points: np.ndarray, template: np.ndarray) -> None:
-    """Notebook 01, exercise 2: the similarity that puts both eyes exactly on the template.
-
-    Args:
-        transform: The ``(2, 3)`` matrix that the reader gives.
-        points: ``(5, 2)``, landmarks in the source frame, px.
-        template: ``(5, 2)``, where the landmarks are to lie in the crop, px.
-    """
-
-    def test(answer) -> bool:
-        matrix = np.asarray(answer, dtype=float)
-        (a, minus_b), (b, a_again) = matrix[:, :2]
-        similar = np.isclose(a, a_again) and np.isclose(b, -minus_b)
-        eyes = np.asarray(points[:2]) @ matrix[:, :2].T + matrix[:, 2]
-        return similar and np.allclose(eyes, template[:2], atol=1e-2)
-
-    right = "two points fix a similarity exactly, so their noise goes straight into the crop."
-    hint = "call similarity() with the first two points of each set."
-    _mark(transform, test, right, hint)
-
-
-def check_smoothing_delay(answer_frames: float | None, window: int) -> None:
-    """Notebook 01, exercise 3: how late is a running mean over the last frames?
-
-    Args:
-        answer_frames: The delay that the reader gives, in frames.
-        window: Length of the mean in frames, the present one included.
-    """
-    right = "smoothed landmarks trail the head by that many frames, and the crop with them."
-    hint = "the mean of frames t, t-1, ..., t-(n-1) describes the middle of that stretch."
-    _mark(answer_frames, _close((window - 1) / 2), right, hint)
-
-
-# ---- checkers of lessons: what was given, which mistake it is, hints in steps -------------------
-
-
 def _judge(
     answer,
     expected,
@@ -178,6 +107,174 @@ def _judge_loss(
         "the share that is lost: take the difference": lost / known,
     }
     _judge(answer, lost, right, mistakes, hints, hint, rtol=0, atol=0.0101)
+
+
+# ---- notebook 00 -------------------------------------------------------------------------------------
+
+
+def check_frames_of_event(answer: float | None, measured: int, fps: float, hint: int = 0) -> None:
+    """Notebook 00, exercise 1: frames of a micro-expression of 0.4 s before a faster camera.
+
+    Args:
+        answer: Number of frames that the reader gives; None if there is none yet.
+        measured: Number of frames that the actor takes, onset and offset included.
+        fps: Frames per second of the camera.
+        hint: How many hints to print, 0 to 3.
+    """
+    mistakes = {
+        "one too many: onset and offset are both among them": measured + 1,
+        "one too few: onset and offset both count": measured - 1,
+        "a second of film: the expression takes 0.4 s": fps,
+        "0.4 s over the frames of a second: multiply": 0.4 / fps,
+        "the frames of a second over 0.4 s: multiply": fps / 0.4,
+        "the frames at 30 per second: this camera is faster": 0.4 * 30,
+        "half a second: this one takes 0.4 s": 0.5 * fps,
+    }
+    hints = (
+        "how many pictures does this camera take in one second?",
+        "and in 0.4 of a second?",
+        f"0.4 s times {fps:g} frames per second.",
+    )
+    right = "a fast camera sees the same motion in more, smaller steps."
+    _judge(answer, measured, right, mistakes, hints, hint)
+
+
+def check_macro_factor(
+    answer: float | None, known_px: float, yours_px: float, hint: int = 0
+) -> None:
+    """Notebook 00, exercise 2: how many times as far does the skin move in another expression?
+
+    Args:
+        answer: The factor that the reader gives; None if there is none yet.
+        known_px: Largest motion of the micro-expression of the lesson.
+        yours_px: Largest motion with the reader's peak.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known_px == yours_px:
+        print("·  nothing was changed yet: change PEAK_PX and run the cell again")
+        return
+    factor = yours_px / known_px
+    mistakes = {
+        "the inverse: yours comes first": 1 / factor,
+        "the difference: divide the two": yours_px - known_px,
+        "the motion itself: divide it by that of the micro-expression": yours_px,
+        "what came on top: divide the two": factor - 1,
+        "a square: lengths are compared, not areas": factor**2,
+        "per cent: give a factor": 100 * factor,
+    }
+    hints = (
+        "the line that is printed has both lengths.",
+        "how often does the first go into the second?",
+        "yours, divided by that of the micro-expression.",
+    )
+    right = "and it lasts longer. That is why anybody sees it."
+    # Both prints are rounded to a tenth of a pixel.
+    _judge(answer, factor, right, mistakes, hints, hint, rtol=0.05 / known_px + 0.05 / yours_px)
+
+
+# ---- notebook 01 -------------------------------------------------------------------------------------
+
+
+def check_step_at_48_px(
+    answer: float | None, measured_224: float, measured_48: float, hint: int = 0
+) -> None:
+    """Notebook 01, exercise 1: a false step of a 224-px crop, in a crop of 48 px.
+
+    Args:
+        answer: Pixels of the small crop that the reader gives; None if there is none yet.
+        measured_224: The step in the large crop, px.
+        measured_48: The same in the small one, px.
+        hint: How many hints to print, 0 to 3.
+    """
+    mistakes = {
+        "the step in the large crop: fewer pixels lie across the same face now": measured_224,
+        "the inverse: the crop becomes smaller, and so does the step": measured_224 * 224 / 48,
+        "a square: a step is a length, not an area": measured_224 * (48 / 224) ** 2,
+        "the factor alone: multiply the step by it": 48 / 224,
+        "what is lost of the step: say what is left": measured_224 - measured_48,
+        "per cent: give pixels": 100 * measured_48,
+        "nothing: it is small, but a fifth of it is there": 0.0,
+    }
+    hints = (
+        "both crops show the same face. What differs?",
+        "a length shrinks with the number of pixels across the face, from 224 to 48.",
+        f"{measured_224:.2f} px times 48 / 224.",
+    )
+    right = "a smaller crop shrinks the step, and the micro-expression with it."
+    _judge(answer, measured_48, right, mistakes, hints, hint, rtol=0, atol=0.0051)  # two digits
+
+
+def check_one_map(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 01, exercise 2: picture to aligned crop, then to the steady crop, in one map.
+
+    Args:
+        function: The reader's, from S and W, each (2, 3), to one map (2, 3); None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    S = np.array([[0.84, -0.02, -90.0], [0.02, 0.84, -40.0]])
+    W = np.array([[1.01, -0.03, 2.0], [0.03, 1.01, -1.5]])
+
+    def full(m) -> np.ndarray:
+        return np.vstack([m, [0, 0, 1]])
+
+    def results(own: Callable):
+        value = own(S.copy(), W.copy())
+        return None if value is None else np.asarray(value, dtype=float).tolist()
+
+    back = np.linalg.inv(full(W))
+    slips = {
+        "the order: what is done first stands on the right": full(S) @ back,
+        "W where its inverse should be: W leads away from the steady crop": full(W) @ full(S),
+        "W without its inverse, and in the other order": full(S) @ full(W),
+        "S alone: the crop would be aligned, not steady": full(S),
+        "W alone, turned round: where is the way from the picture to the crop?": back,
+        "the way back, from the steady crop to the picture": np.linalg.inv(back @ full(S)),
+        "S turned round: S leads from the picture to the crop already": back
+        @ np.linalg.inv(full(S)),
+        "a product number by number: use @": back * full(S),
+    }
+    hints = (
+        "follow one point: S takes it from the picture to the aligned crop. What then?",
+        "W leads from the steady crop to the aligned one, so you need it backwards.",
+        "what is done first stands on the right: np.linalg.inv(full(W)) @ full(S).",
+    )
+    given = [None] if function is None else _called(function, lambda f: [results(f)], hints, hint)
+    if given and given[0] is not None and np.shape(given[0]) != (2, 3):
+        print(f"✗  got shape {np.shape(given[0])}: a map has shape (2, 3)")
+        _hints(hints, hint)
+    elif given:
+        wrong = {name: slip[:2].tolist() for name, slip in slips.items()}
+        right = "one product, one warp, and the picture is blurred only once."
+        _judge(given[0], (back @ full(S))[:2].tolist(), right, wrong, hints, hint, atol=1e-6)
+
+
+def check_patch_error(answer: float | None, known: float, yours: float, hint: int = 0) -> None:
+    """Notebook 01, exercise 3: error of the mouth corner that another patch of skin costs.
+
+    Args:
+        answer: Pixels that the reader gives; None if there is none yet.
+        known: Error with the whole face, px.
+        yours: Error with the reader's patch, px.
+        hint: How many hints to print, 0 to 3.
+    """
+    if answer is not None and known == yours:
+        print("·  nothing was changed yet: change PATCH and run the cell again")
+        return
+    gained = yours - known
+    mistakes = {
+        "the sign: what is gained is after minus before": -gained,
+        "the error on your patch: take away that on the face": yours,
+        "the error on the face: take it away from that on your patch": known,
+        "a ratio: take the difference": yours / known,
+        "the share of it: take the difference, in pixels": gained / known,
+    }
+    hints = (
+        "both errors stand in the line that is printed.",
+        "one is on the whole face, one on your patch.",
+        "yours minus the other, two digits behind the point.",
+    )
+    right = "a small patch hardly knows its own turn, and far from its middle a turn is a motion."
+    _judge(answer, gained, right, mistakes, hints, hint, rtol=0, atol=0.0101)
 
 
 # ---- notebook 02 -------------------------------------------------------------------------------------

@@ -413,13 +413,15 @@ def status_timeline(ax: Axes, clip) -> Axes:
     return ax
 
 
-def moving_picture(frames, fps: float = 15.0, scale: int = 1):
+def moving_picture(frames, fps: float = 15.0, scale: int = 1, **shown):
     """A short film as one animated PNG, which browsers play and other viewers show as a still.
 
     Args:
         frames: ``(T, H, W)``, ``(T, C, H, W)`` or a list of images, as :func:`to_picture` takes.
         fps: Number of pictures per second.
         scale: How many pixels become one of the image, a whole number.
+        **shown: Options of ``IPython.display.Image``: ``alt``, what it shows for readers who cannot
+            see it; ``width`` on the page in CSS pixels.
 
     Returns:
         ``IPython.display.Image`` of type image/png.
@@ -431,7 +433,7 @@ def moving_picture(frames, fps: float = 15.0, scale: int = 1):
     film = {"save_all": True, "append_images": rest, "duration": round(1000 / fps), "loop": 0}
     buffer = io.BytesIO()
     first.save(buffer, "PNG", **film)
-    return Image(data=buffer.getvalue(), format="png")
+    return Image(data=buffer.getvalue(), format="png", **shown)
 
 
 _SYSTEMS = ("mimamo", "msff", "spotting", "eri", "akmnet")
@@ -456,7 +458,7 @@ def course_map(ready: tuple[str, ...] = ()) -> Figure:
     Args:
         ready: Two-digit numbers of the notebooks that exist; their boxes have a thick outline.
     """
-    figure, ax = plt.subplots(figsize=(9.6, 4.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(10.6, 4.8), layout="constrained")
     exists = {"facecolor": "#E8F1F8", "edgecolor": COLOURS[2], "linewidth": 2.2}
     planned = {"facecolor": "white", "edgecolor": "0.6", "linestyle": "--"}
     arrow = {"arrowstyle": "-|>", "color": "0.55", "linewidth": 0.9}
@@ -465,8 +467,8 @@ def course_map(ready: tuple[str, ...] = ()) -> Figure:
         x, y = at[name]
         look = exists if any(number in note for number in ready) else planned
         ax.add_patch(FancyBboxPatch((x - 0.72, y - 0.3), 1.44, 0.6, "round,pad=0.03", **look))
-        ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=8.5, weight="bold")
-        ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=7.5, color="0.25")
+        ax.text(x, y + 0.08, title, ha="center", va="center", fontsize=9.5, weight="bold")
+        ax.text(x, y - 0.19, note, ha="center", va="center", fontsize=9, color="0.25")
         for source in sources.split():
             start = (at[source][0] + 0.76, at[source][1])
             ax.annotate("", (x - 0.76, y), start, arrowprops=arrow)

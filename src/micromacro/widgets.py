@@ -21,6 +21,7 @@ def film_player(
     fps: float = 15.0,
     factors: tuple[float, float] = (1.0, 20.0),
     factor_label: str = "exaggerate",
+    start: tuple[int, float] | None = None,
     height: int = 320,
 ) -> ipywidgets.VBox:
     """A film with a time slider, a choice of views and a factor that a view may use.
@@ -32,6 +33,8 @@ def film_player(
         fps: Number of pictures per second while playing.
         factors: Smallest and largest factor of the slider.
         factor_label: What the factor does, in one word.
+        start: Number of the frame and factor that are shown first, such as those of the apex; None
+            begins at frame 0 with the smallest factor.
         height: Height of the picture on the page in CSS pixels.
 
     Returns:
@@ -42,11 +45,12 @@ def film_player(
     """
     if not views or n_frames < 1:
         raise ValueError("film_player needs at least one view and one frame")
-    play = ipywidgets.Play(max=n_frames - 1, interval=round(1000 / fps), repeat=True)
-    frame = ipywidgets.IntSlider(max=n_frames - 1, description="frame", continuous_update=True)
-    view = ipywidgets.Dropdown(options=list(views), description="view")
     low, high = factors
-    factor = ipywidgets.FloatSlider(low, min=low, max=high, step=0.5, description=factor_label)
+    first, at = start or (0, low)
+    play = ipywidgets.Play(first, max=n_frames - 1, interval=round(1000 / fps), repeat=True)
+    frame = ipywidgets.IntSlider(first, max=n_frames - 1, description="frame")
+    view = ipywidgets.Dropdown(options=list(views), description="view")
+    factor = ipywidgets.FloatSlider(at, min=low, max=high, step=0.5, description=factor_label)
     ipywidgets.jslink((play, "value"), (frame, "value"))
 
     def draw(png: io.BytesIO) -> None:

@@ -125,6 +125,19 @@ def shortened(name: str, steps: int, folder: Path) -> Path:
     return copy
 
 
+def before_play(name: str, needed: list[str], folder: Path) -> Path:
+    """A copy of a notebook with the code cells alone that hold these texts: what its Play needs."""
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    kept = [any(text in source for text in needed) for source in sources]
+    code = zip(notebook["cells"], kept, strict=True)
+    notebook["cells"] = [c for c, keep in code if keep and c["cell_type"] == "code"]
+    assert len(notebook["cells"]) == len(needed)
+    copy = folder / f"{name}.ipynb"
+    copy.write_text(json.dumps(notebook), encoding="utf-8")
+    return copy
+
+
 def picture(page: Page) -> np.ndarray:
     """What the widget shows, as grey levels."""
     shot = page.locator("img.widget-image").screenshot()
@@ -145,8 +158,8 @@ def redrawn(page: Page, act: Callable[[], object]) -> np.ndarray:
 def chosen(page: Page, name: str, choice: str) -> np.ndarray:
     """Take a menu to a choice; what the widget shows then."""
     menu = page.locator(".widget-dropdown").filter(has_text=name).locator("select")
-    assert choice in menu.locator("option").all_text_contents()
-    return redrawn(page, lambda: menu.select_option(label=choice))
+    choices = [text.replace("\xa0", " ") for text in menu.locator("option").all_text_contents()]
+    return redrawn(page, lambda: menu.select_option(index=choices.index(choice)))
 
 
 def dragged(page: Page, name: str, share: float) -> np.ndarray:
@@ -172,6 +185,49 @@ def moved(page: Page, name: str, key: str) -> np.ndarray:
     slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
     slider.locator(".noUi-handle").focus()
     return redrawn(page, lambda: page.keyboard.press(key))
+
+
+def test_start_here_at_which_factor_it_is_seen(page, lab, tmp_path):
+    """The apex hides at a factor of 1 and shows at the opening's; its difference shows it at once."""
+    needed = ["PROFILE =", "course.check(", "actor = Face(", "widgets.film_player("]
+    opened(page, lab, before_play("00_start_here", needed, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    apex = moved(page, "motion ×", "Home")
+    difference = chosen(page, "view", "difference × 8")
+    inside = np.s_[4:-4, 4:-4]  # the page may show through at the rim
+    assert np.abs(difference - 128)[inside].max() > 60
+    assert np.abs(moved(page, "frame", "Home") - 128)[inside].max() <= 2  # nothing has moved yet
+    rest = chosen(page, "view", "face")
+    faint, large = (np.abs(one - rest).mean() for one in (apex, opening))
+    assert 0 < 2.5 * faint < large
+
+    playing = redrawn(page, page.locator(".widget-play button").first.click)
+    assert playing.shape == rest.shape
+
+
+def test_lesson_01_only_a_steady_crop_rests_at_rest(page, lab, tmp_path):
+    """All three controls move the picture; at rest the map of changes is grey in one mode alone."""
+    needed = ["PROFILE =", "course.check(", "scene = steadiness.stage(", "NAMES = ["]
+    needed += ["corner_x, corner_y =", "grey = {name:", "widgets.live_figure(live"]
+    opened(page, lab, before_play("01_face_preprocessing", needed, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+    opening = picture(page)
+    height, width = opening.shape
+    face = np.s_[height // 4 : -height // 8, width // 8 : 3 * width // 8]  # within each picture
+    change = np.s_[height // 4 : -height // 8, 5 * width // 8 : 7 * width // 8]
+
+    plain = moved(page, "motion", "Home")
+    assert np.abs(plain - opening)[face].max() > 40
+    assert opening[change].std() > 2.5 * plain[change].std()  # what 1 hides, 6 shows
+    moved(page, "motion", "End")
+    at_rest = {"stabilised": moved(page, "frame", "Home")}
+    at_rest |= {
+        mode: chosen(page, "mode", mode) for mode in ("aligned", "per_frame", "first_frame")
+    }
+    moves = {mode: one[change].std() for mode, one in at_rest.items()}
+    assert min(moves, key=moves.get) == "stabilised"
+    assert moves["per_frame"] > 2 * moves["stabilised"]
 
 
 def test_lesson_07_what_is_missing(page, lab, tmp_path):

@@ -23,7 +23,7 @@ FAST := $(addprefix tests/,kernels motion/test_pyramid.py synthetic/test_script.
 export UV_PYTHON_DOWNLOADS := never
 unexport MPLBACKEND
 
-.PHONY: help env lab reproduce test check bake full bench encoder stills report gpu lock clean lint
+.PHONY: help env lab reproduce test check bake full other bench encoder stills report gpu lock clean lint
 
 help:
 	@echo "make reproduce [PROFILE=smoke] [NB=\"00 01\"] [WORKERS=2]   run the notebooks headlessly; ends with a page to open"
@@ -33,6 +33,7 @@ help:
 	@echo "make env         make or update .venv (the other targets do it too)"
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
 	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
+	@echo "make other NB=04b [SET=avx2]   two seeds of a full run once more, with another instruction set; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
 	@echo "make stills      train the still networks of MSFF and AKMNet anew (25 minutes); writes their weights and data/results/"
@@ -95,6 +96,9 @@ bake: env
 
 full: env
 	@$(BIN)/micromacro reproduce --profile full --workers "$(WORKERS)" --write-results $(CHOSEN) $(if $(SWEEP),--param "SWEEP=$(SWEEP)")
+
+other: env
+	@$(BIN)/python tools/other_instructions.py $(NB) $(if $(SET),--set "$(SET)") --workers "$(WORKERS)"
 
 bench: env
 	@for script in $(filter-out %_rows.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$script"; done

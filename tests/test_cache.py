@@ -106,6 +106,21 @@ def test_the_key_follows_the_libraries_that_the_closure_imports(package, monkeyp
     assert cache._versions("cv2")[0].startswith("opencv-")
 
 
+def test_the_key_follows_the_instructions_that_are_forced(package, monkeypatch):
+    for name in cache._FORCING:
+        monkeypatch.delenv(name, raising=False)
+    keys = {fresh_key(package)}
+    for name in cache._FORCING:
+        monkeypatch.setenv(name, "")
+        assert fresh_key(package) in keys, "an empty variable forces nothing"
+        for value in ("AVX2", "SSE41"):
+            monkeypatch.setenv(name, value)
+            assert cache.forced_instructions()[-1] == f"{name}={value}"
+            keys.add(fresh_key(package))
+        monkeypatch.delenv(name)
+    assert len(keys) == 1 + 2 * len(cache._FORCING)
+
+
 def test_a_unit_s_closure_is_its_own_system_s():
     experiment = importlib.import_module("micromacro.systems.akmnet.experiment")
     names, libraries = cache._closure(experiment)

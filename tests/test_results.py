@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -14,7 +16,7 @@ from benchmark_rows import write_benchmark
 from refusals import refused
 from scipy import stats
 
-from micromacro import files, results, statistics
+from micromacro import cache, files, results, statistics
 from micromacro.results import COLUMNS, Comparison, Row, provenance, read_rows, write_rows
 
 # Where numbers come from ----------------------------------------------------------------------
@@ -64,6 +66,29 @@ def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, sha
     assert sha_anew() == "unknown"
     monkeypatch.setenv("MICROMACRO_GIT_SHA", "named")
     assert sha_anew() == "named"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="sets of x86")
+def test_a_set_that_is_forced_computes_with_other_bits_and_rows_name_it():
+    code = "import hashlib, torch; from micromacro.results import provenance\n"
+    code += "torch.manual_seed(0); x = torch.randn(64, 96); y = (x.exp() @ x.T).sum()\n"
+    code += "print(provenance()['isa'], hashlib.sha256(y.numpy().tobytes()).hexdigest(), sep='|')"
+
+    def computed(name: str | None) -> list[str]:
+        environment = os.environ | (results.INSTRUCTION_SETS[name] if name else {})
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+        return ran.stdout.decode().strip().split("|")
+
+    own, bits = computed(None)
+    isa, others = computed("default")
+    assert isa.split() == ["DEFAULT", *(f"{k}={v}" for k, v in forced("default"))]
+    assert own == results._process()["isa"]
+    assert others != bits or own == "DEFAULT"
+
+
+def forced(name: str) -> list[tuple[str, str]]:
+    values = results.INSTRUCTION_SETS[name]
+    return [(variable, values[variable]) for variable in cache._FORCING if variable in values]
 
 
 def test_the_project_root_from_anywhere(tmp_path, monkeypatch):
@@ -278,6 +303,46 @@ def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):
     assert shown("smoke").values("phase", "ccc").tolist() == [1.0]
     assert "committed full run" in shown("smoke").source
     assert shown("full").values("phase", "ccc").tolist() == [5.0]
+
+
+def test_claims_move_with_the_seeds_of_another_instruction_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    claims = pd.DataFrame(
+        {
+            "claim": ["04-a", "04-b", "04-gone", "04-needs", "05-x"],
+            "contrast": [
+                "ccc(ours) - ccc(b)",
+                "ratio ccc(ours) / ccc(c)",
+                "ccc(ours) - ccc(z)",
+                "needs data",
+                "ccc(ours) - ccc(b)",
+            ],
+            "margin": ["0.05", "1.1", "0", "0", "0"],
+        }
+    )
+    full = {"ours": [0.5, 0.6, 0.7], "b": [0.3, 0.4, 0.52], "c": [0.1, 0.2, 0.3]}
+    # Of seeds 0 and 1; the second stays, and the third of one arm is no contrast.
+    other = {"ours": [0.4, 0.6, 9.0], "b": [0.45, 0.4], "c": [0.1, 0.2]}
+    for kind, arms in (("full", full), ("avx2", other)):
+        rows = [
+            row(v, s, arm, profile=kind) for arm, own in arms.items() for s, v in enumerate(own)
+        ]
+        write_rows(rows, tmp_path)
+    (tmp_path / "data").mkdir()
+    claims.to_csv(tmp_path / "data" / "claims.csv", index=False)
+    (tmp_path / "rows").rename(tmp_path / "data" / "results")
+    moved = results.moved_by_instructions("04_x")
+    assert results.moved_by_instructions("04_y").empty
+    assert moved.index.tolist() == [("avx2", "04-a"), ("avx2", "04-b")]
+    line = moved.loc[("avx2", "04-a")]
+    assert (line["seeds"], line["largest move"]) == (1, pytest.approx(0.25))
+    before, after = np.array([0.2, 0.2, 0.18]), np.array([-0.05, 0.2, 0.18])
+    assert line["sd over seeds"] == pytest.approx(before.std(ddof=1))
+    ends = stats.ttest_1samp(after, 0).confidence_interval()
+    text = f"{after.mean():+.3f} [{ends.low:+.3f}, {ends.high:+.3f}]"
+    assert line[["verdict", "verdict, moved"]].tolist() == ["holds", "undecided"]
+    assert line["effect, moved"] == text
+    assert moved.loc[("avx2", "04-b"), "largest move"] == pytest.approx(1.0)  # 5 times, then 4
 
 
 def test_printed_differences():

@@ -77,6 +77,21 @@ def test_a_unit_comes_back_as_it_was():
     assert run(plain, [{"a": 1}])[0].predictions() == {}
 
 
+def test_a_unit_of_one_instruction_set_does_not_answer_for_another(monkeypatch):
+    def computed(forced: str) -> store.UnitResult:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", forced)
+        store._code_at_start.cache_clear()  # as in a process that starts now
+        return run(plain, [{"a": 1}])[0]
+
+    own, forced, again = (computed(name) for name in ("", "AVX2", "AVX2"))
+    assert (own.cached, forced.cached, again.cached) == (False, False, True)
+    assert computed("").folder == own.folder != forced.folder
+    run(plain, [{"a": 2}])
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")  # the libraries have read it by now
+    with pytest.raises(UnitFailure, match="restart the program"):
+        run(plain, [{"a": 1}])
+
+
 def test_the_key_follows_what_decides_the_numbers():
     key = unit_key(measure, {"a": 1, "b": 2.0})
     assert unit_key(measure, {"b": 2.0, "a": 1}) == key

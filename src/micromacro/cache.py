@@ -36,6 +36,9 @@ _AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
+# What forces an instruction set on torch and its libraries: it decides the bits, so it is in the key.
+_FORCING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_FORCING += ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
@@ -47,6 +50,9 @@ _loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.ite
 
 def code_key(code: ModuleType | Callable) -> str:
     """Hash of all that decides what some code computes: its import closure and its libraries.
+
+    An instruction set that is forced counts, too. That of the processor does not: a shared store may be
+    filled by several kinds, and rows name them.
 
     Args:
         code: A module, or a function of one.
@@ -70,7 +76,12 @@ def code_key(code: ModuleType | Callable) -> str:
             # A data file with a module's name is that module's: of another one it decides nothing.
             if path.with_suffix(".py") in files.values() or not path.with_suffix(".py").exists():
                 what[f"{folder.name}/{path.name}"] = content_key(path)
-    return digest(what)
+    return digest(what | dict.fromkeys(forced_instructions()))
+
+
+def forced_instructions() -> list[str]:
+    """What the environment forces on torch and its libraries, "ATEN_CPU_CAPABILITY=avx2" and the like."""
+    return [f"{name}={os.environ[name]}" for name in _FORCING if os.environ.get(name)]
 
 
 def content_key(path: str | os.PathLike) -> str:

@@ -21,12 +21,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from micromacro import statistics
+from micromacro.cache import forced_instructions
 from micromacro.errors import BadInput
 from micromacro.files import checkout, project_root, read_npz, reading, replacing, write_atomically
 from micromacro.statistics import Interval, paired_interval
 
 Out = str | os.PathLike | None  # a notebook's parameter OUT
 _AGAIN = "take it from git again, or make it again"
+# Name, as torch calls it -> environment that holds torch, oneDNN and MKL to it; oldest first.
+INSTRUCTION_SETS = {
+    name: {"ATEN_CPU_CAPABILITY": name, "ONEDNN_MAX_CPU_ISA": one_dnn, "MKL_CBWR": mkl}
+    for name, one_dnn, mkl in (
+        ("default", "SSE41", "COMPATIBLE"),
+        ("avx2", "AVX2", "AVX2"),
+        ("avx512", "AVX512_CORE", "AVX512"),
+    )
+}
+
 
 # Where numbers come from --------------------------------------------------------------------------
 
@@ -50,7 +62,7 @@ def _process() -> dict[str, str]:
         "git_sha": _git_sha(),
         "cpu": _processor(),
         # The instructions that torch computes with; trained numbers differ between them.
-        "isa": torch.backends.cpu.get_cpu_capability(),
+        "isa": " ".join([torch.backends.cpu.get_cpu_capability(), *forced_instructions()]),
     }
 
 
@@ -288,6 +300,14 @@ def unit_arrays(
     return {name: np.stack(of_seeds) for name, of_seeds in arrays.items()}
 
 
+def committed_rows(notebook: str, kinds: Iterable[str] = ("full", "sweep")) -> pd.DataFrame:
+    """Rows of the committed full run and of its sweep, or of others of a notebook; empty for none."""
+    folder = project_root() / "data" / "results"
+    files = [folder / f"{notebook}__{kind}__cpu.csv" for kind in kinds]
+    frames = [read_rows(file) for file in files if file.exists()]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=COLUMNS)
+
+
 # How arms compare ---------------------------------------------------------------------------------
 
 
@@ -311,11 +331,9 @@ class Comparison:
     @classmethod
     def shown(cls, notebook: str, rows: Iterable[Row], profile: str) -> "Comparison":
         """What a notebook draws: in "smoke" the committed full run, else what it has measured."""
-        results = project_root() / "data" / "results"
-        files = [results / f"{notebook}__{kind}__cpu.csv" for kind in ("full", "sweep")]
-        if profile != "smoke" or not files[0].exists():
+        frame = committed_rows(notebook)
+        if profile != "smoke" or frame.empty:
             return cls(rows, f"this {profile} run")
-        frame = pd.concat([read_rows(file) for file in files if file.exists()])
         day, commit = str(frame["utc"].min())[:10], str(frame["git_sha"].iloc[0])[:8]
         return cls(frame, f"the committed full run of {day}, commit {commit}")
 
@@ -403,6 +421,40 @@ class Comparison:
             remedy = "write metric(arm), with an arm and a metric that were measured"
             raise BadInput(f"term {text!r}", "names no single arm and metric", remedy)
         return sum(self.values(arm or arms[0], name) for name in names) / len(names)
+
+
+def moved_by_instructions(notebook: str) -> pd.DataFrame:
+    """How claims move where some seeds of the full run are trained with other instructions.
+
+    The committed rows of a set, ``<notebook>__avx2__cpu.csv`` (``tools/other_instructions.py``), take
+    the place of the full run's, for the seeds that all arms of a contrast have there.
+
+    Returns:
+        A line for each set and claim whose contrast moves: *seeds*, how many of them move; *largest
+        move* of one; *sd over seeds* of the full run's contrast; *effect* with its 95 % interval and
+        *verdict* of the full run; both once more, *moved*.
+    """
+    own, lines = Comparison(committed_rows(notebook)).term, {}
+    claims = statistics.read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
+    for name in INSTRUCTION_SETS:
+        other = Comparison(committed_rows(notebook, [name])).term
+        for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
+            with contextlib.suppress(BadInput):  # an arm that is in no row
+                pairs, there = (statistics.contrast_pairs(contrast, t) for t in (own, other))
+                if there is None or there.equals(pairs.loc[there.index]):
+                    continue
+                both, ratio = [pairs, there.combine_first(pairs)], contrast.startswith("ratio ")
+                intervals = [statistics.contrast_interval(contrast, each) for each in both]
+                words = [statistics.verdict(i, float(margin), ratio=ratio) for i in intervals]
+                ends = ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval) for interval in intervals]
+                gains = [p["a"] / p["b"] if ratio else p["a"] - p["b"] for p in both]
+                moves = (gains[1] - gains[0]).abs()
+                line = [(moves > 0).sum(), moves.max(), gains[0].std()]
+                lines[name, claim] = [*line, ends[0], words[0], ends[1], words[1]]
+    columns = ["seeds", "largest move", "sd over seeds", "effect", "verdict"]
+    columns += ["effect, moved", "verdict, moved"]
+    index = pd.MultiIndex.from_tuples(lines, names=["instructions", "claim"])
+    return pd.DataFrame([*lines.values()], index, columns)
 
 
 def published_differences(

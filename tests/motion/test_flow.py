@@ -1,11 +1,15 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
+from micromacro.files import project_root
 from micromacro.motion import flow, tvl1
 from micromacro.motion.flow import optical_flow
+from micromacro.results import read_rows
 
 CONTRIB = pytest.mark.contrib  # OpenCV's own TV-L1
 METHODS = [pytest.param(m, marks=CONTRIB) if m == "dual_tvl1" else m for m in flow.METHODS]
@@ -125,6 +129,42 @@ def test_an_empty_batch_gives_an_empty_flow(method, dtype):
     empty = torch.zeros(3, 0, 24, 20, dtype=dtype)
     flow = optical_flow(empty, empty, method=method)
     assert (flow.shape, flow.dtype) == ((3, 0, 2, 24, 20), torch.float32)
+
+
+def test_farneback_takes_settings_as_opencv_does():
+    pair = texture(48, 48), texture(48, 48, 0.5, 0.3)
+    images = [(255 * image).numpy() for image in pair]
+    options = {"scale_step": 0.6, "scales": 2, "window": 21, "iterations": 4}
+    options |= {"polynomial_px": 7, "polynomial_sigma": 1.5, "gaussian": 1}
+    flow = optical_flow(*pair, method="farneback", **options).permute(1, 2, 0).numpy()
+    flag = cv2.OPTFLOW_FARNEBACK_GAUSSIAN
+    expected = cv2.calcOpticalFlowFarneback(*images, None, 0.6, 2, 21, 4, 7, 1.5, flag)
+    np.testing.assert_array_equal(flow, expected)
+    plain = cv2.calcOpticalFlowFarneback(*images, None, 0.6, 2, 21, 4, 7, 1.5, 0)
+    assert np.abs(flow - plain).max() > 0.01
+
+
+@pytest.mark.parametrize("side", [40, 48, 79, 81, 112, 300])
+def test_the_tuned_flow_is_that_of_the_nearest_size(side):
+    pair = texture(side, side), texture(side, side, 0.4, 0.2)
+    method, settings = flow.TUNED[48 if side < 80 else 112]
+    assert torch.equal(flow.tuned_flow(*pair), optical_flow(*pair, method=method, **settings))
+
+
+@pytest.mark.xfail(reason="the table is still to be measured: tools/flow_settings.py", strict=True)
+def test_the_tuned_flow_is_the_best_of_the_committed_table():
+    """Over all inputs, conditions and development actors of a size."""
+    rows = read_rows(project_root() / "data/results/flow_settings__full__cpu.csv")
+    rows = rows[rows["metric"] == "cosine"]
+    assert (rows["seed"] >= 1000).all()
+    scores = {}
+    for method, params, value in rows[["arm", "params", "value"]].itertuples(index=False):
+        options = json.loads(params)
+        size, _ = options.pop("size"), options.pop("input")
+        name = json.dumps([method, options], sort_keys=True)
+        scores.setdefault(size, {}).setdefault(name, []).append(value)
+    best = {size: max(own, key=lambda name: np.mean(own[name])) for size, own in scores.items()}
+    assert {size: json.dumps(tuned, sort_keys=True) for size, tuned in flow.TUNED.items()} == best
 
 
 def test_images_are_left_alone_and_give_no_gradient():

@@ -6,6 +6,8 @@ import pytest
 import torch
 from refusals import refused
 
+from micromacro.motion.flow import tuned_flow
+from micromacro.motion.prepare import prepare
 from micromacro.studies import phase_versus_flow as trial
 from micromacro.synthetic import Face, Identity
 
@@ -136,12 +138,18 @@ def test_phase_averages_its_levels(frames):
     assert one.shape == two.shape == (2, 2, 48, 48)
 
 
-@pytest.mark.parametrize(("method", "px"), [("phase", 48), ("farneback", 112)])
+@pytest.mark.parametrize(("method", "px"), [("phase", 48), ("farneback", 112), ("tuned_flow", 112)])
 def test_each_method_works_at_its_own_size(method, px):
     large = trial.pairs(1003, conditions=("clean",), amplitudes_px=(0.4,), aus=("1",), size=112)
     assert trial.own_px(method, 112) == px
     assert trial.estimate(large, method).shape == (1, 1, 1, 2, px, px)
     refused(lambda: trial.estimate(large, "guess"))
+
+
+def test_the_tuned_flow_sees_what_the_others_see(frames):
+    ready = prepare(frames["gain"], "zscore", 48)
+    due = tuned_flow(ready[..., 0, :, :], ready[..., 1, :, :])
+    assert torch.equal(trial.estimate(frames["gain"], "tuned_flow", "zscore"), due)
 
 
 # ---- scores -------------------------------------------------------------------------------------

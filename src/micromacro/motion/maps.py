@@ -4,6 +4,8 @@ What a temporal stream takes: for each centre frame L maps of what moved between
 on a face of 48 px and averaged to 24 px and 12 px.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -11,11 +13,13 @@ from torch import Tensor
 from micromacro.errors import BadInput, check_choice, whole
 from micromacro.kernels.checks import check_tensor, refuse_rgb
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.motion.flow import METHODS, optical_flow
+from micromacro.motion.flow import METHODS, optical_flow, tuned_flow
 from micromacro.motion.prepare import REACH, prepare
 
 MOTION_PX = 48  # side of the face on which motion is measured
-MOTIONS = ("phase", "difference", "raw", *METHODS)
+FLOWS = {method: partial(optical_flow, method=method) for method in METHODS}
+FLOWS["tuned_flow"] = tuned_flow
+MOTIONS = ("phase", "difference", "raw", *FLOWS)
 
 
 def motion_maps(
@@ -76,8 +80,8 @@ def motion_maps(
         maps = [_halved(level) for level in phase_difference(faces, size=MOTION_PX)]
     else:
         frames = prepare(faces.float() / 255, "zscore", MOTION_PX)  # (N, T, 48, 48)
-        if kind in METHODS:
-            fine = optical_flow(frames[:, :-1], frames[:, 1:], method=kind).transpose(1, 2)
+        if kind in FLOWS:
+            fine = FLOWS[kind](frames[:, :-1], frames[:, 1:]).transpose(1, 2)
         else:
             fine = 2 * REACH * (frames[:, None] - 0.5)
             fine = fine.diff(dim=2) if kind == "difference" else fine

@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from micromacro.errors import BadInput, check_choice
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.motion.flow import optical_flow
+from micromacro.motion.flow import optical_flow, tuned_flow
 from micromacro.motion.prepare import INPUTS, prepare
 from micromacro.synthetic import AUS as ALL_AUS
 from micromacro.synthetic import NUISANCES, Face, Identity, Performance, units
@@ -31,7 +31,7 @@ FACE_PX = 48  # the unit of every length
 AMPLITUDES_PX = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 AUS = ("1", "2", "4", "6", "9", "12", "15", "17")
 PHASE = {"phase": (1, 2), "phase_l1": (1,), "phase_l2": (2,)}  # levels whose estimates are averaged
-METHODS = (*PHASE, "farneback", "dis_medium", "tvl1")
+METHODS = (*PHASE, "farneback", "tuned_flow", "dis_medium", "tvl1")
 STILL, MOVING = 0.02, 0.25  # parts of the peak: skin below the one rests, above the other moves
 
 
@@ -200,7 +200,7 @@ def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Te
 
     Args:
         frames: float32 (..., 2, H, H) in [0, 1].
-        method: One of `PHASE`, or a method of `optical_flow`.
+        method: One of `PHASE`, "tuned_flow" (`tuned_flow`), or a method of `optical_flow`.
         inputs: Normalisation of the frames before the method sees them; see `prepare`.
 
     Returns:
@@ -213,7 +213,10 @@ def estimate(frames: torch.Tensor, method: str, inputs: str = "raw") -> torch.Te
     ready = prepare(frames, inputs, own_px(method, frames.shape[-1]))
     if method in PHASE:
         return _phase_flow(ready, PHASE[method])
-    return optical_flow(ready[..., 0, :, :], ready[..., 1, :, :], method=method)
+    first, second = ready.unbind(-3)
+    if method == "tuned_flow":
+        return tuned_flow(first, second)
+    return optical_flow(first, second, method=method)
 
 
 def _phase_flow(frames: torch.Tensor, levels: tuple[int, ...]) -> torch.Tensor:

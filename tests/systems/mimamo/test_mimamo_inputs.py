@@ -9,7 +9,7 @@ from refusals import refused
 
 from micromacro.datasets.frames import grey_faces
 from micromacro.kernels.phase_difference import phase_difference
-from micromacro.motion.flow import optical_flow
+from micromacro.motion.flow import optical_flow, tuned_flow
 from micromacro.motion.maps import motion_maps
 from micromacro.motion.prepare import prepare
 from micromacro.synthetic import Face, Identity, perform
@@ -59,12 +59,14 @@ def test_flow_difference_and_frames_by_hand(clips, faces):
     z = prepare(faces.float() / 255, "zscore", 48)
     first = int(clips.centres[1]) - 6
     flow = motion_maps(faces, clips.centres, kind="farneback")[0].unflatten(2, (2, 12))
+    tuned = motion_maps(faces, clips.centres, kind="tuned_flow")[0].unflatten(2, (2, 12))
     difference = motion_maps(faces, clips.centres, kind="difference")
     raw = motion_maps(faces, clips.centres, kind="raw")[0]
     for i in range(12):
         a, b = z[0, first + i], z[0, first + i + 1]
         due = half(optical_flow(a, b, method="farneback"))
         assert torch.allclose(flow[0, 1, :, i], due, atol=1e-6)
+        assert torch.allclose(tuned[0, 1, :, i], half(tuned_flow(a, b)), atol=1e-6)
         assert torch.allclose(difference[0][0, 1, i], half(6 * (b - a)), atol=1e-6)
         assert torch.allclose(difference[1][0, 1, i], half(half(6 * (b - a))), atol=1e-6)
         assert torch.allclose(raw[0, 1, i], half(6 * (b - 0.5)), atol=1e-6)

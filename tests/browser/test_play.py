@@ -335,6 +335,27 @@ def test_lesson_04_how_far_a_change_reaches(page, lab, tmp_path):
     assert np.abs(chosen(page, "batch first", "False") - opening).max() > 100
 
 
+def test_lesson_06_until_one_interval_is_left(page, lab, tmp_path):
+    """A higher threshold takes intervals away, to one at its end; label and person move as well."""
+    opened(page, lab, shortened("06_expression_spotting", 150, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+
+    def intervals() -> int:
+        """How many separate places of the timeline have a peak and its bar; the legend left out."""
+        blue = painted(page, COLOURS[2])
+        blue = blue[: 2 * len(blue) // 3].any(0)
+        return int((np.diff(blue.astype(int), prepend=0) == 1).sum())
+
+    opening, many = picture(page), intervals()
+    last = moved(page, "threshold", "End")
+    assert 1 <= intervals() < many
+    curve = np.s_[len(opening) // 5 : 2 * len(opening) // 3]
+    micro = chosen(page, "label", "micro")
+    assert np.abs(micro - last)[curve].max() > 100
+    other = page.locator(".widget-dropdown").filter(has_text="person").locator("option").nth(1)
+    assert np.abs(chosen(page, "person", other.text_content()) - micro)[curve].max() > 100
+
+
 def test_lesson_08_how_sharp_attention_must_be(page, lab, tmp_path):
     """A blunt attention puts the star on a flank and leaves the apex out; a sharp one mends both.
 

@@ -21,7 +21,7 @@ TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
 
 def unit(**options):
     """A tiny unit of an arm; options that are not the arm's are the data's."""
-    theirs = ("people", "illumination", "test_illumination")
+    theirs = ("people", "illumination", "test_illumination", "sizes", "lag_s", "error_sd")
     data = {k: options.pop(k) for k in theirs if k in options}
     return experiment.unit(**TINY | {"data": {"people": 4, **data}, "arm": options})
 

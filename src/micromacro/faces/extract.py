@@ -169,9 +169,8 @@ class _Cropper:
         aligned = similarity(seen.landmarks, self.work)
         correction = self.stabiliser.correction  # an occluded frame is carried, never fitted
         if seen.status != "interp":
-            grey = luma(seen.frame.image)
             correction = self.stabiliser.step(
-                lambda matrix: warp(grey, compose(matrix, aligned), WORK_PX)
+                lambda matrix: warp(seen.frame.image, compose(matrix, aligned), WORK_PX, grey=True)
             )
         return compose(self.to_size, compose(correction, aligned))
 

@@ -17,7 +17,7 @@ ARCFACE = np.array([*_EYES, _NOSE, (41.5493, 92.3655), (70.7299, 92.2041)])
 TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
-HALVE_BELOW = 0.28  # crop pixels per source pixel: OpenCV halves fast, samples densely slowly
+HALVE_BELOW = 0.15  # crop pixels per source pixel: OpenCV halves fast, samples densely slowly
 
 
 def template_points(size: int = TEMPLATE_PX) -> np.ndarray:
@@ -107,7 +107,14 @@ def rescale(size: int, new_size: int) -> np.ndarray:
     return np.array([[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2]], dtype=np.float64)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False) -> np.ndarray:
+def warp(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    *,
+    grey: bool = False,
+    halve_below: float = HALVE_BELOW,
+) -> np.ndarray:
     """Resample `image` once into a square crop, with a true area mean where it shrinks.
 
     `cv2.warpAffine(INTER_AREA)` is silently bilinear, which turns fine texture into noise: here the
@@ -119,6 +126,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False
         matrix: (2, 3), source to crop pixels.
         size: Side of the crop.
         grey: Whether only the luma of a uint8 image is wanted.
+        halve_below: Crop pixels per source pixel below which the source is halved, once or more.
 
     Returns:
         (size, size) or (size, size, 3), same dtype; zero where the source has no pixels.
@@ -127,7 +135,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, grey: bool = False
     if image.size == 0:
         return np.zeros((size, size, *image.shape[2:])[: 2 if grey else 3], image.dtype)
     scale = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
-    while scale < HALVE_BELOW:
+    while scale < halve_below:
         width, height = (max(1, n // 2) for n in image.shape[1::-1])
         whole = image[: height * 2, : width * 2]
         image = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)

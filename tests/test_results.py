@@ -353,8 +353,6 @@ def test_printed_differences():
     assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]
 
 
-
-
 @pytest.mark.parametrize("notebook", ["04b_mimamo_ablation", "08b_akmnet_ablation"])
 def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)

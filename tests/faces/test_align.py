@@ -42,12 +42,12 @@ def test_every_size_frames_the_skin_of_the_arcface_template(size):
     np.testing.assert_allclose(align.template_points(size) + 0.5, (published + 0.5) * size / 112)
 
 
-@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("factor", [2, 3, 4])  # 4: halved, then sampled densely
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_shrinking_is_the_area_mean(factor, channels):
     image = RNG.integers(0, 256, (factor * 33, factor * 33, *channels), dtype=np.uint8)
     oracle = cv2.resize(image, (33, 33), interpolation=cv2.INTER_AREA)
-    found = warp(image, rescale(factor, 1), 33)
+    found = warp(image, rescale(factor, 1), 33, halve_below=0.3)
     assert np.abs(found.astype(int) - oracle).max() <= 1
 
 
@@ -56,6 +56,19 @@ def test_strong_shrinking_keeps_the_mean_and_loses_the_noise():
     crop = warp(image, rescale(1200, 37), 37)
     assert crop.std() < 6  # plain bilinear sampling leaves about 49
     assert abs(crop.mean() - image.mean()) < 1
+
+
+@pytest.mark.parametrize(("scale", "most"), [(0.9, 0), (0.4, 0), (0.12, 1)])  # 0.12 is halved first
+@pytest.mark.parametrize("shift", [0, 500])  # 500: out of sight
+def test_grey_is_the_luma_of_the_image(scale, most, shift):
+    image = RNG.integers(0, 256, (170, 190, 3), dtype=np.uint8)
+    matrix = cv2.getRotationMatrix2D((80, 70), 20, scale)
+    matrix[:, 2] += shift - 60
+    oracle = warp(align.luma(image), matrix, 31)
+    found = warp(image, matrix, 31, grey=True)
+    assert found.shape == (31, 31)
+    assert found.any() == (shift == 0)
+    assert np.abs(found.astype(int) - oracle).max() <= most
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -17,7 +17,7 @@ ARCFACE = np.array([*_EYES, _NOSE, (41.5493, 92.3655), (70.7299, 92.2041)])
 TEMPLATE_PX = 112
 LARGEST_PX = 2048  # side of a crop; beyond it a film of crops fills any memory
 SHRINK_MARGIN = 0.75  # sample at least this often per source pixel before the area mean
-LARGEST_OVERSAMPLING = 8
+HALVE_BELOW = 0.15  # crop pixels per source pixel: OpenCV halves fast, samples densely slowly
 
 
 def template_points(size: int = TEMPLATE_PX) -> np.ndarray:
@@ -107,32 +107,42 @@ def rescale(size: int, new_size: int) -> np.ndarray:
     return np.array([[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2]], dtype=np.float64)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def warp(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    *,
+    grey: bool = False,
+    halve_below: float = HALVE_BELOW,
+) -> np.ndarray:
     """Resample `image` once into a square crop, with a true area mean where it shrinks.
 
     `cv2.warpAffine(INTER_AREA)` is silently bilinear, which turns fine texture into noise: here the
-    crop is sampled g times as densely, then averaged.
+    crop is sampled g times as densely, then averaged; a source that is much finer than the crop is
+    halved first.
 
     Args:
         image: uint8 or float32 (H, W) or (H, W, 3).
         matrix: (2, 3), source to crop pixels.
         size: Side of the crop.
+        grey: Whether only the luma of a uint8 image is wanted.
+        halve_below: Crop pixels per source pixel below which the source is halved, once or more.
 
     Returns:
         (size, size) or (size, size, 3), same dtype; zero where the source has no pixels.
     """
     image, matrix = _window(image, matrix, size)
     if image.size == 0:
-        return np.zeros((size, size, *image.shape[2:]), image.dtype)
+        return np.zeros((size, size, *image.shape[2:])[: 2 if grey else 3], image.dtype)
     scale = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
-    coarse = math.ceil(SHRINK_MARGIN / LARGEST_OVERSAMPLING / scale)
-    if coarse > 1:  # a huge face in a tiny crop: halve, third... the source first
-        width, height = (max(1, n // coarse) for n in image.shape[1::-1])
-        whole = image[: height * coarse, : width * coarse]
+    while scale < halve_below:
+        width, height = (max(1, n // 2) for n in image.shape[1::-1])
+        whole = image[: height * 2, : width * 2]
         image = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
-        matrix = compose(matrix, rescale(1, coarse))
-        scale *= coarse
-    g = min(LARGEST_OVERSAMPLING, max(1, math.ceil(SHRINK_MARGIN / scale)))
+        matrix, scale = compose(matrix, rescale(1, 2)), 2 * scale
+    if grey:
+        image = luma(image)
+    g = max(1, math.ceil(SHRINK_MARGIN / scale))
     dense = g * matrix
     dense[:, 2] += (g - 1) / 2
     colour = image.ndim == 3
@@ -141,7 +151,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     crop = cv2.warpAffine(image, dense, (size * g, size * g), flags=cv2.INTER_LINEAR)
     if g > 1:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(crop[..., :3]) if colour else crop
+    return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB) if colour else crop
 
 
 def luma(image: np.ndarray) -> np.ndarray:

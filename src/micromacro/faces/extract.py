@@ -22,6 +22,7 @@ from micromacro.video import Frame, probe, read_frames
 
 ARRAY_FPS = 30.0  # an array says nothing about time
 MOST_COVERS = 5  # that a note lists
+HALVE_BELOW = 0.3  # see `warp`; O-Net's input is halved later, for its landmarks move by 0.2 px
 STEADY_EYES_PX = 20  # eye distance below which five points cannot carry micro-motion
 
 
@@ -150,7 +151,7 @@ class _Cropper:
             crop = np.zeros((self.size, self.size), np.uint8)
         else:
             matrix = self._transform(seen)
-            crop = warp(seen.frame.image, matrix, self.size)
+            crop = warp(seen.frame.image, matrix, self.size, halve_below=HALVE_BELOW)
         if self.pixels == "rgb" and crop.ndim == 2:
             crop = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
         self.transforms.append(matrix)
@@ -169,9 +170,9 @@ class _Cropper:
         aligned = similarity(seen.landmarks, self.work)
         correction = self.stabiliser.correction  # an occluded frame is carried, never fitted
         if seen.status != "interp":
-            grey = luma(seen.frame.image)
+            image, how = seen.frame.image, {"grey": True, "halve_below": HALVE_BELOW}
             correction = self.stabiliser.step(
-                lambda matrix: warp(grey, compose(matrix, aligned), WORK_PX)
+                lambda matrix: warp(image, compose(matrix, aligned), WORK_PX, **how)
             )
         return compose(self.to_size, compose(correction, aligned))
 

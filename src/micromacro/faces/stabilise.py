@@ -66,25 +66,27 @@ class Registration:
         rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         self.corner = np.array([cols[0], rows[0]], dtype=np.float64)
         window = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        self.inside = mask[window]
-        self.size = self.inside.shape[::-1]
+        inside = mask[window]
+        self.size = inside.shape[::-1]
+        self.places = np.flatnonzero(inside)  # taking places is faster than a mask
         blurred = cv2.GaussianBlur(reference, (0, 0), BLUR_PX)
-        gy, gx = (g[window][self.inside] for g in np.gradient(blurred))
-        y, x = (c.astype(np.float64) for c in np.nonzero(self.inside))
+        gy, gx = (g[window][inside] for g in np.gradient(blurred))
+        y, x = (c.astype(np.float64) for c in np.nonzero(inside))
         self.middle = np.array([x.mean(), y.mean()]) + self.corner
         x, y = x - x.mean(), y - y.mean()
         self.unit = 0.22 * len(reference)  # makes a step in scale or angle count in pixels
         columns = [gx, gy, (gx * x + gy * y) / self.unit, (gy * x - gx * y) / self.unit]
         self.jacobian = np.stack(columns, axis=1).astype(np.float32)
-        self.values = blurred[window][self.inside]
+        self.values = blurred[window][inside]
 
-    def _residual(
-        self, image: np.ndarray, warp: np.ndarray, weight: np.ndarray
-    ) -> np.ndarray | None:
-        """α I(W x) + β - R(x) on the mask, or `None` where the image is flat."""
+    def _moved(self, image: np.ndarray, warp: np.ndarray) -> np.ndarray:
+        """I(W x) on the mask."""
         shifted = compose(warp, np.column_stack([np.eye(2), self.corner]))
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        moved = cv2.warpAffine(image, shifted, self.size, flags=flags)[self.inside]
+        return cv2.warpAffine(image, shifted, self.size, flags=flags).take(self.places)
+
+    def _residual(self, moved: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+        """α I(W x) + β - R(x) on the mask, or `None` where the image is flat."""
         total = weight.sum()
         theirs, ours = (v - weight @ v / total for v in (moved, self.values))
         energy = weight @ theirs**2
@@ -103,8 +105,9 @@ class Registration:
         """
         image = cv2.GaussianBlur(image, (0, 0), BLUR_PX)
         warp, weight = np.eye(2, 3), np.ones_like(self.values)
+        still = moved = self._moved(image, warp)
         for _ in range(MOST_STEPS):
-            error = self._residual(image, warp, weight)
+            error = self._residual(moved, weight)
             if error is None:
                 return None
             weight = _huber_weight(error)
@@ -112,9 +115,10 @@ class Registration:
             normal = (weighted.T @ self.jacobian).astype(np.float64)
             step = np.linalg.solve(normal + 1e-3 * np.eye(4), weighted.T @ error)
             warp = compose(warp, invert(self._similarity(step)))
+            moved = self._moved(image, warp)
             if np.abs(step).max() < SMALL_STEP_PX:
                 break
-        before, after = (self._residual(image, w, weight) for w in (np.eye(2, 3), warp))
+        before, after = (self._residual(values, weight) for values in (still, moved))
         if before is None or after is None:
             return None
         # Same weights before and after, so that an expression's outliers do not vote.

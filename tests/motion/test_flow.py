@@ -151,7 +151,6 @@ def test_the_tuned_flow_is_that_of_the_nearest_size(side):
     assert torch.equal(flow.tuned_flow(*pair), optical_flow(*pair, method=method, **settings))
 
 
-@pytest.mark.xfail(reason="the table is still to be measured: tools/flow_settings.py", strict=True)
 def test_the_tuned_flow_is_the_best_of_the_committed_table():
     """Over all inputs, conditions and development actors of a size."""
     rows = read_rows(project_root() / "data/results/flow_settings__full__cpu.csv")

@@ -22,7 +22,7 @@ def test_the_committed_rows_give_the_committed_verdicts():
     of_actor = rows.set_index(["seed", "size", "arm", "input", "condition", "score"])["value"]
     of_actor.index = of_actor.index.set_names("method", level="arm")
     shown, claims = full_run.outcome().claims, read_claims()
-    assert len(shown) == 24
+    assert len(shown) == 30
     for name, words in shown["verdict"].items():
         interval = full_run._interval(name, full_run._pairs(name, of_actor))
         committed = claims.loc[name, ["effect", "low", "high", "n"]]

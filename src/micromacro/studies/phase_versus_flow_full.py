@@ -19,6 +19,7 @@ from micromacro.units import run
 
 NOTEBOOK = "03_phase_versus_flow"
 METHODS = {"phase": "phase", "farneback": "Farneback", "dis_medium": "DIS", "tvl1": "TV-L1"}
+METHODS["tuned_flow"] = "tuned flow"
 _COSTED = {"farneback": "Farneback", "dis_medium": "DIS medium", "dual_tvl1": "DualTVL1"}
 _KEYS = ["size", "method", "input", "condition", "amplitude_px", "score"]
 _OF_ACTOR = ["seed", "size", "method", "input", "condition", "score"]

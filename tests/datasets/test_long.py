@@ -174,11 +174,13 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path):
         folder = tmp_path / f"{n_frames}/SAMM_Test_cropped/002_4"
         write_pictures(folder, range(1, n_frames + 1), "{:05d}.png", (400, 300))
         source = long.megc2022(folder.parents[1])
-        tracemalloc.start()
-        assert sum(len(chunk) for chunk in source.frames("002_4", chunk=8, size=32)) == n_frames
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
+        used = []
+        for _ in range(3):  # the smallest, as other threads of this process allocate when they like
+            tracemalloc.start()
+            assert sum(len(part) for part in source.frames("002_4", chunk=8, size=32)) == n_frames
+            used.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return min(used)
 
     assert peak(160) < 1.5 * peak(16) < 2e6
 

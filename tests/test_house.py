@@ -103,7 +103,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
     ("places", "budget"),
     [
         ("systems/mimamo", 991),
-        ("systems/akmnet", 1118),
+        ("systems/akmnet", 1112),
         ("datasets/micro.py", 300),
         ("systems/spotting", 943),  # the aim is 800
         ("datasets/affect.py", 300),
@@ -112,9 +112,9 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 703),
-        ("systems/msff", 1105),  # the aim is 800 with its task and its experiment
+        ("systems/msff", 1097),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1929),  # the aim is 1,250
-        (".", 16_203),  # the aim is 11,500 with all five systems
+        (".", 16_185),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

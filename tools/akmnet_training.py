@@ -5,10 +5,9 @@ class of AffectNet. Ours sees people whom no experiment meets, each with full ex
 `micromacro.systems.akmnet.task`, equally often. There is no motion in a still.
 """
 
-import tempfile
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,15 +15,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from encoder_training import save_net
-from micromacro.files import make_writable, project_root, write_atomically
-from micromacro.metrics import accuracy, uar
-from micromacro.results import Row, version, write_rows
+from micromacro.results import Row
 from micromacro.synthetic import AUS, NUISANCES, Face, Identity, Performance, perform, units
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.script import FULL
 from micromacro.systems.akmnet import task
-from micromacro.training import Batches, Recipe, isolated_rng, predict, train
+from micromacro.training import Recipe
+from still_training import main, make_classifier
 
 PEAK_PX = (0.8, 2.8)  # of a 64-px face; a micro-expression of the clips has 1.2 to 2.3, magnified
 BLINKS = 0.03  # a still
@@ -98,36 +95,20 @@ def make(plan: Plan, file: Path) -> list[Row]:
     Raises:
         BadInput: The file cannot be written.
     """
-    make_writable(file.parent)
-    began = time.process_time()
-    seen = stills(range(plan.identities), "akmnet_stills", plan.frames)
-    with isolated_rng(plan.seed):
-        net = task.still_network()
-    recipe = Recipe(loss=cross_entropy, schedule="one_cycle", lr=plan.lr, epochs=plan.epochs)
-    recipe = replace(recipe, weight_decay=plan.weight_decay)
-    train(net, Batches(*seen, plan.batch), recipe, seed=plan.seed)
-    net = net.half().float().eval()
-    images, label = stills(range(plan.test), "akmnet_stills_test", plan.frames)
-    said = predict(net, Batches(images, label, 256)).argmax(1)
-    score = {metric.__name__: metric(said, label) for metric in (accuracy, uar)}
-    about = {"recipe": asdict(plan), "classes": task.CLASSES, "seed": plan.seed, "score": score}
-    save_net(net, about | {"n": len(said), "torch": version("torch")}, file)
-    shared = {"notebook": "akmnet_still_network", "system": "akmnet", "arm": "still network"}
-    shared |= {"split": "akmnet_stills_test", "profile": "full", "seed": plan.seed, "n": len(said)}
-    shared["seconds"] = round(time.process_time() - began, 1)
-    return [Row(metric=metric, value=value, **shared) for metric, value in score.items()]
-
-
-def main() -> None:
-    """Make the package's network and ``data/results``' table, with one thread."""
-    torch.set_num_threads(1)
-    results = project_root() / "data" / "results"
-    make_writable(results)
-    rows = make(Plan(), task.WEIGHTS_FILE)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in write_rows(rows, folder):
-            write_atomically(results / path.name, path.read_text(encoding="utf-8"))
+    return make_classifier(
+        plan,
+        task.still_network,
+        partial(stills, range(plan.identities), "akmnet_stills", plan.frames),
+        partial(stills, range(plan.test), "akmnet_stills_test", plan.frames),
+        Recipe(loss=cross_entropy),
+        task.CLASSES,
+        file,
+        notebook="akmnet_still_network",
+        system="akmnet",
+        split="akmnet_stills_test",
+        arm="still network",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(lambda: make(Plan(), task.WEIGHTS_FILE))

@@ -8,10 +8,13 @@ hard; `encoder_training.stills` renders them.
 
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from encoder_training import save_net, stills
@@ -64,39 +67,84 @@ def make(plan: Plan, file: Path) -> list[Row]:
     Raises:
         BadInput: The file cannot be written.
     """
-    make_writable(file.parent)
-    began = time.process_time()
+
+    def pictures(people: Iterable[int], split: str, seed: int) -> tuple[Tensor, Tensor]:
+        drawn = stills(people, split, plan.frames, seed)
+        return drawn.images, drawn.label
+
     people = range(plan.first, plan.first + plan.identities)
-    seen = stills(people, "encoder", plan.frames, plan.seed)
+    return make_classifier(
+        plan,
+        partial(still_network, plan.name),
+        partial(pictures, people, "encoder", plan.seed),
+        partial(pictures, range(plan.test), "encoder_test", 0),
+        Recipe(loss=cross_entropy, clip_norm=1.0),
+        EXPRESSIONS,
+        file,
+        notebook="still_networks",
+        system="msff",
+        split="encoder_test",
+        arm=plan.name,
+    )
+
+
+def make_classifier(
+    plan,
+    build: Callable[[], nn.Module],
+    seen: Callable[[], tuple[Tensor, Tensor]],
+    test: Callable[[], tuple[Tensor, Tensor]],
+    recipe: Recipe,
+    classes: Sequence[str],
+    file: Path,
+    **row: str,
+) -> list[Row]:
+    """Train a classifier of stills, score it once, and write its weights.
+
+    Args:
+        plan: Its ``seed``, ``epochs``, ``batch``, ``lr`` and ``weight_decay`` are used; all of it is
+            written into the file.
+        build: Makes the network.
+        seen: Makes the pictures to train on, float32 (N, 1, H, W), and their classes, int64 (N,).
+        test: Makes those to test on.
+        recipe: What the plan does not say.
+        classes: Names of the classes.
+        file: For the weights.
+        row: Fields of the rows.
+
+    Returns:
+        A row for accuracy and one for unweighted average recall.
+
+    Raises:
+        BadInput: The file cannot be written.
+    """
+    make_writable(file.parent)
+    began, pictures = time.process_time(), seen()
     with isolated_rng(plan.seed):
-        net = still_network(plan.name)
-    recipe = Recipe(loss=cross_entropy, schedule="one_cycle", clip_norm=1.0)
+        net = build()
     own = {name: getattr(plan, name) for name in ("lr", "weight_decay", "epochs")}
-    batches = Batches(seen.images, seen.label, plan.batch)
-    train(net, batches, replace(recipe, **own), seed=plan.seed)
-    net = net.half().float().eval()
-    test = stills(range(plan.test), "encoder_test", plan.frames, 0)
-    said = predict(net, Batches(test.images, test.label, 256)).argmax(1)
-    score = {metric.__name__: metric(said, test.label) for metric in (accuracy, uar)}
-    about = {"recipe": asdict(plan), "classes": EXPRESSIONS, "seed": plan.seed, "score": score}
-    about |= {"n": len(said), "torch": version("torch")}
-    save_net(net, about, file)
-    shared = {"notebook": "still_networks", "system": "msff", "split": "encoder_test"}
-    shared |= {"profile": "full", "arm": plan.name, "seed": plan.seed, "n": len(said)}
-    shared["seconds"] = round(time.process_time() - began, 1)
-    return [Row(metric=metric, value=value, **shared) for metric, value in score.items()]
+    recipe = replace(recipe, schedule="one_cycle", **own)
+    train(net, Batches(*pictures, plan.batch), recipe, seed=plan.seed)
+    net = net.half().float().eval()  # as the file has it
+    images, label = test()
+    said = predict(net, Batches(images, label, 256)).argmax(1)
+    score = {metric.__name__: metric(said, label) for metric in (accuracy, uar)}
+    about = {"recipe": asdict(plan), "classes": classes, "seed": plan.seed, "score": score}
+    save_net(net, about | {"n": len(said), "torch": version("torch")}, file)
+    row |= {"profile": "full", "seed": plan.seed, "n": len(said)}
+    row["seconds"] = round(time.process_time() - began, 1)
+    return [Row(metric=metric, value=value, **row) for metric, value in score.items()]
 
 
-def main() -> None:
-    """Make the package's networks and ``data/results``' table, with one thread."""
+def main(made: Callable[[], list[Row]]) -> None:
+    """Make networks and ``data/results``' table of them, with one thread."""
     torch.set_num_threads(1)
     results = project_root() / "data" / "results"
     make_writable(results)
-    rows = [row for plan in PLANS.values() for row in make(plan, weights_file(plan.name))]
+    rows = made()
     with tempfile.TemporaryDirectory() as folder:
         for path in write_rows(rows, folder):
             write_atomically(results / path.name, path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    main()
+    main(lambda: [r for plan in PLANS.values() for r in make(plan, weights_file(plan.name))])

@@ -8,23 +8,20 @@ people whom no experiment meets; their file lies beside this module.
 """
 
 import itertools
-import json
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
 from micromacro.faces.action_units import action_units_of
-from micromacro.files import reading
 from micromacro.kernels import grey
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.synthetic import AUS, Performance
 from micromacro.synthetic.script import FULL
-from micromacro.weights import fill, own_file
+from micromacro.weights import load_own, own_file
 
 COLUMNS = {
     number: columns[0]
@@ -174,13 +171,7 @@ def load_action_unit_net(
         BadInput: The file is missing, torn, not of this network, or has another digest.
     """
     file, _ = own_file(file, sha256)
-    with reading(file, "the network's weights", _MAKE), safe_open(file, "pt") as opened:
-        state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-        about = json.loads((opened.metadata() or {})["about"])
-    with torch.device("meta"):  # no random numbers: the file fills it
-        net = ActionUnitNet()
-    fill(net, state, file, _MAKE).about = about
-    return net.requires_grad_(False).eval()
+    return load_own(ActionUnitNet, file, _MAKE)
 
 
 def _standardised(images: Tensor) -> Tensor:

@@ -6,19 +6,16 @@ synthetic people whom no experiment meets; their file lies beside this module.
 """
 
 import itertools
-import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from micromacro.errors import BadInput
-from micromacro.files import reading
 from micromacro.kernels import grey
 from micromacro.kernels.checks import check_tensor, check_values
-from micromacro.weights import fill, own_file
+from micromacro.weights import load_own, own_file
 
 EXPRESSIONS = (
     *("neutral", "happiness", "sadness", "surprise"),
@@ -95,14 +92,9 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
         BadInput: The file is missing, torn, or not of this encoder.
     """
     file, _ = own_file(file)
-    with reading(file, "the encoder's weights", _MAKE), safe_open(file, "pt") as opened:
-        state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-        about = json.loads((opened.metadata() or {})["about"])
-    with torch.device("meta"):  # no random numbers: the file fills it
-        encoder = ExpressionEncoder()
-    fill(encoder, state, file, _MAKE)
-    encoder.about, encoder.frozen = about, True
-    return encoder.requires_grad_(False).eval()
+    encoder = load_own(ExpressionEncoder, file, _MAKE)
+    encoder.frozen = True
+    return encoder
 
 
 def _block(inside: int, outside: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ influence.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -88,7 +89,7 @@ def padded(rows: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]
     return as_float(pad_sequence(whole, batch_first=True)), torch.tensor([*map(len, whole)])
 
 
-class LikeLengths:
+class LikeLengths(ABC):
     """Clips as batches for `training.train`, clips of like length together; a base class.
 
     Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
@@ -121,6 +122,6 @@ class LikeLengths:
         """The clips in the order of iteration, int64 (N,)."""
         return self.lengths.argsort(stable=True)
 
+    @abstractmethod
     def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple:
         """A batch of the clips of these numbers."""
-        raise NotImplementedError

@@ -1,11 +1,12 @@
 """Weights of networks: fetched once, used only if their SHA-256 is the known one, read without code."""
 
 import hashlib
+import json
 import logging
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +174,32 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, remedy: str) -
             raise BadInput(file, fault, remedy)
     net.load_state_dict(state, assign=True)
     return net
+
+
+def load_own(build: Callable[[], nn.Module], file: Path, remedy: str) -> nn.Module:
+    """A network of this package with the weights that a program in ``tools/`` trained.
+
+    Args:
+        build: Makes the network.
+        file: Its weights as float16, and what is said about them.
+        remedy: What a user can do about a file that is missing, torn, or of another network.
+
+    Returns:
+        The network in evaluation mode, its weights float32 and frozen, with ``about``: the recipe, the
+        seed and the score.
+
+    Raises:
+        BadInput: There is no such file; it cannot be read, or is not of this network.
+    """
+    from safetensors import safe_open  # models are imported without it
+
+    with reading(file, "weights", remedy), safe_open(file, "pt") as opened:
+        state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+        about = json.loads((opened.metadata() or {})["about"])
+    with torch.device("meta"):  # no random numbers: the file fills it
+        net = build()
+    fill(net, state, file, remedy).about = about
+    return net.requires_grad_(False).eval()
 
 
 def _download(known: Weights, cache: str | Path | None) -> Path:

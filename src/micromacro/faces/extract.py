@@ -22,7 +22,9 @@ from micromacro.video import Frame, probe, read_frames
 
 ARRAY_FPS = 30.0  # an array says nothing about time
 MOST_COVERS = 5  # that a note lists
-HALVE_BELOW = 0.3  # see `warp`; O-Net's input is halved later, for its landmarks move by 0.2 px
+HALVE_CROPS_BELOW = (
+    0.3  # see `warp`; O-Net's input is halved later, for its landmarks move by 0.2 px
+)
 STEADY_EYES_PX = 20  # eye distance below which five points cannot carry micro-motion
 
 
@@ -151,7 +153,7 @@ class _Cropper:
             crop = np.zeros((self.size, self.size), np.uint8)
         else:
             matrix = self._transform(seen)
-            crop = warp(seen.frame.image, matrix, self.size, halve_below=HALVE_BELOW)
+            crop = warp(seen.frame.image, matrix, self.size, halve_below=HALVE_CROPS_BELOW)
         if self.pixels == "rgb" and crop.ndim == 2:
             crop = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
         self.transforms.append(matrix)
@@ -170,7 +172,7 @@ class _Cropper:
         aligned = similarity(seen.landmarks, self.work)
         correction = self.stabiliser.correction  # an occluded frame is carried, never fitted
         if seen.status != "interp":
-            image, how = seen.frame.image, {"grey": True, "halve_below": HALVE_BELOW}
+            image, how = seen.frame.image, {"grey": True, "halve_below": HALVE_CROPS_BELOW}
             correction = self.stabiliser.step(
                 lambda matrix: warp(image, compose(matrix, aligned), WORK_PX, **how)
             )

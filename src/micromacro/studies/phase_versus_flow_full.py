@@ -22,7 +22,7 @@ METHODS = {"phase": "phase", "farneback": "Farneback", "dis_medium": "DIS", "tvl
 METHODS["tuned_flow"] = "tuned flow"
 _COSTED = {"farneback": "Farneback", "dis_medium": "DIS medium", "dual_tvl1": "DualTVL1"}
 _KEYS = ["size", "method", "input", "condition", "amplitude_px", "score"]
-_OF_ACTOR = ["seed", "size", "method", "input", "condition", "score"]
+_OF_ACTOR = ["seed", "size", "method", "input", "condition"]
 _SMALL_PX = (0.1, 0.8)  # the amplitudes over which the claims take their mean
 _AGAIN = "take it from git again"
 
@@ -79,7 +79,7 @@ def outcome(
     scores = scores.astype({"amplitude_px": float})
     scores = scores[scores["score"] != "endpoint_error"]  # a shrunken flow hides in it
     table = scores.groupby(_KEYS, sort=False)["value"].agg(["mean", "std", "count"]).reset_index()
-    of_actor = scores[scores["amplitude_px"].between(*_SMALL_PX)]
+    of_actor = scores[scores["amplitude_px"].between(*_SMALL_PX) & (scores["score"] == "cosine")]
     of_actor = of_actor.groupby(_OF_ACTOR, sort=False)["value"].mean()
     write_rows(_rows(table, of_actor.reset_index(), profile, results[0].provenance), out)
     claims, pairs = _claims(), {}
@@ -92,7 +92,7 @@ def outcome(
 
 
 def _rows(table: pd.DataFrame, of_actor: pd.DataFrame, profile: str, provenance) -> list[Row]:
-    """Means and deviations over actors, then each actor's own means."""
+    """Means and deviations over actors, then each actor's own cosine, which the claims pair."""
 
     def row(line, metric: str, value: float, n: int, seed: int | None = None, **more) -> Row:
         params = {"condition": line.condition, "input": line.input, "size": line.size, **more}
@@ -104,8 +104,8 @@ def _rows(table: pd.DataFrame, of_actor: pd.DataFrame, profile: str, provenance)
         for line in table.rename(columns={"count": "n"}).itertuples()
         for what, value in (("mean", line.mean), ("sd", line.std))
     ]
-    means = ((line, f"{line.score}, mean of 0.1 to 0.8 px") for line in of_actor.itertuples())
-    return rows + [row(line, metric, line.value, 1, line.seed) for line, metric in means]
+    metric = "cosine, mean of 0.1 to 0.8 px"
+    return rows + [row(line, metric, line.value, 1, line.seed) for line in of_actor.itertuples()]
 
 
 def _committed() -> Outcome:
@@ -121,8 +121,10 @@ def _committed() -> Outcome:
     table = means.pivot_table("value", [*_KEYS, "count"], "what", sort=False).reset_index()
     claims, of_actor = _claims(), of_actor.set_index(_OF_ACTOR)["value"]
     claims = claims_table(claims, {name: _pairs(name, of_actor) for name in claims.index})
-    day, commit = flat["utc"].max()[:10], flat["git_sha"].iloc[0][:8]
-    source = f"the committed full run of {day}, commit {commit}"
+    runs = {(utc[:10], sha[:8]) for utc, sha in zip(flat["utc"], flat["git_sha"], strict=True)}
+    source = "the committed full run of " + ", and of ".join(
+        f"{day}, commit {commit}" for day, commit in sorted(runs)
+    )
     return Outcome(table.rename(columns={"sd": "std"}), claims, source)
 
 
@@ -137,8 +139,8 @@ def _pairs(claim: str, of_actor: pd.Series) -> pd.DataFrame | None:
     if kind == "cheaper":
         return None
     inputs, condition, *size = rest
-    # index: seed, size, method, input, condition, score
-    mean = of_actor.xs((int(*size or [48]), inputs, condition, "cosine"), level=[1, 3, 4, 5])
+    # index: seed, size, method, input, condition
+    mean = of_actor.xs((int(*size or [48]), inputs, condition), level=[1, 3, 4])
     return mean.unstack("method")[["phase", flow]].set_axis(["a", "b"], axis=1)
 
 

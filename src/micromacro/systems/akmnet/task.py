@@ -34,18 +34,16 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from micromacro.errors import BadInput, check_choice, check_dials, check_sizes
-from micromacro.files import reading
 from micromacro.motion.magnify import magnify
 from micromacro.synthetic import Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
 from micromacro.systems.akmnet.inputs import RESAMPLED, Protocol, Source
 from micromacro.systems.akmnet.model import FrameNet, StillNet
 from micromacro.training import Recipe
-from micromacro.weights import fill
+from micromacro.weights import load_own
 
 CLASSES = ("positive", "negative", "surprise", "others")
 PROTOTYPES: dict[str, tuple[dict[str, float], ...]] = {
@@ -368,8 +366,4 @@ def pretrained() -> StillNet:
         BadInput: Its file is missing, torn, or not of this network.
     """
     remedy = "make it anew with make stills, or take the file of the repository"
-    with reading(WEIGHTS_FILE, "weights of a still network", remedy):
-        state = {name: tensor.float() for name, tensor in load_file(WEIGHTS_FILE).items()}
-    with torch.device("meta"):  # no random numbers: the file fills it
-        net = still_network()
-    return fill(net, state, WEIGHTS_FILE, remedy).eval()
+    return load_own(still_network, WEIGHTS_FILE, remedy)

@@ -6,18 +6,15 @@ many parameters as "resnet". "vgg_second" is the control: the same network from 
 people and another order. ``tools/still_training.py`` makes the last two; their files lie beside this module.
 """
 
-import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import nn
 
 from micromacro.errors import check_choice
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.files import reading
 from micromacro.systems.msff.model import ResNet50
-from micromacro.weights import fill
+from micromacro.weights import load_own
 
 NETWORKS = ("vgg", "resnet", "vgg_second")
 _RESNET = {"width": 6, "blocks": (1, 1, 1, 1), "classes": 8, "mean": (128.0,) * 3, "scale": 60.0}
@@ -49,12 +46,7 @@ def load_still_network(name: str) -> nn.Module:
     Raises:
         BadInput: Unknown name; a file that is missing, torn, or not of this network.
     """
-    net, file = still_network(name), weights_file(name)
+    check_choice("still network", name, NETWORKS)
     if name == "vgg":
         return load_expression_encoder()
-    with reading(file, "weights of a still network", _REMEDY), safe_open(file, "pt") as opened:
-        state = {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118
-        about = json.loads(opened.metadata()["about"])
-    fill(net, state, file, _REMEDY)
-    net.about = about
-    return net.requires_grad_(False).eval()
+    return load_own(partial(still_network, name), weights_file(name), _REMEDY)

@@ -26,7 +26,8 @@ from micromacro.errors import BadInput
 from micromacro.expression_encoder import ExpressionEncoder
 from micromacro.files import project_root
 from micromacro.kernels import checks, grey, phase_difference
-from micromacro.motion.flow import optical_flow
+from micromacro.motion.fields import main_direction, optical_strain
+from micromacro.motion.flow import optical_flow, summed_flow
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.motion.magnify import magnify
 from micromacro.motion.maps import motion_maps
@@ -40,8 +41,8 @@ from micromacro.systems.mimamo.inputs import video_inputs
 from micromacro.systems.msff.inputs import spectrum_pictures
 from micromacro.systems.msff.model import Blstm, C3d, CnnBlstm, ResNet50, SpectrogramVgg, VggFace
 from micromacro.systems.spotting import SpottingNet
-from micromacro.systems.spotting.inputs import gap_flow, summed_flow
-from micromacro.systems.spotting.model import SoftNet, main_direction, normalise, optical_strain
+from micromacro.systems.spotting.inputs import gap_flow
+from micromacro.systems.spotting.model import SoftNet, normalise
 from micromacro.training import isolated_rng
 
 # What some doors take: NaN and infinities, any finite range, other floating-point types.

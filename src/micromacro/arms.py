@@ -132,7 +132,7 @@ def plan(
         device: Where to compute.
         trial: Try the path in minutes: in "full" with the sizes of "smoke", in "paper" with tiny
             networks. The numbers mean nothing.
-        official: Further arguments of the official source.
+        official: Further arguments of the official source; None for its own.
 
     Raises:
         BadInput: An unknown profile or data set; two that do not go together; folds where there are
@@ -149,7 +149,10 @@ def plan(
     if profile == "paper":
         cache = str(project_root() / "runs" / "official")
         where = {"dataset": dataset, "root": str(data_root), "cache": cache}
-        run["data"] = where | official | run.get("data", {})
+        for name, value in official.items():
+            if value is not None:
+                where[name] = str(value) if isinstance(value, Path) else value
+        run["data"] = where | run.get("data", {})
     swept = joined(sweeps) if sweep and profile == "full" else ()
     run["names"] = [*(variants or run["arms"]), *swept]
     return {name: value for name, value in run.items() if name not in ("arms", "trial")}
@@ -222,9 +225,15 @@ def checkpoint(unit: Callable, data: Mapping, *run: object) -> Iterator[Path | N
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def columns(table: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are."""
-    arrays = {name: table[name].to_numpy() for name in names}
+def columns(table: pd.DataFrame, names: Iterable[str], start: str = "") -> dict[str, np.ndarray]:
+    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are.
+
+    Args:
+        table: The table.
+        names: Of its columns.
+        start: What the arrays' names have before these.
+    """
+    arrays = {start + name: table[name].to_numpy() for name in names}
     return {name: np.array(a.tolist()) if a.dtype == object else a for name, a in arrays.items()}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from refusals import refused
 
+from micromacro.datasets import megc_log
 from micromacro.systems.spotting import megc_f1, scoring
 from micromacro.systems.spotting.scoring import CLASSES, MATCHINGS, Rule, by_video, counts, f1
 
@@ -239,14 +240,14 @@ def test_outcomes_are_in_the_order_of_time(two_sets):
 
 def test_the_log_file_round_trip(two_sets, tmp_path):
     path = tmp_path / "log.txt"
-    scoring.write_megc_log(path, two_sets)
+    megc_log.write_megc_log(path, two_sets)
     assert path.read_text().split("\n")[:3] == ["1", "019_7 11 60 11 61 TP", "019_7 - - 277 347 FP"]
-    again = scoring.read_megc_log(path)
+    again = megc_log.read_megc_log(path)
     assert [*again] == [1, 2]
     for number, part in two_sets.items():
         assert_frame_equal(again[number], part.drop(columns="label"))
     path.write_text("2\n23_0507   -       -       3089    3110    FP\n")  # aligned, as released
-    part = scoring.read_megc_log(path, first=0)[2].astype(object).fillna("-")
+    part = megc_log.read_megc_log(path, first=0)[2].astype(object).fillna("-")
     assert part.iloc[0].tolist() == ["23_0507", "-", "-", 3089, 3110, "FP"]
 
 
@@ -259,9 +260,9 @@ WRONG = (
 def test_what_is_no_log_file_is_refused(text, tmp_path):
     path = tmp_path / "log.txt"
     path.write_text(text.replace(";", "\n"))
-    refused(lambda: scoring.read_megc_log(path), "log.txt")
+    refused(lambda: megc_log.read_megc_log(path), "log.txt")
     path.unlink()
-    refused(lambda: scoring.read_megc_log(path), "log.txt")
+    refused(lambda: megc_log.read_megc_log(path), "log.txt")
     spaced = {1: scoring.outcomes(table(("a b", "micro", 0, 9)), NOTHING)}
-    refused(lambda: scoring.write_megc_log(path, spaced), "blanks")
+    refused(lambda: megc_log.write_megc_log(path, spaced), "blanks")
     assert not path.exists()

@@ -10,8 +10,8 @@ The paper's code was not released, and its loss, recipe, labels and post-process
 own inputs and networks, with our recipe and post-processing, so that only the spotter differs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
@@ -20,22 +20,28 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from micromacro import arms
-from micromacro.cache import hashable, kept
+from micromacro.cache import hashable
 from micromacro.datasets import long
+from micromacro.datasets.frames import video_on_disk
 from micromacro.datasets.table import find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.folds import held_out
+from micromacro.motion.flow import summed_flow
 from micromacro.systems.spotting import inputs, intervals, scoring, task
 from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"samm-lv": long.samm_lv, "casme-squared": long.casme_squared}
-METHODS = ("3d-cnn", "k-gap flow", "accumulated flow", "mdmd", "tiling")
+FLOWS = {
+    "k-gap flow": partial(inputs.gap_flow, method="farneback"),
+    "accumulated flow": inputs.between,
+}
+METHODS = ("3d-cnn", *FLOWS, "mdmd", "tiling")
 RECIPE = Recipe(
     loss=binary_cross_entropy_with_logits,
     lr=3e-3,
@@ -199,27 +205,12 @@ def official(
     if "crop" not in listing.pictures.lower() and "pictures" not in options:
         remedy = f'get the official crops, or ask for pictures="{listing.pictures}"'
         raise BadInput(Path(root, listing.pictures), "shows more than the face", remedy)
-    table = listing.videos.set_index("video")
 
     @lru_cache(maxsize=None)  # noqa: UP033 (cache is the folder); pictures are hashed once
     def frames(video: str) -> Tensor:
-        make = partial(_write_frames, listing.frames, video, table["n_frames"][video], image_px)
-        place, files = Path(cache) / "spotting" / dataset, [table["path"][video]]
-        folder = kept(place, video, image_px, make, files=files, code=long)
-        return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
+        return torch.from_numpy(video_on_disk(listing, video, Path(cache, "spotting"), image_px))
 
-    about = {"events": listing.events, "missing": listing.missing}
-    return arms.Source(listing.videos, frames, sizes or {}, RECIPE, **about)
-
-
-def _write_frames(read: Callable, video: str, n_frames: int, size: int, folder: Path) -> None:
-    """Write a video chunk by chunk, so that its length does not matter."""
-    shape, done = (int(n_frames), 1, size, size), 0
-    stored = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape)
-    for part in read(video, size=size):
-        stored[done : done + len(part)] = (255 * part).round().byte().numpy()
-        done += len(part)
-    stored.flush()
+    return arms.Source(listing.videos, frames, sizes or {}, RECIPE, listing.events, listing.missing)
 
 
 def input_files(params: Mapping) -> list[Path]:
@@ -236,14 +227,14 @@ def input_files(params: Mapping) -> list[Path]:
 # ---- the grid ------------------------------------------------------------------------------------
 
 
-def grid(profile: str = "smoke", *, pictures: str | None = None, **asked) -> dict[str, list[dict]]:
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        pictures: Folder of official pictures in place of the data set's own crops.
         asked: The other parameters of a notebook, see `arms.plan`. Folds are groups of people; in
-            "paper", without a number of them, one person each.
+            "paper", without a number of them, one person each. There ``pictures`` is a folder of
+            pictures in place of the data set's own crops, see `official`.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold.
@@ -251,8 +242,7 @@ def grid(profile: str = "smoke", *, pictures: str | None = None, **asked) -> dic
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table; as the reader.
     """
-    own = {} if pictures is None else {"pictures": pictures}
-    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **own, **asked)
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
     if profile == "paper" and not asked["folds"]:
         asked["n_folds"] = official(**asked["data"]).clips["subject"].nunique()
     return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
@@ -309,8 +299,7 @@ def unit(
     half = inputs.gaps(known)
     kind = Tiling if arm.method == "tiling" else Spotter
     spotter = kind(source, arm, half, 1000 * seed + fold, device)
-    run = (seed, fold, folds, steps, device)
-    with arms.checkpoint(unit, data, vars(arm), *run) as file:
+    with arms.checkpoint(unit, data, vars(arm), seed, fold, folds, steps, device) as file:
         about = spotter.learn(seen, known, steps, file)
     about |= {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
     about["fps"] = float(source.clips["fps"].iloc[0])
@@ -322,22 +311,8 @@ def unit(
     ]
     predictions = {"curve": np.concatenate([*curves.values()]).astype(np.float16)}
     predictions |= {"inside": np.concatenate(inside), **arms.columns(searched, VIDEO)}
-    for start, table in {"event_": events, "spotted_": laid}.items():
-        own = arms.columns(table, INTERVAL)
-        predictions |= {start + name: values for name, values in own.items()}
-    return about, predictions
-
-
-class FlowNet(nn.Module):
-    """`SoftNet` behind what makes its flow of frames with their references (B, 1 + R, ...)."""
-
-    def __init__(self, flow: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.flow, self.net = flow, SoftNet()
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames with references to logits (B, 2); the head's own movement is taken out first."""
-        return self.net(inputs.steadied(self.flow(frames)))  # (B, 2, 2, H, W) -> (B, 2)
+    predictions |= arms.columns(events, INTERVAL, "event_")
+    return about, predictions | arms.columns(laid, INTERVAL, "spotted_")
 
 
 class Spotter:
@@ -360,10 +335,8 @@ class Spotter:
         own = ("reference", "inputs", "shared", "first", "residual")
         options = {name: getattr(arm, name) for name in own} | {"n_gaps": len(self.gaps)}
         with isolated_rng(seed):
-            if arm.method == "k-gap flow":
-                self.net = FlowNet(lambda x: inputs.gap_flow(x / 255, method="farneback"))
-            elif arm.method == "accumulated flow":
-                self.net = FlowNet(inputs.between)
+            if arm.method in FLOWS:
+                self.net = SoftNet(flow=FLOWS[arm.method])
             else:
                 self.net = SpottingNet(**source.sizes, **options)
 
@@ -376,13 +349,13 @@ class Spotter:
         """What the network is shown of the frames, some at a time."""
         parts = (self.source.load(video)[rows] for rows in self.order(video).split(CHUNK))
         if self.arm.method == "accumulated flow":
-            return inputs.summed_flow((part / 255 for part in parts), method="farneback")
+            return summed_flow(parts, method="farneback")
         return parts
 
     def curve(self, video: str) -> np.ndarray:
         """Scores (T, 2) of micro and macro for each frame of a video."""
         if self.arm.method == "mdmd":
-            return inputs.mdmd_scores((x / 255 for x in self.chunks(video)), self.half).numpy()
+            return inputs.mdmd_scores(self.chunks(video), self.half).numpy()
         look = lambda frames: self.net(frames.to(self.device))  # noqa: E731
         lengths = [*self.gaps.values()][:: -1 if self.arm.swapped else 1]
         reach = dict(zip(self.gaps, lengths, strict=True))
@@ -412,7 +385,7 @@ class Spotter:
                 shown.append((torch.cat([*self.chunks(video)]), labels[rows]))
             options = {"size": BATCH, "steps": steps // RECIPE.epochs}
             options["mirror"] = arm.method != "accumulated flow"
-            batches = inputs.pairs(shown, self.gaps, arm.reference, **options)
+            batches = inputs.Pairs(shown, self.gaps, arm.reference, **options)
             options = {"seed": self.seed, "device": self.device, "checkpoint": file}
             history = train(self.net, batches, RECIPE, progress=file is not None, **options)
             self.net.eval()
@@ -433,14 +406,11 @@ class Tiling(Spotter):
 
     def learn(self, seen: pd.DataFrame, events: pd.DataFrame, *_: object) -> dict:
         """Choose the length."""
-
-        def score(length: int) -> float:
-            rows = zip(seen["video"], seen["n_frames"], strict=True)
-            tiles = [intervals.tiling(n, length, video=video) for video, n in rows]
-            return scoring.megc_f1(events, pd.concat(tiles))["overall"]
-
-        lengths = (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4))
-        self.length = max(lengths, key=score)
+        worth, videos = {}, dict(zip(seen["video"], seen["n_frames"], strict=True))
+        for length in (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4)):
+            tiles = [intervals.tiling(n, length, video=video) for video, n in videos.items()]
+            worth[length] = scoring.megc_f1(events, pd.concat(tiles))["overall"]
+        self.length = max(worth, key=worth.get)
         return {"tile": self.length}
 
     def curve(self, video: str) -> np.ndarray:
@@ -459,7 +429,8 @@ class Tiling(Spotter):
 def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Videos, events, and intervals laid, of all folds of an arm and a seed.
 
-    Videos have a column `curve`, their scores float64 (T, 2), and one `gaps`.
+    Videos have columns of their frames, `curve`, scores float64 (T, 2), and `inside`, bool (T, 2); and
+    one `gaps`.
 
     Raises:
         BadInput: A video in two folds.
@@ -471,8 +442,10 @@ def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             names = INTERVAL if start else VIDEO
             table = pd.DataFrame({name: arrays[start + name] for name in names})
             made.append(table.astype(dict.fromkeys(names[2:], np.int64)))
-        curves = np.split(arrays["curve"].astype(np.float64), arrays["n_frames"].cumsum()[:-1])
-        parts[""][-1] = parts[""][-1].assign(curve=curves, gaps=[one.metrics["gaps"]] * len(curves))
+        ends, videos = arrays["n_frames"].cumsum()[:-1], parts[""][-1]
+        videos["curve"] = np.split(arrays["curve"].astype(np.float64), ends)
+        videos["inside"] = np.split(arrays["inside"], ends)
+        videos["gaps"] = [one.metrics["gaps"]] * len(videos)
     videos, events, spotted = (pd.concat(made, ignore_index=True) for made in parts.values())
     if videos["video"].duplicated().any():
         raise BadInput("units", "hold a video twice", "give each fold of one arm and seed once")
@@ -490,26 +463,25 @@ def rows(units: Sequence) -> list[dict]:
     whether an event is running.
     """
     videos, events, spotted = tables(units)
-    about = {"videos": videos["video"].tolist()}
+    about = {"videos": videos["video"].tolist(), "fps": units[0].metrics["fps"]}
     counts, values = scoring.counts(events, spotted, **about), {}
     for metric in (scoring.f1, scoring.precision, scoring.recall):
         values |= {f"{metric.__name__}_{name}": value for name, value in metric(counts).items()}
     for rule in list(scoring.RULES)[1:]:  # the first is the challenge's
-        # Half a second, the bound by duration, is as many frames as the rate says.
-        timed = scoring.RULES[rule].macro_from is not None
-        own = {"macro_from": round(units[0].metrics["fps"] / 2)} if timed else {}
-        table = scoring.counts(events, spotted, rule, **about, **own)
+        table = scoring.counts(events, spotted, rule, **about)
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
-    arrays = [one.predictions() for one in units]
-    curve, inside = (np.concatenate([a[name] for a in arrays]) for name in ("curve", "inside"))
     starts = videos["n_frames"].cumsum() - videos["n_frames"]
     middle = spotted["video"].map(dict(zip(videos["video"], starts, strict=True)))
     middle += (spotted["onset"] + spotted["offset"]) // 2
+    curve, inside = (np.concatenate(videos[name].tolist()) for name in ("curve", "inside"))
+    known = ~np.isnan(curve[:, 0])  # where one class has a score, both have
     for i, name in enumerate(CLASSES):
         shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
         values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
-    if not np.isnan(curve).all():
-        values |= {f"auc_{c}": _auc(inside[:, i], curve[:, i]) for i, c in enumerate(CLASSES)}
+    if known.any():
+        for name, shown, curve_of in zip(CLASSES, inside[known].T, curve[known].T, strict=True):
+            varies = len(np.unique(shown)) == 2
+            values[f"auc_{name}"] = roc_auc_score(shown, curve_of) if varies else np.nan
         values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
     n = (counts["tp"] + counts["fn"]).to_dict()
     return [
@@ -518,19 +490,12 @@ def rows(units: Sequence) -> list[dict]:
     ]
 
 
-def _auc(inside: np.ndarray, curve: np.ndarray) -> float:
-    known = ~np.isnan(curve)
-    varies = len(np.unique(inside[known])) == 2
-    return roc_auc_score(inside[known], curve[known]) if varies else float("nan")
-
-
 def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -> pd.DataFrame:
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
     candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
-        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES.items()}
-        each = videos[["curve", "gaps", "video"]].itertuples(index=False)
-        laid = (intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
+        fixed = dict.fromkeys(CLASSES, intervals.Recipe(share))
+        laid = (intervals.spotted(v.curve, v.gaps, fixed, v.video) for v in videos.itertuples())
         candidates.append(pd.concat(laid))
     people = dict(zip(videos["video"], videos["subject"], strict=True))
     return scoring.oracle(events, candidates, people)

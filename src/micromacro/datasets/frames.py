@@ -294,8 +294,8 @@ def video_on_disk(listing: "LongVideos", video: str, cache: Path, size: int) -> 
             done += len(part)
         stored.flush()
 
-    place, files = Path(cache) / row["dataset"], [row["path"]]
-    folder = kept(place, video, size, make, files=files, code=type(listing))
+    place = cache / row["dataset"]
+    folder = kept(place, video, size, make, files=[row["path"]], code=type(listing))
     return np.load(folder / "frames.npy", mmap_mode="c")
 
 

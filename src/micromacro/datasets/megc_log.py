@@ -22,7 +22,7 @@ def write_megc_log(path: str | Path, parts: Mapping[int, pd.DataFrame], *, first
 
     Args:
         path: The file.
-        parts: Number of a data set -> its table with `COLUMNS`, as `scoring.outcomes` of spotting gives it.
+        parts: Number of a data set -> a table with `COLUMNS`, such as `outcomes` of spotting's scores.
         first: The file's number of a video's first frame.
 
     Raises:

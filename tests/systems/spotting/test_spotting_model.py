@@ -7,8 +7,9 @@ from torch import nn
 from torch.nn import functional
 
 from micromacro.motion.fields import optical_strain, steadied
+from micromacro.motion.prepare import NORMALISATIONS, normalise
 from micromacro.systems.spotting import SpottingNet
-from micromacro.systems.spotting.model import INPUTS, SIDES, SoftNet, normalise
+from micromacro.systems.spotting.model import SIDES, SoftNet
 
 ORDERS = {"past": ([1, 0], [2, 0]), "future": ([0, 1], [0, 2])}  # in time, of the two streams
 ORDERS["symmetric"] = ([1, 0, 2], [3, 0, 4])
@@ -85,7 +86,7 @@ def test_the_layout_of_the_weights_changes_no_result(options):
     torch.testing.assert_close(*results, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("inputs", NORMALISATIONS)
 def test_gain_and_offset_of_each_frame_change_nothing(inputs):
     net, frames = network(inputs=inputs, first="random"), faces(6, 3, 1, 48, 48)
     gain, offset = torch.rand(2, 6, 3, 1, 1, 1, generator=torch.Generator().manual_seed(5))
@@ -134,7 +135,7 @@ def test_bad_input_of_the_network():
     refused(lambda: net(frames[0]), "(3, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames[:, :2]), "(2, 2, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames.double()), "float64", "float32 or uint8")
-    for inputs in INPUTS:
+    for inputs in NORMALISATIONS:
         refused(lambda inputs=inputs: network(inputs=inputs)(frames * torch.nan), "NaN")
         refused(lambda inputs=inputs: network(inputs=inputs)(frames * 255), "divide")
 

@@ -31,8 +31,9 @@ from micromacro.datasets.table import find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.folds import held_out
 from micromacro.motion.flow import summed_flow
+from micromacro.motion.prepare import NORMALISATIONS
 from micromacro.systems.spotting import inputs, intervals, scoring, task
-from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
+from micromacro.systems.spotting.model import FIRST_KERNELS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
 from micromacro.training import Recipe, isolated_rng, train
 
@@ -50,7 +51,7 @@ RECIPE = Recipe(
     epochs=10,  # each a tenth of a unit's steps
 )
 EASIER = {"shares": (0.08, 0.1), "uneven": 0.4, "micro_px": (1.0, 1.5), "talking": 0.0}
-BATCH, CHUNK = 72, 256  # frames of a training step; frames that are read at once
+CHUNK = 256  # frames that are read at once
 VIDEO, INTERVAL = ["video", "subject", "n_frames"], ["video", "label", "onset", "offset"]
 
 CORE: dict[str, dict] = {
@@ -136,25 +137,23 @@ class Arm:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
     """
 
-    method: str = "3d-cnn"
-    references: tuple[str, ...] = CLASSES
+    method: Annotated[str, METHODS] = "3d-cnn"
+    references: Annotated[tuple[str, ...], CLASSES] = CLASSES
     factor: Annotated[float, 0.01, 100] = 1.0
     shuffled: bool = False
     swapped: bool = False
-    labels: str = "inside"
-    reference: str = "past"
-    inputs: str = "lcn"
+    labels: Annotated[str, inputs.LABELS] = "inside"
+    reference: Annotated[str, inputs.SIDES] = "past"
+    inputs: Annotated[str, NORMALISATIONS] = "lcn"
     shared: bool = True
-    first: str = "antisymmetric"
+    first: Annotated[str, FIRST_KERNELS] = "antisymmetric"
     residual: bool = False
 
     def __post_init__(self):
-        choices = {"method": METHODS, "references": CLASSES, "labels": inputs.LABELS}
-        choices |= {"reference": inputs.SIDES, "inputs": INPUTS, "first": FIRST_KERNELS}
         idle = dict.fromkeys(vars(self), self.method != "3d-cnn") | {"method": False}
         if len(self.references) < 2:
             idle |= {"shared": True, "swapped": True}
-        arms.check_arm(self, choices, idle)
+        arms.check_arm(self, **idle)
 
 
 OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
@@ -202,7 +201,7 @@ def official(
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root, **options)
-    if "crop" not in listing.pictures.lower() and "pictures" not in options:
+    if "crop" not in listing.pictures.lower() and not options.get("pictures"):
         remedy = f'get the official crops, or ask for pictures="{listing.pictures}"'
         raise BadInput(Path(root, listing.pictures), "shows more than the face", remedy)
 
@@ -219,7 +218,7 @@ def input_files(params: Mapping) -> list[Path]:
     if "root" not in data:
         return []
     _, folders, *_ = long.RELEASES[data["dataset"]]
-    folders = [data["pictures"]] if "pictures" in data else folders
+    folders = [data["pictures"]] if data.get("pictures") else folders
     sheets = (*long.SAMM_SHEETS, *long.CASME_SHEETS)
     return [find_root(data["root"], names)[1] for names in (sheets, folders)]
 
@@ -281,9 +280,9 @@ def unit(
         training videos; `loss` of the last tenth of the steps; `parameters`, number of weights;
         `frames` searched, `fps`; `missing` videos. Of blind tiling `tile`, the length of its windows.
         Predictions: of the V videos searched `video`, `subject`, `n_frames`; of their frames in turn
-        `curve` float16 (N, 2), the scores, nan for blind tiling, and `inside` bool (N, 2), whether an
-        event is running; of E events `event_video, event_label, event_onset, event_offset`; of P
-        intervals laid `spotted_video, spotted_label, spotted_onset, spotted_offset`.
+        `curve` float16 (N, 2), the scores, nan for blind tiling; of E events `event_video, event_label,
+        event_onset, event_offset`; of P intervals laid `spotted_video, spotted_label, spotted_onset,
+        spotted_offset`.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
@@ -305,13 +304,8 @@ def unit(
     about["fps"] = float(source.clips["fps"].iloc[0])
     curves = {video: spotter.curve(video) for video in searched["video"]}
     laid = pd.concat([spotter.lay(video, curve) for video, curve in curves.items()])
-    inside = [
-        inputs.labels(events[events["video"] == video], len(curve), half).numpy() > 0
-        for video, curve in curves.items()
-    ]
     predictions = {"curve": np.concatenate([*curves.values()]).astype(np.float16)}
-    predictions |= {"inside": np.concatenate(inside), **arms.columns(searched, VIDEO)}
-    predictions |= arms.columns(events, INTERVAL, "event_")
+    predictions |= arms.columns(searched, VIDEO) | arms.columns(events, INTERVAL, "event_")
     return about, predictions | arms.columns(laid, INTERVAL, "spotted_")
 
 
@@ -383,8 +377,7 @@ class Spotter:
                 own, rows = events[events["video"] == video], self.order(video)
                 labels = inputs.labels(own, len(rows), self.half, arm.reference, arm.labels)
                 shown.append((torch.cat([*self.chunks(video)]), labels[rows]))
-            options = {"size": BATCH, "steps": steps // RECIPE.epochs}
-            options["mirror"] = arm.method != "accumulated flow"
+            options = {"steps": steps // RECIPE.epochs, "mirror": arm.method != "accumulated flow"}
             batches = inputs.Pairs(shown, self.gaps, arm.reference, **options)
             options = {"seed": self.seed, "device": self.device, "checkpoint": file}
             history = train(self.net, batches, RECIPE, progress=file is not None, **options)
@@ -429,8 +422,7 @@ class Tiling(Spotter):
 def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Videos, events, and intervals laid, of all folds of an arm and a seed.
 
-    Videos have columns of their frames, `curve`, scores float64 (T, 2), and `inside`, bool (T, 2); and
-    one `gaps`.
+    Videos have a column `curve`, their scores float64 (T, 2), and one `gaps`.
 
     Raises:
         BadInput: A video in two folds.
@@ -442,10 +434,8 @@ def tables(units: Sequence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             names = INTERVAL if start else VIDEO
             table = pd.DataFrame({name: arrays[start + name] for name in names})
             made.append(table.astype(dict.fromkeys(names[2:], np.int64)))
-        ends, videos = arrays["n_frames"].cumsum()[:-1], parts[""][-1]
-        videos["curve"] = np.split(arrays["curve"].astype(np.float64), ends)
-        videos["inside"] = np.split(arrays["inside"], ends)
-        videos["gaps"] = [one.metrics["gaps"]] * len(videos)
+        curves = np.split(arrays["curve"].astype(np.float64), arrays["n_frames"].cumsum()[:-1])
+        parts[""][-1] = parts[""][-1].assign(curve=curves, gaps=[one.metrics["gaps"]] * len(curves))
     videos, events, spotted = (pd.concat(made, ignore_index=True) for made in parts.values())
     if videos["video"].duplicated().any():
         raise BadInput("units", "hold a video twice", "give each fold of one arm and seed once")
@@ -473,15 +463,17 @@ def rows(units: Sequence) -> list[dict]:
     starts = videos["n_frames"].cumsum() - videos["n_frames"]
     middle = spotted["video"].map(dict(zip(videos["video"], starts, strict=True)))
     middle += (spotted["onset"] + spotted["offset"]) // 2
-    curve, inside = (np.concatenate(videos[name].tolist()) for name in ("curve", "inside"))
+    own = [events[events["video"] == video] for video in videos["video"]]
+    shown = map(inputs.labels, own, videos["n_frames"], videos["gaps"])
+    inside, curve = torch.cat([*shown]).numpy() > 0, np.concatenate([*videos["curve"]])  # (N, 2)
     known = ~np.isnan(curve[:, 0])  # where one class has a score, both have
     for i, name in enumerate(CLASSES):
         shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
         values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
     if known.any():
-        for name, shown, curve_of in zip(CLASSES, inside[known].T, curve[known].T, strict=True):
-            varies = len(np.unique(shown)) == 2
-            values[f"auc_{name}"] = roc_auc_score(shown, curve_of) if varies else np.nan
+        for name, truth, score in zip(CLASSES, inside[known].T, curve[known].T, strict=True):
+            varies = len(np.unique(truth)) == 2
+            values[f"auc_{name}"] = roc_auc_score(truth, score) if varies else np.nan
         values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
     n = (counts["tp"] + counts["fn"]).to_dict()
     return [

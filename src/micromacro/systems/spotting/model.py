@@ -24,13 +24,12 @@ from torch.nn import functional
 
 from micromacro.errors import BadInput, check_choice, check_sizes, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
-from micromacro.kernels.local_contrast import local_contrast
 from micromacro.motion.fields import optical_strain, steadied
+from micromacro.motion.prepare import NORMALISATIONS, normalise
 
 SIDES = {"past": (-1,), "future": (1,), "symmetric": (-1, 1)}
 """Where a frame's references lie -> their signs in time, in the order in which they are given."""
 FIRST_KERNELS = ("antisymmetric", "random")
-INPUTS = ("lcn", "zscore", "clahe", "raw")
 
 
 class SpottingNet(nn.Module):
@@ -51,7 +50,8 @@ class SpottingNet(nn.Module):
             over time (w0 = -w1 for two frames), so that what does not change gives 0. "random":
             as they are drawn.
         residual: Add its input to the second and to the third convolution, as the first version.
-        inputs: Normalisation of each frame; see `normalise`.
+        inputs: Normalisation of each frame, a name of `normalise`. Window, sigma and form of the
+            paper's local contrast are unknown.
         dropout: Share of the cells that training leaves out.
 
     Raises:
@@ -75,7 +75,7 @@ class SpottingNet(nn.Module):
         super().__init__()
         check_choice("reference", reference, SIDES)
         check_choice("first", first, FIRST_KERNELS)
-        check_choice("inputs", inputs, INPUTS)
+        check_choice("inputs", inputs, NORMALISATIONS)
         grid, hidden, n_gaps = check_sizes(grid=grid, hidden=hidden, n_gaps=n_gaps)
         widths = check_widths("widths", widths)
         if len(widths) != 3:
@@ -83,7 +83,7 @@ class SpottingNet(nn.Module):
         # The frames of a stream in their order in time, by their places in (frame, its references).
         self.order = torch.tensor([0, *SIDES[reference]]).argsort().tolist()
         self.n_gaps, self.inputs = n_gaps, inputs
-        one = Stream(len(self.order), widths, grid, hidden, first, residual, dropout)
+        one = Stream(len(self.order), (*widths, grid, hidden), first, residual, dropout)
         others = [] if shared else [copy.deepcopy(one) for _ in range(n_gaps - 1)]
         # So laid out, a CPU trains it about twice as fast; results agree to rounding.
         self.streams = nn.ModuleList([one, *others]).to(memory_format=torch.channels_last_3d)
@@ -127,20 +127,18 @@ class Stream(nn.Module):
 
     Weights start as He et al. (2015) draw them, biases at 0: by PyTorch's own start a difference of
     frames would shrink by two orders of magnitude on its way, and training would not begin.
+
+    Args:
+        depth: Frames in a stream.
+        sizes: Three widths, the side of the grid, the length of the vector.
+        first: As of `SpottingNet`.
+        residual: Likewise.
+        dropout: Likewise.
     """
 
-    def __init__(
-        self,
-        depth: int,
-        widths: Sequence[int],
-        grid: int,
-        hidden: int,
-        first: str,
-        residual: bool,
-        dropout: float,
-    ):
+    def __init__(self, depth: int, sizes: Sequence, first: str, residual: bool, dropout: float):
         super().__init__()
-        one, two, three = widths
+        one, two, three, grid, hidden = sizes
         later = ((one, two), (two, three))
         # The single channel of a grey image has as many kernels as channels come out.
         convs = [_separable(1, one, one, (depth, 5, 5))]
@@ -173,56 +171,6 @@ def _separable(n_in: int, n: int, n_out: int, size: tuple[int, int, int]) -> nn.
     padding = (0, size[1] // 2, size[2] // 2)
     depthwise = nn.Conv3d(n_in, n, size, padding=padding, groups=n_in)
     return nn.Sequential(depthwise, nn.ReLU(), nn.MaxPool3d((1, 2, 2)), nn.Conv3d(n, n_out, 1))
-
-
-def normalise(frames: Tensor, inputs: str) -> Tensor:
-    """Normalise each frame by itself.
-
-    ========  ======================================================================================
-    inputs    what is done
-    ========  ======================================================================================
-    lcn       Local contrast of Jarrett et al. in a window of 9 px, sigma 2 px, at 48 px; at other
-              sizes in proportion. A gain and an offset of the whole frame change nothing.
-    zscore    The frame's mean is taken away, its deviation divided by: likewise.
-    clahe     Histogram equalisation of OpenCV: 8 x 8 tiles, clip limit 2.
-    raw       Nothing.
-    ========  ======================================================================================
-
-    The last two are then shifted and scaled by *fixed* numbers, (x - 0.5) / 0.25. So all inputs are
-    of order 1, and arms differ in what they do to light, not in the size of what the network gets.
-    Window, sigma and form of the paper's normalisation are unknown; all of this is our choice.
-
-    Args:
-        frames: float32 in [0, 1] or uint8 (..., H, W).
-        inputs: A name of the table.
-
-    Returns:
-        float32 (..., H, W).
-
-    Raises:
-        BadInput: Another name, shape or dtype; values that are not finite or not in [-1, 2].
-    """
-    check_choice("inputs", inputs, INPUTS)
-    check_tensor("frames", frames, "(..., H, W)", (torch.float32, torch.uint8))
-    check_values("frames", frames, -1, 2)
-    frames = frames / 255 if frames.dtype == torch.uint8 else frames
-    if inputs == "lcn":
-        side, backend = min(frames.shape[-2:]), "torch" if frames.requires_grad else "auto"
-        window = {"sigma": side / 24, "window": 2 * max(1, round(side / 12)) + 1}
-        return local_contrast(frames, **window, backend=backend, check=False)
-    if inputs == "zscore":
-        deviation, mean = torch.std_mean(frames, (-2, -1), keepdim=True)
-        return (frames - mean) / deviation.clamp_min(1 / 255)
-    return ((_equalised(frames) if inputs == "clahe" else frames) - 0.5) / 0.25
-
-
-def _equalised(frames: Tensor) -> Tensor:
-    import cv2  # the rest of this module needs torch alone
-
-    equalise = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply
-    grey = (255 * frames).clamp(0, 255).round().to("cpu", torch.uint8).flatten(0, -3)
-    equal = torch.stack([torch.from_numpy(equalise(image.numpy())) for image in grey])
-    return equal.view(frames.shape).to(frames.device) / 255
 
 
 # ---- a peer --------------------------------------------------------------------------------------

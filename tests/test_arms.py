@@ -88,12 +88,7 @@ def test_a_profile_is_what_a_notebook_does_not_ask_for():
 
 def test_official_data_come_with_their_place_and_the_systems_own_arguments(monkeypatch, tmp_path):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
-    data = {
-        "dataset": "casme",
-        "root": "x",
-        "cache": str(tmp_path / "runs/official"),
-        "crop": "own",
-    }
+    data = {"dataset": "casme", "root": "x", "cache": str(tmp_path / "runs/official"), "crop": None}
     how = {"dataset": "casme", "data_root": "x", "crop": None}
     assert asked("paper", **how)["data"] == data
     assert asked("paper", **how, trial=1, sizes=[9])["data"] == data | {"sizes": [1]}

@@ -14,15 +14,14 @@ from micromacro.arms import check_arm, checkpoint, columns, plan, read_arm, scor
 
 @dataclass(frozen=True)
 class Arm:
-    parts: tuple[str, ...] = ("eyes", "mouth")
-    extra: tuple[str, ...] = ()
-    depth: int = 2
+    parts: Annotated[tuple[str, ...], ("eyes", "mouth")] = ("eyes", "mouth")
+    extra: Annotated[tuple[str, ...], ("sound",)] = ()
+    depth: Annotated[int, (1, 2, 3)] = 2
     trained: bool = True
     share: Annotated[float, 0.1, 1] = 1.0
 
     def __post_init__(self):
-        choices = {"parts": ("eyes", "mouth"), "extra": ("sound",), "depth": (1, 2, 3)}
-        check_arm(self, choices, {"depth": not self.trained})
+        check_arm(self, depth=not self.trained)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +144,7 @@ def test_columns_are_arrays_without_objects():
     assert arrays["clip"].tolist() == ["a", "bc"]
     unknown = pd.DataFrame({"n_frames": pd.array([3, None], "Int64")})
     assert columns(unknown, ["n_frames"])["n_frames"].dtype.kind == "f"
+    assert [*columns(unknown, ["n_frames"], "event_")] == ["event_n_frames"]
 
 
 def test_rows_say_what_was_left_out():

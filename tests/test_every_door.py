@@ -26,22 +26,22 @@ from micromacro.errors import BadInput
 from micromacro.expression_encoder import ExpressionEncoder
 from micromacro.files import project_root
 from micromacro.kernels import checks, grey, phase_difference
-from micromacro.motion.flow import optical_flow
+from micromacro.motion.fields import main_direction, optical_strain
+from micromacro.motion.flow import optical_flow, summed_flow
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.motion.magnify import magnify
 from micromacro.motion.maps import motion_maps
-from micromacro.motion.prepare import prepare
+from micromacro.motion.prepare import normalise, prepare
 from micromacro.motion.pyramid import analyse, synthesise
 from micromacro.motion.tim import linear_interpolation, tim
 from micromacro.systems.akmnet import AkmNet, FrameNet, Mining, StillNet, akm_loss
 from micromacro.systems.akmnet.inputs import choose
 from micromacro.systems.mimamo import MimamoNet, OmgNet, ccc_loss, mse_loss
 from micromacro.systems.mimamo.inputs import video_inputs
-from micromacro.systems.msff.inputs import spectrum_pictures
 from micromacro.systems.msff.model import Blstm, C3d, CnnBlstm, ResNet50, SpectrogramVgg, VggFace
 from micromacro.systems.spotting import SpottingNet
-from micromacro.systems.spotting.inputs import gap_flow, summed_flow
-from micromacro.systems.spotting.model import SoftNet, main_direction, normalise, optical_strain
+from micromacro.systems.spotting.inputs import gap_flow
+from micromacro.systems.spotting.model import SoftNet
 from micromacro.training import isolated_rng
 
 # What some doors take: NaN and infinities, any finite range, other floating-point types.
@@ -152,7 +152,6 @@ def doors(put):
         "SpectrogramVgg": Door("segments", SEGMENTS, nets["vggish"], RANGE),
         "Blstm": Door("features", FEATURES, nets["blstm"], RANGE),
         "CnnBlstm": Door("rows|images", FACES, nets["stream"]),
-        "spectrum pictures": Door("segments", SEGMENTS, spectrum_pictures, RANGE),
         "CCC loss": Door("prediction", FEATURES, lambda x: ccc_loss(x, features), ANY),
         "MSE loss": Door("target", FEATURES, lambda x: mse_loss(features, x), ANY),
     }

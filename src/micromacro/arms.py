@@ -51,26 +51,26 @@ class Source(NamedTuple):
 # ---- arms ----------------------------------------------------------------------------------------
 
 
-def check_arm(arm: object, choices: Mapping[str, Iterable], idle: Mapping[str, bool]) -> None:
+def check_arm(arm: object, **idle: bool) -> None:
     """Refuse an arm whose row would have an untrue name; for its ``__post_init__``.
 
     Args:
-        arm: The arm. A field that is a tuple holds each of its choices at most once, and is empty
-            only by default; one that is annotated as a dial is a number in its range (`check_dials`).
-        choices: Field -> the values that it may have; of a tuple, its parts.
-        idle: Field -> whether it does nothing, whatever its value, beside the other fields.
+        arm: The arm. A field that is annotated ``Annotated[type, choices]`` has one of these values; a
+            tuple holds each of its choices at most once, and is empty only by default. One that is
+            annotated as a dial is a number in its range (`check_dials`).
+        idle: Of a field, whether it does nothing, whatever its value, beside the other fields.
 
     Raises:
         BadInput: A value that is no choice, or off its dial; one that is there twice; one that does
             nothing, since it is not the default of an idle field.
     """
     check_dials(arm)
-    for name, among in choices.items():
-        value = getattr(arm, name)
+    for field in fields(arm):
+        name, default, fault = field.name, field.default, ""
+        value, choices = getattr(arm, name), getattr(field.type, "__metadata__", ())
         for part in value if isinstance(value, tuple) else [value]:
-            check_choice(name, part, among)
-    for name, value in vars(arm).items():
-        default, fault = getattr(type(arm), name), ""
+            if len(choices) == 1:
+                check_choice(name, part, *choices)
         if isinstance(value, tuple) and (len({*value}) < len(value) or (default and not value)):
             fault = "holds nothing, or something twice"
         elif idle.get(name) and value != default:
@@ -132,7 +132,7 @@ def plan(
         device: Where to compute.
         trial: Try the path in minutes: in "full" with the sizes of "smoke", in "paper" with tiny
             networks. The numbers mean nothing.
-        official: Further arguments of the official source.
+        official: Further arguments of the official source, JSON values.
 
     Raises:
         BadInput: An unknown profile or data set; two that do not go together; folds where there are
@@ -222,9 +222,15 @@ def checkpoint(unit: Callable, data: Mapping, *run: object) -> Iterator[Path | N
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def columns(table: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are."""
-    arrays = {name: table[name].to_numpy() for name in names}
+def columns(table: pd.DataFrame, names: Iterable[str], start: str = "") -> dict[str, np.ndarray]:
+    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are.
+
+    Args:
+        table: The table.
+        names: Of its columns.
+        start: What the arrays' names have before these.
+    """
+    arrays = {start + name: table[name].to_numpy() for name in names}
     return {name: np.array(a.tolist()) if a.dtype == object else a for name, a in arrays.items()}
 
 

@@ -128,8 +128,8 @@ def check_dials(dials: object) -> None:
         BadInput: One is not, or is nan.
     """
     for dial in fields(dials):
-        value, ends = getattr(dials, dial.name), getattr(dial.type, "__metadata__", None)
+        value, ends = getattr(dials, dial.name), getattr(dial.type, "__metadata__", ())
         numbers = value if isinstance(value, tuple | list) else (value,)
-        if ends and not all(n is None or ends[0] <= n <= ends[1] for n in numbers):
+        if len(ends) == 2 and not all(n is None or ends[0] <= n <= ends[1] for n in numbers):
             remedy = f"give {ends[0]} to {ends[1]}"
             raise BadInput(f"{dial.name}={value}", "is off the dial", remedy)

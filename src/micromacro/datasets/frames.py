@@ -28,6 +28,7 @@ from micromacro.motion.magnify import magnify
 
 if TYPE_CHECKING:
     from micromacro.backbones import FrozenFeatures  # a network: seconds
+    from micromacro.datasets.long import LongVideos  # which imports this module
 
 ANY_PICTURE = r"([0-9]+)$"
 ALIGNED_FACE = r"^(?:frame_det_00_)?([0-9]+)$"  # OpenFace's first face; Aff-Wild2
@@ -182,7 +183,7 @@ def _refuse_other_sizes(files: Sequence[Path], sizes: Sequence[tuple[int, int]])
             raise BadInput(file, fault, RESTORE)
 
 
-# ---- clips that are films, or folders of aligned faces -------------------------------------------
+# ---- films, folders of aligned faces, long videos ------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,6 +265,38 @@ def film_on_disk(
         rest = ((0, len(seen) - len(labels)), (0, 0))
         labels = np.pad(labels, rest, constant_values=np.nan)
     return Film(row.to_dict(), labels, seen, shot, fps, arrays)
+
+
+def video_on_disk(listing: "LongVideos", video: str, cache: Path, size: int) -> np.ndarray:
+    """Grey frames of a long video, resized once and kept: 12.5 kB each of 112 px.
+
+    They are written chunk by chunk, so that the video's length does not matter.
+
+    Args:
+        listing: What a reader gave.
+        video: Name of the video in it.
+        cache: Folder, made if missing.
+        size: Side of the frames, px.
+
+    Returns:
+        uint8 (T, 1, size, size), on disk until it is read; what is written to it stays in memory.
+
+    Raises:
+        BadInput: As `LongVideos.frames`; a cache that cannot be written.
+    """
+    row = listing.videos.set_index("video").loc[video]
+
+    def make(folder: Path) -> None:
+        shape, done = (int(row["n_frames"]), 1, size, size), 0
+        stored = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape)
+        for part in listing.frames(video, size=size):
+            stored[done : done + len(part)] = (255 * part).round().byte().numpy()
+            done += len(part)
+        stored.flush()
+
+    place = cache / row["dataset"]
+    folder = kept(place, video, size, make, files=[row["path"]], code=type(listing))
+    return np.load(folder / "frames.npy", mmap_mode="c")
 
 
 def grey(frames: np.ndarray) -> np.ndarray:

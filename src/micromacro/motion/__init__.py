@@ -1,1 +1,1 @@
-"""Motion: the steerable pyramid, optical flow, magnification."""
+"""Motion: the steerable pyramid, optical flow and what it says, magnification."""

@@ -19,7 +19,7 @@ Traps: DIS works on a coarser grid from a width of 80 to 100 px on; there ultraf
 a few grey levels: it divides by a determinant plus a constant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from numbers import Real
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput, check_choice, whole
-from micromacro.kernels.checks import check_tensor, check_values, wide
+from micromacro.kernels.checks import FLOATS, check_tensor, check_values, wide
 from micromacro.motion.tvl1 import TVL1, tvl1_flow
 
 METHODS = ("tvl1", "dual_tvl1", "farneback", "dis_ultrafast", "dis_fast", "dis_medium")
@@ -134,6 +134,33 @@ def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """
     method, settings = TUNED[min(TUNED, key=lambda side: abs(side - first.shape[-1]))]
     return optical_flow(first, second, method=method, **settings)
+
+
+def summed_flow(chunks: Iterable[torch.Tensor], *, method: str = "tvl1") -> Iterator[torch.Tensor]:
+    """Flow from the first frame to each, added up pixel by pixel from neighbour to neighbour.
+
+    The skin is not followed, so the flow across any gap is a difference of two of these.
+
+    Args:
+        chunks: The video, (n, 1, H, W) in [0, 1] each.
+        method: Of `optical_flow`.
+
+    Yields:
+        float64 (n, 2, H, W) for each chunk, px; float32 would not last for ten minutes. On the CPU
+        where the device of the chunk has no float64.
+
+    Raises:
+        BadInput: A chunk of another shape, such as that of RGB; as `optical_flow`.
+    """
+    before, total = None, 0
+    for chunk in chunks:
+        check_tensor("a chunk of the video", chunk, "(n, 1, H, W)", (*FLOATS, torch.uint8))
+        if len(now := chunk[:, 0]):
+            earlier = torch.cat([now[:1] if before is None else before, now[:-1]])
+            flow_px = optical_flow(earlier, now, method=method)
+            sums = total + flow_px.to(wide(chunk.device), torch.float64).cumsum(0)
+            before, total = now[-1:], sums[-1]
+            yield sums
 
 
 # ---- OpenCV -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from micromacro.backbones import BasicBlock
-from micromacro.systems.msff import EMOTIONS, STREAMS, MsffNet, model
+from micromacro.systems.msff import EMOTIONS, STREAMS, MsffNet, model, stills
 from micromacro.systems.msff.model import (
     READOUTS,
     Blstm,
@@ -21,8 +21,8 @@ from micromacro.systems.msff.model import (
     SpectrogramVgg,
     VggFace,
     block_frames,
-    load_published,
 )
+from micromacro.systems.msff.stills import load_published
 from micromacro.training import isolated_rng
 from micromacro.weights import file_sha256
 
@@ -376,10 +376,10 @@ def test_each_stream_trains(name):
 def narrow(monkeypatch):
     """Networks with the published layouts and few channels, so that files are small."""
     monkeypatch.setattr(
-        model, "VggFace", lambda **options: VggFace(4, 8, 6, image_px=32, **options)
+        stills, "VggFace", lambda **options: VggFace(4, 8, 6, image_px=32, **options)
     )
     monkeypatch.setattr(
-        model, "C3d", lambda classes, **options: C3d(4, 8, classes, image_px=32, **options)
+        stills, "C3d", lambda classes, **options: C3d(4, 8, classes, image_px=32, **options)
     )
 
 

@@ -1,4 +1,4 @@
-"""The score of spotting: published counts, brute force on small cases, properties, the log file."""
+"""The score of spotting: published counts, brute force on small cases, properties, outcomes."""
 
 from itertools import permutations, product
 
@@ -217,51 +217,16 @@ def test_the_oracle_chooses_for_each_subject():
         assert scoring.oracle(truth, order, subjects)["fp"].tolist() == [1, 0, 1]
 
 
-# The log file -------------------------------------------------------------------------------------
+# Each interval's outcome ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def two_sets():
+def test_outcomes_are_in_the_order_of_time():
     truth = table(("019_7", "macro", 397, 531), ("019_7", "micro", 10, 59), ("8", "micro", -1, 9))
     found = table(("8", "micro", 0, 9), ("019_7", "macro", 276, 346), ("019_7", "micro", 10, 60))
-    return {1: scoring.outcomes(truth, found), 2: scoring.outcomes(micro((0, 9)), NOTHING)}
-
-
-def test_outcomes_are_in_the_order_of_time(two_sets):
-    rows = two_sets[1][["label", "outcome", "onset", "predicted_onset"]].astype(object).fillna("-")
-    assert rows.to_numpy().tolist() == [
+    rows = scoring.outcomes(truth, found)[["label", "outcome", "onset", "predicted_onset"]]
+    assert rows.astype(object).fillna("-").to_numpy().tolist() == [
         ["micro", "TP", 10, 10],
         ["macro", "FP", "-", 276],
         ["macro", "FN", 397, "-"],
         ["micro", "TP", -1, 0],  # of another video
     ]
-
-
-def test_the_log_file_round_trip(two_sets, tmp_path):
-    path = tmp_path / "log.txt"
-    scoring.write_megc_log(path, two_sets)
-    assert path.read_text().split("\n")[:3] == ["1", "019_7 11 60 11 61 TP", "019_7 - - 277 347 FP"]
-    again = scoring.read_megc_log(path)
-    assert [*again] == [1, 2]
-    for number, part in two_sets.items():
-        assert_frame_equal(again[number], part.drop(columns="label"))
-    path.write_text("2\n23_0507   -       -       3089    3110    FP\n")  # aligned, as released
-    part = scoring.read_megc_log(path, first=0)[2].astype(object).fillna("-")
-    assert part.iloc[0].tolist() == ["23_0507", "-", "-", 3089, 3110, "FP"]
-
-
-WRONG = (
-    "|x 1 2 3 4 TP|one;x 1 2 3 4 TP|1;x 1 2 3 4 TP 5|1;x 1 2 3 y TP|1;x 1 2 3 4 tp|1;x 1.5 2 3 4 TP"
-)
-
-
-@pytest.mark.parametrize("text", WRONG.split("|"))
-def test_what_is_no_log_file_is_refused(text, tmp_path):
-    path = tmp_path / "log.txt"
-    path.write_text(text.replace(";", "\n"))
-    refused(lambda: scoring.read_megc_log(path), "log.txt")
-    path.unlink()
-    refused(lambda: scoring.read_megc_log(path), "log.txt")
-    spaced = {1: scoring.outcomes(table(("a b", "micro", 0, 9)), NOTHING)}
-    refused(lambda: scoring.write_megc_log(path, spaced), "blanks")
-    assert not path.exists()

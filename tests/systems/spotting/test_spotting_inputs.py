@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from refusals import refused
 from torch.nn import functional
 
+from micromacro.motion.fields import main_direction, steadied
+from micromacro.motion.flow import summed_flow
 from micromacro.systems.spotting import SpottingNet, inputs
-from micromacro.systems.spotting.inputs import labels, pairs, references, scores, stream
-from micromacro.systems.spotting.model import main_direction
-from micromacro.training import Recipe, isolated_rng, predict, train
+from micromacro.systems.spotting.inputs import Pairs, labels, references, scores, stream
+from micromacro.training import Batches, Recipe, isolated_rng, predict, train
 
 K = {"micro": 2, "macro": 5}
 
@@ -78,7 +79,7 @@ def numbered(n, start=0):
 def test_pairs_are_balanced_and_stay_within_their_video():
     truth = events(("micro", 4, 5), ("macro", 10, 19), ("macro", 5, 5))
     videos = [(numbered(60), labels(truth, 60, K)), (numbered(9, 1000), labels(events(), 9, K))]
-    made = pairs(videos, K, "symmetric", size=100, steps=60)
+    made = Pairs(videos, K, "symmetric", size=100, steps=60)
     epochs = [list(made(torch.Generator().manual_seed(1))) for _ in range(2)]
     drawn, again = (torch.cat([frames for frames, _ in epoch]).flatten(1) for epoch in epochs)
     assert torch.equal(drawn, again)
@@ -89,15 +90,14 @@ def test_pairs_are_balanced_and_stay_within_their_video():
     # Frame 5 shows both: it is one of 2 micro and one of 11 macro frames.
     share = [float((drawn[:, 0] == t).double().mean()) for t in (4, 5, 12, 40)]
     assert share == pytest.approx([1 / 6, 1 / 6 + 1 / 33, 1 / 33, 1 / 168], abs=0.015)
-    in_order = torch.cat([frames for frames, _ in made])[:, 0]
-    assert torch.equal(in_order, torch.cat([frames for frames, _ in videos]))
 
 
 def test_frames_without_a_label_are_never_drawn():
-    target, rows = labels(events(("micro", 4, 5)), 12, K, "past", "overlap"), torch.arange(12)
-    epoch = inputs.Pairs(rows, rows, target, size=50, steps=9)(torch.Generator().manual_seed(0))
-    assert torch.cat([frames for frames, _ in epoch]).unique().tolist() == list(range(5, 12))
-    refused(lambda: inputs.Pairs(rows[:3], rows[:3], target[:3]), "target", "label")
+    video = numbered(12), labels(events(("micro", 4, 5)), 12, K, "past", "overlap")
+    epoch = Pairs([video], K, size=50, steps=9)(torch.Generator().manual_seed(0))
+    drawn = torch.cat([frames for frames, _ in epoch])[:, 0]
+    assert drawn.unique().tolist() == list(range(5, 12))
+    refused(lambda: Pairs([[part[:3] for part in video]], K), "target", "label")
 
 
 # ---- the stream ----------------------------------------------------------------------------------
@@ -193,12 +193,12 @@ def test_flow_across_a_gap_at_once_and_added_up():
     assert middle[:, :, 1].abs().max() < 0.12
     added = []
     for cuts in ([8], [1, 0, 5, 2]):
-        sums = inputs.summed_flow(video.split(cuts), method="farneback")
+        sums = summed_flow(video.split(cuts), method="farneback")
         added.append(torch.cat([*stream(inputs.between, sums, K)]))
     torch.testing.assert_close(*added, atol=1e-6, rtol=0)
     assert (added[0] - at_once)[..., 12:24, 12:24].abs().max() < 0.3
-    steady = inputs.steadied(at_once + torch.tensor([3.0, -1.0])[:, None, None])
-    torch.testing.assert_close(steady, inputs.steadied(at_once), atol=1e-5, rtol=0)
+    steady = steadied(at_once + torch.tensor([3.0, -1.0])[:, None, None])
+    torch.testing.assert_close(steady, steadied(at_once), atol=1e-5, rtol=0)
     assert steady.flatten(-2).median(-1).values.abs().max() < 1e-6
 
 
@@ -242,7 +242,7 @@ def auc(score, shown):
 def test_a_small_net_learns_to_see_movement_in_changing_light():
     seen, others = ([person(i) for i in range(*ends)] for ends in ((12,), (100, 104)))
     half = inputs.gaps(pd.concat([truth for _, truth in seen]))
-    batches = pairs([(f, labels(e, len(f), half)) for f, e in seen], half, size=48, steps=80)
+    batches = Pairs([(f, labels(e, len(f), half)) for f, e in seen], half, size=48, steps=80)
     with isolated_rng(0):
         net = SpottingNet(widths=(8, 8, 16), grid=3, hidden=24)
     loss = functional.binary_cross_entropy_with_logits
@@ -251,5 +251,6 @@ def test_a_small_net_learns_to_see_movement_in_changing_light():
     target = torch.cat([labels(truth, len(frames), half) for frames, truth in others])
     above_chance = [auc(made[:, k], target[:, k] > 0) for k in range(2)]
     assert min(above_chance) > 0.65, above_chance  # about 0.76; chance is 0.5
-    logits = predict(net, pairs([(others[0][0], target[:220])], half, size=48))
+    alone = Pairs([(others[0][0], target[:220])], half)
+    logits = predict(net, Batches(alone.frames[alone.places], alone.target, 48))
     torch.testing.assert_close(logits.sigmoid(), made[:220])

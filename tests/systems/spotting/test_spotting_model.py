@@ -1,14 +1,15 @@
 """The network against 2D convolutions; light, order in time, first weights; the peers."""
 
-import numpy as np
 import pytest
 import torch
 from refusals import refused
 from torch import nn
 from torch.nn import functional
 
-from micromacro.systems.spotting import SpottingNet, model
-from micromacro.systems.spotting.model import INPUTS, SIDES, SoftNet, normalise
+from micromacro.motion.fields import optical_strain, steadied
+from micromacro.motion.prepare import NORMALISATIONS, normalise
+from micromacro.systems.spotting import SpottingNet
+from micromacro.systems.spotting.model import SIDES, SoftNet
 
 ORDERS = {"past": ([1, 0], [2, 0]), "future": ([0, 1], [0, 2])}  # in time, of the two streams
 ORDERS["symmetric"] = ([1, 0, 2], [3, 0, 4])
@@ -85,7 +86,7 @@ def test_the_layout_of_the_weights_changes_no_result(options):
     torch.testing.assert_close(*results, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("inputs", NORMALISATIONS)
 def test_gain_and_offset_of_each_frame_change_nothing(inputs):
     net, frames = network(inputs=inputs, first="random"), faces(6, 3, 1, 48, 48)
     gain, offset = torch.rand(2, 6, 3, 1, 1, 1, generator=torch.Generator().manual_seed(5))
@@ -134,7 +135,7 @@ def test_bad_input_of_the_network():
     refused(lambda: net(frames[0]), "(3, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames[:, :2]), "(2, 2, 1, 20, 20)", "(B, 3, 1, H, W)")
     refused(lambda: net(frames.double()), "float64", "float32 or uint8")
-    for inputs in INPUTS:
+    for inputs in NORMALISATIONS:
         refused(lambda inputs=inputs: network(inputs=inputs)(frames * torch.nan), "NaN")
         refused(lambda inputs=inputs: network(inputs=inputs)(frames * 255), "divide")
 
@@ -146,7 +147,7 @@ def test_softnet_sees_each_gap_by_a_network_of_its_own():
     torch.manual_seed(0)
     net, flow = SoftNet(24, hidden=7), torch.randn(5, 2, 2, 24, 24)
     for gap, dense in enumerate(net.dense):
-        maps = torch.cat([flow[:, gap], model.optical_strain(flow[:, gap])], 1).split(1, 1)
+        maps = torch.cat([flow[:, gap], optical_strain(flow[:, gap])], 1).split(1, 1)
         convs = net.convs[3 * gap : 3 * gap + 3]
         three = [conv(one).relu() for conv, one in zip(convs, maps, strict=True)]
         cells = functional.max_pool2d(functional.max_pool2d(torch.cat(three, 1), 3), 2)
@@ -154,31 +155,13 @@ def test_softnet_sees_each_gap_by_a_network_of_its_own():
     refused(lambda: net(flow[:, :1]), "flow_px", "(B, 2, 2, H, W)")
 
 
-def test_strain_of_linear_flow():
-    y, x = torch.meshgrid(torch.arange(9.0), torch.arange(7.0), indexing="ij")
-    shift, stretch, both = (3 + 0 * x, 0 * y - 2), (0.5 * x, 0 * y), (0.3 * x, 0.4 * y)
-    shear, turn = (0.2 * y, 0 * x), (0.2 * y, -0.2 * x)
-    strain = model.optical_strain(
-        torch.stack([torch.stack(f) for f in (shift, stretch, both, shear, turn)])
+def test_softnet_with_a_flow_of_its_own_steadies_it():
+    torch.manual_seed(0)
+    net, shift = SoftNet(24, hidden=7), torch.tensor([3.0, -1.0])[:, None, None]
+    net.flow = lambda frames: frames[:, 1:] - frames[:, :1] + shift
+    frames = torch.randn(5, 3, 2, 24, 24)
+    seen = net(frames)
+    net.flow = None
+    torch.testing.assert_close(
+        seen, net(steadied(frames[:, 1:] - frames[:, :1])), atol=1e-5, rtol=0
     )
-    expected = torch.tensor([0, 0.5, 0.5, 0.2 / 2**0.5, 0])
-    torch.testing.assert_close(strain, expected.view(5, 1, 1, 1).expand(5, 1, 9, 7))
-
-
-def naive_mdmd(near, far, blocks):
-    h, w, means = near.shape[1] // blocks, near.shape[2] // blocks, []
-    for row, column in np.ndindex(blocks, blocks):
-        part = np.s_[:, row * h : (row + 1) * h, column * w : (column + 1) * w]
-        quadrants = {}
-        for (a, b), (c, d) in zip(*(f[part].reshape(2, -1).T for f in (near, far)), strict=True):
-            quadrants.setdefault((a >= 0, b >= 0), []).append(np.hypot(a, b) - np.hypot(c, d))
-        main = max((quadrants[q] for q in sorted(quadrants)), key=len)  # of equals the first
-        means.append(np.mean(sorted(main, reverse=True)[: max(1, round(len(main) / 3))]))
-    return np.mean(sorted(means, reverse=True)[: round(blocks**2 / 3)])
-
-
-@pytest.mark.parametrize(("size", "blocks"), [((30, 41), 6), ((35, 35), 6), ((9, 9), 9)])
-def test_main_direction_against_loops(size, blocks):
-    flow = torch.randn(2, 4, 2, *size, generator=torch.Generator().manual_seed(3)) + 0.4
-    expected = [naive_mdmd(*pair, blocks) for pair in zip(*flow.double().numpy(), strict=True)]
-    np.testing.assert_allclose(model.main_direction(*flow, blocks=blocks), expected, rtol=1e-5)

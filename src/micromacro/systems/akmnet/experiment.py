@@ -187,21 +187,19 @@ class Arm:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
     """
 
-    protocol: str = "ours"
+    protocol: Annotated[str, PROTOCOLS] = "ours"
     steps: str = "s123"
-    frames: str = "all"
+    frames: Annotated[str, ("all", *CHOICES)] = "all"
     length: int = 24
     alpha: float = 0.0
     count_weight: float = 0.1
     margin_weight: float = 1.0
     bn: str = "packed"
-    legacy: tuple[str, ...] = ()
-    classifier: str = "akmnet"
+    legacy: Annotated[tuple[str, ...], LEGACY] = ()
+    classifier: Annotated[str, ("akmnet", "resnet", "lbp-top")] = "akmnet"
     apex_error: Annotated[float, 0, 100] = 0.0
 
     def __post_init__(self):
-        choices = {"protocol": PROTOCOLS, "frames": ("all", *CHOICES), "legacy": LEGACY}
-        choices["classifier"] = ("akmnet", "resnet", "lbp-top")
         selects = self.steps in ("s123", "s13", "s23")
         released = self.protocol == "as_released"
         idle = {
@@ -214,7 +212,7 @@ class Arm:
             "classifier": self.classifier == "resnet" and self.frames not in ("apex", "max-key"),
             "apex_error": self.frames not in inputs.BY_APEX,
         }
-        arms.check_arm(self, choices, idle)
+        arms.check_arm(self, **idle)
 
     def options(self) -> dict:
         """The options of `AkmNet`."""
@@ -223,24 +221,14 @@ class Arm:
         return {"steps": self.steps, "bn": "released" if released else self.bn, **switches}
 
 
-def grid(
-    profile: str = "smoke",
-    *,
-    weights: str | None = None,
-    pictures: str | None = "cropped",
-    strict: bool = True,
-    **asked,
-) -> dict[str, list[dict]]:
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        weights: What official networks start from; see `inputs.official`.
-        pictures: Which pictures of official clips, see there.
-        strict: Whether a clip that does not fit its sheet is refused or left out.
-        asked: The other parameters of a notebook, see `arms.plan`. In "paper" the arms are those of
-            `OFFICIAL`, each by both protocols. Folds are groups of people; in "paper", without a
-            number of them, one person each.
+        asked: The other parameters of a notebook, see `arms.plan`; in "paper" also those of
+            `inputs.official`, such as ``weights``. There the arms are those of `OFFICIAL`, each by both
+            protocols. Folds are groups of people; in "paper", without a number of them, one person each.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold. On the benchmark units of one seed
@@ -249,11 +237,13 @@ def grid(
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table; as `micro.read_classes`.
     """
-    reading = {"pictures": pictures, "strict": strict}
-    asked = arms.plan(profile, PROFILES, SWEEP, micro.DATASETS, weights=weights, **reading, **asked)
+    asked = arms.plan(profile, PROFILES, SWEEP, micro.DATASETS, **asked)
     if profile != "paper":
         return arms.units_of(ARMS, vars(Arm()), **asked)
-    listing, _ = micro.read_classes(asked["data"]["dataset"], asked["data"]["root"], **reading)
+    reads = {
+        k: v for k, v in asked["data"].items() if k in ("dataset", "root", "pictures", "strict")
+    }
+    listing, _ = micro.read_classes(**reads)
     asked["n_folds"] = listing.table["person"].nunique()
     asked["names"] = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in asked["names"]]
     every = {f"{p}: {a}": {"protocol": p, **own} for p in PROTOCOLS for a, own in OFFICIAL.items()}

@@ -126,28 +126,26 @@ class Arm:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
     """
 
-    parts: tuple[str, ...] = PARTS
-    readout: str = "token"
+    parts: Annotated[tuple[str, ...], PARTS] = PARTS
+    readout: Annotated[str, READOUTS] = "token"
     gru: bool = True
     positions: bool = False
     shuffled: bool = False
-    swapped: str = ""
-    control: str = ""
-    layout: str = "time"
-    batch_norm: str = "eval"
+    swapped: Annotated[str, ("", *PARTS)] = ""
+    control: Annotated[str, CONTROLS] = ""
+    layout: Annotated[str, LAYOUTS] = "time"
+    batch_norm: Annotated[str, inputs.BATCH_NORMS] = "eval"
     scaled: bool = True
-    loss: str = "mse"
+    loss: Annotated[str, LOSSES] = "mse"
     weight_decay: Annotated[float | None, 0, 10] = None
 
     def __post_init__(self):
-        choices = {"parts": PARTS, "readout": READOUTS, "swapped": ("", *PARTS), "loss": LOSSES}
-        choices |= {"control": CONTROLS, "layout": LAYOUTS, "batch_norm": inputs.BATCH_NORMS}
-        idle = {
-            "swapped": self.swapped not in self.parts,
-            "layout": "audio" not in self.parts,
-            "batch_norm": "holistic" not in self.parts,
-        }
-        arms.check_arm(self, choices, idle)
+        arms.check_arm(
+            self,
+            swapped=self.swapped not in self.parts,
+            layout="audio" not in self.parts,
+            batch_norm="holistic" not in self.parts,
+        )
 
 
 OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}

@@ -52,6 +52,7 @@ Released faults that no arm has, since they would spoil what is compared:
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 import numpy as np
 from torch import nn
@@ -212,17 +213,17 @@ class Arm:
     streams: str = "both"
     kind: str = "phase"
     length: int = 2 * HALF
-    levels: tuple[int, ...] = (1, 2)
-    steps: int | None = None
+    levels: Annotated[tuple[int, ...], (1, 2)] = (1, 2)
+    steps: Annotated[int | None, (None, *(n for n in range(1, 33) if CLIP_STEPS % n == 0))] = None
     recurrent: bool = True
-    loss: str = "ccc"
+    loss: Annotated[str, ("ccc", "mse")] = "ccc"
     scale: bool = False
     legacy: tuple[str, ...] = ()
-    label: str = "both"
+    label: Annotated[str, (*LABELS, "both")] = "both"
 
     def __post_init__(self):
-        choices = {"loss": ("ccc", "mse"), "label": (*LABELS, "both"), "levels": (1, 2)}
-        choices["steps"] = [None, *(n for n in range(1, 33) if CLIP_STEPS % n == 0)]
+        for fault in self.legacy:
+            check_choice("legacy", fault, self.about.legacy)
         moves, official = self.streams != "spatial", self.about.read is not None
         acts = {"loss": self.loss == "ccc", "crop": moves, "unwrap": moves and self.kind == "phase"}
         idle = {
@@ -233,7 +234,7 @@ class Arm:
             "recurrent": not self.about.per_frame,
             "legacy": not all(acts.get(fault, True) for fault in self.legacy),
         }
-        arms.check_arm(self, choices | {"legacy": self.about.legacy}, idle)
+        arms.check_arm(self, **idle)
 
     @classmethod
     def on(cls, dataset: str, options: Mapping[str, object]) -> "Arm":
@@ -271,18 +272,15 @@ class Arm:
 # ---- the grid ------------------------------------------------------------------------------------
 
 
-def grid(
-    profile: str = "smoke", *, weights: str = "ferplus", weights_file: str | None = None, **asked
-) -> dict[str, list[dict]]:
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        weights: Those of the frozen ResNet-50, see `inputs.official_clips`; a trial in "paper" has
-            thumbnails in place of features.
-        weights_file: Your file of them.
-        asked: The other parameters of a notebook, see `arms.plan`. In "paper" each label has a
-            network of its own. Folds are of the training videos; the benchmark has none by default.
+        asked: The other parameters of a notebook, see `arms.plan`; in "paper" also ``weights`` and
+            ``weights_file`` of `inputs.official_clips`, where a trial has thumbnails in place of
+            features, and each label a network of its own. Folds are of the training videos; the
+            benchmark has none by default.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold, in "paper" label by label.
@@ -290,9 +288,8 @@ def grid(
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table.
     """
-    files = {"weights": weights, "weights_file": weights_file}
     official = [name for name in DATASETS if name != "synthetic"]
-    asked = arms.plan(profile, PROFILES, SWEEP, official, **files, **asked)
+    asked = arms.plan(profile, PROFILES, SWEEP, official, **asked)
     asked["folds"] = asked["folds"] or DATASETS[asked["data"]["dataset"]].folds
     units = arms.units_of(ARMS, {*vars(Arm()), "protocol"}, **asked)
     labels = [{"label": name} for name in LABELS] if profile == "paper" else [{}]

@@ -327,7 +327,7 @@ def official_clips(
     *,
     root: str,
     cache: str,
-    weights: str,
+    weights: str = "ferplus",
     weights_file: str | None = None,
     sha256: str | None = None,
     faces: str = "stabilised",

@@ -30,7 +30,7 @@ from micromacro.errors import BadInput, check_choice
 from micromacro.systems.msff import fusion, inputs, model, task
 from micromacro.systems.msff.inputs import Batches, Clip
 from micromacro.systems.msff.model import EMOTIONS, READOUTS, STREAMS
-from micromacro.systems.msff.stills import load_still_network, still_network
+from micromacro.systems.msff.stills import load_published, load_still_network, still_network
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"afew": afew.read_afew}
@@ -140,9 +140,9 @@ class Arm:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
     """
 
-    stream: str = "vgg"
+    stream: Annotated[str, STREAMS] = "vgg"
     layers: Annotated[int, 0, 8] = 1
-    readout: str = "mean"
+    readout: Annotated[str, READOUTS] = "mean"
     shuffled: bool = False
     second: bool = False
     stills: bool = True
@@ -151,14 +151,8 @@ class Arm:
 
     def __post_init__(self):
         vgg, c3d = self.stream == "vgg", self.stream == "c3d"
-        idle = {
-            "layers": c3d,
-            "readout": c3d,
-            "second": not vgg,
-            "stills": not vgg or self.second,
-            "redundancy": self.stream != "audio",
-        }
-        arms.check_arm(self, {"stream": STREAMS, "readout": READOUTS}, idle)
+        idle = {"layers": c3d, "readout": c3d, "second": not vgg, "stills": not vgg or self.second}
+        arms.check_arm(self, **idle, redundancy=self.stream != "audio")
 
 
 # ---- sources -------------------------------------------------------------------------------------
@@ -243,14 +237,14 @@ def official(
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
-        vgg_weights: Your file of "vgg_face", see `model.load_published`; the benchmark's network
+        vgg_weights: Your file of "vgg_face", see `stills.load_published`; the benchmark's network
             without one.
         resnet_weights: Likewise of "ferplus".
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
 
     Raises:
-        BadInput: As the reader, and as `model.load_published`.
+        BadInput: As the reader, and as `stills.load_published`.
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root)
@@ -272,7 +266,7 @@ def official(
         if what == "c3d":
             return [*seen]
         own = files[what][1]
-        encoder = model.load_published(*files[what]) if own else load_still_network(what)
+        encoder = load_published(*files[what]) if own else load_still_network(what)
         return [None if frames is None else inputs.features(frames, encoder) for frames in seen]
 
     return arms.Source(clips, rows, SMALL if small else {}, PAPER, missing=listing.missing)
@@ -281,21 +275,13 @@ def official(
 # ---- the grid ------------------------------------------------------------------------------------
 
 
-def grid(
-    profile: str = "smoke",
-    *,
-    vgg_weights: str | None = None,
-    resnet_weights: str | None = None,
-    **asked,
-) -> dict[str, list[dict]]:
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        vgg_weights: In "paper", of `official`.
-        resnet_weights: Likewise.
-        asked: The other parameters of a notebook, see `arms.plan`. There are no folds: a split says
-            who is tested.
+        asked: The other parameters of a notebook, see `arms.plan`; in "paper" also ``vgg_weights`` and
+            ``resnet_weights`` of `official`. There are no folds: a split says who is tested.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed.
@@ -303,9 +289,7 @@ def grid(
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table.
     """
-    files = {"vgg_weights": vgg_weights, "resnet_weights": resnet_weights}
-    files = {name: str(file) for name, file in files.items() if file}
-    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **files, **asked)
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
     if profile == "paper":
         del asked["data"]["cache"]  # nothing is kept on disk
     return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)

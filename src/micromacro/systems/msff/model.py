@@ -23,17 +23,15 @@ learned from it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.backbones import PRETRAINED, Bottleneck, FrozenResNet50, resnet
+from micromacro.backbones import PRETRAINED, Bottleneck, resnet
 from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import row_mask, trimmed
-from micromacro.weights import fill, read_weights, unregistered_file
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 """The classes in the order of all logits: AFEW's folders by the alphabet."""
@@ -68,6 +66,8 @@ class Encoder(nn.Module, ABC):
         mean: Red, green and blue of the mean picture, where white is 255; taken off.
         scale: What the rest is divided by. 1 suits published weights; about 60, the deviation of
             pictures, a training from scratch.
+        image_px: Side of the pictures, to which others are resized (bilinear, antialiased); None for
+            what is no picture.
 
     Attributes:
         n_features: Numbers that `features` gives.
@@ -89,6 +89,7 @@ class Encoder(nn.Module, ABC):
         batch_norm: bool = False,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         scale: float = 1.0,
+        image_px: int | None = None,
     ):
         super().__init__()
         width, hidden, classes = check_widths("width, hidden, classes", sizes)
@@ -97,7 +98,7 @@ class Encoder(nn.Module, ABC):
         self.fc6, self.fc7 = nn.Linear(cells * 8 * width, hidden), nn.Linear(hidden, hidden)
         self.fc8, self.dropout = nn.Linear(hidden, classes), nn.Dropout(dropout)
         self.layer, self.n_features = layer, getattr(self, layer).out_features
-        self.mean, self.scale = tuple(mean), scale
+        self.mean, self.scale, self.image_px = tuple(mean), scale, image_px
         _he(self)
         if layer != "fc8":
             nn.init.normal_(self.fc8.weight, std=0.01)  # the first logits are near 0
@@ -132,26 +133,17 @@ class VggFace(Encoder):
         width: Channels of the first block; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: People, or whatever else fc8 tells apart.
-        image_px: Side of the pictures; others are resized (bilinear, antialiased). 48 and a width of
-            8 suit the benchmark.
-        options: ``layer``, ``batch_norm``, ``mean`` and ``scale`` of `Encoder`.
+        options: ``layer``, ``batch_norm``, ``mean``, ``scale`` and ``image_px`` of `Encoder`. 48 px and a
+            width of 8 suit the benchmark.
 
     Raises:
         BadInput: As `Encoder`; pictures of fewer than 32 px.
     """
 
-    def __init__(
-        self,
-        width: int = 64,
-        hidden: int = 4096,
-        classes: int = 2622,
-        *,
-        image_px: int = 224,
-        **options,
-    ):
-        sizes, cells = (width, hidden, classes), (check_whole("image_px", image_px, 32) // 32) ** 2
-        super().__init__(nn.Conv2d, 3, _VGG_16, cells, sizes, **{"mean": VGG_FACE_MEAN} | options)
-        self.image_px = image_px
+    def __init__(self, width: int = 64, hidden: int = 4096, classes: int = 2622, **options):
+        options = {"mean": VGG_FACE_MEAN, "image_px": 224} | options
+        cells = (check_whole("image_px", options["image_px"], 32) // 32) ** 2
+        super().__init__(nn.Conv2d, 3, _VGG_16, cells, (width, hidden, classes), **options)
 
     def prepared(self, images: Tensor) -> Tensor:
         """Resize pictures, and take the mean off.
@@ -165,7 +157,7 @@ class VggFace(Encoder):
         Raises:
             BadInput: Another shape or dtype; values that are not finite or outside [0, 1].
         """
-        return _pixels("images", images, self.image_px, self)
+        return _pixels("images", images, self)
 
 
 class SpectrogramVgg(Encoder):
@@ -211,28 +203,22 @@ class C3d(Encoder):
         width: Channels of the first layer; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: Number of classes.
-        image_px: Side of the frames; others are resized. 48 and a width of 8 suit the benchmark.
-        options: Of `Encoder`. The mean of the Sports-1M weights is a file of its own, a mean block;
-            the port feeds 0 to 255 as it is. So the mean is 0 unless given.
+        options: Of `Encoder`; 48 px and a width of 8 suit the benchmark. The mean of the Sports-1M
+            weights is a file of its own, a mean block; the port feeds 0 to 255 as it is. So the mean is
+            0 unless given.
 
     Raises:
         BadInput: As `Encoder`; frames of fewer than 16 px.
     """
 
     def __init__(
-        self,
-        width: int = 64,
-        hidden: int = 4096,
-        classes: int = len(EMOTIONS),
-        *,
-        image_px: int = 112,
-        **options,
+        self, width: int = 64, hidden: int = 4096, classes: int = len(EMOTIONS), **options
     ):
-        cells = ((check_whole("image_px", image_px, 16) // 16 + 1) // 2) ** 2
+        options = {"image_px": 112} | options
+        cells = ((check_whole("image_px", options["image_px"], 16) // 16 + 1) // 2) ** 2
         super().__init__(nn.Conv3d, 3, _C3D, cells, (width, hidden, classes), **options)
         self.convs.pool1 = nn.MaxPool3d((1, 2, 2))  # fast motion is not pooled away at once
         self.convs.pool5 = nn.MaxPool3d(2, ceil_mode=True)
-        self.image_px = image_px
 
     def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Score clips.
@@ -259,7 +245,7 @@ class C3d(Encoder):
 
     def prepared(self, blocks: Tensor) -> Tensor:
         """Resize the frames of blocks (N, 16, C, H, W); float32 (N, 3, 16, image_px, image_px)."""
-        images = _pixels("faces", blocks.flatten(0, 1), self.image_px, self)
+        images = _pixels("faces", blocks.flatten(0, 1), self)
         return images.unflatten(0, (-1, BLOCK)).transpose(1, 2)
 
 
@@ -267,7 +253,7 @@ class ResNet50(nn.Module):
     """ResNet-50 (He et al. 2016) that can be trained, its blocks those of `micromacro.backbones`.
 
     With the defaults its features have 23,508,032 parameters. Published weights go into
-    `FrozenResNet50`, whose port for faces has its strides elsewhere; see `load_published`.
+    `FrozenResNet50`, whose port for faces has its strides elsewhere; see `stills.load_published`.
 
     Args:
         width: Channels of the stem; the features are 32 times as many.
@@ -293,7 +279,7 @@ class ResNet50(nn.Module):
         check_sizes(width=width, classes=classes)
         self.net, self.n_features = resnet(Bottleneck, blocks, width), 32 * width
         self.head = nn.Linear(self.n_features, classes)
-        self.mean, self.scale = tuple(mean), scale
+        self.mean, self.scale, self.image_px = tuple(mean), scale, None  # of any size
         _he(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -312,7 +298,7 @@ class ResNet50(nn.Module):
         Raises:
             BadInput: Another shape or dtype; values that are not finite or outside [0, 1].
         """
-        return self.net(_pixels("images", images, None, self))
+        return self.net(_pixels("images", images, self))
 
 
 # ---- what goes through time ----------------------------------------------------------------------
@@ -522,46 +508,6 @@ class MsffNet(nn.Module):
         return {name: net(*parts[name]) for name, net in seeing.items()}
 
 
-# ---- published weights ---------------------------------------------------------------------------
-
-# Of neither file a SHA-256 is known to us: nothing is downloaded, and a user's file is checked against
-# the digest that the user gives, or else told on stderr.
-PUBLISHED = {
-    "vgg_face": "http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
-    "c3d_sports1m": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
-}
-
-
-def load_published(
-    name: str, weights: str | Path | None = None, *, sha256: str | None = None, **options
-) -> nn.Module:
-    """A network with published weights, in evaluation mode and frozen.
-
-    Args:
-        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; or a ResNet-50 by its key of
-            `micromacro.backbones.PRETRAINED`, of which "ferplus" is our choice for the paper's.
-        weights: Your own file; for "imagenet" alone it may be None.
-        sha256: What the digest of your file must be; none is published for most of these files.
-        options: Of `VggFace` or `C3d`, such as ``layer="fc7"``.
-
-    Returns:
-        `VggFace`, `C3d` or `FrozenResNet50`; all take RGB in [0, 1].
-
-    Raises:
-        BadInput: Unknown name; no file, or not the right one.
-    """
-    check_choice("weights", name, (*PUBLISHED, *PRETRAINED))
-    if name in PRETRAINED:
-        return FrozenResNet50(name, weights, sha256=sha256)
-    file, _ = unregistered_file(name, PUBLISHED[name], weights, sha256)
-    with torch.device("meta"):  # no memory, no random numbers: the file fills it
-        net = VggFace(**options) if name == "vgg_face" else C3d(classes=487, **options)
-    # Our names are theirs, but for the convolutions, which have a module of their own.
-    state = {key.replace("conv", "convs.conv"): t for key, t in read_weights(file).items()}
-    fill(net, state, file, f"give the file {PUBLISHED[name]}")
-    return net.float().requires_grad_(False).eval()
-
-
 # ---- small parts ---------------------------------------------------------------------------------
 
 
@@ -592,12 +538,13 @@ def _he(net: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _pixels(name: str, images: Tensor, px: int | None, net: nn.Module) -> Tensor:
-    """Pictures (N, C, H, W) in [0, 1] to (N, 3, px, px), less the mean, white 255 / scale."""
+def _pixels(name: str, images: Tensor, net: nn.Module) -> Tensor:
+    """Pictures (N, C, H, W) in [0, 1] to the network's (N, 3, px, px), less the mean, white 255 / scale."""
     check_tensor(name, images, "(B, 1|3, H, W)", (next(net.parameters()).dtype,))
     check_values(name, images, 0, 1)
-    if px is not None and images.shape[-2:] != (px, px):
-        images = functional.interpolate(images, (px, px), mode="bilinear", antialias=True)
+    px = (net.image_px,) * 2
+    if net.image_px is not None and images.shape[-2:] != px:
+        images = functional.interpolate(images, px, mode="bilinear", antialias=True)
     mean = torch.tensor(net.mean).to(images)[:, None, None]  # (3, 1, 1)
     return (255 * images - mean) / net.scale  # grey becomes three equal colours here
 

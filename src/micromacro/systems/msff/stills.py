@@ -1,24 +1,34 @@
-"""Small still networks, pre-trained on eight expressions of other actors, used frozen on the benchmark.
+"""Pre-trained networks, used frozen: small ones for the benchmark, published weights for official data.
 
-They stand in for VGG-Face and ResNet-50, which the paper pre-trains on pictures that no licence lets us
-ship. Ours of "vgg" is the package's own encoder, a plain stack of convolutions as a VGG is, and of about as
-many parameters as "resnet". "vgg_second" is the control: the same network from other first weights, other
-people and another order. ``tools/still_training.py`` makes the last two; their files lie beside this module.
+The small ones know eight expressions of other actors. They stand in for VGG-Face and ResNet-50, which
+the paper pre-trains on pictures that no licence lets us ship. Ours of "vgg" is the package's own encoder, a
+plain stack of convolutions as a VGG is, and of about as many parameters as "resnet". "vgg_second" is the
+control: the same network from other first weights, other people and another order.
+``tools/still_training.py`` makes the last two; their files lie beside this module.
 """
 
 from functools import lru_cache, partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from micromacro.backbones import PRETRAINED, FrozenResNet50
 from micromacro.errors import check_choice
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.systems.msff.model import ResNet50
-from micromacro.weights import load_own
+from micromacro.systems.msff.model import C3d, ResNet50, VggFace
+from micromacro.weights import fill, load_own, read_weights, unregistered_file
 
 NETWORKS = ("vgg", "resnet", "vgg_second")
 _RESNET = {"width": 6, "blocks": (1, 1, 1, 1), "classes": 8, "mean": (128.0,) * 3, "scale": 60.0}
 _REMEDY = "make it anew with make stills, or take the file of the repository"
+
+# Of neither file a SHA-256 is known to us: nothing is downloaded, and a user's file is checked against
+# the digest that the user gives, or else told on stderr.
+PUBLISHED = {
+    "vgg_face": "http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
+    "c3d_sports1m": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
+}
 
 
 def still_network(name: str) -> nn.Module:
@@ -50,3 +60,33 @@ def load_still_network(name: str) -> nn.Module:
     if name == "vgg":
         return load_expression_encoder()
     return load_own(partial(still_network, name), weights_file(name), _REMEDY)
+
+
+def load_published(
+    name: str, weights: str | Path | None = None, *, sha256: str | None = None, **options
+) -> nn.Module:
+    """A network with published weights, in evaluation mode and frozen.
+
+    Args:
+        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; or a ResNet-50 by its key of
+            `micromacro.backbones.PRETRAINED`, of which "ferplus" is our choice for the paper's.
+        weights: Your own file; for "imagenet" alone it may be None.
+        sha256: What the digest of your file must be; none is published for most of these files.
+        options: Of `VggFace` or `C3d`, such as ``layer="fc7"``.
+
+    Returns:
+        `VggFace`, `C3d` or `FrozenResNet50`; all take RGB in [0, 1].
+
+    Raises:
+        BadInput: Unknown name; no file, or not the right one.
+    """
+    check_choice("weights", name, (*PUBLISHED, *PRETRAINED))
+    if name in PRETRAINED:
+        return FrozenResNet50(name, weights, sha256=sha256)
+    file, _ = unregistered_file(name, PUBLISHED[name], weights, sha256)
+    with torch.device("meta"):  # no memory, no random numbers: the file fills it
+        net = VggFace(**options) if name == "vgg_face" else C3d(classes=487, **options)
+    # Our names are theirs, but for the convolutions, which have a module of their own.
+    state = {key.replace("conv", "convs.conv"): t for key, t in read_weights(file).items()}
+    fill(net, state, file, f"give the file {PUBLISHED[name]}")
+    return net.float().requires_grad_(False).eval()

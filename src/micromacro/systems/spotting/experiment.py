@@ -10,8 +10,8 @@ The paper's code was not released, and its loss, recipe, labels and post-process
 own inputs and networks, with our recipe and post-processing, so that only the spotter differs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
@@ -20,22 +20,29 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from micromacro import arms
-from micromacro.cache import hashable, kept
+from micromacro.cache import hashable
 from micromacro.datasets import long
+from micromacro.datasets.frames import video_on_disk
 from micromacro.datasets.table import find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.folds import held_out
+from micromacro.motion.flow import summed_flow
+from micromacro.motion.prepare import NORMALISATIONS
 from micromacro.systems.spotting import inputs, intervals, scoring, task
-from micromacro.systems.spotting.model import FIRST_KERNELS, INPUTS, SoftNet, SpottingNet
+from micromacro.systems.spotting.model import FIRST_KERNELS, SoftNet, SpottingNet
 from micromacro.systems.spotting.scoring import CLASSES
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"samm-lv": long.samm_lv, "casme-squared": long.casme_squared}
-METHODS = ("3d-cnn", "k-gap flow", "accumulated flow", "mdmd", "tiling")
+FLOWS = {
+    "k-gap flow": partial(inputs.gap_flow, method="farneback"),
+    "accumulated flow": inputs.between,
+}
+METHODS = ("3d-cnn", *FLOWS, "mdmd", "tiling")
 RECIPE = Recipe(
     loss=binary_cross_entropy_with_logits,
     lr=3e-3,
@@ -44,7 +51,7 @@ RECIPE = Recipe(
     epochs=10,  # each a tenth of a unit's steps
 )
 EASIER = {"shares": (0.08, 0.1), "uneven": 0.4, "micro_px": (1.0, 1.5), "talking": 0.0}
-BATCH, CHUNK = 72, 256  # frames of a training step; frames that are read at once
+CHUNK = 256  # frames that are read at once
 VIDEO, INTERVAL = ["video", "subject", "n_frames"], ["video", "label", "onset", "offset"]
 
 CORE: dict[str, dict] = {
@@ -130,25 +137,23 @@ class Arm:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
     """
 
-    method: str = "3d-cnn"
-    references: tuple[str, ...] = CLASSES
+    method: Annotated[str, METHODS] = "3d-cnn"
+    references: Annotated[tuple[str, ...], CLASSES] = CLASSES
     factor: Annotated[float, 0.01, 100] = 1.0
     shuffled: bool = False
     swapped: bool = False
-    labels: str = "inside"
-    reference: str = "past"
-    inputs: str = "lcn"
+    labels: Annotated[str, inputs.LABELS] = "inside"
+    reference: Annotated[str, inputs.SIDES] = "past"
+    inputs: Annotated[str, NORMALISATIONS] = "lcn"
     shared: bool = True
-    first: str = "antisymmetric"
+    first: Annotated[str, FIRST_KERNELS] = "antisymmetric"
     residual: bool = False
 
     def __post_init__(self):
-        choices = {"method": METHODS, "references": CLASSES, "labels": inputs.LABELS}
-        choices |= {"reference": inputs.SIDES, "inputs": INPUTS, "first": FIRST_KERNELS}
         idle = dict.fromkeys(vars(self), self.method != "3d-cnn") | {"method": False}
         if len(self.references) < 2:
             idle |= {"shared": True, "swapped": True}
-        arms.check_arm(self, choices, idle)
+        arms.check_arm(self, **idle)
 
 
 OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
@@ -196,30 +201,15 @@ def official(
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root, **options)
-    if "crop" not in listing.pictures.lower() and "pictures" not in options:
+    if "crop" not in listing.pictures.lower() and not options.get("pictures"):
         remedy = f'get the official crops, or ask for pictures="{listing.pictures}"'
         raise BadInput(Path(root, listing.pictures), "shows more than the face", remedy)
-    table = listing.videos.set_index("video")
 
     @lru_cache(maxsize=None)  # noqa: UP033 (cache is the folder); pictures are hashed once
     def frames(video: str) -> Tensor:
-        make = partial(_write_frames, listing.frames, video, table["n_frames"][video], image_px)
-        place, files = Path(cache) / "spotting" / dataset, [table["path"][video]]
-        folder = kept(place, video, image_px, make, files=files, code=long)
-        return torch.from_numpy(np.load(folder / "frames.npy", mmap_mode="c"))
+        return torch.from_numpy(video_on_disk(listing, video, Path(cache, "spotting"), image_px))
 
-    about = {"events": listing.events, "missing": listing.missing}
-    return arms.Source(listing.videos, frames, sizes or {}, RECIPE, **about)
-
-
-def _write_frames(read: Callable, video: str, n_frames: int, size: int, folder: Path) -> None:
-    """Write a video chunk by chunk, so that its length does not matter."""
-    shape, done = (int(n_frames), 1, size, size), 0
-    stored = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape)
-    for part in read(video, size=size):
-        stored[done : done + len(part)] = (255 * part).round().byte().numpy()
-        done += len(part)
-    stored.flush()
+    return arms.Source(listing.videos, frames, sizes or {}, RECIPE, listing.events, listing.missing)
 
 
 def input_files(params: Mapping) -> list[Path]:
@@ -228,7 +218,7 @@ def input_files(params: Mapping) -> list[Path]:
     if "root" not in data:
         return []
     _, folders, *_ = long.RELEASES[data["dataset"]]
-    folders = [data["pictures"]] if "pictures" in data else folders
+    folders = [data["pictures"]] if data.get("pictures") else folders
     sheets = (*long.SAMM_SHEETS, *long.CASME_SHEETS)
     return [find_root(data["root"], names)[1] for names in (sheets, folders)]
 
@@ -236,14 +226,14 @@ def input_files(params: Mapping) -> list[Path]:
 # ---- the grid ------------------------------------------------------------------------------------
 
 
-def grid(profile: str = "smoke", *, pictures: str | None = None, **asked) -> dict[str, list[dict]]:
+def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     """Parameters of all units of a profile.
 
     Args:
         profile: "smoke", "full" or "paper".
-        pictures: Folder of official pictures in place of the data set's own crops.
         asked: The other parameters of a notebook, see `arms.plan`. Folds are groups of people; in
-            "paper", without a number of them, one person each.
+            "paper", without a number of them, one person each. There ``pictures`` is a folder of
+            pictures in place of the data set's own crops, see `official`.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed and fold by fold.
@@ -251,8 +241,7 @@ def grid(profile: str = "smoke", *, pictures: str | None = None, **asked) -> dic
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table; as the reader.
     """
-    own = {} if pictures is None else {"pictures": pictures}
-    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **own, **asked)
+    asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
     if profile == "paper" and not asked["folds"]:
         asked["n_folds"] = official(**asked["data"]).clips["subject"].nunique()
     return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
@@ -291,9 +280,9 @@ def unit(
         training videos; `loss` of the last tenth of the steps; `parameters`, number of weights;
         `frames` searched, `fps`; `missing` videos. Of blind tiling `tile`, the length of its windows.
         Predictions: of the V videos searched `video`, `subject`, `n_frames`; of their frames in turn
-        `curve` float16 (N, 2), the scores, nan for blind tiling, and `inside` bool (N, 2), whether an
-        event is running; of E events `event_video, event_label, event_onset, event_offset`; of P
-        intervals laid `spotted_video, spotted_label, spotted_onset, spotted_offset`.
+        `curve` float16 (N, 2), the scores, nan for blind tiling; of E events `event_video, event_label,
+        event_onset, event_offset`; of P intervals laid `spotted_video, spotted_label, spotted_onset,
+        spotted_offset`.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
@@ -309,35 +298,15 @@ def unit(
     half = inputs.gaps(known)
     kind = Tiling if arm.method == "tiling" else Spotter
     spotter = kind(source, arm, half, 1000 * seed + fold, device)
-    run = (seed, fold, folds, steps, device)
-    with arms.checkpoint(unit, data, vars(arm), *run) as file:
+    with arms.checkpoint(unit, data, vars(arm), seed, fold, folds, steps, device) as file:
         about = spotter.learn(seen, known, steps, file)
     about |= {"gaps": half, "frames": int(searched["n_frames"].sum()), "missing": source.missing}
     about["fps"] = float(source.clips["fps"].iloc[0])
     curves = {video: spotter.curve(video) for video in searched["video"]}
     laid = pd.concat([spotter.lay(video, curve) for video, curve in curves.items()])
-    inside = [
-        inputs.labels(events[events["video"] == video], len(curve), half).numpy() > 0
-        for video, curve in curves.items()
-    ]
     predictions = {"curve": np.concatenate([*curves.values()]).astype(np.float16)}
-    predictions |= {"inside": np.concatenate(inside), **arms.columns(searched, VIDEO)}
-    for start, table in {"event_": events, "spotted_": laid}.items():
-        own = arms.columns(table, INTERVAL)
-        predictions |= {start + name: values for name, values in own.items()}
-    return about, predictions
-
-
-class FlowNet(nn.Module):
-    """`SoftNet` behind what makes its flow of frames with their references (B, 1 + R, ...)."""
-
-    def __init__(self, flow: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.flow, self.net = flow, SoftNet()
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames with references to logits (B, 2); the head's own movement is taken out first."""
-        return self.net(inputs.steadied(self.flow(frames)))  # (B, 2, 2, H, W) -> (B, 2)
+    predictions |= arms.columns(searched, VIDEO) | arms.columns(events, INTERVAL, "event_")
+    return about, predictions | arms.columns(laid, INTERVAL, "spotted_")
 
 
 class Spotter:
@@ -360,10 +329,8 @@ class Spotter:
         own = ("reference", "inputs", "shared", "first", "residual")
         options = {name: getattr(arm, name) for name in own} | {"n_gaps": len(self.gaps)}
         with isolated_rng(seed):
-            if arm.method == "k-gap flow":
-                self.net = FlowNet(lambda x: inputs.gap_flow(x / 255, method="farneback"))
-            elif arm.method == "accumulated flow":
-                self.net = FlowNet(inputs.between)
+            if arm.method in FLOWS:
+                self.net = SoftNet(flow=FLOWS[arm.method])
             else:
                 self.net = SpottingNet(**source.sizes, **options)
 
@@ -376,13 +343,13 @@ class Spotter:
         """What the network is shown of the frames, some at a time."""
         parts = (self.source.load(video)[rows] for rows in self.order(video).split(CHUNK))
         if self.arm.method == "accumulated flow":
-            return inputs.summed_flow((part / 255 for part in parts), method="farneback")
+            return summed_flow(parts, method="farneback")
         return parts
 
     def curve(self, video: str) -> np.ndarray:
         """Scores (T, 2) of micro and macro for each frame of a video."""
         if self.arm.method == "mdmd":
-            return inputs.mdmd_scores((x / 255 for x in self.chunks(video)), self.half).numpy()
+            return inputs.mdmd_scores(self.chunks(video), self.half).numpy()
         look = lambda frames: self.net(frames.to(self.device))  # noqa: E731
         lengths = [*self.gaps.values()][:: -1 if self.arm.swapped else 1]
         reach = dict(zip(self.gaps, lengths, strict=True))
@@ -410,9 +377,8 @@ class Spotter:
                 own, rows = events[events["video"] == video], self.order(video)
                 labels = inputs.labels(own, len(rows), self.half, arm.reference, arm.labels)
                 shown.append((torch.cat([*self.chunks(video)]), labels[rows]))
-            options = {"size": BATCH, "steps": steps // RECIPE.epochs}
-            options["mirror"] = arm.method != "accumulated flow"
-            batches = inputs.pairs(shown, self.gaps, arm.reference, **options)
+            options = {"steps": steps // RECIPE.epochs, "mirror": arm.method != "accumulated flow"}
+            batches = inputs.Pairs(shown, self.gaps, arm.reference, **options)
             options = {"seed": self.seed, "device": self.device, "checkpoint": file}
             history = train(self.net, batches, RECIPE, progress=file is not None, **options)
             self.net.eval()
@@ -433,14 +399,11 @@ class Tiling(Spotter):
 
     def learn(self, seen: pd.DataFrame, events: pd.DataFrame, *_: object) -> dict:
         """Choose the length."""
-
-        def score(length: int) -> float:
-            rows = zip(seen["video"], seen["n_frames"], strict=True)
-            tiles = [intervals.tiling(n, length, video=video) for video, n in rows]
-            return scoring.megc_f1(events, pd.concat(tiles))["overall"]
-
-        lengths = (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4))
-        self.length = max(lengths, key=score)
+        worth, videos = {}, dict(zip(seen["video"], seen["n_frames"], strict=True))
+        for length in (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4)):
+            tiles = [intervals.tiling(n, length, video=video) for video, n in videos.items()]
+            worth[length] = scoring.megc_f1(events, pd.concat(tiles))["overall"]
+        self.length = max(worth, key=worth.get)
         return {"tile": self.length}
 
     def curve(self, video: str) -> np.ndarray:
@@ -490,26 +453,27 @@ def rows(units: Sequence) -> list[dict]:
     whether an event is running.
     """
     videos, events, spotted = tables(units)
-    about = {"videos": videos["video"].tolist()}
+    about = {"videos": videos["video"].tolist(), "fps": units[0].metrics["fps"]}
     counts, values = scoring.counts(events, spotted, **about), {}
     for metric in (scoring.f1, scoring.precision, scoring.recall):
         values |= {f"{metric.__name__}_{name}": value for name, value in metric(counts).items()}
     for rule in list(scoring.RULES)[1:]:  # the first is the challenge's
-        # Half a second, the bound by duration, is as many frames as the rate says.
-        timed = scoring.RULES[rule].macro_from is not None
-        own = {"macro_from": round(units[0].metrics["fps"] / 2)} if timed else {}
-        table = scoring.counts(events, spotted, rule, **about, **own)
+        table = scoring.counts(events, spotted, rule, **about)
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
-    arrays = [one.predictions() for one in units]
-    curve, inside = (np.concatenate([a[name] for a in arrays]) for name in ("curve", "inside"))
     starts = videos["n_frames"].cumsum() - videos["n_frames"]
     middle = spotted["video"].map(dict(zip(videos["video"], starts, strict=True)))
     middle += (spotted["onset"] + spotted["offset"]) // 2
+    own = [events[events["video"] == video] for video in videos["video"]]
+    shown = map(inputs.labels, own, videos["n_frames"], videos["gaps"])
+    inside, curve = torch.cat([*shown]).numpy() > 0, np.concatenate([*videos["curve"]])  # (N, 2)
+    known = ~np.isnan(curve[:, 0])  # where one class has a score, both have
     for i, name in enumerate(CLASSES):
         shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
         values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
-    if not np.isnan(curve).all():
-        values |= {f"auc_{c}": _auc(inside[:, i], curve[:, i]) for i, c in enumerate(CLASSES)}
+    if known.any():
+        for name, truth, score in zip(CLASSES, inside[known].T, curve[known].T, strict=True):
+            varies = len(np.unique(truth)) == 2
+            values[f"auc_{name}"] = roc_auc_score(truth, score) if varies else np.nan
         values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
     n = (counts["tp"] + counts["fn"]).to_dict()
     return [
@@ -518,19 +482,12 @@ def rows(units: Sequence) -> list[dict]:
     ]
 
 
-def _auc(inside: np.ndarray, curve: np.ndarray) -> float:
-    known = ~np.isnan(curve)
-    varies = len(np.unique(inside[known])) == 2
-    return roc_auc_score(inside[known], curve[known]) if varies else float("nan")
-
-
 def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -> pd.DataFrame:
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
     candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
-        fixed = {c: replace(r, threshold=share) for c, r in intervals.RECIPES.items()}
-        each = videos[["curve", "gaps", "video"]].itertuples(index=False)
-        laid = (intervals.spotted(x, gaps, fixed, name) for x, gaps, name in each)
+        fixed = dict.fromkeys(CLASSES, intervals.Recipe(share))
+        laid = (intervals.spotted(v.curve, v.gaps, fixed, v.video) for v in videos.itertuples())
         candidates.append(pd.concat(laid))
     people = dict(zip(videos["video"], videos["subject"], strict=True))
     return scoring.oracle(events, candidates, people)

@@ -9,14 +9,13 @@ than the references reach over, and gives the same whatever the chunks. How the 
 ===========================  =======================================================================
 `SpottingNet`                at the frames themselves
 `SoftNet`, k-gap flow        at `gap_flow` of them: across each gap at once, as in the original
-`SoftNet`, accumulated flow  at `between` of `summed_flow`: the same, added up from frame to frame
+`SoftNet`, accumulated flow  at `between` of summed flow: the same, added up from frame to frame
 MDMD                         `mdmd_scores`: at flow as well, without any training
 ===========================  =======================================================================
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,10 @@ import torch
 from torch import Tensor
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.kernels.checks import FLOATS, check_tensor, wide
+from micromacro.kernels.checks import FLOATS, check_tensor
+from micromacro.motion.fields import main_direction
 from micromacro.motion.flow import optical_flow
-from micromacro.systems.spotting.model import SIDES, main_direction
+from micromacro.systems.spotting.model import SIDES
 from micromacro.systems.spotting.scoring import CLASSES, overlap
 
 Gaps = Mapping[str, int]
@@ -131,43 +131,53 @@ def labels(
 # ---- batches for training ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class Pairs:
     """Frames with their references as batches for `training.train`, all classes in equal parts.
 
     Called with a generator, it draws an epoch, with replacement: each frame shows micro, macro or
-    no expression with equal probability, whatever their numbers, and is any of those that do.
-    Iterated, it yields every frame in order, for `training.predict`.
+    no expression with equal probability, whatever their numbers, and is any of those that do. No
+    reference lies in another video.
 
-    Attributes:
-        frames: (N, ...), the frames of all videos, one after the other; or flow.
-        places: int64 (M, 1 + R) into frames: each frame, then its references. For flow (M,).
-        target: float32 (M, 2). Rows with a nan are never drawn: no label, or no face.
+    Args:
+        videos: Of each its frames, float32 in [0, 1] or uint8 (n, 1, H, W), or what else there is a row
+            a frame, and their `labels`. Rows with a nan are never drawn: no label, or no face.
+        gaps: Class to frames.
+        reference: Where the references lie.
         size: Frames in a batch.
         steps: Batches in an epoch of training.
         mirror: Mirror every other frame of an epoch of training, drawn by chance, with its references.
             Not for flow, whose signs would change.
 
+    Attributes:
+        frames: (N, ...), the frames of all videos, one after the other.
+        places: int64 (N, 1 + R) into frames: each frame, then its references.
+        target: float32 (N, 2).
+
     Raises:
         BadInput: No frame has a label.
     """
 
-    frames: Tensor
-    places: Tensor
-    target: Tensor
-    size: int = 72
-    steps: int = 250
-    mirror: bool = False
-
-    def __post_init__(self):
+    def __init__(
+        self,
+        videos: Iterable[tuple[Tensor, Tensor]],
+        gaps: Gaps,
+        reference: str = "past",
+        *,
+        size: int = 72,
+        steps: int = 250,
+        mirror: bool = False,
+    ):
+        frames, targets = zip(*videos, strict=True)
+        rows = torch.arange(sum(map(len, frames))).split(list(map(len, frames)))
+        others = [own[references(len(own), gaps, reference)] for own in rows]
+        self.places = torch.cat([torch.cat(rows)[:, None], torch.cat(others)], 1)
+        self.frames, self.target = torch.cat(frames), torch.cat(targets)
+        self.size, self.steps, self.mirror = size, steps, mirror
         if self.target.isnan().any(1).all():
             raise BadInput("target", "no frame has a label", "give longer videos or smaller gaps")
 
     def __len__(self) -> int:
         return self.steps
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._take(torch.arange(len(self.target)))
 
     def __call__(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of training."""
@@ -176,32 +186,11 @@ class Pairs:
         weights = (shows / shows.sum(0).clamp_min(1)).sum(1)
         n = self.size * self.steps
         rows = torch.multinomial(weights, n, replacement=True, generator=generator)
-        for frames, target in self._take(rows):
+        for some in rows.split(self.size):
+            frames = self.frames[self.places[some]]
             turned = torch.rand(len(frames), generator=generator) < 0.5 * self.mirror
             frames[turned] = frames[turned].flip(-1)
-            yield frames, target
-
-    def _take(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for some in rows.split(self.size):
-            yield self.frames[self.places[some]], self.target[some]
-
-
-def pairs(
-    videos: Iterable[tuple[Tensor, Tensor]], gaps: Gaps, reference: str = "past", **options: int
-) -> Pairs:
-    """Batches from all frames of some videos; no reference lies in another video.
-
-    Args:
-        videos: Of each its frames, float32 in [0, 1] or uint8 (n, 1, H, W), and their `labels`.
-        gaps: Class to frames.
-        reference: Where the references lie.
-        options: `size`, `steps` and `mirror` of `Pairs`.
-    """
-    frames, targets = zip(*videos, strict=True)
-    rows = torch.arange(sum(map(len, frames))).split(list(map(len, frames)))
-    others = [own[references(len(own), gaps, reference)] for own in rows]
-    places = torch.cat([torch.cat(rows)[:, None], torch.cat(others)], 1)
-    return Pairs(torch.cat(frames), places, torch.cat(targets), **options)
+            yield frames, self.target[some]
 
 
 # ---- the video as a stream -----------------------------------------------------------------------
@@ -298,44 +287,9 @@ def gap_flow(frames: Tensor, *, method: str = "tvl1") -> Tensor:
     return optical_flow(now.expand_as(others), others, method=method)
 
 
-def summed_flow(chunks: Chunks, *, method: str = "tvl1") -> Iterator[Tensor]:
-    """Flow from the first frame to each, added up pixel by pixel from neighbour to neighbour.
-
-    The skin is not followed, so the flow across any gap is a difference of two of these, `between`.
-
-    Args:
-        chunks: The video, (n, 1, H, W) in [0, 1] each.
-        method: Of `optical_flow`.
-
-    Yields:
-        float64 (n, 2, H, W) for each chunk, px; float32 would not last for ten minutes. On the CPU
-        where the device of the chunk has no float64.
-
-    Raises:
-        BadInput: A chunk of another shape, such as that of RGB; as `optical_flow`.
-    """
-    before, total = None, 0
-    for chunk in chunks:
-        check_tensor("a chunk of the video", chunk, "(n, 1, H, W)", (*FLOATS, torch.uint8))
-        if len(now := chunk[:, 0]):
-            earlier = torch.cat([now[:1] if before is None else before, now[:-1]])
-            flow_px = optical_flow(earlier, now, method=method)
-            sums = total + flow_px.to(wide(chunk.device), torch.float64).cumsum(0)
-            before, total = now[-1:], sums[-1]
-            yield sums
-
-
 def between(sums: Tensor) -> Tensor:
     """What was added up from frame to reference: (B, 1 + R, 2, H, W) to float32 (B, R, 2, H, W)."""
     return (sums[:, 1:] - sums[:, :1]).float()
-
-
-def steadied(flow_px: Tensor) -> Tensor:
-    """Take the head's own movement, the median of all pixels, from flow (..., 2, H, W).
-
-    SOFTNet takes the mean over the nose; the median of all, our choice, needs no landmarks.
-    """
-    return flow_px - flow_px.flatten(-2).median(-1).values[..., None, None]
 
 
 def mdmd_scores(chunks: Chunks, gaps: Gaps, *, method: str = "farneback") -> Tensor:

@@ -12,25 +12,24 @@ choice: sizes, kernels, pooling, the side of the references, how the streams joi
 kernel starts. What may matter is an option, for notebook 06b to vary. The loss is no part of this
 module: ``binary_cross_entropy_with_logits``, as both classes may hold at once, our choice too.
 
-Two peers see the optical flow to the references and not the pixels: `SoftNet` is trained,
-`main_direction` is not.
+A peer sees the optical flow to the references and not the pixels: `SoftNet`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
-from micromacro.kernels.checks import FLOATS, check_tensor, check_values
-from micromacro.kernels.local_contrast import local_contrast
+from micromacro.errors import BadInput, check_choice, check_sizes, check_widths
+from micromacro.kernels.checks import check_tensor, check_values
+from micromacro.motion.fields import optical_strain, steadied
+from micromacro.motion.prepare import NORMALISATIONS, normalise
 
 SIDES = {"past": (-1,), "future": (1,), "symmetric": (-1, 1)}
 """Where a frame's references lie -> their signs in time, in the order in which they are given."""
 FIRST_KERNELS = ("antisymmetric", "random")
-INPUTS = ("lcn", "zscore", "clahe", "raw")
 
 
 class SpottingNet(nn.Module):
@@ -51,7 +50,8 @@ class SpottingNet(nn.Module):
             over time (w0 = -w1 for two frames), so that what does not change gives 0. "random":
             as they are drawn.
         residual: Add its input to the second and to the third convolution, as the first version.
-        inputs: Normalisation of each frame; see `normalise`.
+        inputs: Normalisation of each frame, a name of `normalise`. Window, sigma and form of the
+            paper's local contrast are unknown.
         dropout: Share of the cells that training leaves out.
 
     Raises:
@@ -75,7 +75,7 @@ class SpottingNet(nn.Module):
         super().__init__()
         check_choice("reference", reference, SIDES)
         check_choice("first", first, FIRST_KERNELS)
-        check_choice("inputs", inputs, INPUTS)
+        check_choice("inputs", inputs, NORMALISATIONS)
         grid, hidden, n_gaps = check_sizes(grid=grid, hidden=hidden, n_gaps=n_gaps)
         widths = check_widths("widths", widths)
         if len(widths) != 3:
@@ -83,7 +83,7 @@ class SpottingNet(nn.Module):
         # The frames of a stream in their order in time, by their places in (frame, its references).
         self.order = torch.tensor([0, *SIDES[reference]]).argsort().tolist()
         self.n_gaps, self.inputs = n_gaps, inputs
-        one = Stream(len(self.order), widths, grid, hidden, first, residual, dropout)
+        one = Stream(len(self.order), (*widths, grid, hidden), first, residual, dropout)
         others = [] if shared else [copy.deepcopy(one) for _ in range(n_gaps - 1)]
         # So laid out, a CPU trains it about twice as fast; results agree to rounding.
         self.streams = nn.ModuleList([one, *others]).to(memory_format=torch.channels_last_3d)
@@ -127,20 +127,18 @@ class Stream(nn.Module):
 
     Weights start as He et al. (2015) draw them, biases at 0: by PyTorch's own start a difference of
     frames would shrink by two orders of magnitude on its way, and training would not begin.
+
+    Args:
+        depth: Frames in a stream.
+        sizes: Three widths, the side of the grid, the length of the vector.
+        first: As of `SpottingNet`.
+        residual: Likewise.
+        dropout: Likewise.
     """
 
-    def __init__(
-        self,
-        depth: int,
-        widths: Sequence[int],
-        grid: int,
-        hidden: int,
-        first: str,
-        residual: bool,
-        dropout: float,
-    ):
+    def __init__(self, depth: int, sizes: Sequence, first: str, residual: bool, dropout: float):
         super().__init__()
-        one, two, three = widths
+        one, two, three, grid, hidden = sizes
         later = ((one, two), (two, three))
         # The single channel of a grey image has as many kernels as channels come out.
         convs = [_separable(1, one, one, (depth, 5, 5))]
@@ -175,57 +173,7 @@ def _separable(n_in: int, n: int, n_out: int, size: tuple[int, int, int]) -> nn.
     return nn.Sequential(depthwise, nn.ReLU(), nn.MaxPool3d((1, 2, 2)), nn.Conv3d(n, n_out, 1))
 
 
-def normalise(frames: Tensor, inputs: str) -> Tensor:
-    """Normalise each frame by itself.
-
-    ========  ======================================================================================
-    inputs    what is done
-    ========  ======================================================================================
-    lcn       Local contrast of Jarrett et al. in a window of 9 px, sigma 2 px, at 48 px; at other
-              sizes in proportion. A gain and an offset of the whole frame change nothing.
-    zscore    The frame's mean is taken away, its deviation divided by: likewise.
-    clahe     Histogram equalisation of OpenCV: 8 x 8 tiles, clip limit 2.
-    raw       Nothing.
-    ========  ======================================================================================
-
-    The last two are then shifted and scaled by *fixed* numbers, (x - 0.5) / 0.25. So all inputs are
-    of order 1, and arms differ in what they do to light, not in the size of what the network gets.
-    Window, sigma and form of the paper's normalisation are unknown; all of this is our choice.
-
-    Args:
-        frames: float32 in [0, 1] or uint8 (..., H, W).
-        inputs: A name of the table.
-
-    Returns:
-        float32 (..., H, W).
-
-    Raises:
-        BadInput: Another name, shape or dtype; values that are not finite or not in [-1, 2].
-    """
-    check_choice("inputs", inputs, INPUTS)
-    check_tensor("frames", frames, "(..., H, W)", (torch.float32, torch.uint8))
-    check_values("frames", frames, -1, 2)
-    frames = frames / 255 if frames.dtype == torch.uint8 else frames
-    if inputs == "lcn":
-        side, backend = min(frames.shape[-2:]), "torch" if frames.requires_grad else "auto"
-        window = {"sigma": side / 24, "window": 2 * max(1, round(side / 12)) + 1}
-        return local_contrast(frames, **window, backend=backend, check=False)
-    if inputs == "zscore":
-        deviation, mean = torch.std_mean(frames, (-2, -1), keepdim=True)
-        return (frames - mean) / deviation.clamp_min(1 / 255)
-    return ((_equalised(frames) if inputs == "clahe" else frames) - 0.5) / 0.25
-
-
-def _equalised(frames: Tensor) -> Tensor:
-    import cv2  # the rest of this module needs torch alone
-
-    equalise = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply
-    grey = (255 * frames).clamp(0, 255).round().to("cpu", torch.uint8).flatten(0, -3)
-    equal = torch.stack([torch.from_numpy(equalise(image.numpy())) for image in grey])
-    return equal.view(frames.shape).to(frames.device) / 255
-
-
-# ---- peers ---------------------------------------------------------------------------------------
+# ---- a peer --------------------------------------------------------------------------------------
 
 
 class SoftNet(nn.Module):
@@ -240,15 +188,15 @@ class SoftNet(nn.Module):
     Args:
         map_px: Side to which the maps are reduced; 42 in the original.
         hidden: Length of the first dense layer; 400 in the original.
-        n_gaps: Number of networks, one for each class.
+        flow: Makes the flow of what comes in, which then is `steadied`; None: flow comes in.
     """
 
-    def __init__(self, map_px: int = 42, *, hidden: int = 400, n_gaps: int = 2):
+    def __init__(self, map_px: int = 42, *, hidden: int = 400, flow: Callable | None = None):
         super().__init__()
-        map_px, hidden, n_gaps = check_sizes(map_px=map_px, hidden=hidden, n_gaps=n_gaps)
-        self.map_px, cells = map_px, (-(-map_px // 3) // 2) ** 2
+        map_px, hidden = check_sizes(map_px=map_px, hidden=hidden)
+        self.flow, self.map_px, cells = flow, map_px, (-(-map_px // 3) // 2) ** 2
         self.convs, self.dense = nn.ModuleList(), nn.ModuleList()
-        for _ in range(n_gaps):
+        for _ in range(2):  # micro, macro
             self.convs.extend(nn.Conv2d(1, width, 5, padding=2) for width in (3, 5, 8))
             layers = (nn.Linear(16 * cells, hidden), nn.ReLU(), nn.Linear(hidden, 1))
             self.dense.append(nn.Sequential(*layers))
@@ -257,72 +205,22 @@ class SoftNet(nn.Module):
         """Score flow.
 
         Args:
-            flow_px: float32 (B, n_gaps, 2, H, W), x then y, from the frame to its references.
+            flow_px: float32 (B, 2, 2, H, W), x then y, from the frame to its two references; or what
+                `flow` makes that of.
 
         Returns:
-            Logits float32 (B, n_gaps).
+            Logits float32 (B, 2): micro, macro.
 
         Raises:
             BadInput: Another shape or dtype, such as frames; values that are not finite.
         """
-        check_tensor("flow_px", flow_px, f"(B, {len(self.dense)}, 2, H, W)", (torch.float32,))
+        flow_px = steadied(self.flow(flow_px)) if self.flow else flow_px
+        check_tensor("flow_px", flow_px, "(B, 2, 2, H, W)", (torch.float32,))
         check_values("flow_px", flow_px)
         maps = torch.cat([flow_px, optical_strain(flow_px)], 2).flatten(1, 2)  # (B, 6, H, W)
         maps = functional.interpolate(maps, (self.map_px,) * 2, mode="bilinear", antialias=True)
         maps = [conv(maps[:, i : i + 1]) for i, conv in enumerate(self.convs)]  # 3 5 8 3 5 8
         maps = functional.max_pool2d(torch.cat(maps, 1).relu(), 3, ceil_mode=True)  # 32, 14 x 14
-        cells = functional.max_pool2d(maps, 2).chunk(len(self.dense), 1)  # 2 x (B, 16, 7, 7)
+        cells = functional.max_pool2d(maps, 2).chunk(2, 1)  # 2 x (B, 16, 7, 7)
         logits = [dense(own.flatten(1)) for dense, own in zip(self.dense, cells, strict=True)]
         return torch.cat(logits, 1)  # 2 x (B, 784) -> 2 x (B, 1) -> (B, 2)
-
-
-def optical_strain(flow_px: Tensor) -> Tensor:
-    """How much the skin is stretched, of flow (..., 2, H, W): 0 where all moves alike.
-
-    Returns:
-        sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2), float32 (..., 1, H, W), px a px.
-
-    Raises:
-        BadInput: Another shape or dtype.
-    """
-    check_tensor("flow_px", flow_px, "(..., 2, H, W)", FLOATS)
-    (u_y, v_y), (u_x, v_x) = (d.unbind(-3) for d in torch.gradient(flow_px, dim=(-2, -1)))
-    return (u_x**2 + v_y**2 + (u_y + v_x) ** 2 / 2).sqrt().unsqueeze(-3)
-
-
-def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tensor:
-    """Main directional maximal difference (MDMD), the organisers' baseline of 2020; no training.
-
-    An expression at its apex has moved away from its beginning, *near*, and by its end it is back,
-    *far*. In each block the quadrant with most vectors of near is the main direction; of its
-    vectors count the third that exceed those of far most, by their mean; of the blocks the largest
-    third, by their mean. Four quadrants, as the baseline says; its code takes the arctangent of a
-    quotient, so that opposite directions fall together.
-
-    Args:
-        near_px: float32 (..., 2, H, W), flow from the past reference to the frame, x then y.
-        far_px: The same from the past reference to the future one.
-        blocks: Blocks a side. Rows and columns that are left over are left out.
-
-    Returns:
-        float32 (...), px.
-
-    Raises:
-        BadInput: Another shape or dtype; more blocks than pixels.
-    """
-    check_tensor("near_px", near_px, "(..., 2, H, W)", FLOATS)
-    check_tensor("far_px", far_px, str(tuple(near_px.shape)), FLOATS)
-    if (blocks := check_whole("blocks", blocks)) > min(near_px.shape[-2:]):
-        raise BadInput("blocks", f"{blocks} a side of {tuple(near_px.shape)}", "give fewer")
-    h, w = (side // blocks for side in near_px.shape[-2:])
-    tiles = torch.stack([near_px, far_px]).unfold(-2, h, h).unfold(-2, w, w)
-    tiles = tiles[..., :blocks, :blocks, :, :].flatten(-2).flatten(-3, -2)
-    near, far = tiles.movedim(-3, 1)  # of near and far x and y, (..., 36, pixels) each
-    quadrant = 2 * (near[0] >= 0) + (near[1] >= 0)
-    votes = functional.one_hot(quadrant, 4).sum(-2)  # (..., 36, 4)
-    most, main = votes.max(-1, keepdim=True)
-    excess = (near.norm(dim=0) - far.norm(dim=0)).masked_fill(quadrant != main, -torch.inf)
-    count = (most / 3).round().clamp_min(1)
-    counts = torch.arange(h * w, device=count.device) < count
-    means = excess.sort(-1, descending=True).values.where(counts, 0).sum(-1) / count.squeeze(-1)
-    return means.topk(round(blocks**2 / 3)).values.mean(-1)

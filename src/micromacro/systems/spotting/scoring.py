@@ -17,20 +17,17 @@ Frames outside a video count like any others: neither the challenge nor a public
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from micromacro.datasets.megc_log import COLUMNS, FRAMES
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing, reading, write_atomically
 
 CLASSES = ("micro", "macro")
 KEYS = ["video", "label"]
-FRAMES = ["onset", "offset", "predicted_onset", "predicted_offset"]
-LOG = ["video", *FRAMES, "outcome"]
 
 # What is added to offset - onset of an intersection before negative lengths become 0, and after it.
 OVERLAPS = {"frames": (1, 0), "lengths": (0, 0), "slipped": (0, 1)}
@@ -62,7 +59,8 @@ class Rule:
             the maximum with 0, and no overlap for intervals of one frame.
         iou: How much a hit must overlap, intersection over union.
         strict: It must overlap by more than that.
-        macro_from: offset - onset, in frames, from which an interval is macro. None goes by labels.
+        by_duration: An interval is macro if offset - onset is half a second or more, whatever its label.
+        fps: Frames a second; of SAMM-LV.
         class_videos: A class is scored only in videos that truly have it.
         dummy: There, a video without predictions gets one false alarm.
     """
@@ -71,15 +69,15 @@ class Rule:
     overlap: str = "frames"
     iou: float = 0.5
     strict: bool = False
-    macro_from: int | None = None
+    by_duration: bool = False
+    fps: float = 200.0
     class_videos: bool = False
     dummy: bool = False
 
 
 # The challenge's rule; single departures from it; then whole programs, as released: MDMD, the organisers'
 # of 2020; SOFTNet (2021); Concat-CNN (2021); AUW-GCN before and after its repair. The last two besides
-# choose for each test subject what suits it best: `oracle`. Durations are for 200 frames a second, as in
-# SAMM-LV; Concat-CNN has macro_from=15 for CAS(ME)^2.
+# choose for each test subject what suits it best: `oracle`.
 RULES = {
     "megc": Rule(),
     "class_videos_only": Rule(class_videos=True),
@@ -88,10 +86,10 @@ RULES = {
     "without_plus_one": Rule(overlap="lengths"),
     "offset_slip": Rule(overlap="slipped"),
     "strict": Rule(strict=True),
-    "by_duration": Rule(macro_from=100),
+    "by_duration": Rule(by_duration=True),
     "mdmd": Rule("each truth", "slipped"),
     "softnet": Rule("best truth", class_videos=True, dummy=True),
-    "concat_cnn": Rule("all", "slipped", macro_from=100),
+    "concat_cnn": Rule("all", "slipped", by_duration=True),
     "auw_gcn_2023": Rule("each prediction", "lengths", strict=True),
     "auw_gcn_2025": Rule("best prediction", "lengths", strict=True),
 }
@@ -159,8 +157,9 @@ def _checked(name: str, table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     if not good.all():
         row, remedy = table[~good].iloc[0], "give a video, micro or macro, whole onset <= offset"
         raise BadInput(f"{name}, row {row.name} {[*row]}", "is no interval", remedy)
-    if rule.macro_from is not None:
-        table["label"] = np.where(frames["offset"] - frames["onset"] < rule.macro_from, *CLASSES)
+    if rule.by_duration:
+        short = frames["offset"] - frames["onset"] < round(rule.fps / 2)
+        table["label"] = np.where(short, *CLASSES)
     names = FRAMES[2:] if name == "predictions" else FRAMES[:2]
     return table[KEYS].astype(str).join(frames.astype(np.int64).set_axis(names, axis=1))
 
@@ -317,53 +316,4 @@ def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.Da
     table = pd.concat(parts, names=["outcome", None]).reset_index("outcome")
     table["start"] = table["predicted_onset"].fillna(table["onset"])
     table = table.sort_values(["video", "start"], kind="stable", ignore_index=True)
-    return table[["label", *LOG]].astype(dict.fromkeys(FRAMES, "Int64"))
-
-
-def write_megc_log(path: str | Path, parts: Mapping[int, pd.DataFrame], *, first: int = 1) -> None:
-    """Write outcomes as the log file of the challenge of 2020.
-
-    A line with the number of a data set (1 SAMM-LV, 2 CAS(ME)^2) comes before its rows: video, onset,
-    offset, predicted onset, predicted offset, outcome; a dash where there is none. Both classes stand
-    in one list: the file does not tell them apart.
-
-    Args:
-        path: The file.
-        parts: Number of a data set -> its `outcomes`.
-        first: The file's number of a video's first frame.
-
-    Raises:
-        BadInput: A video's name holds a blank, or the file cannot be written.
-    """
-    text = ""
-    for number, table in parts.items():
-        if table["video"].str.contains(r"\s").any():
-            raise BadInput(f"videos of data set {number}", "have blanks in names", "rename them")
-        rows = table[LOG].assign(**(table[FRAMES] + first))
-        text += f"{number}\n" + rows.to_csv(sep=" ", na_rep="-", header=False, index=False)
-    write_atomically(Path(path), text)
-
-
-def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame]:
-    """Read a log file of the challenge: number of a data set -> outcomes, without their classes.
-
-    Args:
-        path: The file; columns are parted by blanks.
-        first: The file's number of a video's first frame.
-
-    Returns:
-        Tables as `outcomes` gives them, in the order of the file, without label.
-
-    Raises:
-        BadInput: The file is missing or empty, or a line is neither a number nor such a row.
-    """
-    path = existing(path)
-    with reading(path, "a log file of the challenge", "restore the file"):
-        table = pd.read_csv(path, sep=r"\s+", names=LOG, dtype=str, na_values="-")
-        heading = table["outcome"].isna()
-        dataset = table["video"].where(heading).ffill()[~heading].astype(int)
-        table = table[~heading].astype(dict.fromkeys(FRAMES, "Int64"))
-        table[FRAMES] -= first
-        if not table["outcome"].isin(["TP", "FP", "FN"]).all():
-            raise ValueError("an outcome is not TP, FP or FN")
-    return {int(n): part.reset_index(drop=True) for n, part in table.groupby(dataset)}
+    return table[["label", *COLUMNS]].astype(dict.fromkeys(FRAMES, "Int64"))

@@ -128,8 +128,8 @@ absent = dict.fromkeys(sys.argv[1].split(","))
 sys.modules.update(absent)
 import {", ".join(pieces)}
 [sys.modules.pop(name) for name in absent]
-from micromacro import faces, synthetic, training, units
-heavy = "torchvision torch._dynamo sympy facenet_pytorch pooch sklearn"
+from micromacro import course, faces, synthetic, training, units
+heavy = "torchvision torch._dynamo sympy facenet_pytorch pooch sklearn nbformat"
 print(micromacro.__file__, *({{*heavy.split()}} & sys.modules.keys()))
 import torch, micromacro.cli
 from micromacro.expression_encoder import load_expression_encoder

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 import pandas as pd
 
 from micromacro import units
@@ -73,12 +72,14 @@ def choose(notebooks: str | None = None) -> list[Path]:
     return sorted(chosen)
 
 
-def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """A notebook as it lies on disk.
+def read_notebook(path: Path):
+    """A notebook as it lies on disk, an ``nbformat.NotebookNode``.
 
     Raises:
         BadInput: It cannot be read, or is no notebook: torn, or with the marks of a merge conflict.
     """
+    import nbformat  # takes a second, which kernels need not wait for
+
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook, relax_add_props=True)

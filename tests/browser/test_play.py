@@ -355,11 +355,7 @@ def test_lesson_04_how_far_a_change_reaches(page, lab, tmp_path):
 
 def test_lesson_06_until_one_interval_is_left(page, lab, tmp_path):
     """A higher threshold takes intervals away, to one at its end; label and person move as well."""
-    needed = ["PROFILE =", "course.check(", "EASY = ", "frames = seen[", "gaps = {}"]
-    needed += ["def local_mean(", "image = seen[", "class Spotter(", "(contrast_by_hand(image)"]
-    needed += ["events = {v:", "def scored(", "some = list(seen)", "def timeline("]
-    needed += ["widgets.live_figure(at_threshold"]
-    opened(page, lab, before_play("06_expression_spotting", needed, tmp_path))
+    opened(page, lab, shortened("06_expression_spotting", 150, tmp_path))
     page.locator("img.widget-image").scroll_into_view_if_needed()
 
     def intervals() -> int:

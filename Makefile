@@ -13,7 +13,8 @@ BIN := .venv/bin
 # At the project's root, so that a notebook's link to the contents opens.
 LAB ?= $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)"
 CHOSEN := $(if $(NB),--notebooks "$(NB)")
-# One notebook, and one module of tests, stays on one worker: its cells go in order.
+# One notebook, and one module of tests, stays on one worker: its cells go in order. Modules of tests go
+# in order, too: xdist would keep those of few tests, the browser's and the systems', for the end.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadscope
 # What `make check` runs: seconds each, and a fault in any of them breaks much else.
 FAST := $(addprefix tests/,kernels motion/test_pyramid.py synthetic/test_script.py test_audio.py test_clip.py \
@@ -85,7 +86,7 @@ lint: env
 	@$(BIN)/ruff format --check .
 
 test: lint
-	@$(PYTEST) tests
+	@$(PYTEST) --no-loadscope-reorder tests
 	@$(PYTEST) --nbval-lax --nbval-cell-timeout=120 notebooks
 
 check: lint

@@ -1,4 +1,4 @@
-"""A lesson's Play without a browser: its cells run, its figure drawn with some controls moved."""
+"""A lesson without a browser: some of its cells run, its figure drawn with some controls moved."""
 
 import io
 from collections.abc import Iterable
@@ -10,12 +10,21 @@ import nbformat
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def defined(name: str, needed: Iterable[str]) -> dict:
-    """What the cells of a lesson that hold these texts have defined, one after the other."""
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    cells, names = [c.source for c in notebook.cells if c.cell_type == "code"], {}
+def code_cells(name: str) -> list[str]:
+    """Sources of a notebook's code cells."""
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+def defined(name: str, needed: Iterable[str], **parameters: object) -> dict:
+    """What the cells of a lesson that hold these texts have defined, one after the other.
+
+    The first holds the parameters, some of which may be set otherwise.
+    """
+    cells, names = code_cells(name), {}
     for text in needed:
         exec(next(source for source in cells if text in source), names)
+        names |= parameters if text == needed[0] else {}
     plt.close("all")
     return names
 

@@ -13,6 +13,20 @@ import micromacro
 from micromacro import batch, cli, report
 from micromacro.faces import export
 
+# The command with another function behind `report`, whose own module takes seconds to load.
+PROGRAM = """
+import sys
+from types import ModuleType
+sys.path[:] = {path}
+from micromacro import cli
+def site():
+    "Say it."
+    return {text}
+sys.modules["micromacro.report"] = ModuleType("micromacro.report")
+sys.modules["micromacro.report"].site = site
+sys.exit(cli.main())
+"""
+
 
 @pytest.fixture
 def calls(monkeypatch):
@@ -100,9 +114,7 @@ def test_a_reader_that_goes_away_and_a_full_disk_are_no_tracebacks(monkeypatch, 
     message = capsys.readouterr().err
     assert "No space left on device: 'runs/x'" in message
     assert message.count("\n") == 1
-    program = f"import sys; sys.path[:] = {sys.path}\nfrom micromacro import cli, report\n"
-    program += "def site():\n    'Say much.'\n    return 'x\\n' * 100_000\n"
-    program += "report.site = site\nsys.exit(cli.main())"
+    program = PROGRAM.format(path=sys.path, text=r"'x\n' * 100_000")
     for words, status in (["report"], 141), (["--help"], 0), (["report", "--help"], 0):
         command = [sys.executable, "-c", program, *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -114,9 +126,7 @@ def test_a_reader_that_goes_away_and_a_full_disk_are_no_tracebacks(monkeypatch, 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
 def test_a_name_that_the_terminal_cannot_print_is_no_traceback(encoding):
-    program = f"import sys; sys.path[:] = {sys.path}\nfrom micromacro import cli, report\n"
-    program += "def site():\n    'Name it.'\n    return 'ü \\udcff 人'\n"
-    program += "report.site = site\nsys.exit(cli.main())"
+    program = PROGRAM.format(path=sys.path, text=r"'ü \udcff 人'")
     command = [sys.executable, "-c", program, "report"]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     answer = subprocess.run(command, capture_output=True, env=environment)

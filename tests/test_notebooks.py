@@ -269,7 +269,10 @@ def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_pat
 
 @pytest.mark.slow
 def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
-    """From any folder; a relative path is of the shell's folder, not of the notebook's."""
+    """From any folder; a relative path is of the shell's folder, not of the notebook's.
+
+    It is the test of notebook 03 in the profile full, too.
+    """
     source = NOTEBOOKS[0].with_name("03_phase_versus_flow.ipynb")
     command = [sys.executable, "-m", "papermill", "--cwd", source.parent, source, "out.ipynb"]
     environment = os.environ | {"PWD": str(tmp_path)}  # as a shell sets it
@@ -286,3 +289,4 @@ def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     (table,) = (tmp_path / "kept" / "rows").glob("*.csv")
     rows = read_rows(table)
     assert (set(rows["seed"].dropna()), set(rows["arm"])) == ({3}, {"phase"})
+    assert set(rows["profile"]) == {"full"}

@@ -11,10 +11,13 @@ import afew_miniatures
 import affect_miniatures
 import hume_miniatures
 import long_miniatures
+import matplotlib.pyplot as plt
 import micro_miniatures
 import numpy as np
+import pandas as pd
 import pytest
 import skimage.data
+from play import code_cells, defined
 
 from micromacro import cli, course
 from micromacro.results import read_rows
@@ -136,16 +139,18 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path / "root"
 
 
-def reproduce(profile: str, notebook: str, params: dict) -> int:
+def reproduce(profile: str, notebook: str, params: dict, workers: int = 1) -> int:
+    """With one worker the units are computed in the kernel, with two in processes of their own."""
     words = [word for name, value in params.items() for word in ("--param", f"{name}={value}")]
-    return cli.main(["reproduce", "--profile", profile, "--notebooks", notebook, *words])
+    words += ["--notebooks", notebook, "--workers", str(workers)]
+    return cli.main(["reproduce", "--profile", profile, *words])
 
 
 def test_every_data_set_and_notebook_is_walked():
     walked = {notebook.partition("_")[0]: [*sets] for notebook, sets in MINIATURES.items()}
     planned = {number: plan.datasets for number, plan in course.PLAN.items() if plan.datasets}
     assert walked == planned
-    assert {*FULL} == {*NOTEBOOKS}
+    assert sorted([*FULL, *STUDIES, *ONE_SIZE, BY_PAPERMILL]) == NOTEBOOKS
 
 
 @pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
@@ -178,7 +183,9 @@ class TestPaper:
         }
         if notebook.startswith("08b") and dataset not in N:  # each person left out takes a minute
             params["FOLDS"] = 2
-        assert reproduce("paper", notebook, params) == 0
+        # Processes that each load the libraries anew: for one data set of each system.
+        workers = 2 if dataset in N else 1
+        assert reproduce("paper", notebook, params, workers) == 0
         (run,) = root.glob("runs/*/rows")
         rows = read_rows(run / f"{notebook}__trial__cpu.csv")
         assert set(rows["arm"]) == arms
@@ -195,22 +202,83 @@ class TestPaper:
 
 TINY = {"TRIAL": 1, "SEEDS": [0]}
 FULL = {  # the least that each notebook can be asked for
-    "00_start_here": {},
-    "01_face_preprocessing": {"SEEDS": [1], "VARIANTS": ["first_frame"]},
-    "02_phase_differences": {},
-    "03_phase_versus_flow": {"SEEDS": [0], "VARIANTS": ["phase"]},
-    "04_mimamo_net": {"STEPS": 2},
     "04b_mimamo_ablation": TINY | {"VARIANTS": ["ours", "as released"]},
     "05_msff": {"STEPS": 2, "VIDEO": "a film"},
     "05b_msff_ablation": TINY | {"VARIANTS": ["vgg", "audio"]},
-    "06_expression_spotting": {"STEPS": 2},
     "06b_spotting_ablation": TINY | {"VARIANTS": ["two references", "blind tiling"]},
-    "07_reaction_intensity": {"STEPS": 2},
     "07b_reaction_ablation": TINY | {"VARIANTS": ["all", "all, mean"]},
-    "08_akmnet": {"STEPS": 2},
     "08b_akmnet_ablation": TINY | {"VARIANTS": ["s123", "all"]},
     "11_audit": {"SEEDS": [0]},
 }
+BY_PAPERMILL = "03_phase_versus_flow"  # in tests/test_notebooks.py
+START = ["PROFILE =", "course.check("]
+ONE_SIZE = {  # lessons that do not look at the profile; the cells that their training needs
+    "00_start_here": START,
+    "04_mimamo_net": [
+        *(*START, "train_clips = task.record(", "encoder = load_", "def block("),
+        *("class Mimamo(", "LAG = ", "def train(", "def drawn("),
+    ],
+    "06_expression_spotting": [
+        *(*START, "EASY = ", "frames = seen[", "gaps = {}", "def local_mean(", "image = seen["),
+        *("class Spotter(", "assert_close(contrast_by_hand(", "events = {v:", "share = torch.cat("),
+    ],
+    "07_reaction_intensity": [
+        *(*START, "EASY = ", "one = raw[0]", "target, truth = (", "def attend(", "class Cascade("),
+        *("class Reaction(", "seen, unseen = (", "def trained(", "constant = (("),
+    ],
+    "08_akmnet": [
+        *(*START, "clips = task.record(", "class Block(", "def scores(", "def straight_through("),
+        *("class Miner(", "class Reader(", "class KeyFrameNet(", "def losses("),
+        *("stills = task.pretrained()", "def compare(", "COUNT_WEIGHT, MARGIN_", "def kept_of("),
+    ],
+}
+
+
+STUDIES = {  # lessons with a cell that makes their full run anew: what it needs
+    "01_face_preprocessing": (
+        {"SEEDS": [1], "VARIANTS": ["first_frame"]},
+        {"table": pd.DataFrame(columns=["correlation", "false_motion_px"], dtype=float)},
+    ),
+    "02_phase_differences": ({}, {}),
+}
+
+
+def cells_that_ask(lesson: str) -> list[str]:
+    """Those that name a parameter by which the profiles differ; the others run in nbval alike."""
+    names = r"\b(PROFILE|SEEDS|VARIANTS|OUT)\b"
+    return [cell for cell in code_cells(lesson) if re.search(names, cell)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", STUDIES)
+def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
+    first, study = cells_that_ask(lesson)
+    assert first.startswith("PROFILE =")
+    monkeypatch.setattr(plt, "show", lambda: None)
+    params, here = STUDIES[lesson]
+    defined(lesson, [*START, study], PROFILE="full", OUT=str(root), **params, **here)
+    (table,) = root.glob("rows/*.csv")
+    rows = read_rows(table)
+    assert set(rows["profile"]) == {"full"}
+    assert {*rows["seed"]} == {*params.get("SEEDS", range(40))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", ONE_SIZE)
+def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesson):
+    """No cell asks for the profile, so "full" runs what nbval runs; the training takes two steps."""
+    (first,) = cells_that_ask(lesson)
+    assert first.startswith("PROFILE =")
+    monkeypatch.setattr(plt, "show", lambda: None)
+    trained = defined(lesson, ONE_SIZE[lesson], PROFILE="full", STEPS=2)
+    taken = {
+        "00": lambda: 2,  # nothing is trained
+        "04": lambda: trained["curve"].index[-1],
+        "06": lambda: len(trained["losses"]),
+        "07": lambda: len(trained["nets"]["trained"][1]),
+        "08": lambda: len(trained["history"]),
+    }
+    assert taken[lesson[:2]]() == 2
 
 
 @pytest.fixture
@@ -235,8 +303,7 @@ class TestFull:
         tables = [read_rows(file) for file in root.glob("runs/*/rows/*.csv")]
         for rows in tables:
             assert set(rows["profile"]) <= {"full", "trial"}
-        studies = ("01", "02", "03")
-        assert len(tables) == (notebook[:2] in studies or notebook in MINIATURES)
+        assert len(tables) == (notebook in MINIATURES)
         if "VIDEO" in params:  # its lesson tells in one line what it goes without
             (run,) = root.glob(f"runs/*/{notebook}.ipynb")
             told = re.findall(r"The network of actors alone: .+ by hand", run.read_text())

@@ -114,7 +114,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("systems/eri", 703),
         ("systems/msff", 1097),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1929),  # the aim is 1,250
-        (".", 16_187),  # the aim is 11,500 with all five systems
+        (".", 16_215),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

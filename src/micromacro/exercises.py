@@ -164,8 +164,45 @@ def check_frames_of_event(answer: Answer, measured: int, fps: float, hint: int =
     _judge("frames_of_event", answer, measured, mistakes, hint, fps=fps)
 
 
+def check_difference(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 00, exercise 2: a picture of what differs between two frames, grey for no change.
+
+    Args:
+        function: The reader's, from a frame and the frame at rest, each (H, W) in [0, 1], and a
+            factor to a picture (H, W) in [0, 1]; None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    rest = np.array([[0.5, 0.4, 0.6], [0.1, 0.9, 0.3]])
+    change, factor = np.array([[0.0, 0.02, -0.03], [0.5, -0.4, 0.01]]), 4.0
+    mistakes = {
+        "the sign: what has become brighter is bright": np.clip(0.5 - factor * change, 0, 1),
+        "no grey for no change: add it": np.clip(factor * change, 0, 1),
+        "without limits: a picture has numbers from 0 to 1": 0.5 + factor * change,
+        "neither grey for no change nor limits": factor * change,
+        "without the factor: so small a change cannot be seen": np.clip(0.5 + change, 0, 1),
+        "lengths alone: darker must differ from brighter": np.clip(
+            0.5 + factor * abs(change), 0, 1
+        ),
+        "lengths alone, and no grey for no change": np.clip(factor * abs(change), 0, 1),
+        "the frame itself, enlarged: take away the frame at rest first": np.clip(
+            0.5 + factor * (rest + change), 0, 1
+        ),
+        "grey multiplied as well: add it last": np.clip(factor * (0.5 + change), 0, 1),
+        "limits set before grey is added": 0.5 + np.clip(factor * change, 0, 1),
+        "grey of 0 to 255: these pictures go from 0 to 1": np.clip(128 + factor * change, 0, 255),
+    }
+    _judge_function(
+        "difference",
+        function,
+        lambda own: own(rest + change, rest.copy(), factor),
+        np.clip(0.5 + factor * change, 0, 1),
+        mistakes,
+        hint,
+    )
+
+
 def check_macro_factor(answer: Answer, known_px: float, yours_px: float, hint: int = 0) -> None:
-    """Notebook 00, exercise 2: how many times as far does the skin move in another expression?
+    """Notebook 00, exercise 3: how many times as far does the skin move in another expression?
 
     Args:
         answer: The factor that the reader gives; None if there is none yet.

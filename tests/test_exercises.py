@@ -140,6 +140,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             (lambda f, r, k: np.clip(128 + k * (f - r), 0, 255)): "0 to 255",
             (lambda f, r, k: difference(f, r, k).mean()): "shape ()",
             (lambda f, r: f - r): "TypeError",
+            (lambda f, r, k: torch.clip(f - r, 0, 1)): "TypeError",  # its message has four lines
         },
     ),
     (
@@ -159,6 +160,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             0.214: "alone",
             0: "nothing",
             0.1: "rounded",
+            0.3: "micro-expression",
         },
     ),
     (
@@ -199,6 +201,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             0.887: "upside down",
             64.6: "degrees",
             0.18: "whole turns",
+            1.1: "rounded",
             1.2: "not yet",
         },
     ),
@@ -322,7 +325,8 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         (19_008, 32, 24),
         19_008,
         {9_504: "one direction", 15_552: "reads both", 8_352: "alone", 18_720: "one bias"}
-        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"},
+        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"}
+        | {4_176: "direction of the first", 16_704: "inputs of the first"},
     ),
     (
         exercises.check_ccc,
@@ -419,6 +423,7 @@ def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
     for answer, mistake in wrong.items():
         assert said(answer).startswith("✗")
         assert mistake in said(answer)
+        assert said(answer).count("\n") == 1
     assert said(None).startswith("·")
     for absurd in ("a cat", [], [1, 2], {}, 7 + 1j, lambda: 0, object()):
         assert said(absurd).startswith("✗")

@@ -11,9 +11,8 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import nbformat
 import pandas as pd
 
 from micromacro import units
@@ -21,6 +20,9 @@ from micromacro.datasets.table import check_profile
 from micromacro.errors import BadInput, check_choice
 from micromacro.files import make_writable, project_root
 from micromacro.statistics import read_claims
+
+if TYPE_CHECKING:
+    import nbformat
 
 _PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "VGG_WEIGHTS", "RESNET_WEIGHTS", "WEIGHTS", "OUT")
 RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0}
@@ -73,12 +75,14 @@ def choose(notebooks: str | None = None) -> list[Path]:
     return sorted(chosen)
 
 
-def read_notebook(path: Path) -> nbformat.NotebookNode:
+def read_notebook(path: Path) -> "nbformat.NotebookNode":
     """A notebook as it lies on disk.
 
     Raises:
         BadInput: It cannot be read, or is no notebook: torn, or with the marks of a merge conflict.
     """
+    import nbformat  # late: its checks of formats cost each notebook's kernel a second
+
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook, relax_add_props=True)

@@ -87,7 +87,8 @@ def _judge_function(
         if given is not None and shape != np.shape(expected) and "misfit" in _WORDS[exercise]:
             fault = _WORDS[exercise]["misfit"].format(shape=shape)
     except Exception as error:  # an exercise must never stop Run All
-        fault = f"your function stops with {type(error).__name__}: {error}"
+        first = str(error).partition("\n")[0]
+        fault = f"your function stops with {type(error).__name__}: {first}"
         if not callable(function):
             fault = "got no function: give the name of yours, without brackets behind it"
     if fault is None:
@@ -244,6 +245,7 @@ def check_step_at_48_px(
         "a square: a step is a length, not an area": measured_224 * (48 / 224) ** 2,
         "the factor alone: multiply the step by it": 48 / 224,
         "what is lost of the step: say what is left": measured_224 - measured_48,
+        "the micro-expression: you were asked for the false step": 1.4 * 48 / 224,
         "per cent: give pixels": 100 * measured_48,
         "nothing: it is small, but a fifth of it is there": 0.0,
         "the right step, rounded to one digit: give two": round(measured_48, 1),
@@ -331,6 +333,7 @@ def check_phase_to_motion(
         "upside down: divide the phase by the slope": level_2 / phase_rad,
         "degrees: phase and slope are both in radians": np.degrees(expected),
         "whole turns in place of radians": expected / (2 * np.pi),
+        "the right motion, rounded to one digit: give two": round(expected, 1),
     }
     said = {"phase_rad": phase_rad, "level_2": level_2, "pure": pure}
     # The slope is printed with two digits, and the reader divides by those.
@@ -478,6 +481,8 @@ def check_gru_size(answer: Answer, measured: int, inputs: int, hidden: int, hint
         "one direction of each layer, and the second reads both": size(inputs, 2 * hidden, ways=1),
         "a second layer that reads one direction: it reads both": size(inputs, hidden),
         "the first layer alone": 6 * hidden * (inputs + hidden + 2),
+        "one direction of the first layer": 3 * hidden * (inputs + hidden + 2),
+        "a second layer with the inputs of the first: it reads states": size(inputs, inputs),
         "one bias: W x and U h have one each": size(inputs, 2 * hidden, biases=1),
         "no bias: W x and U h have one each": size(inputs, 2 * hidden, biases=0),
         "one matrix in place of three: r, z and n have their own": measured / 3,

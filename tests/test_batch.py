@@ -394,6 +394,7 @@ DOORS = pytest.mark.parametrize("door", [by_reproduce, by_the_first_cell])
         *(({"VARIANTS": v}, "VARIANTS") for v in (0, [], ["ours", "ours"], [1], "", "['ours', 1]")),
         *(({"FOLDS": v}, "FOLDS") for v in (1, 0, -2, 2.0, True, "5", [5])),
         *(({"TRIAL": v}, "TRIAL") for v in (True, "1", -1, 0.5)),
+        *(({name: 1}, f"{name}=1") for name in ("SWEEP", "TRIAL")),  # of no use in smoke
         *(({"DEVICE": v}, "DEVICE") for v in ("banana", "cuda:99", "meta", "CPU", "", 0, "cpu:7")),
         *(({"PROFILE": v}, "profile") for v in ("Smoke", "FULL", " full", "papers", "", 1, None)),
         *(({"DATASET": v}, "DATASET") for v in ("omg", "banana", 3)),

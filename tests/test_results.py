@@ -55,6 +55,7 @@ def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, sha
     assert len(clean) == 40
     (tmp_path / "data" / "results").mkdir(parents=True)
     (tmp_path / "data" / "results" / "x.csv").write_text("a number is no change of the code")
+    (tmp_path / "data" / "claims.csv").write_text("nor is a verdict of the run before")
     assert sha_anew() == clean
     (tmp_path / "b").write_text("2")
     assert provenance()["git_sha"] == clean, "the code that is loaded is that of before"

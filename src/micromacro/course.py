@@ -212,6 +212,10 @@ def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
     check_profile(values["PROFILE"], dataset, _planned(notebook).datasets, f" of {notebook}")
     if dataset != "synthetic" and not (root and Path(root).is_dir()):
         raise BadInput(f"DATA_ROOT {root}", "no such folder", f"give the folder of {dataset}")
+    for name, others in (("SWEEP", ("full",)), ("TRIAL", ("full", "paper"))):
+        if values.get(name) and values["PROFILE"] not in others:
+            fault = f"does nothing in profile {values['PROFILE']}"
+            raise BadInput(f"{name}={values[name]}", fault, f"use it in {' or '.join(others)}")
     _device(values)
     return values
 

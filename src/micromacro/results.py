@@ -90,8 +90,8 @@ def _git_sha() -> str:
     if named := os.environ.get("MICROMACRO_GIT_SHA"):  # a copy of the tree without its .git
         return named
     git = ["git", "-C", str(checkout()), "status", "--branch", "--porcelain=v2"]
-    # Results of another run beside the code do not change what this one measures.
-    git += ["--", ".", ":!data/results"]
+    # Results and verdicts of another run beside the code do not change what this one measures.
+    git += ["--", ".", ":!data/results", ":!data/claims.csv"]
     try:
         answer = subprocess.run(git, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):  # no git, no checkout

@@ -106,6 +106,10 @@ def full(m):
     return np.vstack([m, [0, 0, 1]])
 
 
+def difference(frame, rest, factor):
+    return np.clip(0.5 + factor * (frame - rest), 0, 1)
+
+
 def one_map(S, W):
     return (np.linalg.inv(full(W)) @ full(S))[:2]
 
@@ -117,6 +121,27 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         (80, 200),
         80,
         {81: "one too many", 79: "one too few", 200: "a second", 500: "multiply", 12: "faster"},
+    ),
+    (
+        exercises.check_difference,
+        (),
+        difference,
+        {
+            (lambda f, r, k: difference(r, f, k)): "sign",
+            (lambda f, r, k: np.clip(k * (f - r), 0, 1)): "add it",
+            (lambda f, r, k: 0.5 + k * (f - r)): "without limits",
+            (lambda f, r, k: k * (f - r)): "neither",
+            (lambda f, r, k: difference(f, r, 1)): "without the factor",
+            (lambda f, r, k: np.clip(0.5 + k * np.abs(f - r), 0, 1)): "lengths alone",
+            (lambda f, r, k: np.clip(k * np.abs(f - r), 0, 1)): "and no grey",
+            (lambda f, r, k: np.clip(0.5 + k * f, 0, 1)): "at rest first",
+            (lambda f, r, k: np.clip(k * (0.5 + f - r), 0, 1)): "add it last",
+            (lambda f, r, k: 0.5 + np.clip(k * (f - r), 0, 1)): "limits set before",
+            (lambda f, r, k: np.clip(128 + k * (f - r), 0, 255)): "0 to 255",
+            (lambda f, r, k: difference(f, r, k).mean()): "shape ()",
+            (lambda f, r: f - r): "TypeError",
+            (lambda f, r, k: torch.clip(f - r, 0, 1)): "TypeError",  # its message has four lines
+        },
     ),
     (
         exercises.check_macro_factor,
@@ -135,6 +160,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             0.214: "alone",
             0: "nothing",
             0.1: "rounded",
+            0.3: "micro-expression",
         },
     ),
     (
@@ -175,6 +201,7 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             0.887: "upside down",
             64.6: "degrees",
             0.18: "whole turns",
+            1.1: "rounded",
             1.2: "not yet",
         },
     ),
@@ -298,7 +325,8 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
         (19_008, 32, 24),
         19_008,
         {9_504: "one direction", 15_552: "reads both", 8_352: "alone", 18_720: "one bias"}
-        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"},
+        | {18_432: "no bias", 6_336: "one matrix", 25_344: "LSTM", 19_007: "not yet"}
+        | {4_176: "direction of the first", 16_704: "inputs of the first"},
     ),
     (
         exercises.check_ccc,
@@ -395,6 +423,7 @@ def test_checkers_of_lessons_know_mistakes(check, given, right, wrong, capsys):
     for answer, mistake in wrong.items():
         assert said(answer).startswith("✗")
         assert mistake in said(answer)
+        assert said(answer).count("\n") == 1
     assert said(None).startswith("·")
     for absurd in ("a cat", [], [1, 2], {}, 7 + 1j, lambda: 0, object()):
         assert said(absurd).startswith("✗")
@@ -441,6 +470,7 @@ MEMORY = [table.rename(columns={"before": "valence 1 s ago"}) for table in MEMOR
 CLIP = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0))
 FROM_LESSON = {  # what the cells take from the lesson
     "00": {
+        "np": np,
         "micro_event": micro_event,
         "units": units,
         "SIZE": 224,
@@ -526,7 +556,7 @@ def test_starters_fail_and_solutions_pass(number):
     given = FROM_LESSON[number] | {"exercises": exercises}
     for path, mark in ((lesson, "·"), (NOTEBOOKS / "solutions" / f"{number}.ipynb", "✓")):
         cells = exercise_cells(path)
-        assert len(cells) == (2 if number == "00" else 3)
+        assert len(cells) == 3
         for source in cells:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
@@ -542,7 +572,7 @@ def test_solutions_are_stored_as_they_were_run(number):
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
     assert cells[0]["metadata"] == {"tags": ["parameters"]}
     said = [["".join(o.get("text", o["output_type"])) for o in c["outputs"]] for c in cells]
-    assert [text[:1] for texts in said for text in texts] == ["✓"] * (2 if number == "00" else 3)
+    assert [text[:1] for texts in said for text in texts] == ["✓"] * 3
 
 
 def test_what_is_read_off_two_rounded_prints_is_right(capsys):

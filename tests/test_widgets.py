@@ -38,6 +38,7 @@ def test_a_film_opens_where_it_is_told():
     play, frame, _, factor = box.children[1].children
     assert (play.value, frame.value, factor.value) == (5, 5, 4.0)
     assert set(shown(box).flat) == {140}
+    assert "JupyterLab" in box._repr_mimebundle_()["text/plain"]  # and not a picture's bytes
 
 
 def test_exaggeration_clips_instead_of_wrapping():

@@ -87,7 +87,8 @@ def _judge_function(
         if given is not None and shape != np.shape(expected) and "misfit" in _WORDS[exercise]:
             fault = _WORDS[exercise]["misfit"].format(shape=shape)
     except Exception as error:  # an exercise must never stop Run All
-        fault = f"your function stops with {type(error).__name__}: {error}"
+        first = str(error).partition("\n")[0]
+        fault = f"your function stops with {type(error).__name__}: {first}"
         if not callable(function):
             fault = "got no function: give the name of yours, without brackets behind it"
     if fault is None:
@@ -164,8 +165,45 @@ def check_frames_of_event(answer: Answer, measured: int, fps: float, hint: int =
     _judge("frames_of_event", answer, measured, mistakes, hint, fps=fps)
 
 
+def check_difference(function: Callable | None, hint: int = 0) -> None:
+    """Notebook 00, exercise 2: a picture of what differs between two frames, grey for no change.
+
+    Args:
+        function: The reader's, from a frame and the frame at rest, each (H, W) in [0, 1], and a
+            factor to a picture (H, W) in [0, 1]; None if there is none.
+        hint: How many hints to print, 0 to 3.
+    """
+    rest = np.array([[0.5, 0.4, 0.6], [0.1, 0.9, 0.3]])
+    change, factor = np.array([[0.0, 0.02, -0.03], [0.5, -0.4, 0.01]]), 4.0
+    mistakes = {
+        "the sign: what has become brighter is bright": np.clip(0.5 - factor * change, 0, 1),
+        "no grey for no change: add it": np.clip(factor * change, 0, 1),
+        "without limits: a picture has numbers from 0 to 1": 0.5 + factor * change,
+        "neither grey for no change nor limits": factor * change,
+        "without the factor: so small a change cannot be seen": np.clip(0.5 + change, 0, 1),
+        "lengths alone: darker must differ from brighter": np.clip(
+            0.5 + factor * abs(change), 0, 1
+        ),
+        "lengths alone, and no grey for no change": np.clip(factor * abs(change), 0, 1),
+        "the frame itself, enlarged: take away the frame at rest first": np.clip(
+            0.5 + factor * (rest + change), 0, 1
+        ),
+        "grey multiplied as well: add it last": np.clip(factor * (0.5 + change), 0, 1),
+        "limits set before grey is added": 0.5 + np.clip(factor * change, 0, 1),
+        "grey of 0 to 255: these pictures go from 0 to 1": np.clip(128 + factor * change, 0, 255),
+    }
+    _judge_function(
+        "difference",
+        function,
+        lambda own: own(rest + change, rest.copy(), factor),
+        np.clip(0.5 + factor * change, 0, 1),
+        mistakes,
+        hint,
+    )
+
+
 def check_macro_factor(answer: Answer, known_px: float, yours_px: float, hint: int = 0) -> None:
-    """Notebook 00, exercise 2: how many times as far does the skin move in another expression?
+    """Notebook 00, exercise 3: how many times as far does the skin move in another expression?
 
     Args:
         answer: The factor that the reader gives; None if there is none yet.
@@ -207,6 +245,7 @@ def check_step_at_48_px(
         "a square: a step is a length, not an area": measured_224 * (48 / 224) ** 2,
         "the factor alone: multiply the step by it": 48 / 224,
         "what is lost of the step: say what is left": measured_224 - measured_48,
+        "the micro-expression: you were asked for the false step": 1.4 * 48 / 224,
         "per cent: give pixels": 100 * measured_48,
         "nothing: it is small, but a fifth of it is there": 0.0,
         "the right step, rounded to one digit: give two": round(measured_48, 1),
@@ -294,6 +333,7 @@ def check_phase_to_motion(
         "upside down: divide the phase by the slope": level_2 / phase_rad,
         "degrees: phase and slope are both in radians": np.degrees(expected),
         "whole turns in place of radians": expected / (2 * np.pi),
+        "the right motion, rounded to one digit: give two": round(expected, 1),
     }
     said = {"phase_rad": phase_rad, "level_2": level_2, "pure": pure}
     # The slope is printed with two digits, and the reader divides by those.
@@ -441,6 +481,8 @@ def check_gru_size(answer: Answer, measured: int, inputs: int, hidden: int, hint
         "one direction of each layer, and the second reads both": size(inputs, 2 * hidden, ways=1),
         "a second layer that reads one direction: it reads both": size(inputs, hidden),
         "the first layer alone": 6 * hidden * (inputs + hidden + 2),
+        "one direction of the first layer": 3 * hidden * (inputs + hidden + 2),
+        "a second layer with the inputs of the first: it reads states": size(inputs, inputs),
         "one bias: W x and U h have one each": size(inputs, 2 * hidden, biases=1),
         "no bias: W x and U h have one each": size(inputs, 2 * hidden, biases=0),
         "one matrix in place of three: r, z and n have their own": measured / 3,

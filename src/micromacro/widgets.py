@@ -107,7 +107,14 @@ def _picture_and_controls(
             control.observe(redraw, "value")
     redraw()
     row = ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([picture, row])
+    return _Live([picture, row])
+
+
+class _Live(ipywidgets.VBox):
+    """A picture above its controls; where no kernel runs, a page shows these words in their place."""
+
+    def __repr__(self) -> str:
+        return "A picture with controls stands here while the notebook runs, in JupyterLab."
 
 
 def _control(name: str, what: tuple | list) -> ipywidgets.Widget:

@@ -1,6 +1,7 @@
 """The task set under *Play*, performed in JupyterLab in a real browser; skipped where there is none."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -326,6 +327,47 @@ def test_lesson_02_how_far_a_phase_sees(page, lab):
         less = moved(page, "motion px", "ArrowLeft")
     assert np.abs(less - opening)[readings].max() > 50
     assert np.abs(less - opening)[frames].max() > 20
+
+
+def test_lesson_03_light_that_is_taken_for_motion(page, lab, tmp_path):
+    """One step of gain takes the mouth from TV-L1; a prepared input gives it back to all five."""
+    needed = ["PROFILE =", "course.check(", "MUSCLE, AMPLITUDE_PX =", "def gradient("]
+    needed += ["def lucas_kanade(", "def phase_by_hand(", "def cosine(", "def fields(", "def live("]
+    opened(page, lab, before_play("03_phase_versus_flow", needed, tmp_path))
+    page.locator("img.widget-image").scroll_into_view_if_needed()
+
+    def seen(shown: np.ndarray) -> np.ndarray:
+        """How much the maps of the five methods look like the truth's, from -1 to 1."""
+        filled = shown[len(shown) // 2] < 250  # from side to side through all seven pictures
+        edges = np.flatnonzero(np.diff(filled.astype(int), prepend=0, append=0))
+        pictures = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 50]
+        assert len(pictures) == 7  # the second frame, the truth, five methods
+        rows = np.s_[len(shown) // 2 - 40 : len(shown) // 2 + 40]
+        middles = [(a + b) // 2 for a, b in pictures[1:]]
+        maps = [shown[rows, at - 40 : at + 40].ravel() for at in middles]
+        truth, *others = (one - np.median(maps[0]) for one in maps)  # grey is rest
+        lengths = np.array([np.linalg.norm(one) for one in others]) * np.linalg.norm(truth)
+        return np.array([truth @ one for one in others]) / lengths
+
+    opening = picture(page)
+    phase, *_, tvl1 = seen(opening)
+    assert tvl1 < 0 < 0.8 < phase
+    steady = moved(page, "gain", "Home")
+    assert seen(steady).min() > 0.85  # the first question, and its answer: hardly any
+    brighter = moved(page, "gain", "ArrowRight")
+    assert seen(brighter)[-1] < seen(steady)[-1] - 0.05
+
+    bright = dragged(page, "gain", 0.6)
+    assert seen(bright).min() < -0.5
+    large = moved(page, "amplitude px", "End")
+    muscles = [chosen(page, "muscle", number) for number in ("1", "4", "15")]
+    chosen(page, "muscle", "12")
+    assert max(seen(shown).min() for shown in (large, *muscles)) < 0.7
+    prepared = [chosen(page, "input", name) for name in ("zscore", "local_contrast")]
+    assert min(seen(shown).min() for shown in prepared) > 0.8  # the second
+    states = [opening, steady, brighter, bright, large, *muscles, *prepared]
+    for before, after in itertools.pairwise(states):
+        assert np.abs(after - before).max() > 20
 
 
 def test_lesson_04_how_far_a_change_reaches(page, lab, tmp_path):

@@ -38,7 +38,15 @@ from micromacro.systems.akmnet import AkmNet, FrameNet, Mining, StillNet, akm_lo
 from micromacro.systems.akmnet.inputs import choose
 from micromacro.systems.mimamo import MimamoNet, OmgNet, ccc_loss, mse_loss
 from micromacro.systems.mimamo.inputs import video_inputs
-from micromacro.systems.msff.model import Blstm, C3d, CnnBlstm, ResNet50, SpectrogramVgg, VggFace
+from micromacro.systems.msff.model import (
+    Blstm,
+    C3d,
+    CnnBlstm,
+    R3d18,
+    ResNet50,
+    SpectrogramVgg,
+    VggFace,
+)
 from micromacro.systems.spotting import SpottingNet
 from micromacro.systems.spotting.inputs import gap_flow
 from micromacro.systems.spotting.model import SoftNet
@@ -76,6 +84,7 @@ def networks():
             "vgg": VggFace(2, 4, 3, image_px=32),
             "resnet": ResNet50(2, (1, 1, 1, 1)),
             "c3d": C3d(2, 4, image_px=16, scale=60),
+            "r3d": R3d18(image_px=16),
             "vggish": SpectrogramVgg(2, 4, 3),
             "blstm": Blstm(8, 4),
         }
@@ -149,6 +158,7 @@ def doors(put):
         "VggFace, features": Door("images", COLOURS, nets["vgg"].features),
         "ResNet50": Door("images", COLOURS, nets["resnet"]),
         "C3d": Door("faces", FACES, nets["c3d"]),
+        "R3d18": Door("faces", FACES, nets["r3d"]),
         "SpectrogramVgg": Door("segments", SEGMENTS, nets["vggish"], RANGE),
         "Blstm": Door("features", FEATURES, nets["blstm"], RANGE),
         "CnnBlstm": Door("rows|images", FACES, nets["stream"]),

@@ -156,6 +156,11 @@ def test_official_clips_in_miniature(tmp_path):
     assert {*arrays["split"]} == {"val", "test"}
     assert not arrays["present"].all()  # a clip without a face
     assert experiment.rows(made)[0]["dataset"] == "afew"
+    asked = {"dataset": "afew", "data_root": root, "trial": 1, "variants": ["r3d_18"]}
+    (stand_in,) = experiment.grid("paper", **asked)["r3d_18"]
+    made.append(unit(**stand_in | {"epochs": 1}))
+    assert made[-1].metrics["parameters"] == 33_169_863
+    assert "r3d_18" in {row["arm"] for row in experiment.rows(made)}
 
 
 def test_all_clips_of_a_person_choose_the_fusion_or_none(monkeypatch):
@@ -208,6 +213,8 @@ def test_the_grid_names_what_there_is():
         (lambda: Arm(second=True, stills=False), ["stills"]),
         (lambda: Arm(redundancy=1.0), ["redundancy"]),
         (lambda: Arm(share=0.0), ["share"]),
+        (lambda: Arm(solid="r3d_18"), ["solid", "leave it out"]),
+        (lambda: Arm(stream="c3d", solid="r2d"), ["solid", "r3d_18"]),
         (lambda: unit(arm={"heads": 2}), ["heads", "readout"]),
         (lambda: unit(fold=1), ["fold 1", "choose 0"]),
         (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),

@@ -17,6 +17,7 @@ from micromacro.systems.msff.model import (
     Blstm,
     C3d,
     CnnBlstm,
+    R3d18,
     ResNet50,
     SpectrogramVgg,
     VggFace,
@@ -245,6 +246,28 @@ def test_c3d_averages_the_blocks_of_each_clip():
         torch.testing.assert_close(own, expected)
     only = net(faces[:1, :0])
     assert only.tolist() == [[0] * 7]
+
+
+def test_r3d_18_is_torchvisions_on_blocks(tmp_path, capsys):
+    lengths, faces = torch.tensor([20, 5, 0]), pictures(3, 20, 3, 24, 24)
+    with isolated_rng(0):
+        theirs = torchvision.models.video.r3d_18(num_classes=400).eval()
+    torch.save(theirs.state_dict(), file := tmp_path / "r3d_18-b3b3357e.pth")
+    net = load_published("r3d_18_kinetics", file, image_px=24)
+    assert "unchecked" in capsys.readouterr().err
+    mean, deviation = torch.tensor([[0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]])
+    shown = ((faces.movedim(2, -1) - mean) / deviation).movedim(-1, 1)  # (B, 3, T, H, W)
+    with torch.no_grad():
+        each = [theirs(shown[:1, :, own])[0] for own in (slice(0, 16), slice(4, 20))]
+        short = theirs(shown[1:2, :, [*range(5)] * 3 + [0]])[0]
+    made_of = torch.stack([sum(each) / 2, short, torch.zeros(400)])
+    torch.testing.assert_close(net(faces, lengths), made_of, rtol=1e-3, atol=1e-4)
+    refused(lambda: load_published("c3d_sports1m", file), file, "another network")
+    seven = made(R3d18)
+    assert count(seven) == 33_169_863
+    assert seven(faces).shape == (3, 7)
+    refused(lambda: seven(255 * faces), "faces", "[0, 1]")
+    refused(lambda: R3d18(image_px=8), "image_px", "16")
 
 
 # ---- through time --------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ _GREY = {"batch_norm": True, "mean": (128.0, 128.0, 128.0), "scale": 60.0}
 SMALL = {
     "blstm": {"hidden": 32},
     "c3d": {"width": 4, "hidden": 32, "image_px": 48, "dropout": 0.0} | _GREY,
+    "r3d_18": {"image_px": 32},
     "audio": {"width": 4, "hidden": 32, "classes": 32, "batch_norm": True},
 }
 
@@ -91,6 +92,7 @@ SWEEP: dict[str, dict[str, dict]] = {
 
 ARMS = CORE | arms.joined(SWEEP)
 OFFICIAL = {stream: CORE[stream] for stream in STREAMS}
+OFFICIAL["r3d_18"] = {"stream": "c3d", "solid": "r3d_18"}
 FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
     "all four": (STREAMS, fusion.grid, True),
     "all four, equal": (STREAMS, fusion.equal, True),
@@ -135,6 +137,7 @@ class Arm:
         stills: Pre-train the still network on stills; else it learns from frames of the training clips.
         redundancy: Of the voice, in place of the dial's; see `task.Benchmark.dubbed`.
         share: Of the training clips that are used.
+        solid: The 3D network of stream "c3d".
 
     Raises:
         BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
@@ -148,10 +151,12 @@ class Arm:
     stills: bool = True
     redundancy: Annotated[float | None, 0, 1] = None
     share: Annotated[float, 0.01, 1] = 1.0
+    solid: Annotated[str, ("c3d", "r3d_18")] = "c3d"
 
     def __post_init__(self):
         vgg, c3d = self.stream == "vgg", self.stream == "c3d"
         idle = {"layers": c3d, "readout": c3d, "second": not vgg, "stills": not vgg or self.second}
+        idle["solid"] = not c3d
         arms.check_arm(self, **idle, redundancy=self.stream != "audio")
 
 
@@ -382,6 +387,8 @@ def _seen(source: arms.Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor 
 
 def _network(source: arms.Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn.Module:
     sizes = source.sizes
+    if arm.solid == "r3d_18":
+        return model.R3d18(**sizes.get("r3d_18", {}))
     if arm.stream == "c3d":
         return model.C3d(**sizes.get("c3d", {}))
     options = {**sizes.get("blstm", {}), "layers": arm.layers, "readout": arm.readout}
@@ -452,7 +459,8 @@ def rows(units: Sequence) -> list[dict]:
 def _name(one: object) -> str:
     """The arm of a unit, by its parameters; of several that of which most is turned."""
     arm, data = (one.params[name] for name in ("arm", "data"))
-    made = arms.units_of(ARMS, vars(Arm()), names=ARMS, seeds=[0])
+    known = ARMS | OFFICIAL
+    made = arms.units_of(known, vars(Arm()), names=known, seeds=[0])
     fits = {
         name: len(own["data"])
         for name, (own,) in made.items()

@@ -40,6 +40,8 @@ READOUTS = ("mean", "last", "max")
 BLOCK = 16  # frames that C3D sees at a time
 PIECE = 64  # pictures that a network in evaluation mode computes at a time: memory
 VGG_FACE_MEAN = (129.186, 104.762, 93.594)  # red, green, blue
+KINETICS_MEAN = (110.201, 100.640, 95.995)  # torchvision's, of 0 to 255
+KINETICS_DEVIATION = (58.148, 56.470, 55.332)
 
 # Convolutions of each block; see `Encoder`.
 _VGG_16, _VGG_11, _C3D = (2, 2, 3, 3, 3), (1, 1, 2, 2), (1, 1, 2, 2, 2)
@@ -235,18 +237,39 @@ class C3d(Encoder):
             BadInput: Shapes, dtypes or lengths that do not fit; values that are not finite or outside
                 [0, 1].
         """
-        check_tensor("faces", faces, "(B, T, 1|3, H, W)", (self.fc6.weight.dtype,))
-        frames = [block_frames(n) for n in row_mask("faces", faces, lengths).sum(1).tolist()]
-        clips = zip(faces, frames, strict=True)
-        blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
-        logits = _pieces(super().forward, blocks, self, self.fc8.out_features)  # (N, 7)
-        logits = logits.split([len(own) for own in frames])
-        return torch.stack([own.sum(0) / max(1, len(own)) for own in logits])  # (B, 7)
+        return _by_blocks(super().forward, faces, lengths, self, self.fc8.out_features)
 
     def prepared(self, blocks: Tensor) -> Tensor:
         """Resize the frames of blocks (N, 16, C, H, W); float32 (N, 3, 16, image_px, image_px)."""
         images = _pixels("faces", blocks.flatten(0, 1), self)
         return images.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+
+
+class R3d18(nn.Module):
+    """R3D-18 (Tran et al. 2018) as torchvision builds it: 33,169,863 parameters.
+
+    The practical stand-in for `C3d`, whose weights are hard to come by: torchvision has some for this
+    network, of Kinetics-400; see `stills.load_published`. Blocks, and the mean over them, are as there.
+
+    Args:
+        classes: Number of classes.
+        image_px: Side of the frames; others are resized.
+
+    Raises:
+        BadInput: Frames of fewer than 16 px.
+    """
+
+    def __init__(self, classes: int = len(EMOTIONS), *, image_px: int = 112):
+        from torchvision.models.video import r3d_18  # takes seconds, and no other network needs it
+
+        super().__init__()
+        self.net, self.image_px = r3d_18(num_classes=classes), check_whole("image_px", image_px, 16)
+        self.mean, self.scale = KINETICS_MEAN, KINETICS_DEVIATION
+
+    def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Score clips; as `C3d.forward`."""
+        look = lambda blocks: self.net(C3d.prepared(self, blocks))  # noqa: E731
+        return _by_blocks(look, faces, lengths, self, self.net.fc.out_features)
 
 
 class ResNet50(nn.Module):
@@ -545,8 +568,20 @@ def _pixels(name: str, images: Tensor, net: nn.Module) -> Tensor:
     px = (net.image_px,) * 2
     if net.image_px is not None and images.shape[-2:] != px:
         images = functional.interpolate(images, px, mode="bilinear", antialias=True)
-    mean = torch.tensor(net.mean).to(images)[:, None, None]  # (3, 1, 1)
-    return (255 * images - mean) / net.scale  # grey becomes three equal colours here
+    mean, scale = (torch.tensor(x).to(images).view(-1, 1, 1) for x in (net.mean, net.scale))
+    return (255 * images - mean) / scale  # grey becomes three equal colours here
+
+
+def _by_blocks(
+    look: Callable, faces: Tensor, lengths: Tensor | None, net: nn.Module, width: int
+) -> Tensor:
+    """Logits (B, width) of clips: the mean of what a network makes of their blocks (N, 16, C, H, W)."""
+    check_tensor("faces", faces, "(B, T, 1|3, H, W)", (next(net.parameters()).dtype,))
+    frames = [block_frames(n) for n in row_mask("faces", faces, lengths).sum(1).tolist()]
+    clips = zip(faces, frames, strict=True)
+    blocks = torch.cat([clip[own.to(clip.device)] for clip, own in clips])  # (N, 16, 3, H, W)
+    logits = _pieces(look, blocks, net, width).split([len(own) for own in frames])  # (N, 7)
+    return torch.stack([own.sum(0) / max(1, len(own)) for own in logits])  # (B, 7)
 
 
 def _pieces(look: Callable, x: Tensor, net: nn.Module, width: int) -> Tensor:

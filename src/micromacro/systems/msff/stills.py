@@ -16,18 +16,19 @@ from torch import nn
 from micromacro.backbones import PRETRAINED, FrozenResNet50
 from micromacro.errors import check_choice
 from micromacro.expression_encoder import ExpressionEncoder, load_expression_encoder
-from micromacro.systems.msff.model import C3d, ResNet50, VggFace
+from micromacro.systems.msff.model import C3d, R3d18, ResNet50, VggFace
 from micromacro.weights import fill, load_own, read_weights, unregistered_file
 
 NETWORKS = ("vgg", "resnet", "vgg_second")
 _RESNET = {"width": 6, "blocks": (1, 1, 1, 1), "classes": 8, "mean": (128.0,) * 3, "scale": 60.0}
 _REMEDY = "make it anew with make stills, or take the file of the repository"
 
-# Of neither file a SHA-256 is known to us: nothing is downloaded, and a user's file is checked against
+# Of no file a SHA-256 is known to us: nothing is downloaded, and a user's file is checked against
 # the digest that the user gives, or else told on stderr.
 PUBLISHED = {
     "vgg_face": "http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
     "c3d_sports1m": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
+    "r3d_18_kinetics": "https://download.pytorch.org/models/r3d_18-b3b3357e.pth",
 }
 
 
@@ -68,14 +69,15 @@ def load_published(
     """A network with published weights, in evaluation mode and frozen.
 
     Args:
-        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; or a ResNet-50 by its key of
+        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; "r3d_18_kinetics", of 400 things that
+            people do; or a ResNet-50 by its key of
             `micromacro.backbones.PRETRAINED`, of which "ferplus" is our choice for the paper's.
         weights: Your own file; for "imagenet" alone it may be None.
         sha256: What the digest of your file must be; none is published for most of these files.
-        options: Of `VggFace` or `C3d`, such as ``layer="fc7"``.
+        options: Of `VggFace`, `C3d` or `R3d18`, such as ``layer="fc7"``.
 
     Returns:
-        `VggFace`, `C3d` or `FrozenResNet50`; all take RGB in [0, 1].
+        `VggFace`, `C3d`, `R3d18` or `FrozenResNet50`; all take RGB in [0, 1].
 
     Raises:
         BadInput: Unknown name; no file, or not the right one.
@@ -84,9 +86,13 @@ def load_published(
     if name in PRETRAINED:
         return FrozenResNet50(name, weights, sha256=sha256)
     file, _ = unregistered_file(name, PUBLISHED[name], weights, sha256)
+    remedy, state = f"give the file {PUBLISHED[name]}", read_weights(file)
     with torch.device("meta"):  # no memory, no random numbers: the file fills it
-        net = VggFace(**options) if name == "vgg_face" else C3d(classes=487, **options)
-    # Our names are theirs, but for the convolutions, which have a module of their own.
-    state = {key.replace("conv", "convs.conv"): t for key, t in read_weights(file).items()}
-    fill(net, state, file, f"give the file {PUBLISHED[name]}")
+        if name == "r3d_18_kinetics":
+            net = R3d18(400, **options)
+        else:
+            net = VggFace(**options) if name == "vgg_face" else C3d(classes=487, **options)
+            # Our names are theirs, but for the convolutions, which have a module of their own.
+            state = {key.replace("conv", "convs.conv"): t for key, t in state.items()}
+    fill(net.net if name == "r3d_18_kinetics" else net, state, file, remedy)
     return net.float().requires_grad_(False).eval()

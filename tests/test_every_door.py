@@ -38,6 +38,7 @@ from micromacro.systems.akmnet import AkmNet, FrameNet, Mining, StillNet, akm_lo
 from micromacro.systems.akmnet.inputs import choose
 from micromacro.systems.mimamo import MimamoNet, OmgNet, ccc_loss, mse_loss
 from micromacro.systems.mimamo.inputs import video_inputs
+from micromacro.systems.msff.inputs import spectrum_pictures
 from micromacro.systems.msff.model import (
     Blstm,
     C3d,
@@ -162,6 +163,7 @@ def doors(put):
         "SpectrogramVgg": Door("segments", SEGMENTS, nets["vggish"], RANGE),
         "Blstm": Door("features", FEATURES, nets["blstm"], RANGE),
         "CnnBlstm": Door("rows|images", FACES, nets["stream"]),
+        "spectrum pictures": Door("segments", SEGMENTS, spectrum_pictures, RANGE),
         "CCC loss": Door("prediction", FEATURES, lambda x: ccc_loss(x, features), ANY),
         "MSE loss": Door("target", FEATURES, lambda x: mse_loss(features, x), ANY),
     }

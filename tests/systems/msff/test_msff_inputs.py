@@ -11,7 +11,7 @@ from refusals import refused
 from torch.nn import functional
 
 from micromacro.backbones import features
-from micromacro.systems.msff import MsffNet
+from micromacro.systems.msff import MsffNet, inputs
 from micromacro.systems.msff.inputs import (
     Batches,
     Clip,
@@ -19,6 +19,7 @@ from micromacro.systems.msff.inputs import (
     predictions,
     segments,
     spectrum,
+    spectrum_pictures,
     together,
 )
 from micromacro.systems.msff.model import Blstm, C3d, ResNet50, SpectrogramVgg, VggFace
@@ -65,7 +66,7 @@ def test_a_sine_is_where_its_pitch_and_its_time_are():
     assert (loud.argmax(), loud.sum()) == (48, 102)  # windows that reach from 0.48 s to 1.5 s
     np.testing.assert_allclose(rows[:47], SILENCE, rtol=1e-6)
     peaks = [spectrum(sine(hz, 0.5)).max() for hz in np.geomspace(200, 6000, 80)]
-    assert 4.4 < min(peaks) < max(peaks) <= 5.5  # by where it lies between two bands
+    assert inputs.LOUD - 1.1 < min(peaks) < max(peaks) <= inputs.LOUD
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,21 @@ def test_refusals_of_a_sound():
     refused(lambda: spectrum(np.zeros((2, 9))), "sound", "one channel")
     refused(lambda: spectrum(np.full(9, np.nan)), "sound", "NaN")
     refused(lambda: segments(Clip(sound=noise(9), sr_hz=0)), "sr_hz=0", "Hz")
+
+
+def test_pictures_show_time_to_the_right_and_pitch_upwards():
+    high_then_low = np.concatenate([sine(4000, 0.5), sine(300, 0.475)])
+    image = spectrum_pictures(segments(Clip(sound=high_then_low)))
+    assert image.shape == (1, 1, 64, 96)
+    assert 0 <= image.min() < 0.01
+    assert 0.8 < image.max() <= 1
+    rows = image[0, 0].argmax(0)
+    assert rows[8] < 32 < rows[85], "the high tone is first, and above"
+    assert not spectrum_pictures(segments(Clip(sound=np.zeros(9)))).any()
+    with isolated_rng(0):
+        net = VggFace(2, 4)
+    assert net.prepared(image).shape == (1, 3, 224, 224)
+    refused(lambda: spectrum_pictures(image), "segments", "(S, 1, 96, 64)")
 
 
 # ---- faces ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from micromacro.audio import checked_sound
 from micromacro.backbones import features as features
 from micromacro.errors import BadInput, check_sizes
-from micromacro.kernels.checks import check_tensor
+from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import LikeLengths, padded
 from micromacro.training import predict
 
@@ -30,6 +30,7 @@ WINDOW, HOP, N_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, and zeros behind th
 N_MELS, LOW_HZ, HIGH_HZ = 64, 125, 7_500
 OFFSET = 0.01  # of the magnitude: silence is log(0.01) = -4.6
 SEGMENT, STEP = 96, 48  # rows: 0.96 s and 0.48 s
+LOUD = 5.5  # a sine of amplitude 1 reaches 4.5 to 5.5, by where it lies between two bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,25 @@ def segments(clip: Clip) -> Tensor | None:
         return None
     rows = torch.from_numpy(spectrum(clip.sound, clip.sr_hz))  # (96 + 48 k, 64)
     return rows.unfold(0, SEGMENT, STEP).mT[:, None]  # (S, 64, 96) -> (S, 1, 96, 64)
+
+
+def spectrum_pictures(segments: Tensor) -> Tensor:
+    """Segments as pictures for a network of photographs, which is nearer to the abstract's words.
+
+    Args:
+        segments: float32 (S, 1, 96, 64), as `segments` gives them.
+
+    Returns:
+        float32 (S, 1, 64, 96) in [0, 1]: time from left to right, pitch upwards, silence black, the
+        loudest sine white. `VggFace` brings them to its 224 px and makes three equal colours of them.
+
+    Raises:
+        BadInput: Another shape or type, or values that are not finite.
+    """
+    check_tensor("segments", segments, "(S, 1, 96, 64)", (torch.float32,))
+    check_values("segments", segments)
+    silence = math.log(OFFSET)
+    return ((segments - silence) / (LOUD - silence)).clamp(0, 1).mT.flip(-2)
 
 
 # ---- batches -------------------------------------------------------------------------------------

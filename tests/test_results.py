@@ -55,7 +55,19 @@ def test_the_state_of_the_code_is_read_once_a_process(tmp_path, monkeypatch, sha
     assert len(clean) == 40
     (tmp_path / "data" / "results").mkdir(parents=True)
     (tmp_path / "data" / "results" / "x.csv").write_text("a number is no change of the code")
-    (tmp_path / "data" / "claims.csv").write_text("nor is a verdict of the run before")
+    claims = tmp_path / "data" / "claims.csv"
+    claims.write_text("claim,margin,verdict,effect\n1,0.05,,\n")
+    subprocess.run(["git", "-C", tmp_path, "add", claims], check=True)
+    assert sha_anew() == f"{clean}-dirty", "claims are committed before the run"
+    git = ["git", "-C", tmp_path, *identity, "commit", "-m", "two"]
+    subprocess.run(git, check=True, capture_output=True)
+    clean = sha_anew()
+    assert len(clean) == 40
+    claims.write_text("claim,margin,verdict,effect\n1,0.05,holds,0.1\n")
+    assert sha_anew() == clean, "a run's own verdict"
+    claims.write_text("claim,margin,verdict,effect\n1,0.02,holds,0.1\n")
+    assert sha_anew() == f"{clean}-dirty", "another margin"
+    claims.write_text("claim,margin,verdict,effect\n1,0.05,,\n")
     assert sha_anew() == clean
     (tmp_path / "b").write_text("2")
     assert provenance()["git_sha"] == clean, "the code that is loaded is that of before"
@@ -297,12 +309,16 @@ def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):
     shown = lambda profile: Comparison.shown("04_x", [row(5.0)], profile)  # noqa: E731
     assert shown("smoke").values("phase", "ccc").tolist() == [5.0]
     sweep = [row(2.0, arm="x", profile="sweep"), row(9.0, profile="sweep")]
+    two = {"git_sha": f"{'a' * 40} + {'b' * 40}-dirty", "utc": "2026-01-01T00:00:00Z"}
+    sweep.append(row(3.0, arm="y", profile="sweep", **two))
     write_rows([row(1.0, profile="full"), *sweep], tmp_path)  # of an arm in both the core's counts
     (tmp_path / "data").mkdir()
     (tmp_path / "rows").rename(tmp_path / "data" / "results")
-    assert shown("smoke").arms == ["phase", "x"]
+    assert shown("smoke").arms == ["phase", "x", "y"]
     assert shown("smoke").values("phase", "ccc").tolist() == [1.0]
-    assert "committed full run" in shown("smoke").source
+    source = shown("smoke").source
+    assert "committed full run of 2026-01-01 to " in source
+    assert source.endswith(", aaaaaaaa, bbbbbbbb-dirty"), "all that rows name"
     assert shown("full").values("phase", "ccc").tolist() == [5.0]
 
 

@@ -8,6 +8,7 @@ both have, by a `Comparison`: its tables are what an ablation notebook shows.
 import contextlib
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -92,13 +93,26 @@ def _git_sha() -> str:
     git = ["git", "-C", str(checkout()), "status", "--branch", "--porcelain=v2"]
     # Results and verdicts of another run beside the code do not change what this one measures.
     git += ["--", ".", ":!data/results", ":!data/claims.csv"]
+    ask = functools.partial(subprocess.run, capture_output=True, text=True, timeout=30)
     try:
-        answer = subprocess.run(git, capture_output=True, text=True, timeout=30, check=True)
+        answer = ask(git, check=True)
+        claims = ask([*git[:3], "show", "HEAD:./data/claims.csv"]).stdout
     except (OSError, subprocess.SubprocessError):  # no git, no checkout
         return "unknown"
     head, *lines = answer.stdout.splitlines()  # "# branch.oid <commit>", other headers, changes
     changed = any(not line.startswith("#") for line in lines)
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # a checkout without claims
+        now = Path(checkout(), "data", "claims.csv").read_text(encoding="utf-8")
+        changed |= _claimed(now) != _claimed(claims)
     return head.removeprefix("# branch.oid ") + ("-dirty" if changed else "")
+
+
+def _claimed(table: str) -> str:
+    """The text of `data/claims.csv` without what runs write into it."""
+    with contextlib.suppress(ValueError):  # no table
+        claims = pd.read_csv(io.StringIO(table), dtype=str)
+        return claims.drop(columns=["verdict", *Interval._fields], errors="ignore").to_csv()
+    return table
 
 
 # Rows ---------------------------------------------------------------------------------------------
@@ -334,8 +348,14 @@ class Comparison:
         frame = committed_rows(notebook)
         if profile != "smoke" or frame.empty:
             return cls(rows, f"this {profile} run")
-        day, commit = str(frame["utc"].min())[:10], str(frame["git_sha"].iloc[0])[:8]
-        return cls(frame, f"the committed full run of {day}, commit {commit}")
+        days = [str(end)[:10] for end in (frame["utc"].min(), frame["utc"].max())]
+        shas = [sha for shas in frame["git_sha"].unique() for sha in str(shas).split(" + ")]
+        each = [
+            sha[:8] + sha[40:] for sha in dict.fromkeys(shas)
+        ]  # the rest is "-dirty", or nothing
+        commits = f"commit{'s' * (len(each) > 1)} {', '.join(each)}"
+        days = " to ".join(dict.fromkeys(days))
+        return cls(frame, f"the committed full run of {days}, {commits}")
 
     def values(self, arm: str, metric: str) -> pd.Series:
         """A metric of an arm, by seed; empty if it was not measured."""

@@ -202,6 +202,7 @@ class TestPaper:
 
 TINY = {"TRIAL": 1, "SEEDS": [0]}
 FULL = {  # the least that each notebook can be asked for
+    "00_start_here": {},
     "04b_mimamo_ablation": TINY | {"VARIANTS": ["ours", "as released"]},
     "05_msff": {"STEPS": 2, "VIDEO": "a film"},
     "05b_msff_ablation": TINY | {"VARIANTS": ["vgg", "audio"]},
@@ -213,7 +214,6 @@ FULL = {  # the least that each notebook can be asked for
 BY_PAPERMILL = "03_phase_versus_flow"  # in tests/test_notebooks.py
 START = ["PROFILE =", "course.check("]
 ONE_SIZE = {  # lessons that do not look at the profile; the cells that their training needs
-    "00_start_here": START,
     "04_mimamo_net": [
         *(*START, "train_clips = task.record(", "encoder = load_", "def block("),
         *("class Mimamo(", "LAG = ", "def train(", "def drawn("),
@@ -261,6 +261,7 @@ def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
     rows = read_rows(table)
     assert set(rows["profile"]) == {"full"}
     assert {*rows["seed"]} == {*params.get("SEEDS", range(40))}
+    assert {*rows["arm"]} >= {*params.get("VARIANTS", ["unwrapped"])}
 
 
 @pytest.mark.slow
@@ -272,7 +273,6 @@ def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesso
     monkeypatch.setattr(plt, "show", lambda: None)
     trained = defined(lesson, ONE_SIZE[lesson], PROFILE="full", STEPS=2)
     taken = {
-        "00": lambda: 2,  # nothing is trained
         "04": lambda: trained["curve"].index[-1],
         "06": lambda: len(trained["losses"]),
         "07": lambda: len(trained["nets"]["trained"][1]),

@@ -142,7 +142,7 @@ def summed_flow(chunks: Iterable[torch.Tensor], *, method: str = "tvl1") -> Iter
     The skin is not followed, so the flow across any gap is a difference of two of these.
 
     Args:
-        chunks: The video, (n, 1, H, W) in [0, 1] each.
+        chunks: The video, (n, 1, H, W) each, in [0, 1] or uint8.
         method: Of `optical_flow`.
 
     Yields:

@@ -268,6 +268,8 @@ def test_r3d_18_is_torchvisions_on_blocks(tmp_path, capsys):
     assert seven(faces).shape == (3, 7)
     refused(lambda: seven(255 * faces), "faces", "[0, 1]")
     refused(lambda: R3d18(image_px=8), "image_px", "16")
+    refused(lambda: R3d18(0), "classes", "at least 1")
+    refused(lambda: SpectrogramVgg(2, 4, image_px=48), "image_px", "96 x 64")
 
 
 # ---- through time --------------------------------------------------------------------------------

@@ -157,6 +157,14 @@ def test_each_rule_departs_as_its_name_says(rule):
     assert {*DEPARTURES} == {*scoring.RULES} - {"megc"}
 
 
+def test_half_a_second_is_counted_in_the_frames_of_the_film():
+    truth, longer = micro((0, 14), (50, 65)), table(("v", "macro", 50, 65))
+    assert counts(truth, longer, "by_duration", fps=30.0)["tp"].tolist() == [0, 1, 1]
+    assert counts(truth, longer, "by_duration")["tp"].tolist() == [1, 0, 1], (
+        "of 200 frames a second"
+    )
+
+
 def test_videos_and_classes_do_not_mix_and_are_pooled():
     truth = table(("a", "micro", 0, 9), ("a", "macro", 20, 59), ("b", "micro", 0, 9))
     found = table(("a", "macro", 0, 9), ("b", "micro", 0, 9), ("c", "micro", 0, 9))

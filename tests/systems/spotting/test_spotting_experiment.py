@@ -150,13 +150,15 @@ def test_rows_are_the_pooled_scores(folds):
         assert values[f"f1_{name}"]["value"] == expected[name]
     assert values["f1_overall"]["n"] == len(events)
     assert values["f1_micro"]["n"] == (events["label"] == "micro").sum()
-    curve, inside = np.concatenate([f.predictions()["curve"] for f in folds]), np.zeros(960, bool)
-    for event in events[events["label"] == "macro"].itertuples():
-        first = 240 * videos["video"].tolist().index(event.video)
-        inside[first + event.onset : first + event.offset + 1] = True
-    a, b = (curve[inside == flag, 1].astype(float) for flag in (True, False))
-    above = (a[:, None] > b).mean() + 0.5 * (a[:, None] == b).mean()
-    assert values["auc_macro"]["value"] == pytest.approx(above, abs=1e-9)
+    curve = np.concatenate([f.predictions()["curve"] for f in folds]).astype(float)
+    for k, name in enumerate(CLASSES):
+        inside = np.zeros(960, bool)
+        for event in events[events["label"] == name].itertuples():
+            first = 240 * videos["video"].tolist().index(event.video)
+            inside[first + event.onset : first + event.offset + 1] = True
+        a, b = curve[inside, k], curve[~inside, k]
+        above = (a[:, None] > b).mean() + 0.5 * (a[:, None] == b).mean()
+        assert values[f"auc_{name}"]["value"] == pytest.approx(above, abs=1e-9)
     assert values["f1_overall_oracle"]["value"] <= 1
     shown = 0
     micro = spotted[spotted["label"] == "micro"]

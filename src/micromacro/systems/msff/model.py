@@ -178,7 +178,9 @@ class SpectrogramVgg(Encoder):
     """
 
     def __init__(self, width: int = 64, hidden: int = 4096, classes: int = 128, **options):
-        options = {"layer": "fc8", "dropout": 0.0} | options
+        options = {"layer": "fc8", "dropout": 0.0, "image_px": None} | options
+        if options["image_px"] is not None:
+            raise BadInput("image_px", "spectra have one size, 96 x 64", "leave it out")
         super().__init__(nn.Conv2d, 1, _VGG_11, 6 * 4, (width, hidden, classes), **options)
 
     def prepared(self, segments: Tensor) -> Tensor:
@@ -256,13 +258,14 @@ class R3d18(nn.Module):
         image_px: Side of the frames; others are resized.
 
     Raises:
-        BadInput: Frames of fewer than 16 px.
+        BadInput: No class; frames of fewer than 16 px.
     """
 
     def __init__(self, classes: int = len(EMOTIONS), *, image_px: int = 112):
         from torchvision.models.video import r3d_18  # takes seconds, and no other network needs it
 
         super().__init__()
+        (classes,) = check_sizes(classes=classes)
         self.net, self.image_px = r3d_18(num_classes=classes), check_whole("image_px", image_px, 16)
         self.mean, self.scale = KINETICS_MEAN, KINETICS_DEVIATION
 

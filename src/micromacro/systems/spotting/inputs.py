@@ -249,8 +249,8 @@ def scores(
 
     Args:
         model: Makes logits (B, 2) of frames and references (B, 1 + R, 1, H, W): `SpottingNet` in
-            evaluation mode; or a function, such as ``lambda x: soft_net(gap_flow(x))``, which also
-            is the place to move frames to another device.
+            evaluation mode; such as ``SoftNet(flow=gap_flow)``; or a function, which is the place to
+            move frames to another device.
         chunks: The video: float32 in [0, 1] or uint8 (n, 1, H, W), as `stream` takes them.
         gaps: Class to frames.
         reference: Where the references lie: as for the model.
@@ -277,7 +277,7 @@ def scores(
 
 
 def gap_flow(frames: Tensor, *, method: str = "tvl1") -> Tensor:
-    """Flow in px from frames to references: (B, 1 + R, 1, H, W) in [0, 1] to (B, R, 2, H, W).
+    """Flow in px from frames to references: (B, 1 + R, 1, H, W), in [0, 1] or uint8, to (B, R, 2, H, W).
 
     Raises:
         BadInput: Another shape, such as that of RGB; as `optical_flow`.

@@ -350,9 +350,8 @@ class Comparison:
             return cls(rows, f"this {profile} run")
         days = [str(end)[:10] for end in (frame["utc"].min(), frame["utc"].max())]
         shas = [sha for shas in frame["git_sha"].unique() for sha in str(shas).split(" + ")]
-        each = [
-            sha[:8] + sha[40:] for sha in dict.fromkeys(shas)
-        ]  # the rest is "-dirty", or nothing
+        # Eight digits of the commit, and what follows all forty: "-dirty", or nothing.
+        each = [sha[:8] + sha[40:] for sha in dict.fromkeys(shas)]
         commits = f"commit{'s' * (len(each) > 1)} {', '.join(each)}"
         days = " to ".join(dict.fromkeys(days))
         return cls(frame, f"the committed full run of {days}, {commits}")

@@ -243,8 +243,7 @@ class C3d(Encoder):
 
     def prepared(self, blocks: Tensor) -> Tensor:
         """Resize the frames of blocks (N, 16, C, H, W); float32 (N, 3, 16, image_px, image_px)."""
-        images = _pixels("faces", blocks.flatten(0, 1), self)
-        return images.unflatten(0, (-1, BLOCK)).transpose(1, 2)
+        return _solid(blocks, self)
 
 
 class R3d18(nn.Module):
@@ -271,7 +270,7 @@ class R3d18(nn.Module):
 
     def forward(self, faces: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Score clips; as `C3d.forward`."""
-        look = lambda blocks: self.net(C3d.prepared(self, blocks))  # noqa: E731
+        look = lambda blocks: self.net(_solid(blocks, self))  # noqa: E731
         return _by_blocks(look, faces, lengths, self, self.net.fc.out_features)
 
 
@@ -573,6 +572,11 @@ def _pixels(name: str, images: Tensor, net: nn.Module) -> Tensor:
         images = functional.interpolate(images, px, mode="bilinear", antialias=True)
     mean, scale = (torch.tensor(x).to(images).view(-1, 1, 1) for x in (net.mean, net.scale))
     return (255 * images - mean) / scale  # grey becomes three equal colours here
+
+
+def _solid(blocks: Tensor, net: nn.Module) -> Tensor:
+    """Frames of blocks (N, 16, C, H, W) as `_pixels`, time behind the colours: (N, 3, 16, px, px)."""
+    return _pixels("faces", blocks.flatten(0, 1), net).unflatten(0, (-1, BLOCK)).transpose(1, 2)
 
 
 def _by_blocks(

@@ -1,9 +1,11 @@
 """Everything that needs a GPU, in one call of at most eight minutes: ``make gpu``.
 
-The tests marked ``gpu``, the renderer, one training unit of each system on the GPU and on the CPU,
-and ``benchmarks/kernels_gpu.py``. Each is a process of its own with a time limit: what hangs or
-crashes a device takes nothing else along. It needs torch, triton, numpy, scipy, pandas, OpenCV,
-scikit-learn, scikit-image, safetensors, tqdm, pytest and hypothesis; no network, no installation.
+The tests marked ``gpu``, the renderer, ``benchmarks/kernels_gpu.py``, and one training unit of each
+system on the GPU and on the CPU, these side by side, a core each. Each check is a process of its own
+with a time limit: what hangs or crashes a device takes nothing else along. It needs torch,
+triton, numpy, scipy, pandas, OpenCV, scikit-learn, scikit-image, safetensors, tqdm, pytest and
+hypothesis; no network, no installation. Without librosa and PyAV the two systems
+with sound are left out.
 
 Results: a folder with ``gpu_check__<gpu>.txt`` (the summary, also printed), ``gpu_check__<gpu>.csv``
 (its rows), the benchmark's ``kernels_gpu__<gpu>.csv``, and a log of each check.
@@ -22,12 +24,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 470  # of the whole check: a lent machine's command ends after ten minutes
 SYSTEMS = ("mimamo", "spotting", "akmnet")
+SOUND = ("msff", "eri")  # systems that need librosa and PyAV
 RENDERED = {64: 512, 112: 256, 224: 128}  # side of a frame in pixels: frames in a batch
+COUNTS = r"^=*\s*(\d+ .* in [\d.]+s.*?)=*$"  # pytest's last line
 COLUMNS = ("gpu", "check", "device", "setting", "metric", "value", "unit")
 
 
@@ -94,7 +100,7 @@ def _unit(system: str, device: str, tiny: bool) -> tuple[dict, dict]:
     arms = experiment.grid("smoke" if tiny else "full", device=device)
     options = dict(next(iter(arms.values()))[0])  # the first arm's first unit
     if tiny and "epochs" in options:  # spotting's smoke is tiny
-        small = {"people": 4, "subjects": 4, "clips": 3}
+        small = {"people": 4, "subjects": 4, "test_subjects": 4, "per_subject": 2, "clips": 3}
         data = {name: small.get(name, value) for name, value in options["data"].items()}
         options |= {"data": data, "epochs": 1}
     return experiment.unit(**options)
@@ -119,25 +125,27 @@ def _timed(work: Callable) -> tuple[float, object]:
 # ---- the whole ----------------------------------------------------------------------------------
 
 
-def commands(device: str, tiny: bool) -> Iterator[tuple[str, int, list[str]]]:
-    """Name, time limit in seconds and command of every check, the most telling first."""
+def stages(device: str, tiny: bool) -> Iterator[list[tuple[str, int, list[str]]]]:
+    """Name, time limit in seconds and command of checks that run side by side, stage after stage."""
     python, itself = sys.executable, str(Path(__file__).resolve())
     options = ["--device", device, *(["--tiny"] if tiny else [])]
     tests = ["-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") and (cores := os.cpu_count() or 1) >= 4:
         tests += ["-n", str(min(8, cores // 2))]  # most of the time goes into compiling
-    yield "machine", 60, [python, itself, "--check", "machine", *options]
-    yield "tests", 180, [python, *tests, str(ROOT / "tests")]
-    yield "renderer", 60, [python, itself, "--check", "renderer", *options]
-    for system in SYSTEMS:
-        yield f"unit {system}", 90, [python, itself, "--check", f"unit {system}", *options]
+    yield [("machine", 60, [python, itself, "--check", "machine", *options])]
+    yield [("tests", 180, [python, *tests, str(ROOT / "tests")])]
     rounds = ["--rounds", "1" if tiny else "5"]
-    yield "kernels", 150, [python, str(ROOT / "benchmarks" / "kernels_gpu.py"), *rounds]
-    if device != "cpu":  # the same again without the GPU, with what time is left
-        options[1] = "cpu"
-        for system in SYSTEMS:
-            command = [python, itself, "--check", f"unit {system}", *options]
-            yield f"unit {system} on the CPU", 120, command
+    yield [("kernels", 150, [python, str(ROOT / "benchmarks" / "kernels_gpu.py"), *rounds])]
+    yield [("renderer", 60, [python, itself, "--check", "renderer", *options])]
+    sounds = all(map(importlib.util.find_spec, ("librosa", "av")))
+    systems = SYSTEMS + (SOUND if sounds else ())
+    units = []
+    for where in dict.fromkeys((device, "cpu")):
+        ending, own = "" if where == device else " on the CPU", ["--device", where, *options[2:]]
+        for system in systems:
+            command = [python, itself, "--check", f"unit {system}", *own]
+            units.append((f"unit {system}{ending}", 150, command))
+    yield units
 
 
 def run_all(out: Path, device: str, tiny: bool) -> bool:
@@ -151,23 +159,25 @@ def run_all(out: Path, device: str, tiny: bool) -> bool:
         "PYTHONDONTWRITEBYTECODE": "1",
         "MICROMACRO_ROOT": str(out / "work"),  # or the benchmark would write into data/results
     }
-    for name, limit, command in commands(device, tiny):
+    for stage in stages(device, tiny):
         left = LIMIT_S - (time.perf_counter() - began)
-        log = out / f"{re.sub('[^a-z]+', '_', name.lower())}.log"
-        note, seconds = _run(command, min(limit, left), log, environment)
-        passed &= note == "passed"
-        text = log.read_text(errors="replace") if log.exists() else ""
-        for line in text.splitlines():
-            if line.startswith('{"'):
-                rows.append({"check": name, **json.loads(line)})
-        if name == "tests" and (
-            counts := re.findall(r"^=*\s*(\d+ .* in [\d.]+s.*?)=*$", text, re.M)
-        ):
-            note += f": {counts[-1].strip()}"
-        lines.append(f"{name:24} {seconds:6.1f} s   {note}")
-        print(lines[-1], flush=True)
-        if not note.startswith("passed"):
-            print("\n".join(f"    {line}" for line in text.splitlines()[-15:]), flush=True)
+        names, limits, programs = zip(*stage, strict=True)
+        limits = [min(limit, left) for limit in limits]
+        logs = [out / f"{re.sub('[^a-z]+', '_', name.lower())}.log" for name in names]
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1)) as threads:
+            run = partial(_run, environment=environment)
+            ends = threads.map(run, programs, limits, logs)
+            for name, log, (note, seconds) in zip(names, logs, ends, strict=True):
+                passed &= note == "passed"
+                text = log.read_text(errors="replace") if log.exists() else ""
+                found = (json.loads(line) for line in text.splitlines() if line.startswith('{"'))
+                rows += [{"check": name, **row} for row in found]
+                if name == "tests" and (counts := re.findall(COUNTS, text, re.M)):
+                    note += f": {counts[-1].strip()}"
+                lines.append(f"{name:24} {seconds:6.1f} s   {note}")
+                print(lines[-1], flush=True)
+                if not note.startswith("passed"):
+                    print("\n".join(f"    {line}" for line in text.splitlines()[-15:]), flush=True)
     _write(out, rows, [*lines, f"{'all':24} {time.perf_counter() - began:6.1f} s"])
     return passed
 

@@ -146,7 +146,7 @@ def test_a_second_call_adds_rows_and_replaces_the_same_number(tmp_path):
     assert sorted(read_rows(path).value) == [2.0, 3.0, 7.0]
     assert read_rows(path, dtype=str).cpu.tolist()[0] == ""
     written = write_rows([row(device="NVIDIA H200", profile="full")], tmp_path)
-    assert [path.name for path in written] == ["04_x__full__NVIDIA-H200.csv"]
+    assert [path.name for path in written] == ["04_x__full__nvidia-h200.csv"]
 
 
 def test_committed_rows_stay_readable():
@@ -295,13 +295,35 @@ def test_the_tables_of_an_ablation(comparison):
 
 
 def test_terms_of_a_contrast(comparison):
-    pd.testing.assert_series_equal(comparison.term("x_1(b)"), comparison.values("b", "x_1"))
+    term = lambda text: comparison.term(text).xs("cpu", level="device")  # noqa: E731
+    pd.testing.assert_series_equal(term("x_1(b)"), comparison.values("b", "x_1"))
     mean = (comparison.values("a", "x_1") + comparison.values("a", "x_2")) / 2
-    assert comparison.term("x(a)").tolist() == mean.tolist()
-    assert comparison.term("y").to_dict() == {4: 7.0}
-    assert comparison.term("0.25").to_dict() == {4: 0.25, 2: 0.25, 3: 0.25}
+    assert term("x(a)").tolist() == mean.tolist()
+    assert term("y").to_dict() == {4: 7.0}
+    assert term("0.25").to_dict() == {4: 0.25, 2: 0.25, 3: 0.25}
     for text in ("x_1", "x_1(nobody)", "z(a)", "z", "y(a)"):
         refused(lambda text=text: comparison.term(text), text, "metric")
+
+
+def test_rows_of_two_devices_are_never_compared_with_one_another():
+    """Arm c was measured on the GPU alone, a on both, b on the CPU: a - c is of the GPU's a."""
+    values = {("a", "cpu"): 1, ("b", "cpu"): 3, ("a", "gpu"): 10, ("c", "gpu"): 15}
+    rows = [
+        row(value + wide * seed, seed, arm, "x", device=device)
+        for (arm, device), value in values.items()
+        for seed in (0, 1, 2)
+        for wide in [0.5 if arm == "a" else 0.25]
+    ]
+    comparison = Comparison(rows)
+    assert comparison.values("a", "x").to_dict() == {0: 1, 1: 1.5, 2: 2}
+    assert comparison.interval("a", "c", "x").effect == pytest.approx(-4.75)
+    assert comparison.interval("a", "b", "x").effect == pytest.approx(-1.75)
+    assert comparison.interval("b", "c", "x") is None
+    for contrast, expected in (("x(a) - x(b)", -1.75), ("x(c) - x(a)", 4.75), ("x(c) - 15", 0.25)):
+        pairs = statistics.contrast_pairs(contrast, comparison.term)
+        assert pairs.index.tolist() == [0, 1, 2]
+        assert pairs["a"].mean() == pytest.approx(expected)
+    assert len(statistics.contrast_pairs("ratio x(b) / x(c)", comparison.term)) == 0
 
 
 def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):

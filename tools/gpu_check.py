@@ -144,7 +144,7 @@ def stages(device: str, tiny: bool) -> Iterator[list[tuple[str, int, list[str]]]
         ending, own = "" if where == device else " on the CPU", ["--device", where, *options[2:]]
         for system in systems:
             command = [python, itself, "--check", f"unit {system}", *own]
-            units.append((f"unit {system}{ending}", 150, command))
+            units.append((f"unit {system}{ending}", 240, command))
     yield units
 
 

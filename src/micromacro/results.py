@@ -47,8 +47,13 @@ INSTRUCTION_SETS = {
 def provenance(device: str = "cpu") -> dict[str, str]:
     """Where and when: ``device, python, torch, git_sha`` (with -dirty), ``utc, cpu, isa``.
 
-    All but device and time are read once a process: they belong to the code that it has loaded.
+    A GPU is named by its model. All but device and time are read once a process: they belong to the
+    code that it has loaded.
     """
+    import torch
+
+    if device.startswith("cuda") and torch.cuda.is_available():
+        device = torch.cuda.get_device_name(device)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"device": device, "utc": now, **_process()}
 
@@ -182,7 +187,7 @@ def write_rows(rows: Iterable[Row], out: Out) -> list[Path]:
 def _record(row: Row) -> dict[str, str]:
     values = provenance() | {k: value for k, value in vars(row).items() if value is not None}
     values["params"] = json.dumps(row.params, sort_keys=True)
-    values["device"] = re.sub(r"[^A-Za-z0-9.]+", "-", row.device)
+    values["device"] = re.sub(r"[^a-z0-9.]+", "-", row.device.lower())
     values["value"] = repr(float(row.value))
     return {name: str(values.get(name, "")) for name in COLUMNS}
 
@@ -315,10 +320,14 @@ def unit_arrays(
 
 
 def committed_rows(notebook: str, kinds: Iterable[str] = ("full", "sweep")) -> pd.DataFrame:
-    """Rows of the committed full run and of its sweep, or of others of a notebook; empty for none."""
+    """Rows of the committed full run and of its sweep, or of others of a notebook; empty for none.
+
+    Those of the CPU come first, then those of other devices.
+    """
     folder = project_root() / "data" / "results"
-    files = [folder / f"{notebook}__{kind}__cpu.csv" for kind in kinds]
-    frames = [read_rows(file) for file in files if file.exists()]
+    files = [file for kind in kinds for file in folder.glob(f"{notebook}__{kind}__*.csv")]
+    files.sort(key=lambda file: (not file.stem.endswith("__cpu"), file.name))
+    frames = [read_rows(file) for file in files]
     return pd.concat(frames) if frames else pd.DataFrame(columns=COLUMNS)
 
 
@@ -328,8 +337,11 @@ def committed_rows(notebook: str, kinds: Iterable[str] = ("full", "sweep")) -> p
 class Comparison:
     """Arms over the seeds that they share: what tables, figures and contrasts ask of rows.
 
+    Rows of several devices are never compared with one another: a difference is taken on the first
+    device that has measured all of its arms.
+
     Attributes:
-        table: One line for each arm and seed, a column for each metric.
+        table: One line for each arm, device and seed, a column for each metric.
         arms: In the order of the rows.
         source: Where the numbers come from, in words.
     """
@@ -338,7 +350,7 @@ class Comparison:
         if not isinstance(rows, pd.DataFrame):
             rows = pd.DataFrame([vars(row) for row in rows], columns=COLUMNS)
         self.table = rows.astype({"value": float}).pivot_table(
-            "value", ["arm", "seed"], "metric", aggfunc="first", sort=False
+            "value", ["arm", "device", "seed"], "metric", aggfunc="first", sort=False
         )  # "first": an arm that stands in core and sweep counts once
         self.arms, self.source = list(self.table.index.unique("arm")), source
 
@@ -354,12 +366,18 @@ class Comparison:
         each = [sha[:8] + sha[40:] for sha in dict.fromkeys(shas)]
         commits = f"commit{'s' * (len(each) > 1)} {', '.join(each)}"
         days = " to ".join(dict.fromkeys(days))
-        return cls(frame, f"the committed full run of {days}, {commits}")
+        where = " and ".join(frame["device"].unique())
+        where = "" if where == "cpu" else f", on {where}"
+        return cls(frame, f"the committed full run of {days}, {commits}{where}")
 
     def values(self, arm: str, metric: str) -> pd.Series:
         """A metric of an arm, by seed; empty if it was not measured."""
+        return statistics.on_one_device(self._everywhere(arm, metric))
+
+    def _everywhere(self, arm: str, metric: str) -> pd.Series:
+        """A metric of an arm, by device and seed."""
         if arm not in self.arms or metric not in self.table:
-            return pd.Series(dtype=float)
+            return pd.Series(dtype=float, index=self.table.index.droplevel("arm")[:0])
         return self.table.loc[arm, metric].dropna()
 
     def spread(self, arm: str, metric: str) -> str:
@@ -370,8 +388,9 @@ class Comparison:
 
     def interval(self, arm: str, reference: str, metric: str) -> Interval | None:
         """How much larger an arm's metric is than a reference's, over the seeds that both have."""
-        pair = self.values(arm, metric).align(self.values(reference, metric), join="inner")
-        return paired_interval(*pair) if len(pair[0]) > 1 else None
+        both = [self._everywhere(name, metric) for name in (arm, reference)]
+        pair = statistics.on_one_device(pd.concat(both, axis=1, keys=["a", "b"], join="inner"))
+        return paired_interval(pair["a"], pair["b"]) if len(pair) > 1 else None
 
     def difference(self, arm: str, reference: str, metric: str) -> str:
         """The mean difference and its 95 % interval, as text; "—" of an arm to itself."""
@@ -425,21 +444,21 @@ class Comparison:
         return pd.DataFrame.from_dict(lines, orient="index", columns=columns, dtype=object)
 
     def term(self, text: str) -> pd.Series:
-        """A term of a contrast by seed, for `statistics.contrast_pairs`.
+        """A term of a contrast by device and seed, for `statistics.contrast_pairs`.
 
         It is "metric(arm)"; or a metric that one arm alone has; or a number. Of a metric that is
         measured in parts, "ccc" of "ccc_valence" and "ccc_arousal", it is their mean.
         """
         metric, _, arm = text.removesuffix(")").partition("(")
         with contextlib.suppress(ValueError):
-            return pd.Series(float(text), self.table.index.unique("seed"))
+            return pd.Series(float(text), self.table.index.droplevel("arm").unique())
         parts = [name for name in self.table if name.startswith(f"{metric}_")]
         names = [metric] if metric in self.table else parts
-        arms = [name for name in self.arms if names and len(self.values(name, names[0]))]
+        arms = [name for name in self.arms if names and len(self._everywhere(name, names[0]))]
         if arm not in arms and (arm or len(arms) != 1):
             remedy = "write metric(arm), with an arm and a metric that were measured"
             raise BadInput(f"term {text!r}", "names no single arm and metric", remedy)
-        return sum(self.values(arm or arms[0], name) for name in names) / len(names)
+        return sum(self._everywhere(arm or arms[0], name) for name in names) / len(names)
 
 
 def moved_by_instructions(notebook: str) -> pd.DataFrame:

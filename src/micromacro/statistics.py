@@ -234,22 +234,32 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
     Args:
         contrast: Terms joined by " - " and " + ", or "ratio a / b"; what follows ";" is for people.
             "needs ..." says what is missing.
-        term: Turns one term into its value for each seed, indexed by seed; a constant too.
+        term: Turns one term into its value for each seed, indexed by seed, or by device and seed; a
+            constant too.
 
     Returns:
-        Columns a and b, a row for each seed that all terms have; of a sum the sum, and 0. None for
-        "needs ...".
+        Columns a and b, a row for each seed that all terms have `on_one_device`; of a sum the sum,
+        and 0. None for "needs ...".
     """
     text = contrast.partition(";")[0].strip()
     if text.startswith("needs "):
         return None
     if text.startswith("ratio "):
         both = [term(name.strip()) for name in text[6:].split("/")]
-        return pd.concat(both, axis=1, keys=["a", "b"]).dropna()
+        return on_one_device(pd.concat(both, axis=1, keys=["a", "b"]).dropna())
     # An arm's name, in its brackets, may hold such signs itself.
     signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
-    return pd.concat(signed, axis=1).dropna().sum(axis=1).to_frame("a").assign(b=0.0)
+    pairs = on_one_device(pd.concat(signed, axis=1).dropna())
+    return pairs.sum(axis=1).to_frame("a").assign(b=0.0)
+
+
+def on_one_device(table: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:
+    """Of values by device and seed those of the first device, by seed; any other table as it is."""
+    if "device" not in table.index.names:
+        return table
+    device = table.index.get_level_values("device")
+    return table[device == next(iter(device), None)].droplevel("device")
 
 
 def contrast_interval(contrast: str, pairs: pd.DataFrame | None) -> Interval | None:

@@ -285,13 +285,16 @@ def oracle(
         BadInput: As `by_video`.
     """
     parts = [by_video(truth, table, videos=subjects, **options) for table in candidates]
-    people = pd.Series(subjects).groupby(subjects).groups  # of each subject its videos
-
-    def score(part: pd.DataFrame) -> tuple[float, int]:
-        return f1(_pooled(part))["overall"], -part["fp"].sum()
-
-    own = ([part.loc[list(videos)] for part in parts] for videos in people.values())
-    return _pooled(pd.concat(max(choices, key=score) for choices in own))
+    of_video = parts[0].index.get_level_values("video").map(subjects).rename("subject")
+    own = pd.concat(
+        [part.groupby([of_video, "label"]).sum() for part in parts], keys=range(len(parts))
+    )
+    both = own.groupby(level=[0, "subject"]).sum()  # classes
+    ranked = both.assign(f1=f1(both)).sort_values(
+        ["f1", "fp"], ascending=[False, True], kind="stable"
+    )
+    best = ranked.groupby("subject").head(1).index  # (candidate, subject)
+    return _pooled(own[own.index.droplevel("label").isin(best)])
 
 
 def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.DataFrame:

@@ -344,7 +344,11 @@ def test_smoke_draws_the_committed_rows_and_full_its_own(tmp_path, monkeypatch):
     assert shown("full").values("phase", "ccc").tolist() == [5.0]
 
 
-def test_claims_move_with_the_seeds_of_another_instruction_set(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [("avx2", {"profile": "avx2"}), ("nvidia-h200", {"profile": "full", "device": "NVIDIA H200"})],
+)
+def test_claims_move_with_the_seeds_of_another_processor(name, elsewhere, tmp_path, monkeypatch):
     monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     claims = pd.DataFrame(
         {
@@ -362,18 +366,16 @@ def test_claims_move_with_the_seeds_of_another_instruction_set(tmp_path, monkeyp
     full = {"ours": [0.5, 0.6, 0.7], "b": [0.3, 0.4, 0.52], "c": [0.1, 0.2, 0.3]}
     # Of seeds 0 and 1; the second stays, and the third of one arm is no contrast.
     other = {"ours": [0.4, 0.6, 9.0], "b": [0.45, 0.4], "c": [0.1, 0.2]}
-    for kind, arms in (("full", full), ("avx2", other)):
-        rows = [
-            row(v, s, arm, profile=kind) for arm, own in arms.items() for s, v in enumerate(own)
-        ]
-        write_rows(rows, tmp_path)
+    for options, arms in (({"profile": "full"}, full), (elsewhere, other)):
+        values = [(v, s, arm) for arm, own in arms.items() for s, v in enumerate(own)]
+        write_rows([row(*value, **options) for value in values], tmp_path)
     (tmp_path / "data").mkdir()
     claims.to_csv(tmp_path / "data" / "claims.csv", index=False)
     (tmp_path / "rows").rename(tmp_path / "data" / "results")
-    moved = results.moved_by_instructions("04_x")
-    assert results.moved_by_instructions("04_y").empty
-    assert moved.index.tolist() == [("avx2", "04-a"), ("avx2", "04-b")]
-    line = moved.loc[("avx2", "04-a")]
+    moved = results.moved_by_processor("04_x")
+    assert results.moved_by_processor("04_y").empty
+    assert moved.index.tolist() == [(name, "04-a"), (name, "04-b")]
+    line = moved.loc[(name, "04-a")]
     assert (line["seeds"], line["largest move"]) == (1, pytest.approx(0.25))
     before, after = np.array([0.2, 0.2, 0.18]), np.array([-0.05, 0.2, 0.18])
     assert line["sd over seeds"] == pytest.approx(before.std(ddof=1))
@@ -381,7 +383,7 @@ def test_claims_move_with_the_seeds_of_another_instruction_set(tmp_path, monkeyp
     text = f"{after.mean():+.3f} [{ends.low:+.3f}, {ends.high:+.3f}]"
     assert line[["verdict", "verdict, moved"]].tolist() == ["holds", "undecided"]
     assert line["effect, moved"] == text
-    assert moved.loc[("avx2", "04-b"), "largest move"] == pytest.approx(1.0)  # 5 times, then 4
+    assert moved.loc[(name, "04-b"), "largest move"] == pytest.approx(1.0)  # 5 times, then 4
 
 
 def test_printed_differences():
@@ -392,7 +394,9 @@ def test_printed_differences():
     assert table.columns.tolist() == ["CASME", "CASME II", "SMIC", "SAMM"]
 
 
-@pytest.mark.parametrize("notebook", ["04b_mimamo_ablation", "08b_akmnet_ablation"])
+@pytest.mark.parametrize(
+    "notebook", ["04b_mimamo_ablation", "06b_spotting_ablation", "08b_akmnet_ablation"]
+)
 def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
     shown, handed = Comparison.shown(notebook, [], "smoke"), {}

@@ -9,7 +9,7 @@ that of an older processor, "default" the oldest, or of a newer one than made th
 torch, oneDNN and MKL may use is forced upon the notebook and upon all processes of its units. Units
 that are trained so have keys of their own. The rows are written to
 ``data/results/<notebook>__<set>__cpu.csv``, beside those of the full run that they are compared with
-(`results.moved_by_instructions`). NumPy and OpenCV, which do not train, keep theirs.
+(`results.moved_by_processor`). NumPy and OpenCV, which do not train, keep theirs.
 """
 
 import argparse

@@ -461,21 +461,24 @@ class Comparison:
         return sum(self._everywhere(arm or arms[0], name) for name in names) / len(names)
 
 
-def moved_by_instructions(notebook: str) -> pd.DataFrame:
-    """How claims move where some seeds of the full run are trained with other instructions.
+def moved_by_processor(notebook: str) -> pd.DataFrame:
+    """How claims move where seeds of the full run are trained on a GPU or with other instructions.
 
-    The committed rows of a set, ``<notebook>__avx2__cpu.csv`` (``tools/other_instructions.py``), take
-    the place of the full run's, for the seeds that all arms of a contrast have there.
+    The committed rows of a GPU, or of a set of instructions, ``<notebook>__avx2__cpu.csv``
+    (``tools/other_instructions.py``), take the place of the CPU's, for the seeds that all arms of a
+    contrast have there.
 
     Returns:
-        A line for each set and claim whose contrast moves: *seeds*, how many of them move; *largest
-        move* of one; *sd over seeds* of the full run's contrast; *effect* with its 95 % interval and
-        *verdict* of the full run; both once more, *moved*.
+        A line for each of these and claim whose contrast moves: *seeds*, how many of them move;
+        *largest move* of one; *sd over seeds* of the CPU's contrast; *effect* with its 95 % interval
+        and *verdict* of the CPU; both once more, *moved*.
     """
-    own, lines = Comparison(committed_rows(notebook)).term, {}
+    others = {name: committed_rows(notebook, [name]) for name in INSTRUCTION_SETS}
+    others |= dict(list(committed_rows(notebook).groupby("device")))
+    own, lines = Comparison(others.pop("cpu", [])).term, {}
     claims = statistics.read_claims().filter(regex=f"^{notebook[:2]}-", axis="index")
-    for name in INSTRUCTION_SETS:
-        other = Comparison(committed_rows(notebook, [name])).term
+    for name, rows in others.items():
+        other = Comparison(rows).term
         for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
             with contextlib.suppress(BadInput):  # an arm that is in no row
                 pairs, there = (statistics.contrast_pairs(contrast, t) for t in (own, other))
@@ -491,7 +494,7 @@ def moved_by_instructions(notebook: str) -> pd.DataFrame:
                 lines[name, claim] = [*line, ends[0], words[0], ends[1], words[1]]
     columns = ["seeds", "largest move", "sd over seeds", "effect", "verdict"]
     columns += ["effect, moved", "verdict, moved"]
-    index = pd.MultiIndex.from_tuples(lines, names=["instructions", "claim"])
+    index = pd.MultiIndex.from_tuples(lines, names=["processor", "claim"])
     return pd.DataFrame([*lines.values()], index, columns)
 
 

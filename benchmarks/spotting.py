@@ -58,6 +58,7 @@ SMALL = {"widths": (8, 8, 16), "grid": 6, "hidden": 24}
 NETWORKS = {48: ("small", SMALL), 112: ("default", {})}  # size in px -> name and sizes
 GAPS = {"micro": 6, "macro": 18}  # of CAS(ME)^2
 LONG_GAPS = {"micro": 37, "macro": 174}  # of SAMM-LV
+THRESHOLDS = dict.fromkeys(GAPS, 0.55)  # SOFTNet's
 N_FRAMES, LONG = 64, 12_000
 FPS, CHUNK = 200, 256  # of the videos whose memory is measured
 PART = 32  # frames that the network sees at once; `scores` gives it 64
@@ -127,7 +128,7 @@ def all_arms(frames: torch.Tensor) -> list[Arm]:
             arms.append(Arm(f"SoftNet, {name}{what}", px, n, work))
     noise = np.random.default_rng(0).standard_normal((LONG, 2))
     smooth = gaussian_filter1d(noise, 20, axis=0)
-    post = partial(intervals.spotted, smooth, LONG_GAPS)
+    post = partial(intervals.spotted, smooth, LONG_GAPS, THRESHOLDS, "noise")
     return [*arms, Arm("post-processing", px, LONG, post)]
 
 

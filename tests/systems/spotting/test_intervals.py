@@ -1,7 +1,6 @@
-"""From scores to intervals: SOFTNet's recipe against its definition, odd videos, thresholds, tiling."""
+"""From scores to intervals: SOFTNet's steps against its definition, odd videos, thresholds, tiling."""
 
 import time
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,26 +11,25 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from micromacro.systems.spotting import intervals, scoring
-from micromacro.systems.spotting.intervals import RECIPES, Recipe, peaks, smoothed, spotted
+from micromacro.systems.spotting.intervals import peaks, smoothed, spotted
 
 GAPS = {"micro": 3, "macro": 8}
-PLAIN = Recipe(0.5, relative=False, smooth=0)
+SOFTNETS = dict.fromkeys(GAPS, 0.55)
 
 
 def curves(T, seed=0):
     return np.random.default_rng(seed).normal(size=(T, 2)).cumsum(0)
 
 
-def spans(micro, gaps=GAPS, **options):
-    """Intervals of the micro class alone, of a curve with nothing macro."""
-    recipes = dict.fromkeys(scoring.CLASSES, replace(PLAIN, **options))
+def spans(micro, k=3, threshold=0.55):
+    """Intervals of the micro class alone, of scores with nothing macro."""
     scores = np.stack([micro, np.zeros(len(micro))], 1)
-    table = spotted(scores, gaps, recipes, "v")
+    table = spotted(scores, {"micro": k, "macro": 8}, dict.fromkeys(GAPS, threshold), "v")
     assert (table["label"] == "micro").all()
     return table[["onset", "offset"]].to_numpy().tolist()
 
 
-@pytest.mark.parametrize("window", [0, 1, 2, 5, 6, 30, 31, 40])
+@pytest.mark.parametrize("window", [1, 2, 5, 6, 30, 31, 40])
 def test_smoothing_is_the_mean_of_the_window(window):
     scores = curves(30)[:, 0].copy()
     scores[[0, 7, 8, 20]] = np.nan
@@ -58,7 +56,7 @@ def test_peaks_are_local_maxima_of_which_near_ones_yield(curve, distance):
     assert peaks(curve, 15, distance).tolist() == high
 
 
-def test_softnets_recipe_step_by_step():
+def test_softnets_steps_one_by_one():
     """Mean over [t - k, t + k); k frames at both ends out; mean + 0.55 (max - mean); peak - k to + k."""
     scores = curves(200, seed=1)
     expected = []
@@ -66,33 +64,42 @@ def test_softnets_recipe_step_by_step():
         inner = np.array([x[t - k : t + k].mean() for t in range(k, 200 - k)])
         limit = inner.mean() + 0.55 * (inner.max() - inner.mean())
         for peak in k + peaks(inner, limit, k):
-            expected.append((label, max(peak - k, 0), min(peak + k, 199), peak))
-    table = spotted(scores, GAPS, video="v")
+            expected.append((label, peak - k, peak + k, peak))
+    table = spotted(scores, GAPS, SOFTNETS, "v")
     assert len(expected) > 3
     assert [
         *table[["label", "onset", "offset", "peak"]].itertuples(index=False, name=None)
     ] == expected
-    assert table.columns.tolist() == intervals.COLUMNS
+    assert [*table] == ["video", "label", "onset", "offset", "peak", "score"]
     assert table["score"].between(0.55, 1).all()
 
 
 def test_intervals_by_hand():
-    curve = np.zeros(60)
-    curve[[1, 13, 30, 33, 58]] = 0.8, 0.9, 0.6, 0.7, 0.75
-    three = {"micro": 3, "macro": 8}  # 30 and 33 are far enough apart; the video ends at 59
-    assert spans(curve, three) == [[0, 4], [10, 16], [27, 33], [30, 36], [55, 59]]
-    assert spans(curve, three, threshold=0.65) == [[0, 4], [10, 16], [30, 36], [55, 59]]
-    assert spans(curve, {"micro": 4, "macro": 8}) == [[0, 5], [9, 17], [29, 37], [54, 59]]
+    """A single high score at t gives 2 k equal means, whose middle is t; their mean is 0.055."""
+    scores = np.zeros(60)
+    scores[[13, 30, 40, 52]] = 0.9, 0.6, 0.7, 0.75  # 1, 0.48, 0.65 and 0.74 of the way
+    assert spans(scores, threshold=0.45) == [[10, 16], [27, 33], [37, 43], [49, 55]]
+    assert spans(scores, threshold=0.6) == [[10, 16], [37, 43], [49, 55]]
+    assert spans(scores, threshold=0.7) == [[10, 16], [49, 55]]
+    assert spans(scores, 4, threshold=0.5) == [[9, 17], [36, 44]]  # 52 is too near to the end
+
+
+def test_a_peak_needs_means_on_both_sides():
+    for k, first in ((3, 6), (4, 8)):
+        for frame in range(40):
+            found = spans(np.eye(40)[frame], k)
+            inside = first <= frame < 40 - first - 1
+            assert found == ([[frame - k, frame + k]] if inside else [])
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=3, max_size=60, unique=True), st.integers(1, 9))
-def test_intervals_of_a_class_share_a_third_at_most(curve, k):
-    """Nothing has to be thinned out: peaks are k frames apart, and intervals reach k to both sides."""
-    made = spans(np.array(curve, float), {"micro": k, "macro": 8}, threshold=0.0)
-    made = np.array(made).reshape(-1, 2)
-    whole = made[np.diff(made).ravel() == 2 * k]  # not cut at an end of the video
-    for a, b in pairwise(whole):
+@given(st.lists(st.integers(0, 500), min_size=3, max_size=120), st.integers(1, 9))
+def test_intervals_of_a_class_are_whole_and_share_a_third_at_most(scores, k):
+    """Nothing has to be cut or thinned out: peaks are k frames apart and k from both ends."""
+    made = np.array(spans(np.array(scores, float), k, -np.inf)).reshape(-1, 2)
+    assert (np.diff(made) == 2 * k).all()
+    assert ((made >= 0) & (made < len(scores))).all()
+    for a, b in pairwise(made):
         assert scoring.overlap(a, b) <= (k + 1) / (3 * k + 1) + 1e-9
 
 
@@ -102,7 +109,7 @@ def test_odd_videos(T, kind):
     scores = {"constant": np.full((T, 2), 0.1), "missing": np.full((T, 2), np.nan)}.get(
         kind, curves(T)
     )
-    table = spotted(scores, GAPS, video="v")
+    table = spotted(scores, GAPS, SOFTNETS, "v")
     assert kind == "noise" or table.empty
     assert table["onset"].ge(0).all()
     assert table["offset"].lt(T).all()
@@ -111,20 +118,25 @@ def test_odd_videos(T, kind):
 
 
 def test_a_lost_face_is_bridged():
-    assert spans(np.array([np.nan, 0.6, np.nan, 0.9, np.nan, 0.7, 0])) == [[0, 6]]
-    rising = np.array([0, 0.6, 0.9, np.nan, np.nan, 0.9, 0])  # the middle of the bridge is no peak
-    assert spans(rising) == []
+    scores = np.zeros(50)
+    scores[18:22] = 1  # the means around 20 hold all of it
+    for lost, expected in (([], [[17, 23]]), ([19, 21], [[17, 23]]), ([20], [])):
+        gone = np.isin(np.arange(50), lost)
+        assert spans(np.where(gone, np.nan, scores)) == expected
+    scores = np.repeat([0, 1, np.nan, 1, 0], [10, 5, 15, 5, 15])  # longer than a mean reaches
+    assert spans(scores) == []  # the middle of the bridge is no peak
+    assert spans(np.nan_to_num(scores)) == [[9, 15], [29, 35]]
 
 
 def test_scores_of_another_shape_are_refused():
-    refused(lambda: spotted(np.zeros(9), GAPS), "(9,)", "(T, 2)")
-    refused(lambda: spotted(np.zeros((9, 3)), GAPS), "(9, 3)")
+    refused(lambda: spotted(np.zeros(9), GAPS, SOFTNETS, "v"), "(9,)", "(T, 2)")
+    refused(lambda: spotted(np.zeros((9, 3)), GAPS, SOFTNETS, "v"), "(9, 3)")
 
 
 def test_ten_minutes_at_200_frames_a_second_take_well_under_a_second():
     scores, gaps = curves(120_000), {"micro": 37, "macro": 174}
     start = time.process_time()
-    assert len(spotted(scores, gaps)) > 100
+    assert len(spotted(scores, gaps, SOFTNETS, "v")) > 100
     assert time.process_time() - start < 1
 
 
@@ -146,30 +158,30 @@ def training():
 
 def test_the_fitted_threshold_is_the_best_of_all(training):
     scores, truth = training
-    fitted = intervals.fit_threshold(scores, truth, GAPS, RECIPES, steps=10_000)
+    fitted = intervals.fit_threshold(scores, truth, GAPS, steps=10_000)
 
     def f1_of(threshold):
-        recipes = {label: replace(recipe, threshold=threshold) for label, recipe in fitted.items()}
-        tables = [spotted(x, GAPS, recipes, video) for video, x in scores.items()]
+        same = dict.fromkeys(GAPS, threshold)
+        tables = [spotted(x, GAPS, same, video) for video, x in scores.items()]
         return scoring.megc_f1(truth, pd.concat(tables))
 
     others = [f1_of(threshold) for threshold in np.linspace(0, 1, 12)]
-    for label, recipe in fitted.items():
-        best = f1_of(recipe.threshold)[label]
+    for label, threshold in fitted.items():
+        best = f1_of(threshold)[label]
         assert best >= max(other[label] for other in others)
-        assert f1_of(recipe.threshold + 1e-9)[label] < best  # the height of a peak that it needs
+        assert f1_of(threshold + 1e-9)[label] < best  # the height of a peak that it needs
 
 
 def test_only_training_videos_and_true_intervals_of_theirs_count(training):
     scores, truth = training
     some = {video: scores[video] for video in "ab"}
-    fitted = intervals.fit_threshold(some, truth, GAPS, RECIPES)
+    fitted = intervals.fit_threshold(some, truth, GAPS)
     own = truth[truth["video"].isin([*some])]
-    assert intervals.fit_threshold(some, own, GAPS, RECIPES) == fitted
-    assert fitted != intervals.fit_threshold(scores, truth, GAPS, RECIPES)
-    silent = intervals.fit_threshold(some, truth[:0], GAPS, RECIPES)
-    assert spotted(scores["a"], GAPS, silent).empty
-    refused(lambda: intervals.fit_threshold({}, truth, GAPS, RECIPES), "training videos")
+    assert intervals.fit_threshold(some, own, GAPS) == fitted
+    assert fitted != intervals.fit_threshold(scores, truth, GAPS)
+    silent = intervals.fit_threshold(some, truth[:0], GAPS)
+    assert spotted(scores["a"], GAPS, silent, "a").empty
+    refused(lambda: intervals.fit_threshold({}, truth, GAPS), "training videos")
 
 
 @pytest.mark.parametrize(

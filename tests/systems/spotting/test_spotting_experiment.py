@@ -1,6 +1,6 @@
 """One unit of spotting: every method, both data sets in miniature, nothing learnt from those searched."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,13 +167,9 @@ def test_rows_are_the_pooled_scores(folds):
         hits = events[(events["video"] == row.video) & (events["onset"] <= middle)]
         shown += {*hits[hits["offset"] >= middle]["label"]} == {"macro"}
     assert values["confusion_micro"]["value"] == pytest.approx(shown / max(len(micro), 1))
-    gaps = folds[0].metrics["gaps"]
-    recipes = intervals.RECIPES
-    fitted = {
-        c: replace(r, threshold=folds[0].metrics["thresholds"][c]) for c, r in recipes.items()
-    }
+    gaps, thresholds = (folds[0].metrics[name] for name in ("gaps", "thresholds"))
     row = videos.iloc[0]
-    laid = intervals.spotted(row["curve"], gaps, fitted, row["video"])
+    laid = intervals.spotted(row["curve"], gaps, thresholds, row["video"])
     stored = spotted[spotted["video"] == row["video"]]
     assert abs(len(laid) - len(stored)) <= 1  # curves are stored with half precision
 

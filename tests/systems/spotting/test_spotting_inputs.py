@@ -186,7 +186,7 @@ def moving(shifts, side=36):
 
 def test_flow_across_a_gap_at_once_and_added_up():
     video = moving([0.4 * t for t in range(8)])
-    at_once = torch.cat([*stream(partial(inputs.gap_flow, method="farneback"), [video], K)])
+    at_once = torch.cat([*stream(inputs.gap_flow, [video], K)])
     middle = at_once[..., 12:24, 12:24].mean((-2, -1))
     expected = -0.4 * (torch.arange(8)[:, None] - references(8, K))  # back, to the left
     torch.testing.assert_close(middle[:, :, 0], expected, atol=0.12, rtol=0)
@@ -206,8 +206,8 @@ def test_mdmd_peaks_at_the_apex():
     video = moving([2 * np.exp(-(((t - 20) / 3) ** 2)) for t in range(40)])
     score = inputs.mdmd_scores(video.split(9), {"micro": 6, "macro": 7})
     assert score.argmax(0).tolist() == [20, 20]
-    flow, past = partial(inputs.gap_flow, method="farneback"), video[:-12]
-    near, far = (flow(torch.stack([past, to], 1))[:, 0] for to in (video[6:-6], video[12:]))
+    pairs = (torch.stack([video[:-12], to], 1) for to in (video[6:-6], video[12:]))
+    near, far = (inputs.gap_flow(pair)[:, 0] for pair in pairs)
     raw = main_direction(near, far)  # of frames 6 to 33
     torch.testing.assert_close(score[11:29, 0], raw[5:-5] - (raw[:-10] + raw[10:]) / 2)
     assert inputs.mdmd_scores([], K).shape == (0, 2)

@@ -12,7 +12,7 @@ own inputs and networks, with our recipe and post-processing, so that only the s
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -38,10 +38,7 @@ from micromacro.systems.spotting.scoring import CLASSES
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"samm-lv": long.samm_lv, "casme-squared": long.casme_squared}
-FLOWS = {
-    "k-gap flow": partial(inputs.gap_flow, method="farneback"),
-    "accumulated flow": inputs.between,
-}
+FLOWS = {"k-gap flow": inputs.gap_flow, "accumulated flow": inputs.between}
 METHODS = ("3d-cnn", *FLOWS, "mdmd", "tiling")
 RECIPE = Recipe(
     loss=binary_cross_entropy_with_logits,
@@ -176,8 +173,7 @@ def benchmark(seed: int, kind: str = "cas", subjects: int = 48, **dials) -> arms
     """
     own = EASIER if kind == "cas" else {}
     made = task.videos(kind, subjects, seed, **own | dials)  # of 600 frames, or 2,000 at 200 fps
-    parts = {name: list(made.frames(name)) for name in made.videos["video"]}
-    frames = {name: (255 * torch.cat(own)).round().byte() for name, own in parts.items()}
+    frames = {v: (255 * torch.cat([*made.frames(v)])).round().byte() for v in made.scenes}
     return arms.Source(made.videos, frames.__getitem__, _SMALL, RECIPE, made.events)
 
 
@@ -328,11 +324,9 @@ class Spotter:
         self.gaps = {name: max(1, round(arm.factor * half[name])) for name in arm.references}
         own = ("reference", "inputs", "shared", "first", "residual")
         options = {name: getattr(arm, name) for name in own} | {"n_gaps": len(self.gaps)}
+        flow = FLOWS.get(arm.method)
         with isolated_rng(seed):
-            if arm.method in FLOWS:
-                self.net = SoftNet(flow=FLOWS[arm.method])
-            else:
-                self.net = SpottingNet(**source.sizes, **options)
+            self.net = SoftNet(flow=flow) if flow else SpottingNet(**source.sizes, **options)
 
     def order(self, video: str) -> Tensor:
         """Numbers of the video's frames as they follow one another, int64 (T,)."""
@@ -356,14 +350,12 @@ class Spotter:
         scored = inputs.scores(look, self.chunks(video), reach, self.arm.reference)
         return scored[self.order(video).argsort()].numpy()
 
-    def learn(
-        self, seen: pd.DataFrame, events: pd.DataFrame, steps: int, file: Path | None
-    ) -> dict:
+    def learn(self, seen: pd.DataFrame, known: pd.DataFrame, steps: int, file: Path | None) -> dict:
         """Train, unless it is MDMD, and fit thresholds, on the training videos.
 
         Args:
             seen: Table of these videos.
-            events: Table of their events.
+            known: Table of their events.
             steps: Steps of training.
             file: Where the training is written to while it is under way; None for nowhere.
 
@@ -374,7 +366,7 @@ class Spotter:
         if arm.method != "mdmd":
             shown = []
             for video in seen["video"]:
-                own, rows = events[events["video"] == video], self.order(video)
+                own, rows = known[known["video"] == video], self.order(video)
                 labels = inputs.labels(own, len(rows), self.half, arm.reference, arm.labels)
                 shown.append((torch.cat([*self.chunks(video)]), labels[rows]))
             options = {"steps": steps // RECIPE.epochs, "mirror": arm.method != "accumulated flow"}
@@ -385,24 +377,23 @@ class Spotter:
             about["parameters"] = sum(p.numel() for p in self.net.parameters())
             about["loss"] = history.epochs[-1].loss
         scores = {video: self.curve(video) for video in seen["video"]}
-        self.fitted = intervals.fit_threshold(scores, events, self.half, intervals.RECIPES)
-        about["thresholds"] = {label: own.threshold for label, own in self.fitted.items()}
-        return about
+        self.thresholds = intervals.fit_threshold(scores, known, self.half)
+        return about | {"thresholds": self.thresholds}
 
     def lay(self, video: str, curve: np.ndarray) -> pd.DataFrame:
         """Intervals of a video from its scores."""
-        return intervals.spotted(curve, self.half, self.fitted, video)
+        return intervals.spotted(curve, self.half, self.thresholds, video)
 
 
 class Tiling(Spotter):
     """Blind tiling: macro windows back to back, of the length that does best in training."""
 
-    def learn(self, seen: pd.DataFrame, events: pd.DataFrame, *_: object) -> dict:
+    def learn(self, seen: pd.DataFrame, known: pd.DataFrame, *_: object) -> dict:
         """Choose the length."""
         worth, videos = {}, dict(zip(seen["video"], seen["n_frames"], strict=True))
         for length in (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4)):
             tiles = [intervals.tiling(n, length, video=video) for video, n in videos.items()]
-            worth[length] = scoring.megc_f1(events, pd.concat(tiles))["overall"]
+            worth[length] = scoring.megc_f1(known, pd.concat(tiles))["overall"]
         self.length = max(worth, key=worth.get)
         return {"tile": self.length}
 
@@ -460,18 +451,16 @@ def rows(units: Sequence) -> list[dict]:
     for rule in list(scoring.RULES)[1:]:  # the first is the challenge's
         table = scoring.counts(events, spotted, rule, **about)
         values[f"f1_overall_{rule}"] = scoring.f1(table)["overall"]
-    starts = videos["n_frames"].cumsum() - videos["n_frames"]
-    middle = spotted["video"].map(dict(zip(videos["video"], starts, strict=True)))
-    middle += (spotted["onset"] + spotted["offset"]) // 2
+    T = videos.set_index("video")["n_frames"]  # of each
+    middle = spotted["video"].map(T.cumsum() - T) + (spotted["onset"] + spotted["offset"]) // 2
     own = [events[events["video"] == video] for video in videos["video"]]
     shown = map(inputs.labels, own, videos["n_frames"], videos["gaps"])
     inside, curve = torch.cat([*shown]).numpy() > 0, np.concatenate([*videos["curve"]])  # (N, 2)
-    known = ~np.isnan(curve[:, 0])  # where one class has a score, both have
     for i, name in enumerate(CLASSES):
         shows = inside[middle[spotted["label"] == name].to_numpy(int)]  # (P, 2)
         values[f"confusion_{name}"] = (shows[:, 1 - i] & ~shows[:, i]).sum() / max(len(shows), 1)
-    if known.any():
-        for name, truth, score in zip(CLASSES, inside[known].T, curve[known].T, strict=True):
+    if not np.isnan(curve).all():  # blind tiling has no scores
+        for name, truth, score in zip(CLASSES, inside.T, curve.T, strict=True):
             varies = len(np.unique(truth)) == 2
             values[f"auc_{name}"] = roc_auc_score(truth, score) if varies else np.nan
         values["f1_overall_oracle"] = scoring.f1(_oracle(videos, events, spotted))["overall"]
@@ -486,7 +475,7 @@ def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
     candidates = [spotted]
     for share in np.linspace(0.2, 0.9, 8):
-        fixed = dict.fromkeys(CLASSES, intervals.Recipe(share))
+        fixed = dict.fromkeys(CLASSES, share)
         laid = (intervals.spotted(v.curve, v.gaps, fixed, v.video) for v in videos.itertuples())
         candidates.append(pd.concat(laid))
     people = dict(zip(videos["video"], videos["subject"], strict=True))

@@ -276,7 +276,7 @@ def scores(
 # ---- what the peers see --------------------------------------------------------------------------
 
 
-def gap_flow(frames: Tensor, *, method: str = "tvl1") -> Tensor:
+def gap_flow(frames: Tensor, *, method: str = "farneback") -> Tensor:
     """Flow in px from frames to references: (B, 1 + R, 1, H, W), in [0, 1] or uint8, to (B, R, 2, H, W).
 
     Raises:
@@ -292,7 +292,7 @@ def between(sums: Tensor) -> Tensor:
     return (sums[:, 1:] - sums[:, :1]).float()
 
 
-def mdmd_scores(chunks: Chunks, gaps: Gaps, *, method: str = "farneback") -> Tensor:
+def mdmd_scores(chunks: Chunks, gaps: Gaps) -> Tensor:
     """Scores of the organisers' baseline: `main_direction`, less its mean k - 1 frames around.
 
     The baseline measures flow by RLOF, has longer gaps than SOFTNet (80 and 260 on SAMM-LV, 12 and
@@ -301,7 +301,6 @@ def mdmd_scores(chunks: Chunks, gaps: Gaps, *, method: str = "farneback") -> Ten
     Args:
         chunks: The video, as `scores` takes it.
         gaps: Class to frames, k.
-        method: Of `optical_flow`.
 
     Returns:
         float32 (n, 2), px, of any sign.
@@ -309,7 +308,7 @@ def mdmd_scores(chunks: Chunks, gaps: Gaps, *, method: str = "farneback") -> Ten
 
     def look(frames: Tensor) -> Tensor:
         past = range(1, frames.shape[1], 2)  # each is followed by the future one
-        flows = [gap_flow(frames[:, [p, 0, p + 1]], method=method) for p in past]  # (B, 2, 2, H, W)
+        flows = [gap_flow(frames[:, [p, 0, p + 1]]) for p in past]  # (B, 2, 2, H, W)
         return torch.stack([main_direction(*flow.unbind(1)) for flow in flows], 1)
 
     score = torch.cat([torch.zeros(0, 2), *stream(look, chunks, gaps, "symmetric")])

@@ -1,17 +1,22 @@
 """From scores of frames to intervals: smooth, threshold, find peaks, lay an interval around each.
 
-The paper's own choices are not known; the defaults are SOFTNet's (2021). Public programs lay intervals in
-other ways too: runs of frames above the threshold (MDMD), falls on both sides of a peak (MTSN), two more
-curves of onset and offset (AUW-GCN). No arm uses them, so that only the spotter differs. A frame without
-a score (NaN: a lost face) is left out of means and is no peak.
+The paper's own choices are not known; the steps are SOFTNet's (2021), the same for both classes. With k
+for half the mean length of a class in frames:
 
-An interval reaches k frames to both sides of its peak, k being half the mean length of its class. So all
-are equally long but at a video's ends, and no limit of lengths is needed. Peaks lie k frames apart, so two
-intervals of a class overlap by about a third at most (intersection over union), and none is thinned out.
+1. The scores become their moving mean over 2 k frames, in which the first and the last k have none.
+2. They are measured from the video's mean, which becomes 0, to its largest, which becomes 1.
+3. Peaks k or more frames apart that reach a threshold are kept. SOFTNet's own is 0.55.
+4. An interval reaches k frames to both sides of its peak.
+
+So all intervals of a class are equally long and lie inside the video, and no limit of lengths is needed.
+Two overlap by about a third at most (intersection over union), and none is thinned out.
+
+Public programs lay intervals in other ways too: runs of frames above the threshold (MDMD), falls on both
+sides of a peak (MTSN), two more curves of onset and offset (AUW-GCN). No arm uses them, so that only the
+spotter differs. A frame without a score (NaN: a lost face) is left out of means and is no peak.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,27 +26,7 @@ from scipy.signal import find_peaks
 from micromacro.errors import BadInput, check_whole
 from micromacro.systems.spotting.scoring import CLASSES, Rule, compared, most_pairs
 
-COLUMNS = ["video", "label", "onset", "offset", "peak", "score"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the scores of one class become intervals; k is half its mean length in frames.
-
-    Attributes:
-        threshold: Score that a peak must reach.
-        relative: It is a share of the way from a video's mean score to its largest.
-        smooth: Width of the moving mean, in k; 0 for none.
-    """
-
-    threshold: float = 0.55
-    relative: bool = True
-    smooth: float = 2.0
-
-
-Gaps, Recipes = Mapping[str, int], Mapping[str, Recipe]
-RECIPES: Recipes = dict.fromkeys(CLASSES, Recipe())
-"""Class -> recipe: SOFTNet's, the same for both."""
+Gaps, Thresholds = Mapping[str, int], Mapping[str, float]
 
 
 def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
@@ -49,15 +34,13 @@ def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
 
     Args:
         scores: (T,), any real dtype; NaN where there is none.
-        window: Number of frames; below 2 nothing changes.
+        window: Number of frames, 1 or more.
 
     Returns:
         float64 (T,): the mean of the scores in the window; NaN where it holds none, and where fewer than
         window // 2 frames lie before or behind the frame, as in SOFTNet and MTSN.
     """
-    scores = np.array(scores, float)
-    if window < 2:
-        return scores
+    scores = np.asarray(scores, float)
     known, t = ~np.isnan(scores), np.arange(len(scores))
     parts = (np.where(known, scores, 0.0), known * 1.0)
     total, share = (uniform_filter1d(part, window, mode="constant") for part in parts)
@@ -65,16 +48,14 @@ def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
     return np.where(holds, total / np.maximum(share, 0.5 / window), np.nan)
 
 
-def _curve(scores: np.ndarray, k: int, recipe: Recipe) -> np.ndarray:
+def _curve(scores: np.ndarray, k: int) -> np.ndarray:
     """Smoothed scores in the threshold's unit, float64 (T,), gaps bridged; -inf if none is known."""
-    curve = smoothed(scores, round(recipe.smooth * k))
+    curve = smoothed(scores, 2 * k)
     known = np.flatnonzero(~np.isnan(curve))
     if not len(known):
         return np.full(len(curve), -np.inf)
-    values = curve[known]
-    if recipe.relative:
-        values = values - values.mean()
-        values /= max(values.max(), 1e-9)  # a constant, give or take its rounding, stays near 0
+    values = curve[known] - curve[known].mean()
+    values /= max(values.max(), 1e-9)  # a constant, give or take its rounding, stays near 0
     return np.interp(np.arange(len(curve)), known, values)
 
 
@@ -89,19 +70,18 @@ def peaks(curve: np.ndarray, threshold: float, distance: int) -> np.ndarray:
         threshold: In the curve's unit.
         distance: In frames, 1 or more.
     """
-    return find_peaks(curve, height=threshold, distance=max(distance, 1))[0]
+    return find_peaks(curve, height=threshold, distance=distance)[0]
 
 
-def spotted(
-    scores: np.ndarray, gaps: Gaps, recipes: Recipes = RECIPES, video: str = ""
-) -> pd.DataFrame:
-    """The intervals that recipes find in one video.
+def spotted(scores: np.ndarray, gaps: Gaps, thresholds: Thresholds, video: str) -> pd.DataFrame:
+    """The intervals that thresholds find in one video.
 
     Args:
         scores: (T, 2), any real dtype: each frame's score for micro and for macro, the more the surer;
             NaN where there is none.
-        gaps: Class -> k, half its mean length in frames.
-        recipes: Class -> recipe.
+        gaps: Class -> k, half its mean length in frames, 1 or more.
+        thresholds: Class -> how high a peak must be, as a share of the way from the video's mean score
+            to its largest.
         video: The video's name.
 
     Returns:
@@ -116,20 +96,19 @@ def spotted(
         raise BadInput(f"scores of shape {scores.shape}", "are not (T, 2)", "give micro and macro")
     tables = []
     for x, label in zip(scores.T, CLASSES, strict=True):
-        k, recipe = gaps[label], recipes[label]
-        curve = _curve(x, k, recipe)
-        peak = peaks(curve, recipe.threshold, k)
+        k = gaps[label]
+        curve = _curve(x, k)
+        peak = peaks(curve, thresholds[label], k)
         peak = peak[~np.isnan(x[peak])]  # none in what was bridged
-        onset, offset = (peak - k).clip(0), (peak + k).clip(max=len(x) - 1)
-        columns = (video, label, onset, offset, peak, curve[peak])
-        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+        spans = {"video": video, "label": label, "onset": peak - k, "offset": peak + k}
+        tables.append(pd.DataFrame(spans | {"peak": peak, "score": curve[peak]}))
     return pd.concat(tables, ignore_index=True)
 
 
 def fit_threshold(
-    scores: Mapping[str, np.ndarray], truth: pd.DataFrame, gaps: Gaps, recipes: Recipes, steps=32
-) -> Recipes:
-    """Recipes with the thresholds that give each class its best F1, pooled over the videos given.
+    scores: Mapping[str, np.ndarray], truth: pd.DataFrame, gaps: Gaps, steps: int = 32
+) -> Thresholds:
+    """The thresholds that give each class its best F1, pooled over the videos given.
 
     A class goes by its own F1: by the overall one a rare class is often best left alone, which says
     nothing about it. Intervals are laid once, and a threshold chooses among them: the time is linear in
@@ -140,18 +119,20 @@ def fit_threshold(
         scores: Of the training videos alone: video -> scores, as `spotted`.
         truth: True intervals (`scoring`); those of other videos are left out.
         gaps: Class -> k, as `spotted`.
-        recipes: Class -> recipe.
         steps: Thresholds to try for each class.
+
+    Returns:
+        Class -> threshold, as `spotted` takes them.
 
     Raises:
         BadInput: No video; as `spotted` and `scoring.counts`.
     """
     if not scores:
         raise BadInput("scores", "are of no video", "give training videos")
-    free = {label: replace(recipe, threshold=-np.inf) for label, recipe in recipes.items()}
+    free = dict.fromkeys(CLASSES, -np.inf)
     candidates = pd.concat([spotted(x, gaps, free, video) for video, x in scores.items()])
     fitted = {}
-    for label, recipe in recipes.items():
+    for label in CLASSES:
         own = candidates[candidates["label"] == label].sort_values("score", ascending=False)
         here = truth[truth["video"].isin(scores) & (truth["label"] == label)]
         hits, _, _ = compared(here, own, Rule())
@@ -160,7 +141,7 @@ def fit_threshold(
         n = np.array([(own["score"] >= limit).sum() for limit in tried])
         tp = np.array([len(most_pairs(hits[hits["prediction"] < first])) for first in n])
         best = (tp / np.maximum(n + len(here), 1)).argmax()
-        fitted[label] = replace(recipe, threshold=float(tried[best]))
+        fitted[label] = float(tried[best])
     return fitted
 
 

@@ -104,11 +104,9 @@ class SpottingNet(nn.Module):
             BadInput: Another shape or dtype; values that are not finite or far out of range.
         """
         n_frames = 1 + self.n_gaps * (len(self.order) - 1)
-        shape = f"(B, {n_frames}, 1, H, W)"  # the frame first
-        check_tensor("frames", frames, shape, (torch.float32, torch.uint8))
-        if min(frames.shape[-2:]) < 12:
-            fault = f"have shape {tuple(frames.shape)}"
-            raise BadInput("frames", fault, "give 12 px or more a side")
+        check_tensor("frames", frames, f"(B, {n_frames}, 1, H, W)", (torch.float32, torch.uint8))
+        if (side := min(frames.shape[-2:])) < 12:
+            raise BadInput("frames", f"have a side of {side} px", "give 12 px or more")
         images = normalise(frames, self.inputs).to(self.classifier.weight)
         images = images.transpose(1, 2)  # (B, 1, T, H, W)
         now, others = images[:, :, :1], images[:, :, 1:].chunk(self.n_gaps, 2)

@@ -156,13 +156,11 @@ class Benchmark(NamedTuple):
         who = Identity.draw(subject, split=f"spotting-{split}", run_seed=seed)
         return Face(who, size=dials.size, colour=False), play
 
-    def frames(self, video: str, start: int = 0, stop: int | None = None) -> Iterator[torch.Tensor]:
+    def frames(self, video: str) -> Iterator[torch.Tensor]:
         """Render a video in order, chunk by chunk, while it is read.
 
         Args:
             video: Its name in the tables.
-            start: First frame.
-            stop: One beyond the last frame; None stands for the end.
 
         Returns:
             Chunks float32 (n, 1, size, size) in [0, 1], n <= 32.
@@ -170,8 +168,7 @@ class Benchmark(NamedTuple):
         Raises:
             BadInput: No video of that name.
         """
-        face, play = self.scene(video)
-        return rendered(face, play[start:stop], CHUNK)
+        return rendered(*self.scene(video), CHUNK)
 
 
 def videos(kind: str, n_subjects: int, seed: int, *, split: str = "train", **dials) -> Benchmark:

@@ -287,9 +287,8 @@ def oracle(
     parts = [by_video(truth, table, videos=subjects, **options) for table in candidates]
     of_video = parts[0].index.get_level_values("video").map(subjects).rename("subject")
     own = pd.concat({k: part.groupby([of_video, "label"]).sum() for k, part in enumerate(parts)})
-    worth = own.groupby(level=[0, "subject"]).sum().assign(f1=f1)  # of both classes
-    ranked = worth.sort_values(["f1", "fp"], ascending=[False, True], kind="stable")
-    best = ranked.groupby("subject").head(1).index  # candidate and subject
+    both = own.groupby(level=[0, "subject"]).sum().assign(lost=lambda counts: -f1(counts))
+    best = both.sort_values(["lost", "fp"], kind="stable").groupby("subject").head(1).index
     return _pooled(own[own.index.droplevel("label").isin(best)])
 
 

@@ -366,8 +366,7 @@ class Comparison:
         each = [sha[:8] + sha[40:] for sha in dict.fromkeys(shas)]
         commits = f"commit{'s' * (len(each) > 1)} {', '.join(each)}"
         days = " to ".join(dict.fromkeys(days))
-        where = " and ".join(frame["device"].unique())
-        where = "" if where == "cpu" else f", on {where}"
+        where = f", on {' and '.join(frame['device'].unique())}".removesuffix(", on cpu")
         return cls(frame, f"the committed full run of {days}, {commits}{where}")
 
     def values(self, arm: str, metric: str) -> pd.Series:
@@ -376,9 +375,8 @@ class Comparison:
 
     def _everywhere(self, arm: str, metric: str) -> pd.Series:
         """A metric of an arm, by device and seed."""
-        if arm not in self.arms or metric not in self.table:
-            return pd.Series(dtype=float, index=self.table.index.droplevel("arm")[:0])
-        return self.table.loc[arm, metric].dropna()
+        own = self.table.reindex(columns=[metric])[metric].dropna()
+        return own[own.index.get_level_values("arm") == arm].droplevel("arm")
 
     def spread(self, arm: str, metric: str) -> str:
         """Mean ± standard deviation over seeds, as text; "—" if it was not measured."""
@@ -388,9 +386,9 @@ class Comparison:
 
     def interval(self, arm: str, reference: str, metric: str) -> Interval | None:
         """How much larger an arm's metric is than a reference's, over the seeds that both have."""
-        both = [self._everywhere(name, metric) for name in (arm, reference)]
-        pair = statistics.on_one_device(pd.concat(both, axis=1, keys=["a", "b"], join="inner"))
-        return paired_interval(pair["a"], pair["b"]) if len(pair) > 1 else None
+        both = self._everywhere(arm, metric) - self._everywhere(reference, metric)
+        gains = statistics.on_one_device(both.dropna())
+        return paired_interval(gains, 0 * gains) if len(gains) > 1 else None
 
     def difference(self, arm: str, reference: str, metric: str) -> str:
         """The mean difference and its 95 % interval, as text; "—" of an arm to itself."""

@@ -395,9 +395,10 @@ def test_printed_differences():
 
 
 @pytest.mark.parametrize(
-    "notebook", ["04b_mimamo_ablation", "06b_spotting_ablation", "08b_akmnet_ablation"]
+    ("notebook", "least"),
+    [("04b_mimamo_ablation", 30), ("06b_spotting_ablation", 24), ("08b_akmnet_ablation", 30)],
 )
-def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
+def test_committed_verdicts_follow_from_committed_rows(notebook, least, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)
     shown, handed = Comparison.shown(notebook, [], "smoke"), {}
     take = lambda name, intervals, out: handed.update(intervals)  # noqa: E731
@@ -408,5 +409,5 @@ def test_committed_verdicts_follow_from_committed_rows(notebook, monkeypatch):
     after = claims(judge=True)
     pd.testing.assert_frame_equal(before, after)
     assert set(handed) == set(after.index[after["verdict"] != "not judged yet"])
-    assert len(handed) >= 30
+    assert len(handed) >= least
     pd.testing.assert_frame_equal(claims(judge=True, seeds=99), before)

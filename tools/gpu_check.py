@@ -2,10 +2,9 @@
 
 The tests marked ``gpu``, the renderer, ``benchmarks/kernels_gpu.py``, and one training unit of each
 system on the GPU and on the CPU, these side by side, a core each. Each check is a process of its own
-with a time limit: what hangs or crashes a device takes nothing else along. It needs torch,
-triton, numpy, scipy, pandas, OpenCV, scikit-learn, scikit-image, safetensors, tqdm, pytest and
-hypothesis; no network, no installation. Without librosa and PyAV the two systems
-with sound are left out.
+with a time limit: what hangs or crashes a device takes nothing else along. It needs torch, triton,
+numpy, scipy, pandas, OpenCV, scikit-learn, scikit-image, safetensors, tqdm, pytest and hypothesis; no
+network, no installation. Without librosa and PyAV the two systems with sound are left out.
 
 Results: a folder with ``gpu_check__<gpu>.txt`` (the summary, also printed), ``gpu_check__<gpu>.csv``
 (its rows), the benchmark's ``kernels_gpu__<gpu>.csv``, and a log of each check.

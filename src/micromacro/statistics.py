@@ -234,8 +234,7 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
     Args:
         contrast: Terms joined by " - " and " + ", or "ratio a / b"; what follows ";" is for people.
             "needs ..." says what is missing.
-        term: Turns one term into its value for each seed, indexed by seed, or by device and seed; a
-            constant too.
+        term: Gives the values of a term, a constant too, by seed, or by device and seed.
 
     Returns:
         Columns a and b, a row for each seed that all terms have `on_one_device`; of a sum the sum,
@@ -250,8 +249,8 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
     # An arm's name, in its brackets, may hold such signs itself.
     signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
-    pairs = on_one_device(pd.concat(signed, axis=1).dropna())
-    return pairs.sum(axis=1).to_frame("a").assign(b=0.0)
+    total = on_one_device(pd.concat(signed, axis=1).dropna()).sum(axis=1)
+    return total.to_frame("a").assign(b=0.0)
 
 
 def on_one_device(table: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:

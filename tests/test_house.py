@@ -25,6 +25,7 @@ LAYERS = (
         "action_unit_net",
         "folds",
         "statistics",
+        "printed",
     },
     {"cache", "training", "results", "units"},
     {"datasets"},

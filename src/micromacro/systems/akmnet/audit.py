@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from micromacro.statistics import counts, denominators
+from micromacro.printed import counts, denominators
 
 CLIPS = {"CASME": 189, "CASME II": 255, "SMIC": 164, "SAMM": 159}  # Table I
 CORRECT = {"CASME": 143, "CASME II": 171, "SMIC": 119, "SAMM": 114}  # AKMNet's, Table III
@@ -68,5 +68,4 @@ def labels(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     So that `metrics.uar` and `metrics.uf1` can say what the paper does not.
     """
     truth, prediction = np.indices(confusion.shape).reshape(2, -1)
-    times = confusion.ravel()
-    return prediction.repeat(times), truth.repeat(times)
+    return tuple(label.repeat(confusion.ravel()) for label in (prediction, truth))

@@ -137,7 +137,12 @@ def slow_run(root: Path, command: list):
     """A program that runs SLOW: the program, its kernel and the kernel's child, ended at last."""
     write_notebook(root, "01_slow", SLOW)
     log = root / "log"
+    # In the background, or under nohup, these tests ignore both signals, and would hand that down.
+    both = (signal.SIGHUP, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in both]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        for number, handler in zip(both, before, strict=True):
+            signal.signal(number, handler)
         try:
             wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
             yield program, *map(int, log.read_text().split())

@@ -50,10 +50,10 @@ def provenance(device: str = "cpu") -> dict[str, str]:
     A GPU is named by its model. All but device and time are read once a process: they belong to the
     code that it has loaded.
     """
-    import torch
+    if device.startswith("cuda"):
+        import torch  # late: it costs a process seconds
 
-    if device.startswith("cuda") and torch.cuda.is_available():
-        device = torch.cuda.get_device_name(device)
+        device = torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"device": device, "utc": now, **_process()}
 

@@ -224,10 +224,10 @@ def test_a_killed_worker_costs_its_own_unit_a_second_try_only(folder):
 
 def test_a_late_unit_is_killed_and_the_rest_goes_on(monkeypatch):
     """The limit counts from after imports, which may take longer."""
-    monkeypatch.setenv("SLOW_IMPORT_S", "6")
+    monkeypatch.setenv("SLOW_IMPORT_S", "3.5")
     grid = [{"seconds": seconds} for seconds in (60, 0.3, 0.4)]
-    with pytest.raises(UnitFailure, match=r"60\}: time limit of 5 s reached") as caught:
-        run(processes.nap, grid, workers=2, limit_s=5)
+    with pytest.raises(UnitFailure, match=r"60\}: time limit of 3 s reached") as caught:
+        run(processes.nap, grid, workers=2, limit_s=3)
     assert len(caught.value.failures) == 1
     assert len(calls()) == 3
     wait_for(lambda: not any(alive(pid) for _, pid in calls()), seconds=10)

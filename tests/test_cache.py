@@ -96,7 +96,7 @@ def test_the_key_follows_the_import_closure_without_words(package, file, old, ne
 def test_the_key_follows_the_libraries_that_the_closure_imports(package, monkeypatch):
     before = fresh_key(package)
     versions = {"numpy": "0", "torch": "0"}
-    monkeypatch.setattr(cache, "version", versions.__getitem__)
+    monkeypatch.setattr(cache, "_version", versions.__getitem__)
     moved = fresh_key(package)
     versions["torch"] = "1"
     assert before != moved == fresh_key(package)

@@ -43,7 +43,8 @@ _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp
 _SEAL = ".sha256"  # in a folder, of each file that was written there, for sha256sum -c too
 
 _Stamp = tuple[int, int, int]  # size, time and inode: another stamp, another content
-_distributions = functools.cache(packages_distributions)  # by import name; reads a file of each
+# By import name, and of each; they read files, and each cached clip asks.
+_distributions, _version = map(functools.cache, (packages_distributions, version))
 _closures: dict[Path, tuple[dict[str, Path], set[str], list[_Stamp]]] = {}  # as last read
 _loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.items()}
 
@@ -284,7 +285,7 @@ def _source_digest(path: Path, _: _Stamp) -> str:
 
 def _versions(library: str) -> list[str]:
     """Version of a library, by the distributions that bring it; without importing it."""
-    return [f"{name} {version(name)}" for name in sorted(set(_distributions().get(library, ())))]
+    return [f"{name} {_version(name)}" for name in sorted(set(_distributions().get(library, ())))]
 
 
 def _is_data(path: Path) -> bool:

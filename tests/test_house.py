@@ -3,7 +3,7 @@
 import ast
 import io
 import tokenize
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,11 +37,12 @@ LAYERS = (
 )
 
 
-@lru_cache
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def code_lines(path: Path) -> int:
     """Lines that hold code: no blank ones, no comments, no docstrings."""
     blank = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)

@@ -4,6 +4,7 @@ An accuracy is a number of clips over another, so few counts print as "0.6618". 
 tables (notebook 11) asks which.
 """
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 
@@ -99,7 +100,4 @@ def pooled_behind(a: pd.DataFrame, b: pd.DataFrame, n_truth: int, **printed: str
 def _fits(tp: np.ndarray, n: np.ndarray, n_truth: int, printed: Mapping[str, str]) -> np.ndarray:
     """Whether so many found, of n predictions, can be, and print so in all that is printed."""
     shares = {"f1": (2 * tp, n + n_truth), "precision": (tp, n), "recall": (tp, n_truth)}
-    fits = tp <= n
-    for name, text in printed.items():
-        fits = fits & prints(text, *shares[name])
-    return fits
+    return math.prod((prints(text, *shares[k]) for k, text in printed.items()), start=tp <= n)

@@ -361,14 +361,13 @@ class Comparison:
         frame = committed_rows(notebook)
         if profile != "smoke" or frame.empty:
             return cls(rows, f"this {profile} run")
-        days = frame["utc"].agg(["min", "max"]).astype(str).str[:10]
+        days = dict.fromkeys(frame["utc"].agg(["min", "max"]).astype(str).str[:10])
         shas = [sha for shas in frame["git_sha"].unique() for sha in str(shas).split(" + ")]
         # Eight digits of the commit, and what follows all forty: "-dirty", or nothing.
         each = [sha[:8] + sha[40:] for sha in dict.fromkeys(shas)]
         commits = f"commit{'s' * (len(each) > 1)} {', '.join(each)}"
-        days = " to ".join(dict.fromkeys(days))
         where = f", on {' and '.join(frame['device'].unique())}".removesuffix(", on cpu")
-        return cls(frame, f"the committed full run of {days}, {commits}{where}")
+        return cls(frame, f"the committed full run of {' to '.join(days)}, {commits}{where}")
 
     def values(self, arm: str, metric: str) -> pd.Series:
         """A metric of an arm, by seed; empty if it was not measured."""
@@ -453,11 +452,12 @@ class Comparison:
             return pd.Series(float(text), self.table.index.droplevel("arm").unique())
         parts = [name for name in self.table if name.startswith(f"{metric}_")]
         names = [metric] if metric in self.table else parts
-        arms = [name for name in self.arms if names and len(self._everywhere(name, names[0]))]
-        if arm not in arms and (arm or len(arms) != 1):
+        among = [arm] if arm else self.arms
+        arms = [name for name in among if names and len(self._everywhere(name, names[0]))]
+        if len(arms) != 1:
             remedy = "write metric(arm), with an arm and a metric that were measured"
             raise BadInput(f"term {text!r}", "names no single arm and metric", remedy)
-        return sum(self._everywhere(arm or arms[0], name) for name in names) / len(names)
+        return sum(self._everywhere(*arms, name) for name in names) / len(names)
 
 
 def moved_by_processor(notebook: str) -> pd.DataFrame:

@@ -136,6 +136,13 @@ def test_rows_have_the_agreed_columns_and_say_where_they_come_from(tmp_path):
     assert frame.loc[0, names].tolist() == [here[name] for name in names]
 
 
+def test_rows_without_a_date_are_refused(tmp_path):
+    (path,) = write_rows([row()], tmp_path)
+    for text in ("", "2026-13-01T00:00:00Z"):
+        pd.read_csv(path).assign(utc=text).to_csv(path, index=False)
+        refused(lambda: read_rows(path), path.name, "a table of rows")
+
+
 def test_a_second_call_adds_rows_and_replaces_the_same_number(tmp_path):
     assert write_rows([row()], None) == []
     write_rows([row(1.0, 0), row(7.0, None)], tmp_path)
@@ -396,7 +403,12 @@ def test_printed_differences():
 
 @pytest.mark.parametrize(
     ("notebook", "least"),
-    [("04b_mimamo_ablation", 30), ("06b_spotting_ablation", 24), ("08b_akmnet_ablation", 30)],
+    [
+        ("04b_mimamo_ablation", 30),
+        ("06b_spotting_ablation", 25),
+        ("07b_reaction_ablation", 28),
+        ("08b_akmnet_ablation", 30),
+    ],
 )
 def test_committed_verdicts_follow_from_committed_rows(notebook, least, monkeypatch):
     monkeypatch.delenv("MICROMACRO_ROOT", raising=False)

@@ -457,7 +457,7 @@ def test_real_files():
 
 
 def test_memory_does_not_grow_with_the_film(film):
-    """At no time are there more than a few images of it; memory itself is other threads', too."""
+    """At no time are there more than a few images: counted, since bytes are also the process's."""
     seen = []
 
     def noted(image: np.ndarray) -> np.ndarray:

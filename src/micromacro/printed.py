@@ -36,14 +36,16 @@ def counts(printed: str, n: int) -> list[int]:
 
     Args:
         printed: As `prints`.
-        n: Clips, 0 or more.
+        n: Clips.
 
     Returns:
         None, one, or more if n is large for so few digits.
 
     Raises:
-        BadInput: No number from 0 to 1.
+        BadInput: No number from 0 to 1, or no clips.
     """
+    if n < 1:
+        raise BadInput(f"n={n}", "is no number of clips", "give 1 or more")
     return np.flatnonzero(prints(printed, np.arange(n + 1), n)).tolist()
 
 

@@ -228,6 +228,7 @@ def test_scripts_of_a_hostile_notebook_stay_out_of_its_page(tmp_path, place):
     attributes = [(name, value) for tag in page.main(True) for name, value in tag.attrs.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert not [v for _, v in attributes if "javascript:" in "".join(str(v).split()).lower()]
+    assert all(image.get("alt") for image in page.main.find_all("img"))
     as_text = ("application/javascript", "raw", "image/svg+xml")  # the last becomes a data URL
     assert place in as_text or page.main.find("b").text == "bold"
 

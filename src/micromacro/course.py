@@ -289,7 +289,9 @@ def compute(
     paths = choose(notebook)
     if len(paths) != 1:
         raise BadInput(f"notebook {notebook}", f"{len(paths)} notebooks", "name one")
-    experiment = _experiment(paths[0].stem)
+    if not (system := _planned(paths[0].stem).system):  # a lesson
+        raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")
+    experiment = importlib.import_module(f"micromacro.systems.{system}.experiment")
     known = declared(paths[0]) | injected(paths, profile, dict(params))[paths[0]]
     known["DEVICE"] = _device(known)
     values = {name.lower(): value for name, value in known.items() if name != "OUT"}
@@ -301,13 +303,6 @@ def compute(
         return False
     print(f"{len(results)} units, {sum(result.cached for result in results)} were there already")
     return True
-
-
-def _experiment(notebook: str):
-    """The module with `grid` and `unit` of a notebook's system; a lesson has none."""
-    if system := _planned(notebook).system:
-        return importlib.import_module(f"micromacro.systems.{system}.experiment")
-    raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")
 
 
 def _planned(notebook: str) -> Planned:

@@ -138,7 +138,9 @@ class _Kernel(AsyncKernelManager):
         super().__init__(connection_file=f"{place}.json", **kwargs)
 
     async def _async_start_kernel(self, **kwargs) -> None:
-        kwargs["env"] = environment(self.notebook.unit_workers)
+        # A backend in the environment would turn inline figures off; an empty one is none.
+        own = {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(self.notebook.unit_workers)}
+        kwargs["env"] = os.environ | ONE_THREAD | own
         log = self.notebook._log  # for what it says outside its cells, such as a fault in C code
         try:
             await super()._async_start_kernel(stdout=log, stderr=log, **kwargs)
@@ -150,12 +152,6 @@ class _Kernel(AsyncKernelManager):
             self.notebook.stop(self.notebook._stopped)
 
     start_kernel = _async_start_kernel
-
-
-def environment(unit_workers: int) -> dict[str, str]:
-    """Environment of a kernel: one thread a process, for parallelism comes from processes."""
-    # A backend in the environment would turn inline figures off; an empty one is none.
-    return os.environ | ONE_THREAD | {"MPLBACKEND": "", "MICROMACRO_WORKERS": str(unit_workers)}
 
 
 def _code_cells(notebook: nbformat.NotebookNode) -> list:

@@ -24,7 +24,7 @@ import latex2mathml.converter
 import nbformat
 import numpy as np
 from bs4 import BeautifulSoup
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, TemplateExporter, filters
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -44,6 +44,10 @@ _FOLDER = Path(__file__).with_name("templates")
 _SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _TEMPLATES.globals |= {"CodeStyle": HtmlFormatter, "script": _SCRIPT, "script_hash": _HASH}
+_CELLS = {"template_name": "basic", "template_file": "cells.html.j2"}
+_CELLS |= {"extra_template_paths": [str(_FOLDER)], "exclude_output_prompt": True}
+# One for all pages: each new one compiles its templates anew.
+_EXPORTER = HTMLExporter(**_CELLS, filters={"highlight_code": filters.Highlight2HTML("python")})
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens
 _TABLE_ROWS = 60  # more are in the file that the table links to
@@ -132,10 +136,11 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
             output.data = {"text/markdown": "*Interactive: open the notebook in JupyterLab.*"}
     images = figures(notebook)  # puts their alternative texts into it
     markdown = MarkdownWithMath(renderer=_Renderer(source, pages, home))
-    options = {"template_name": "basic", "extra_template_paths": [str(_FOLDER)]}
-    options |= {"exclude_input_prompt": True, "exclude_output_prompt": True}
-    options |= {"template_file": "cells.html.j2", "filters": {"markdown2html": markdown.render}}
-    soup = _without_scripts(HTMLExporter(**options).from_notebook_node(notebook)[0])
+    _EXPORTER.register_filter("markdown2html", markdown.render)
+    # HTMLExporter's own method parses the whole page once more, for what the template has done.
+    soup = _without_scripts(TemplateExporter.from_notebook_node(_EXPORTER, notebook)[0])
+    for image in soup.find_all("img", alt=False):  # of somebody's HTML
+        image["alt"] = "A picture without a description."
     texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
     left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]
     body = str(soup)

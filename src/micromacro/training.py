@@ -220,9 +220,9 @@ class Recorded(nn.Module):
         self.register_buffer("done", torch.tensor(0))
         self.register_buffer("record", torch.full((epochs, *shape), torch.nan))
 
-    def forward(self, **inputs: object) -> object:
+    def forward(self, *inputs: object, **named: object) -> object:
         """The network's."""
-        return self.net(**inputs)
+        return self.net(*inputs, **named)
 
     def note(self, predicted: Tensor) -> float:
         """Record one more epoch; its number as the score, so that the last epoch is the best."""

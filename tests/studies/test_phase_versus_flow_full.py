@@ -101,11 +101,15 @@ def test_the_words_are_those_of_the_table():
     claims = pd.DataFrame({"verdict": words, "after Holm": "—", "kind": "finding"})
     claims.loc["03-robust-tvl1-raw-light", ["after Holm", "kind"]] = "holds", "identity"
     claims.loc["03-robust-dis_medium-raw-gain", "after Holm"] = "undecided"
-    assert full_run.in_words(claims).splitlines() == [
-        "More robust (phase at 48 px, flow at 48 px, raw input): "
-        "holds in 1 of 2 (TV-L1 under gain); reversed in 1 of 2 (DIS under gain); "
-        "undecided after Holm: DIS under gain.",
-        "More robust (phase at 48 px, flow at 112 px, local contrast input): undecided in 1 of 1.",
-        "More robust (phase at 48 px, flow at 48 px, raw input), identity: holds in 1 of 1.",
-        "Cheaper (phase at 48 px, flow at 48 px): not judged yet in 1 of 1.",
-    ]
+    made = full_run.verdicts(claims)
+    assert made.to_dict() == {
+        "TV-L1": {
+            ("more robust", "raw", "gain", "48 px"): "holds",
+            ("more robust", "local contrast", "all", "112 px"): "undecided",
+            ("more robust", "raw", "light", "48 px"): "holds (identity)",
+            ("cheaper", "—", "—", "48 px"): "not judged yet",
+        },
+        "DIS": dict.fromkeys(made.index, "—")
+        | {("more robust", "raw", "gain", "48 px"): "reversed; undecided after Holm"},
+    }
+    assert (full_run.verdicts(full_run.outcome().claims) != "—").to_numpy().sum() == 30

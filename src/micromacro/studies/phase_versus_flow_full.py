@@ -1,4 +1,4 @@
-"""The full run of notebook 03: its units, its rows, its verdicts, and what they say in words.
+"""The full run of notebook 03: its units, its rows, its verdicts.
 
 It stands beside `phase_versus_flow`, whose units depend on nothing that is written here.
 """
@@ -174,40 +174,29 @@ def costs() -> pd.DataFrame | None:
     return pd.concat(sizes, axis=1).astype(float).rename(index={v: k for k, v in _COSTED.items()})
 
 
-def in_words(claims: pd.DataFrame) -> str:
-    """What the verdicts say, one line for each kind of comparison: it is read off, not typed.
+def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts of all claims at a glance: read off, not typed.
 
     Args:
-        claims: As in `Outcome`; verdicts after Holm's rule are added where a claim is primary.
+        claims: As in `Outcome`.
+
+    Returns:
+        A column for each flow that phase at 48 px is compared with, a line for each comparison: what
+        phase is, by which input, under which light, with flow at which size. Text, "—" where there is no
+        claim; beside a verdict its kind, if it is no finding, and what Holm's rule makes of it, if that is
+        another.
     """
-    lines: dict[str, list[tuple[str, str]]] = {}
-    lost: dict[str, list[str]] = {}
+    words: dict[str, dict[tuple[str, ...], str]] = {}
     for name, claim in claims.iterrows():
         _, kind, flow, *rest = name.split("-")
-        flow = {"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow]
-        if kind == "cheaper":
-            what, against = f"Cheaper (phase at 48 px, flow at {rest[0]} px)", flow
-        else:
-            inputs, condition, size = (*rest, "48")[:3]
-            inputs, against = f"{inputs.replace('_', ' ')} input", f"{flow} under {condition}"
-            what = f"More robust (phase at 48 px, flow at {size} px, {inputs})"
-        what += "" if claim["kind"] == "finding" else f", {claim['kind']}"
-        lines.setdefault(what, []).append((claim["verdict"], against))
-        if claim["after Holm"] not in ("—", claim["verdict"]):
-            lost.setdefault(what, []).append(against)
-    after = {what: f"; undecided after Holm: {', '.join(own)}" for what, own in lost.items()}
-    texts = [f"{what}: {_counted(own)}{after.get(what, '')}." for what, own in lines.items()]
-    return "\n".join(texts)
-
-
-def _counted(judged: list[tuple[str, str]]) -> str:
-    """How many contrasts have each verdict, and which they are where the verdicts differ."""
-    by_word: dict[str, list[str]] = {}
-    for word, against in judged:
-        by_word.setdefault(word, []).append(against)
-    parts = [f"{word} in {len(own)} of {len(judged)}" for word, own in by_word.items()]
-    if len(parts) > 1:
-        parts = [
-            f"{part} ({', '.join(by_word[w])})" for part, w in zip(parts, by_word, strict=True)
-        ]
-    return "; ".join(parts)
+        inputs, condition, size = ("—", "—", *rest) if kind == "cheaper" else (*rest, "48")[:3]
+        phase_is = "cheaper" if kind == "cheaper" else "more robust"
+        line = phase_is, inputs.replace("_", " "), condition, f"{size} px"
+        holm = claim["after Holm"]
+        word = claim["verdict"] + (
+            f"; {holm} after Holm" if holm not in ("—", claim["verdict"]) else ""
+        )
+        word += "" if claim["kind"] == "finding" else f" ({claim['kind']})"
+        words.setdefault({"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow], {})[line] = word
+    table = pd.DataFrame(words).rename_axis(["phase is", "input", "light", "flow at"])
+    return table.fillna("—")

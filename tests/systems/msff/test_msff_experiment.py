@@ -1,5 +1,7 @@
 """MSFF's units and scores: every arm, blank faces, nothing learnt from the tested, the official layout."""
 
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import afew_miniatures
@@ -9,10 +11,13 @@ import pytest
 import torch
 from refusals import refused
 
-from micromacro.systems.msff import experiment, fusion, task
+from micromacro import training
+from micromacro.datasets import afew
+from micromacro.systems.msff import experiment, fusion, inputs, task
 from micromacro.systems.msff.experiment import ARMS, CORE, FUSIONS, Arm
 from micromacro.systems.msff.model import EMOTIONS, STREAMS
 from micromacro.systems.msff.stills import NETWORKS, load_still_network, still_network
+from micromacro.units import UnitResult
 
 DATA = {"train": [3] * 7, "val": [2] * 7, "test": [2] * 7, "blank": 0.2}
 DATA |= {"median": 14.0, "frames": [12, 20]}
@@ -20,12 +25,12 @@ TINY = {"data": DATA, "arm": CORE["vgg"], "seed": 1990, "epochs": 3}
 HASHABLE = {name: tuple(v) if isinstance(v, list) else v for name, v in DATA.items()}
 
 
-def unit(**changes):
-    """A unit as `units.run` gives it."""
+def unit(name="vgg", **changes):
+    """A unit as `by_seed` gives it."""
     params = TINY | changes
     metrics, predictions = experiment.unit(**params)
     more = {"seconds": 1.5, "predictions": lambda: predictions}
-    return SimpleNamespace(params=params, metrics=metrics, **more)
+    return SimpleNamespace(params=params | {"name": name}, metrics=metrics, **more)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +45,7 @@ def untrained():
 
 @pytest.fixture(scope="module")
 def core():
-    return {name: unit(arm=arm) for name, arm in CORE.items()}
+    return {name: unit(name, arm=arm) for name, arm in CORE.items()}
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +127,13 @@ def test_rows_hold_every_arm_and_fusion(scored):
         assert 0 <= scored["all four", what] <= 1
 
 
-def test_rows_of_a_swept_arm_are_its_own():
-    for name in ("vgg, own looks", "vgg, 25% of the clips"):
-        (params,) = experiment.grid("full", sweep=1, seeds=[0])[name]
-        one = SimpleNamespace(params=params)
-        assert experiment._name(one) == name
-    strange = SimpleNamespace(params={"data": DATA, "arm": {"stream": "smell"}})
-    refused(lambda: experiment._name(strange), "smell", "grid")
+def test_core_arms_are_scored_together_and_others_alone():
+    one = UnitResult({"seed": 3}, {}, 1.0, {}, Path(), False)
+    groups = {(arm, 3): [one] for arm in ("vgg", "vgg, max", "audio")}
+    made = experiment.by_seed(groups)
+    names = {key: [u.params["name"] for u in units] for key, units in made.items()}
+    assert names == {("all arms", 3): ["vgg", "audio"], ("vgg, max", 3): ["vgg, max"]}
+    assert one.params == {"seed": 3}
 
 
 def test_units_of_other_clips_are_refused(core):
@@ -139,7 +144,7 @@ def test_units_of_other_clips_are_refused(core):
 
 
 def test_a_share_of_the_clips_and_its_fusion_without_the_others(core):
-    few = unit(arm=CORE["audio"] | {"share": 0.5})
+    few = unit("audio, 50% of the clips", arm=CORE["audio"] | {"share": 0.5})
     assert few.metrics["trained_on"] in (10, 11)
     alone = experiment.rows([core["audio"]])
     assert {row["arm"] for row in alone} == {"audio"}
@@ -147,20 +152,78 @@ def test_a_share_of_the_clips_and_its_fusion_without_the_others(core):
     assert {row["seconds"] for row in alone} == {1.5}
 
 
-def test_official_clips_in_miniature(tmp_path):
-    root = afew_miniatures.write_afew(tmp_path)
+def test_official_clips_in_miniature(tmp_path, monkeypatch):
+    root = afew_miniatures.write_afew(tmp_path / "data")
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
     units = experiment.grid("paper", dataset="afew", data_root=root, trial=1)
     assert {*units} == {*STREAMS}
-    made = [unit(**units[stream][0]) for stream in ("vgg", "audio")]
+    made = [unit(stream, **units[stream][0]) for stream in ("vgg", "audio")]
     arrays = made[0].predictions()
     assert {*arrays["split"]} == {"val", "test"}
     assert not arrays["present"].all()  # a clip without a face
     assert experiment.rows(made)[0]["dataset"] == "afew"
     asked = {"dataset": "afew", "data_root": root, "trial": 1, "variants": ["r3d_18"]}
     (stand_in,) = experiment.grid("paper", **asked)["r3d_18"]
-    made.append(unit(**stand_in | {"epochs": 1}))
+    made.append(unit("r3d_18", **stand_in | {"epochs": 1}))
     assert made[-1].metrics["parameters"] == 33_169_863
     assert "r3d_18" in {row["arm"] for row in experiment.rows(made)}
+
+
+def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
+    root = afew_miniatures.write_afew(tmp_path / "data")
+    monkeypatch.setenv("MICROMACRO_ROOT", str(tmp_path))
+    (params,) = experiment.grid("paper", dataset="afew", data_root=root, trial=1)["audio"]
+    params = params | {"epochs": 4}
+    whole = unit(**params)
+    place = Path(params["data"]["cache"]) / "checkpoints"
+    assert list(place.iterdir()) == []  # it goes when all is done
+    count, note = [], training.Recorded.note
+
+    def killed(self, predicted):
+        count.append(len(count))
+        if len(count) == 4:  # after one of the epochs that count
+            raise KeyboardInterrupt
+        return note(self, predicted)
+
+    monkeypatch.setattr(training.Recorded, "note", killed)
+    with pytest.raises(KeyboardInterrupt):
+        unit(**params)
+    (kept,) = place.iterdir()
+    again = unit(**params)
+    assert len(count) == 5  # one more epoch, not four
+    assert np.array_equal(again.predictions()["logits"], whole.predictions()["logits"])
+    assert not kept.exists()
+
+
+def test_features_of_official_clips_are_made_once_for_these_files(tmp_path, monkeypatch):
+    table = afew.read_afew(afew_miniatures.write_afew(tmp_path / "data")).table
+    clips, looked = table.set_index("clip", drop=False), []
+
+    def network(name):
+        looked.append(name)
+        with training.isolated_rng(len(looked)):  # others each time
+            return still_network(name).eval().requires_grad_(False)
+
+    monkeypatch.setattr(inputs, "load_still_network", network)
+    on_disk = partial(inputs.features_on_disk, name="resnet", cache=tmp_path / "cache")
+    first = on_disk(clips.loc["train_000000001"])
+    seen = inputs.frames(inputs.Clip(**afew.load(clips.loc["train_000000001"])))
+    assert first.shape == (len(seen), 192)
+    assert torch.equal(on_disk(clips.loc["train_000000001"]), first)  # other weights, if made anew
+    faceless = clips.loc[f"train_{afew_miniatures.FACELESS['train']}"]
+    assert on_disk(faceless) is on_disk(faceless) is None
+    assert looked == ["resnet"]
+    gone = str(tmp_path / "gone.pth")
+    refused(lambda: on_disk(clips.loc["train_000000001"], weights=gone), gone, "check the path")
+    picture = sorted(Path(clips.loc["train_000000001", "faces"]).iterdir())[0]
+    picture.write_bytes(picture.read_bytes() + b" ")  # another file, the same picture
+    again = on_disk(clips.loc["train_000000001"])
+    assert looked == ["resnet"] * 2
+    assert again.shape == first.shape
+    assert not torch.equal(again, first)
+    (folder, *_) = (tmp_path / "cache/features").glob("train_000000001-resnet-*")
+    (folder / "features.npy").write_bytes(b"torn")
+    assert on_disk(clips.loc["train_000000001"]).shape == first.shape
 
 
 def test_all_clips_of_a_person_choose_the_fusion_or_none(monkeypatch):
@@ -171,7 +234,7 @@ def test_all_clips_of_a_person_choose_the_fusion_or_none(monkeypatch):
     table["clip"] = [f"clip {k}" for k in range(60)]
     listing = SimpleNamespace(table=table, missing=())
     monkeypatch.setitem(experiment.DATASETS, "afew", lambda root: listing)
-    clips = experiment.official("afew", "of some people").clips
+    clips = experiment.official("afew", "of some people", cache="nowhere").clips
     assert (clips["split"] == "test").tolist() == (table["split"] == "val").tolist()
     sides = clips[clips["split"] != "test"].groupby("subject")["split"].nunique()
     assert (sides == 1).all()
@@ -220,7 +283,7 @@ def test_the_grid_names_what_there_is():
         (lambda: experiment.grid(folds=3), ["folds=3", "leave it out"]),
         (lambda: experiment.grid(variants=["everything"]), ["everything", "c3d"]),
         (lambda: experiment.grid("paper"), ["paper", "synthetic"]),
-        (lambda: experiment.official("omg", "x"), ["omg", "afew"]),
+        (lambda: experiment.official("omg", "x", cache="x"), ["omg", "afew"]),
         (lambda: load_still_network("face"), ["face", "vgg"]),
     ],
 )

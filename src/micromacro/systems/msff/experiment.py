@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from micromacro import arms, training
 from micromacro.cache import hashable
@@ -30,7 +32,7 @@ from micromacro.errors import BadInput, check_choice
 from micromacro.systems.msff import fusion, inputs, model, task
 from micromacro.systems.msff.inputs import Batches, Clip
 from micromacro.systems.msff.model import EMOTIONS, READOUTS, STREAMS
-from micromacro.systems.msff.stills import load_published, load_still_network, still_network
+from micromacro.systems.msff.stills import load_still_network, still_network
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"afew": afew.read_afew}
@@ -230,6 +232,7 @@ def official(
     *,
     vgg_weights: str | None = None,
     resnet_weights: str | None = None,
+    cache: str,
     faces: str = "official",
     small: bool = False,
 ) -> arms.Source:
@@ -245,6 +248,8 @@ def official(
         vgg_weights: Your file of "vgg_face", see `stills.load_published`; the benchmark's network
             without one.
         resnet_weights: Likewise of "ferplus".
+        cache: Folder for features, made if missing: 1.2 GB for both networks of published sizes. With
+            many workers compute one unit of each stream before.
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
 
@@ -259,20 +264,16 @@ def official(
     split = table["split"].replace("val", "test").mask(chooses, "val")
     labels = table["label"].map(EMOTIONS.index)
     clips = table.assign(split=split, label=labels, emotion=table["label"], blank=False)
-    files = {"vgg": ("vgg_face", vgg_weights), "resnet": ("ferplus", resnet_weights)}
-    load = lambda row: Clip(**afew.load(row, faces=faces))  # noqa: E731
+    files, place = {"vgg": vgg_weights, "resnet": resnet_weights}, Path(cache, "msff")
 
     @lru_cache(maxsize=8)
     def rows(what: str, redundancy: float | None = None) -> list[Tensor | None]:
-        records = clips.to_dict("records")
-        if what == "audio":
-            return [inputs.segments(load(row)) for row in records]
-        seen = (inputs.frames(load(row)) for row in records)
-        if what == "c3d":
-            return [*seen]
-        own = files[what][1]
-        encoder = load_published(*files[what]) if own else load_still_network(what)
-        return [None if frames is None else inputs.features(frames, encoder) for frames in seen]
+        records = tqdm(clips.to_dict("records"), desc=what, unit="clip", disable=None)
+        if what in files:
+            make = partial(inputs.features_on_disk, name=what, cache=place, weights=files[what])
+            return [make(row, faces=faces) for row in records]
+        see = inputs.segments if what == "audio" else inputs.frames
+        return [see(Clip(**afew.load(row, faces=faces, cache=place))) for row in records]
 
     return arms.Source(clips, rows, SMALL if small else {}, PAPER, missing=listing.missing)
 
@@ -295,8 +296,6 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
         BadInput: As `arms.plan`; an arm that is not in the table.
     """
     asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
-    if profile == "paper":
-        del asked["data"]["cache"]  # nothing is kept on disk
     return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
 
 
@@ -313,6 +312,8 @@ def unit(
     device: str = "cpu",
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one stream on the training clips, and score the others with it; for `units.run`.
+
+    On official data each epoch's end is written to disk, see `arms.checkpoint`.
 
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``dataset`` those of `official`.
@@ -348,22 +349,25 @@ def unit(
         net = _network(source, arm, rows)
     recipe = source.recipe["blstm" if arm.stream in ("vgg", "resnet") else arm.stream]
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    target, kept = torch.tensor([*table["label"]]), []
+    target = torch.tensor([*table["label"]])
     learnt = Batches([rows[i] for i in own], target[own], mirror=arm.stream == "c3d")
     unseen = Batches([rows[i] for i in rest], target[rest])
 
-    def note(net: nn.Module) -> float:
-        late = len(kept) >= recipe.epochs - LAST
-        kept.append(inputs.predictions(net, unseen, device) if late else None)
-        return float(len(kept))  # the last epoch is the best
+    recorded = training.Recorded(net, recipe.epochs, len(rest), len(EMOTIONS))
 
-    options = {"seed": seed, "device": device, "progress": "dataset" in data}
-    history = train(net, learnt, recipe, validate=note, **options)
+    def note(net: training.Recorded) -> float:
+        if net.done < recipe.epochs - LAST:  # nobody asks for these epochs
+            return net.note(torch.tensor(torch.nan))
+        return net.note(inputs.predictions(net, unseen, device))
+
+    with arms.checkpoint(unit, data, vars(arm), seed, recipe.epochs, device) as file:
+        how = {"seed": seed, "device": device, "checkpoint": file, "progress": bool(file)}
+        history = train(recorded, learnt, recipe, validate=note, **how)
     metrics = {"parameters": sum(p.numel() for p in net.parameters())}
     metrics |= {"loss": history.epochs[-1].loss, "trained_on": len(own), "missing": source.missing}
     names = ("clip", "subject", "split", "label", "blank", "n_frames")
     predictions = arms.columns(table.iloc[rest], names)
-    predictions["logits"] = torch.stack(kept[-LAST:]).mean(0).numpy()
+    predictions["logits"] = recorded.record[-LAST:].mean(0).cpu().numpy()
     predictions["present"] = np.array([rows[i] is not None and len(rows[i]) > 0 for i in rest])
     return metrics, predictions
 
@@ -374,9 +378,8 @@ def _seen(source: arms.Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor 
         return source.load(arm.stream, arm.redundancy)
     if arm.stills:
         return source.load("vgg_second" if arm.second else arm.stream)
-    clips, draws, pictures = source.load("frames"), torch.Generator().manual_seed(seed), []
-    for i in own:
-        pictures.append(clips[i][torch.randint(len(clips[i]), (STILLS,), generator=draws)])
+    clips, draws = source.load("frames"), torch.Generator().manual_seed(seed)
+    pictures = [clips[i][torch.randint(len(clips[i]), (STILLS,), generator=draws)] for i in own]
     with isolated_rng(seed):
         net = still_network(arm.stream)
     target = torch.tensor([*source.clips["label"]])[own].repeat_interleave(STILLS)
@@ -387,10 +390,8 @@ def _seen(source: arms.Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor 
 
 def _network(source: arms.Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn.Module:
     sizes = source.sizes
-    if arm.solid == "r3d_18":
-        return model.R3d18(**sizes.get("r3d_18", {}))
     if arm.stream == "c3d":
-        return model.C3d(**sizes.get("c3d", {}))
+        return {"c3d": model.C3d, "r3d_18": model.R3d18}[arm.solid](**sizes.get(arm.solid, {}))
     options = {**sizes.get("blstm", {}), "layers": arm.layers, "readout": arm.readout}
     if arm.stream == "audio":
         encoder = model.SpectrogramVgg(**sizes.get("audio", {}))
@@ -403,15 +404,16 @@ def _network(source: arms.Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn
 
 
 def by_seed(groups: Mapping[tuple[str, int], list]) -> dict[tuple[str, int], list]:
-    """All arms of a seed together, as `rows` wants them, of what `results.by_arm_and_seed` gives."""
+    """What `results.by_arm_and_seed` gives as `rows` wants it: all core arms of a seed together, all named."""
     seeds: dict[tuple[str, int], list] = {}
-    for (_, seed), units in groups.items():
-        seeds.setdefault(("all arms", seed), []).extend(units)
+    for (arm, seed), (one,) in groups.items():
+        own = seeds.setdefault(("all arms" if arm in CORE else arm, seed), [])
+        own.append(replace(one, params=one.params | {"name": arm}))
     return seeds
 
 
 def rows(units: Sequence) -> list[dict]:
-    """The scores of all arms and fusions of one seed as fields of rows, for `results.unit_rows`.
+    """The scores of arms of one seed, and of their fusions, as fields of rows, for `results.unit_rows`.
 
     Of every arm and fusion: `accuracy`, at the prior of AFEW's validation clips, `accuracy_train_prior`
     and `accuracy_test_prior` at those of the other splits; `uar`; `recall_<emotion>`; `accuracy_order`,
@@ -425,7 +427,7 @@ def rows(units: Sequence) -> list[dict]:
     `errors_audio`, correlation of their errors; `mcnemar_p` against "best single", the stream that
     validation finds best.
     """
-    named = {_name(one): one for one in units}
+    named = {one.params["name"]: one for one in units}
     arrays, scored = {name: one.predictions() for name, one in named.items()}, {}
     if len({tuple(table["clip"]) for table in arrays.values()}) > 1:
         raise BadInput("units", "hold different clips", "give those of one seed and data")
@@ -456,21 +458,6 @@ def rows(units: Sequence) -> list[dict]:
     return rows
 
 
-def _name(one: object) -> str:
-    """The arm of a unit, by its parameters; of several that of which most is turned."""
-    arm, data = (one.params[name] for name in ("arm", "data"))
-    known = ARMS | OFFICIAL
-    made = arms.units_of(known, vars(Arm()), names=known, seeds=[0])
-    fits = {
-        name: len(own["data"])
-        for name, (own,) in made.items()
-        if own["arm"] == arm and own["data"].items() <= data.items()
-    }
-    if not fits:
-        raise BadInput(f"arm {arm}", "is none of this experiment", "give those of grid")
-    return max(fits, key=fits.get)
-
-
 def _sides(arrays: Mapping, parts: Sequence[str], blanks: bool = True) -> list[fusion.Scores]:
     """Score matrices of some arms for the clips of validation and for those tested."""
     sides, first = [], arrays[parts[0]]
@@ -499,8 +486,7 @@ def _scores(fused: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Scores of probabilities (N, 7); classes without a clip are left out of all of them."""
     hit, known = fused.argmax(1) == truth, np.unique(truth)
     recall = pd.Series({k: hit[truth == k].mean() for k in known})
-    values = {"uar": recall.mean()}
-    values |= {f"recall_{EMOTIONS[k]}": value for k, value in recall.items()}
+    values = {"uar": recall.mean()} | {f"recall_{EMOTIONS[k]}": v for k, v in recall.items()}
     for name, counts in task.PRIORS.items():
         shares = pd.Series(counts)[known] / pd.Series(counts)[known].sum()
         values["accuracy" if name == "val" else f"accuracy_{name}_prior"] = (shares * recall).sum()

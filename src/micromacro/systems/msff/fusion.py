@@ -152,7 +152,7 @@ class Fusion:
         networks: Whose scores it fuses.
         classes: Of the scores, in this order.
         temperatures: (M,).
-        prior: (C,), shares of the classes; those that it has seen, one clip added to each.
+        prior: (C,), shares of the classes, whose sum is 1; those that it has seen, one clip added to each.
         missing: As of `fuse`.
         weights: (M,), divided by their sum; equal ones in stacking, where they mean nothing.
         stacker: The classifier of stacking; else None.
@@ -190,7 +190,7 @@ class Fusion:
         mixed = np.tensordot(points, self._shares(scores, self.missing), 1)
         if self.missing == "renormalised":
             mass = (points @ scores.present)[..., None]  # (G, N, 1), weights of those with a score
-            mixed = np.where(mass > 0, mixed / np.where(mass > 0, mass, 1), self._prior)
+            mixed = np.where(mass > 0, mixed / np.where(mass > 0, mass, 1), self.prior)
         return mixed
 
     def evidence(self, scores: Scores) -> np.ndarray:
@@ -201,12 +201,8 @@ class Fusion:
     def _shares(self, scores: Scores, missing: str) -> np.ndarray:
         """Probabilities (M, N, C); where a network has no score 0, or the prior."""
         shares = softmax(scores.logits / self.temperatures[:, None, None], axis=-1)
-        nothing = self._prior if missing == "prior" else 0.0
+        nothing = self.prior if missing == "prior" else 0.0
         return np.where(scores.present[..., None], shares, nothing)
-
-    @property
-    def _prior(self) -> np.ndarray:
-        return self.prior / self.prior.sum()
 
 
 def fuse(
@@ -238,7 +234,7 @@ def fuse(
     """
     M, C = len(scores.networks), len(scores.classes)
     temperatures, prior = _numbers("temperatures", temperatures, M), _numbers("prior", prior, C)
-    numbers = temperatures, prior, missing, _numbers("weights", weights, M)
+    numbers = temperatures, prior / prior.sum(), missing, _numbers("weights", weights, M)
     return Fusion("given", scores.networks, scores.classes, *numbers)(scores)
 
 

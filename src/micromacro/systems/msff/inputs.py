@@ -11,8 +11,9 @@ draws them on the mel axis.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +21,12 @@ from torch import Tensor, nn
 
 from micromacro.audio import checked_sound
 from micromacro.backbones import features as features
+from micromacro.cache import kept
+from micromacro.datasets import afew
 from micromacro.errors import BadInput, check_sizes
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import LikeLengths, padded
+from micromacro.systems.msff.stills import load_published, load_still_network
 from micromacro.training import predict
 
 SR_HZ = 16_000
@@ -75,6 +79,40 @@ def frames(clip: Clip) -> Tensor | None:
     faces = torch.as_tensor(clip.faces)
     mask = torch.ones(len(faces)) if clip.face_mask is None else torch.as_tensor(clip.face_mask)
     return faces[mask.bool()]
+
+
+def features_on_disk(
+    clip: Mapping, name: str, cache: Path, weights: str | None = None, faces: str = "official"
+) -> Tensor | None:
+    """What a frozen network gives of the faces of a clip of AFEW: made once, and kept.
+
+    Other files, weights, code, or another form of the faces make it anew.
+
+    Args:
+        clip: A row of the table that `afew.read_afew` gave.
+        name: "vgg" or "resnet".
+        cache: Folder, made if missing: 16 kB a frame of VGG-Face, 8 kB of ResNet-50.
+        weights: Your file of published weights; None for the benchmark's small network.
+        faces: Of `afew.load`.
+
+    Returns:
+        float32 (n, D), of the frames with a face; None for a clip without one.
+
+    Raises:
+        BadInput: As `afew.load` and `load_published`; a cache that cannot be written.
+    """
+
+    def make(folder: Path) -> None:
+        seen = frames(Clip(**afew.load(clip, faces=faces, cache=cache)))
+        if seen is not None:
+            published = {"vgg": "vgg_face", "resnet": "ferplus"}[name]
+            net = load_published(published, weights) if weights else load_still_network(name)
+            np.save(folder / "features.npy", features(seen, net).numpy())
+
+    files = [file for file in (clip["film"], clip["faces"], weights) if isinstance(file, str)]
+    about = f"{clip['clip']}-{name}", {"network": name, "faces": faces}
+    file = kept(cache / "features", *about, make, files=files) / "features.npy"
+    return torch.from_numpy(np.load(file)) if file.exists() else None
 
 
 # ---- sound ---------------------------------------------------------------------------------------

@@ -198,5 +198,4 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         )
         word += "" if claim["kind"] == "finding" else f" ({claim['kind']})"
         words.setdefault({"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow], {})[line] = word
-    table = pd.DataFrame(words).rename_axis(["phase is", "input", "light", "flow at"])
-    return table.fillna("—")
+    return pd.DataFrame(words).fillna("—").rename_axis(["phase is", "input", "light", "flow at"])

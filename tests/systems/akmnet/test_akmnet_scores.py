@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from refusals import refused
 
@@ -130,6 +131,8 @@ def official():
 
 def test_official_scores_by_hand(official):
     table = scores.intervals(official, "casme", draws=200).set_index("metric")
+    some = scores.intervals(official, "casme", ["uf1", "majority"], 200).set_index("metric")
+    pd.testing.assert_frame_equal(some, table.loc[["uf1", "majority"]])
     truth, predicted = [1, 2, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0]
     assert official["truth"].tolist() == truth  # by person
     confusion = scores.confusion(official, ["positive", "negative", "surprise"])

@@ -6,7 +6,7 @@ the mean of theirs. The benchmark and the official data sets are scored alike.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,12 +127,13 @@ def parts(table: Table, dataset: str) -> list[tuple[str, Table]]:
     ]
 
 
-def intervals(table: Table, dataset: str, *, draws: int = 2000) -> pd.DataFrame:
+def intervals(table: Table, dataset: str, only: Container = (), draws: int = 2000) -> pd.DataFrame:
     """The scores of a pooled table, and of each data set in it, with 95 % intervals over people.
 
     Args:
         table: Of `pooled`.
         dataset: Its name.
+        only: Names of scores, such as "uf1"; none for all.
         draws: Number of draws of the bootstrap.
 
     Returns:
@@ -140,7 +141,8 @@ def intervals(table: Table, dataset: str, *, draws: int = 2000) -> pd.DataFrame:
     """
     lines = []
     for name, part in parts(table, dataset):
-        for metric, values, people, score in _statistics(part):
+        wanted = (one for one in _statistics(part) if not only or one[0] in only)
+        for metric, values, people, score in wanted:
             ends = (score(values), np.nan, np.nan)
             if len({*people}) > 1:
                 ends = cluster_bootstrap(values, people, statistic=score, n=draws)[:3]

@@ -405,7 +405,7 @@ def test_printed_differences():
     ("notebook", "least"),
     [
         ("04b_mimamo_ablation", 30),
-        ("06b_spotting_ablation", 25),
+        ("06b_spotting_ablation", 26),
         ("07b_reaction_ablation", 28),
         ("08b_akmnet_ablation", 30),
     ],

@@ -16,7 +16,7 @@ from processes import alive, called, calls, wait_for
 from refusals import refused
 
 import micromacro
-from micromacro import cli, course, files
+from micromacro import cli, files
 from micromacro import units as store
 from micromacro.errors import BadInput
 from micromacro.units import UnitFailure, bundles, cores, cut, run, shard, unit_key
@@ -435,7 +435,7 @@ def test_the_command_line_computes_a_part_of_a_notebook_s_units(monkeypatch, cap
         assert cli.main(["units", *arguments]) == 2
         assert fault in capsys.readouterr().err
     experiment = SimpleNamespace(grid=grid, unit=processes.failing)
-    monkeypatch.setattr(course, "_experiment", lambda name: experiment)
+    monkeypatch.setitem(sys.modules, "micromacro.systems.akmnet.experiment", experiment)
     command = ["units", "08b", "--param", "SEEDS=[0, 2, 3]", "--shard"]
     assert cli.main([*command, "2/3"]) == 0
     assert capsys.readouterr().out == "1 units, 0 were there already\n"

@@ -47,7 +47,7 @@ _TEMPLATES.globals |= {"CodeStyle": HtmlFormatter, "script": _SCRIPT, "script_ha
 _CELLS = {"template_name": "basic", "template_file": "cells.html.j2"}
 _CELLS |= {"extra_template_paths": [str(_FOLDER)], "exclude_output_prompt": True}
 # One for all pages: each new one compiles its templates anew.
-_EXPORTER = HTMLExporter(**_CELLS, filters={"highlight_code": filters.Highlight2HTML("python")})
+_EXPORTER = HTMLExporter(**_CELLS, filters={"highlight_code": filters.Highlight2HTML()})
 _THUMBNAILS = 4
 _THUMBNAIL_PX = 480  # twice the width it is shown at, for sharp screens
 _TABLE_ROWS = 60  # more are in the file that the table links to
@@ -137,9 +137,9 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     images = figures(notebook)  # puts their alternative texts into it
     markdown = MarkdownWithMath(renderer=_Renderer(source, pages, home))
     _EXPORTER.register_filter("markdown2html", markdown.render)
-    # HTMLExporter's own method parses the whole page once more, for what the template has done.
+    # HTMLExporter's own method parses the whole page once more, to add what is added here.
     soup = _without_scripts(TemplateExporter.from_notebook_node(_EXPORTER, notebook)[0])
-    for image in soup.find_all("img", alt=False):  # of somebody's HTML
+    for image in soup.find_all("img", alt=False):
         image["alt"] = "A picture without a description."
     texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
     left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]

@@ -94,7 +94,7 @@ def test_few_actors_or_methods_are_not_judged(tmp_path, monkeypatch):
     assert not (tmp_path / "claims").exists()
 
 
-def test_the_words_are_those_of_the_table():
+def test_the_verdicts_at_a_glance_are_those_of_the_table():
     words = {"03-robust-tvl1-raw-gain": "holds", "03-robust-dis_medium-raw-gain": "reversed"}
     words |= {"03-robust-tvl1-local_contrast-all-112": "undecided"}
     words |= {"03-robust-tvl1-raw-light": "holds", "03-cheaper-dual_tvl1-48": "not judged yet"}
@@ -112,4 +112,7 @@ def test_the_words_are_those_of_the_table():
         "DIS": dict.fromkeys(made.index, "—")
         | {("more robust", "raw", "gain", "48 px"): "reversed; undecided after Holm"},
     }
+    assert made.index.names == ["phase is", "input", "condition", "flow at"]
+    sizes = [line[-1] for line in made.index]
+    assert sizes == ["48 px", "112 px", "48 px", "48 px"], "in the order of the claims"
     assert (full_run.verdicts(full_run.outcome().claims) != "—").to_numpy().sum() == 30

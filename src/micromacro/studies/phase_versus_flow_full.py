@@ -182,7 +182,7 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A column for each flow that phase at 48 px is compared with, a line for each comparison: what
-        phase is, by which input, under which light, with flow at which size. Text, "—" where there is no
+        phase is, by which input, under which of `phase_versus_flow.CONDITIONS`, with flow at which size. Text, "—" where there is no
         claim; beside a verdict its kind, if it is no finding, and what Holm's rule makes of it, if that is
         another.
     """
@@ -198,4 +198,6 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         )
         word += "" if claim["kind"] == "finding" else f" ({claim['kind']})"
         words.setdefault({"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow], {})[line] = word
-    return pd.DataFrame(words).fillna("—").rename_axis(["phase is", "input", "light", "flow at"])
+    return (
+        pd.DataFrame(words).fillna("—").rename_axis(["phase is", "input", "condition", "flow at"])
+    )

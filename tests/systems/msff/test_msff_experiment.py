@@ -196,34 +196,41 @@ def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
 
 
 def test_features_of_official_clips_are_made_once_for_these_files(tmp_path, monkeypatch):
-    table = afew.read_afew(afew_miniatures.write_afew(tmp_path / "data")).table
-    clips, looked = table.set_index("clip", drop=False), []
+    table, looked = afew.read_afew(afew_miniatures.write_afew(tmp_path / "data")).table, []
+    names = ["train_000000001", f"train_{afew_miniatures.FACELESS['train']}"]
+    clips = table.set_index("clip", drop=False).loc[names].to_dict("records")
 
-    def network(name):
+    def network(*name):
         looked.append(name)
         with training.isolated_rng(len(looked)):  # others each time
-            return still_network(name).eval().requires_grad_(False)
+            return still_network("resnet").eval().requires_grad_(False)
 
     monkeypatch.setattr(inputs, "load_still_network", network)
-    on_disk = partial(inputs.features_on_disk, name="resnet", cache=tmp_path / "cache")
-    first = on_disk(clips.loc["train_000000001"])
-    seen = inputs.frames(inputs.Clip(**afew.load(clips.loc["train_000000001"])))
-    assert first.shape == (len(seen), 192)
-    assert torch.equal(on_disk(clips.loc["train_000000001"]), first)  # other weights, if made anew
-    faceless = clips.loc[f"train_{afew_miniatures.FACELESS['train']}"]
-    assert on_disk(faceless) is on_disk(faceless) is None
-    assert looked == ["resnet"]
-    gone = str(tmp_path / "gone.pth")
-    refused(lambda: on_disk(clips.loc["train_000000001"], weights=gone), gone, "check the path")
-    picture = sorted(Path(clips.loc["train_000000001", "faces"]).iterdir())[0]
-    picture.write_bytes(picture.read_bytes() + b" ")  # another file, the same picture
-    again = on_disk(clips.loc["train_000000001"])
-    assert looked == ["resnet"] * 2
-    assert again.shape == first.shape
-    assert not torch.equal(again, first)
-    (folder, *_) = (tmp_path / "cache/features").glob("train_000000001-resnet-*")
+    monkeypatch.setattr(inputs, "load_published", network)
+    on_disk = partial(inputs.features_on_disk, clips, cache=tmp_path / "cache")
+    official = partial(on_disk, faces="official")
+    first, none = official("resnet")
+    assert none is None  # no face
+    assert first.shape == (len(inputs.frames(inputs.Clip(**afew.load(clips[0])))), 192)
+    assert torch.equal(official("resnet")[0], first)  # by other weights, if it were made anew
+    assert looked == [("resnet",)]
+    (folder, _) = sorted((tmp_path / "cache/features").glob("*-resnet-*"))
     (folder / "features.npy").write_bytes(b"torn")
-    assert on_disk(clips.loc["train_000000001"]).shape == first.shape
+    made = [first, official("resnet")[0]]
+    picture = sorted(Path(clips[0]["faces"]).iterdir())[0]
+    picture.write_bytes(picture.read_bytes() + b" ")  # another file, the same picture
+    made += [official("resnet")[0], official("vgg")[0]]
+    own = str(tmp_path / "own.pth")
+    for content in (b"1", b"2"):
+        Path(own).write_bytes(content)
+        made += [official(name, weights=own)[0] for name in ("vgg", "resnet")]
+    published = [("vgg_face", own), ("ferplus", own)]
+    assert looked == [("resnet",)] * 3 + [("vgg",), *published, *published]
+    assert len({tuple(rows.flatten().tolist()) for rows in made}) == len(looked)
+    with pytest.warns(UserWarning, match="no face found"):  # in these films
+        assert on_disk("resnet", faces="detected") == [None, None]
+    gone = str(tmp_path / "gone.pth")
+    refused(lambda: official("vgg", weights=gone), gone, "check the path")
 
 
 def test_all_clips_of_a_person_choose_the_fusion_or_none(monkeypatch):

@@ -6,7 +6,7 @@ the mean of theirs. The benchmark and the official data sets are scored alike.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,13 +127,13 @@ def parts(table: Table, dataset: str) -> list[tuple[str, Table]]:
     ]
 
 
-def intervals(table: Table, dataset: str, only: Container = (), draws: int = 2000) -> pd.DataFrame:
+def intervals(table: Table, dataset: str, only: Collection = (), draws: int = 2000) -> pd.DataFrame:
     """The scores of a pooled table, and of each data set in it, with 95 % intervals over people.
 
     Args:
         table: Of `pooled`.
         dataset: Its name.
-        only: Names of scores, such as "uf1"; none for all.
+        only: Names of the scores that are wanted, of those that there are; none for all.
         draws: Number of draws of the bootstrap.
 
     Returns:

@@ -93,8 +93,7 @@ SWEEP: dict[str, dict[str, dict]] = {
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
 ARMS = CORE | arms.joined(SWEEP)
-OFFICIAL = {stream: CORE[stream] for stream in STREAMS}
-OFFICIAL["r3d_18"] = {"stream": "c3d", "solid": "r3d_18"}
+OFFICIAL = {s: CORE[s] for s in STREAMS} | {"r3d_18": {"stream": "c3d", "solid": "r3d_18"}}
 FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
     "all four": (STREAMS, fusion.grid, True),
     "all four, equal": (STREAMS, fusion.equal, True),
@@ -248,8 +247,9 @@ def official(
         vgg_weights: Your file of "vgg_face", see `stills.load_published`; the benchmark's network
             without one.
         resnet_weights: Likewise of "ferplus".
-        cache: Folder for features, made if missing: 1.2 GB for both networks of published sizes. With
-            many workers compute one unit of each stream before.
+        cache: Folder, made if missing, for features, 1.2 GB of both networks of published sizes; for faces
+            that are looked for in films; and for checkpoints of units that are under way. With many
+            workers compute one unit of "vgg" and one of "resnet" before.
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
 
@@ -270,9 +270,8 @@ def official(
     def rows(what: str, redundancy: float | None = None) -> list[Tensor | None]:
         records = tqdm(clips.to_dict("records"), desc=what, unit="clip", disable=None)
         if what in files:
-            make = partial(inputs.features_on_disk, name=what, cache=place, weights=files[what])
-            return [make(row, faces=faces) for row in records]
-        see = inputs.segments if what == "audio" else inputs.frames
+            return inputs.features_on_disk(records, what, place, faces, files[what])
+        see = {"audio": inputs.segments, "c3d": inputs.frames}[what]
         return [see(Clip(**afew.load(row, faces=faces, cache=place))) for row in records]
 
     return arms.Source(clips, rows, SMALL if small else {}, PAPER, missing=listing.missing)
@@ -355,10 +354,10 @@ def unit(
 
     recorded = training.Recorded(net, recipe.epochs, len(rest), len(EMOTIONS))
 
-    def note(net: training.Recorded) -> float:
-        if net.done < recipe.epochs - LAST:  # nobody asks for these epochs
-            return net.note(torch.tensor(torch.nan))
-        return net.note(inputs.predictions(net, unseen, device))
+    def note(trained: training.Recorded) -> float:
+        if trained.done < recipe.epochs - LAST:  # nobody asks for these epochs
+            return trained.note(torch.tensor(torch.nan))
+        return trained.note(inputs.predictions(trained, unseen, device))
 
     with arms.checkpoint(unit, data, vars(arm), seed, recipe.epochs, device) as file:
         how = {"seed": seed, "device": device, "checkpoint": file, "progress": bool(file)}
@@ -414,6 +413,9 @@ def by_seed(groups: Mapping[tuple[str, int], list]) -> dict[tuple[str, int], lis
 
 def rows(units: Sequence) -> list[dict]:
     """The scores of arms of one seed, and of their fusions, as fields of rows, for `results.unit_rows`.
+
+    Args:
+        units: Those of one entry of `by_seed`, which names them.
 
     Of every arm and fusion: `accuracy`, at the prior of AFEW's validation clips, `accuracy_train_prior`
     and `accuracy_test_prior` at those of the other splits; `uar`; `recall_<emotion>`; `accuracy_order`,

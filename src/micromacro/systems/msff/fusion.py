@@ -444,9 +444,7 @@ def _same(what: str, names, expected) -> None:
     """Refuse names that are not the expected ones, each once, in any order."""
     other = sorted({*names} ^ {*expected})
     if other or len(names) != len(expected):
-        fault = (
-            f"differ from the first scores' in {len(other)}, such as {other[0]}" if other else ""
-        )
+        fault = f"differ from the first's in {len(other)}, such as {other[0]}" if other else ""
         raise BadInput(what, fault or "stand there twice", "give the same everywhere, each once")
 
 

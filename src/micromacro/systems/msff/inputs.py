@@ -11,8 +11,9 @@ draws them on the mel axis.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -82,37 +83,42 @@ def frames(clip: Clip) -> Tensor | None:
 
 
 def features_on_disk(
-    clip: Mapping, name: str, cache: Path, weights: str | None = None, faces: str = "official"
-) -> Tensor | None:
-    """What a frozen network gives of the faces of a clip of AFEW: made once, and kept.
+    clips: Iterable[Mapping], network: str, cache: Path, faces: str, weights: str | None = None
+) -> list[Tensor | None]:
+    """What a frozen network gives of the faces of clips of AFEW: of each made once, and kept.
 
-    Other files, weights, code, or another form of the faces make it anew.
+    Other files, weights or code, or another form of the faces, make it anew.
 
     Args:
-        clip: A row of the table that `afew.read_afew` gave.
-        name: "vgg" or "resnet".
+        clips: Rows of the table that `afew.read_afew` gave.
+        network: "vgg" or "resnet".
         cache: Folder, made if missing: 16 kB a frame of VGG-Face, 8 kB of ResNet-50.
-        weights: Your file of published weights; None for the benchmark's small network.
         faces: Of `afew.load`.
+        weights: Your file of published weights, see `load_published`; None for the benchmark's small
+            network.
 
     Returns:
-        float32 (n, D), of the frames with a face; None for a clip without one.
+        Of each clip float32 (n, D), of its frames with a face; None for a clip without one.
 
     Raises:
         BadInput: As `afew.load` and `load_published`; a cache that cannot be written.
     """
+    own = {"vgg": "vgg_face", "resnet": "ferplus"}[network], weights
+    # Loaded if a clip needs it, and gone when all have been seen: VGG-Face takes 0.6 GB.
+    load = lru_cache(lambda: load_published(*own) if weights else load_still_network(network))
 
-    def make(folder: Path) -> None:
+    def make(clip: Mapping, folder: Path) -> None:
         seen = frames(Clip(**afew.load(clip, faces=faces, cache=cache)))
         if seen is not None:
-            published = {"vgg": "vgg_face", "resnet": "ferplus"}[name]
-            net = load_published(published, weights) if weights else load_still_network(name)
-            np.save(folder / "features.npy", features(seen, net).numpy())
+            np.save(folder / "features.npy", features(seen, load()).numpy())
 
-    files = [file for file in (clip["film"], clip["faces"], weights) if isinstance(file, str)]
-    about = f"{clip['clip']}-{name}", {"network": name, "faces": faces}
-    file = kept(cache / "features", *about, make, files=files) / "features.npy"
-    return torch.from_numpy(np.load(file)) if file.exists() else None
+    rows, kind = [], "faces" if faces == "official" else "film"
+    for clip in clips:
+        files = [file for file in (clip[kind], weights) if isinstance(file, str)]
+        about = f"{clip['clip']}-{network}", {"network": network, "faces": faces}
+        file = kept(cache / "features", *about, partial(make, clip), files=files) / "features.npy"
+        rows.append(torch.from_numpy(np.load(file)) if file.exists() else None)
+    return rows
 
 
 # ---- sound ---------------------------------------------------------------------------------------

@@ -63,7 +63,6 @@ def load_still_network(name: str) -> nn.Module:
     return load_own(partial(still_network, name), weights_file(name), _REMEDY)
 
 
-@lru_cache(maxsize=1)  # each clip asks
 def load_published(
     name: str, weights: str | Path | None = None, *, sha256: str | None = None, **options
 ) -> nn.Module:

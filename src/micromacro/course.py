@@ -290,7 +290,7 @@ def compute(
     if len(paths) != 1:
         raise BadInput(f"notebook {notebook}", f"{len(paths)} notebooks", "name one")
     if not (system := _planned(paths[0].stem).system):  # a lesson
-        raise BadInput(f"notebook {notebook}", "has no grid of units", "choose one of a system")
+        raise BadInput(f"notebook {paths[0].stem}", "has no grid of units", "choose an ablation")
     experiment = importlib.import_module(f"micromacro.systems.{system}.experiment")
     known = declared(paths[0]) | injected(paths, profile, dict(params))[paths[0]]
     known["DEVICE"] = _device(known)

@@ -8,6 +8,7 @@ import hume_miniatures
 import numpy as np
 import pytest
 import torch
+from interrupted import interrupt
 from refusals import refused
 
 from micromacro.cache import hashable
@@ -171,20 +172,12 @@ def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
     whole = unit(**params)
     place = Path(params["data"]["cache"]) / "checkpoints"
     assert list(place.iterdir()) == []  # it goes when all is done
-    count, note = [], experiment.Recorded.note
-
-    def killed(self, predicted):
-        count.append(len(count))
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return note(self, predicted)
-
-    monkeypatch.setattr(experiment.Recorded, "note", killed)
+    reached = interrupt(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         unit(**params)
     (kept,) = place.iterdir()
     again = unit(**params)
-    assert len(count) == 4  # one more epoch, not three
+    assert len(reached) == 4  # one more epoch, not three
     assert np.array_equal(again.predictions()["epochs"], whole.predictions()["epochs"])
     assert not kept.exists()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from interrupted import interrupt
 from refusals import refused
 
 from micromacro import training
@@ -177,20 +178,12 @@ def test_a_killed_training_on_official_data_goes_on(tmp_path, monkeypatch):
     whole = unit(**params)
     place = Path(params["data"]["cache"]) / "checkpoints"
     assert list(place.iterdir()) == []  # it goes when all is done
-    count, note = [], training.Recorded.note
-
-    def killed(self, predicted):
-        count.append(len(count))
-        if len(count) == 4:  # after one of the epochs that count
-            raise KeyboardInterrupt
-        return note(self, predicted)
-
-    monkeypatch.setattr(training.Recorded, "note", killed)
+    reached = interrupt(monkeypatch, 4)  # after one of the epochs that count
     with pytest.raises(KeyboardInterrupt):
         unit(**params)
     (kept,) = place.iterdir()
     again = unit(**params)
-    assert len(count) == 5  # one more epoch, not four
+    assert len(reached) == 5  # one more epoch, not four
     assert np.array_equal(again.predictions()["logits"], whole.predictions()["logits"])
     assert not kept.exists()
 

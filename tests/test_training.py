@@ -219,6 +219,15 @@ def test_predict_keeps_order_mode_and_gradients():
     assert not model.training
 
 
+def test_predict_puts_rows_back_that_batches_give_in_an_order_of_their_own():
+    class ByLength(list):
+        order = torch.tensor([3, 0, 2, 1])
+
+    model, x = network().eval(), some_data(4, 4).inputs
+    rows = ByLength((x[own],) for own in ByLength.order.split(3))
+    torch.testing.assert_close(predict(model, rows), model(x).detach())
+
+
 # Validation -----------------------------------------------------------------------------------
 
 

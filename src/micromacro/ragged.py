@@ -94,7 +94,8 @@ class LikeLengths(ABC):
 
     Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
     by length among these and cut, in a random order again. So who meets whom still varies, and
-    little is padded. Iterated, it yields all clips by length, for `training.predict`; `order` says which.
+    little is padded. Iterated, it yields all clips by length; `order` says which, and
+    `training.predict` puts what comes of them back.
 
     A subclass has the attributes ``lengths``, int64 (N,), and ``size``, clips in a batch, and makes a
     batch of some clips by ``batch(rows, generator)``; without a generator nothing is drawn.

@@ -394,9 +394,8 @@ def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict]
         state = torch.load(file, map_location="cpu", weights_only=True)
         before = state["identity"]
         same = {name: before.get(name) == value for name, value in identity.items()}
-        same["first loss"] = math.isclose(
-            before["first loss"], identity["first loss"], rel_tol=_SAME_LOSS
-        )
+        losses = before["first loss"], identity["first loss"]
+        same["first loss"] = math.isclose(*losses, rel_tol=_SAME_LOSS)
         if all(same.values()):
             parts["model"][1](state["best"]["weights"])  # they fit too
             for name, (_, put) in parts.items():
@@ -410,11 +409,13 @@ def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict]
 def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "cpu") -> Tensor:
     """Return the model's outputs for all batches, concatenated along the first axis, on the CPU.
 
+    Batches that have an attribute ``order``, the numbers of the rows that they give, are put back in order.
+
     The model computes in evaluation mode, without gradients, and gets its mode back.
 
     Args:
         model: It is moved to `device`.
-        batches: Of each, the first entry is the model's input; an order that is not shuffled.
+        batches: Of each, the first entry is the model's input; an order that is not drawn.
         device: Where to compute.
     """
     was_training = model.training
@@ -422,7 +423,8 @@ def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "c
     with torch.no_grad():
         outputs = [forward(model, moved(batch[0], device)).cpu() for batch in batches]
     model.train(was_training)
-    return torch.cat(outputs)
+    places = batches.order.argsort() if hasattr(batches, "order") else slice(None)
+    return torch.cat(outputs)[places]
 
 
 def forward(model: nn.Module, inputs: Tensor | tuple | list | dict) -> Tensor:

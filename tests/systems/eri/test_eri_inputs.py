@@ -10,7 +10,7 @@ from micromacro.backbones import BasicBlock, resnet
 from micromacro.expression_encoder import load_expression_encoder
 from micromacro.systems.eri import EriNet, inputs
 from micromacro.systems.eri.inputs import Batches, Clip, Standardised, shuffled, swapped
-from micromacro.training import Recipe, train
+from micromacro.training import Recipe, predict, train
 
 PARTS = inputs.PARTS
 
@@ -88,9 +88,9 @@ def test_a_missing_part_is_zeros_and_a_missing_modality_has_no_rows():
 def test_predictions_are_in_the_order_of_the_clips(without):
     clips, net = some_clips(8, without=without)[::-1], small_net()
     target = torch.zeros(len(clips), 7)
-    together = inputs.predictions(net, Batches(clips, target, 3))
+    together = predict(net, Batches(clips, target, 3))
     widths = dict(zip(PARTS, (6, 4, 3), strict=True))
-    single = [inputs.predictions(net, Batches([c], target[:1], widths=widths)) for c in clips]
+    single = [predict(net, Batches([c], target[:1], widths=widths)) for c in clips]
     torch.testing.assert_close(together, torch.cat(single), rtol=0, atol=1e-5)
     assert together.std(0).min() > 1e-4
 

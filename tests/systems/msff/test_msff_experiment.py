@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from interrupted import interrupt
 from refusals import refused
 
 from micromacro import training
 from micromacro.datasets import afew
-from micromacro.systems.msff import experiment, fusion, inputs, task
+from micromacro.systems.msff import experiment, fusion, inputs, stills, task
 from micromacro.systems.msff.experiment import ARMS, CORE, FUSIONS, Arm
 from micromacro.systems.msff.model import EMOTIONS, STREAMS
 from micromacro.systems.msff.stills import NETWORKS, load_still_network, still_network
@@ -40,7 +41,7 @@ def untrained():
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng([]):
         torch.manual_seed(0)
         nets = {name: still_network(name).eval().requires_grad_(False) for name in NETWORKS}
-        patch.setattr(experiment, "load_still_network", nets.__getitem__)
+        patch.setattr(stills, "load_still_network", nets.__getitem__)
         yield
 
 
@@ -167,6 +168,13 @@ def test_official_clips_in_miniature(tmp_path, monkeypatch):
     (stand_in,) = experiment.grid("paper", **asked)["r3d_18"]
     made.append(unit("r3d_18", **stand_in | {"epochs": 1}))
     assert made[-1].metrics["parameters"] == 33_169_863
+    with training.isolated_rng(7):
+        state = torchvision.models.video.r3d_18(num_classes=400).state_dict()
+    torch.save(state, file := tmp_path / "r3d_18-b3b3357e.pth")
+    (again,) = experiment.grid("paper", **asked, r3d_18_weights=str(file))["r3d_18"]
+    other = unit("r3d_18", **again | {"epochs": 1})
+    logits = [one.predictions()["logits"] for one in (made[-1], other)]
+    assert not np.allclose(*logits, atol=1e-3)  # it started elsewhere
     assert "r3d_18" in {row["arm"] for row in experiment.rows(made)}
 
 
@@ -284,6 +292,10 @@ def test_the_grid_names_what_there_is():
         (lambda: experiment.grid(variants=["everything"]), ["everything", "c3d"]),
         (lambda: experiment.grid("paper"), ["paper", "synthetic"]),
         (lambda: experiment.official("omg", "x", cache="x"), ["omg", "afew"]),
+        (
+            lambda: experiment.official("afew", "x", cache="x", c4d_weights="y"),
+            ["c4d", "c3d_weights"],
+        ),
         (lambda: load_still_network("face"), ["face", "vgg"]),
     ],
 )

@@ -16,14 +16,13 @@ from micromacro.systems.msff.inputs import (
     Batches,
     Clip,
     frames,
-    predictions,
     segments,
     spectrum,
     spectrum_pictures,
     together,
 )
 from micromacro.systems.msff.model import Blstm, C3d, ResNet50, SpectrogramVgg, VggFace
-from micromacro.training import Recipe, isolated_rng, train
+from micromacro.training import Recipe, isolated_rng, predict, train
 
 SR = 16_000
 SILENCE = math.log(0.01)
@@ -210,7 +209,7 @@ def test_training_on_batches_and_predictions_in_the_clips_order():
         net = Blstm(2, 4, dropout=0.0)
     recipe = Recipe(loss=functional.cross_entropy, lr=0.02, epochs=12)
     train(net, batches, recipe, seed=0, progress=False)
-    logits = predictions(net, batches)
+    logits = predict(net, batches)
     assert logits[-1].tolist() == [0] * 7
     assert (logits[:-1].argmax(1) == target).all()
     torch.testing.assert_close(logits[4:5], net.eval()(rows[4][None]))

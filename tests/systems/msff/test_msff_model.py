@@ -23,7 +23,7 @@ from micromacro.systems.msff.model import (
     VggFace,
     block_frames,
 )
-from micromacro.systems.msff.stills import load_published
+from micromacro.systems.msff.stills import load_published, start_from
 from micromacro.training import isolated_rng
 from micromacro.weights import file_sha256
 
@@ -440,6 +440,33 @@ def test_c3d_from_a_file_with_the_ports_names(narrow, tmp_path, capsys):
     torch.testing.assert_close(net(faces), source(faces))
     assert net(faces).shape == (2, 487)
     assert "unchecked" in capsys.readouterr().err
+
+
+def test_a_3d_network_starts_from_published_weights_in_all_layers_but_the_last(tmp_path):
+    with isolated_rng(0):
+        theirs = torchvision.models.video.r3d_18(num_classes=400)
+    torch.save(theirs.state_dict(), file := tmp_path / "r3d_18-b3b3357e.pth")
+    net = made(R3d18, image_px=32)
+    first = {name: weight.clone() for name, weight in net.named_parameters()}
+    assert start_from(net, "r3d_18", str(file)) is net
+    for name, weight in net.named_parameters():
+        head = name.startswith("net.fc.")
+        expected = first[name] if head else theirs.get_parameter(name.removeprefix("net."))
+        assert torch.equal(weight, expected), name
+        assert weight.requires_grad, name
+    small = made(C3d, 4, 8, batch_norm=True)
+    refused(lambda: start_from(small, "r3d_18", str(file)), file, "trial")
+
+
+def test_c3d_starts_from_published_weights(narrow, tmp_path):
+    theirs, net = made(C3d, 4, 8, 487, image_px=32), made(C3d, 4, 8, image_px=32)
+    published = {name.replace("convs.", ""): weight for name, weight in theirs.state_dict().items()}
+    torch.save(published, file := tmp_path / "c3d.pickle")
+    start_from(net, "c3d", str(file))
+    assert torch.equal(net.convs.conv5b.weight, theirs.convs.conv5b.weight)
+    assert net.fc8.out_features == 7
+    block = pictures(1, 16, 3, 32, 32)
+    torch.testing.assert_close(net.features(block), theirs.features(block))
 
 
 def test_a_published_resnet_50_is_the_frozen_one(tmp_path):

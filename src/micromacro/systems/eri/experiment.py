@@ -33,7 +33,7 @@ from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
 from micromacro.systems.eri.inputs import PARTS, Batches, Clip
 from micromacro.systems.eri.model import EMOTIONS, LOSSES, READOUTS, EriNet
-from micromacro.training import Recipe, Recorded, isolated_rng, train
+from micromacro.training import Recipe, Recorded, isolated_rng, predict, train
 
 DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
@@ -323,7 +323,7 @@ def unit(
     metrics |= {"trained_on": len(shown), "missing": source.missing}
 
     def note(model: Recorded) -> float:
-        return model.note(inputs.predictions(model, unseen_batches, device))
+        return model.note(predict(model, unseen_batches, device))
 
     if arm.control == "untrained":
         note(model.to(device).eval())

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from micromacro.backbones import features
 from micromacro.errors import BadInput, check_choice
 from micromacro.ragged import LikeLengths, padded
-from micromacro.training import predict
 
 PARTS = ("holistic", "local", "audio")
 MODALITIES = {"video": ("holistic", "local"), "audio": ("audio",)}
@@ -143,11 +142,6 @@ def widths(clips: Sequence[Clip], parts: Sequence[str] = PARTS) -> dict[str, int
             raise BadInput(part, fault, "give clips of one kind of features, or fewer parts")
         columns[part] = own.pop()
     return columns
-
-
-def predictions(model: nn.Module, batches: Batches, device: str | torch.device = "cpu") -> Tensor:
-    """What a model predicts for each clip, in the order of the clips: float32 (N, 7), on the CPU."""
-    return predict(model, batches, device)[batches.order.argsort()]
 
 
 # ---- features of frames --------------------------------------------------------------------------

@@ -29,10 +29,10 @@ from micromacro import arms, training
 from micromacro.cache import hashable
 from micromacro.datasets import afew
 from micromacro.errors import BadInput, check_choice
-from micromacro.systems.msff import fusion, inputs, model, task
+from micromacro.metrics import accuracy
+from micromacro.systems.msff import fusion, inputs, model, stills, task
 from micromacro.systems.msff.inputs import Batches, Clip
 from micromacro.systems.msff.model import EMOTIONS, READOUTS, STREAMS
-from micromacro.systems.msff.stills import load_still_network, still_network
 from micromacro.training import Recipe, isolated_rng, train
 
 DATASETS = {"afew": afew.read_afew}
@@ -200,15 +200,13 @@ def benchmark(
     @lru_cache(maxsize=8)
     def rows(what: str | nn.Module, redundancy: float | None = None) -> list[Tensor]:
         if what == "audio":
-            dial = dials.get("redundancy", task.Dials.redundancy)
-            again = dial if redundancy is None else redundancy
-            sounds = (side.dubbed(clip, again) for side, clip in scripts)
+            sounds = (side.dubbed(clip, redundancy) for side, clip in scripts)
             return [inputs.segments(Clip(sound=sound)) for sound in sounds]
         if what == "c3d":
             return list(map(_changes, shown()))
         if what == "frames":
             return shown()
-        encoder = load_still_network(what) if isinstance(what, str) else what
+        encoder = stills.load_still_network(what) if isinstance(what, str) else what
         return [inputs.features(frames, encoder, 512) for frames in shown()]
 
     return arms.Source(table, rows, SMALL, OURS)
@@ -229,11 +227,10 @@ def official(
     dataset: str,
     root: str,
     *,
-    vgg_weights: str | None = None,
-    resnet_weights: str | None = None,
     cache: str,
     faces: str = "official",
     small: bool = False,
+    **weights: str,
 ) -> arms.Source:
     """An official data set: validation is tested, and a fifth of the training people chooses the fusion.
 
@@ -244,20 +241,22 @@ def official(
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
-        vgg_weights: Your file of "vgg_face", see `stills.load_published`; the benchmark's network
-            without one.
-        resnet_weights: Likewise of "ferplus".
         cache: Folder, made if missing, for features, 1.8 GB of both networks of published sizes (24.6 kB
             for each of the 72,941 faces of training and validation); for faces that are looked for in
             films; and for checkpoints of units that are under way, each up to four times its weights.
             With many workers compute one unit of "vgg" and one of "resnet" before.
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
+        weights: Your files of published weights, see `stills.WEIGHTS`: "vgg_weights" and the like. Without
+            one of its own, "vgg" and "resnet" are the benchmark's networks, and a 3D network learns
+            from nothing.
 
     Raises:
-        BadInput: As the reader, and as `stills.load_published`.
+        BadInput: As the reader, and as `stills.load_published`; a file for a network that we have not.
     """
     check_choice("dataset", dataset, DATASETS)
+    for name in weights:
+        check_choice("weights", name, [f"{network}_weights" for network in stills.WEIGHTS])
     listing = DATASETS[dataset](root)
     table = listing.table[listing.table["split"] != "test"].reset_index(drop=True)
     number = table.groupby("split")["subject"].transform(lambda own: pd.factorize(own)[0])
@@ -265,13 +264,14 @@ def official(
     split = table["split"].replace("val", "test").mask(chooses, "val")
     labels = table["label"].map(EMOTIONS.index)
     clips = table.assign(split=split, label=labels, emotion=table["label"], blank=False)
-    files, place = {"vgg": vgg_weights, "resnet": resnet_weights}, Path(cache, "msff")
+    place = Path(cache, "msff")
 
     @lru_cache(maxsize=8)
     def rows(what: str, redundancy: float | None = None) -> list[Tensor | None]:
         records = tqdm(clips.to_dict("records"), desc=what, unit="clip", disable=None)
-        if what in files:
-            return inputs.features_on_disk(records, what, place, faces, files[what])
+        if what in ("vgg", "resnet"):
+            own = weights.get(f"{what}_weights")
+            return inputs.features_on_disk(records, what, place, faces, own)
         see = {"audio": inputs.segments, "c3d": inputs.frames}[what]
         return [see(Clip(**afew.load(row, faces=faces, cache=place))) for row in records]
 
@@ -286,8 +286,8 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
 
     Args:
         profile: "smoke", "full" or "paper".
-        asked: The other parameters of a notebook, see `arms.plan`; in "paper" also ``vgg_weights`` and
-            ``resnet_weights`` of `official`. There are no folds: a split says who is tested.
+        asked: The other parameters of a notebook, see `arms.plan`; in "paper" also ``weights`` of
+            `official`. There are no folds: a split says who is tested.
 
     Returns:
         Arm -> parameters of `unit`, seed by seed.
@@ -346,7 +346,7 @@ def unit(
     if arm.shuffled:
         rows = [x if x is None else x[torch.randperm(len(x), generator=draws)] for x in rows]
     with isolated_rng(seed + 5000 * arm.second):
-        net = _network(source, arm, rows)
+        net = _network(source, arm, rows, data.get(f"{arm.solid}_weights"))
     recipe = source.recipe["blstm" if arm.stream in ("vgg", "resnet") else arm.stream]
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
     target = torch.tensor([*table["label"]])
@@ -358,7 +358,7 @@ def unit(
     def note(trained: training.Recorded) -> float:
         if trained.done < recipe.epochs - LAST:  # nobody asks for these epochs
             return trained.note(torch.tensor(torch.nan))
-        return trained.note(inputs.predictions(trained, unseen, device))
+        return trained.note(training.predict(trained, unseen, device))
 
     with arms.checkpoint(unit, data, vars(arm), seed, recipe.epochs, device) as file:
         how = {"seed": seed, "device": device, "checkpoint": file, "progress": bool(file)}
@@ -381,17 +381,18 @@ def _seen(source: arms.Source, arm: Arm, own: Tensor, seed: int) -> list[Tensor 
     clips, draws = source.load("frames"), torch.Generator().manual_seed(seed)
     pictures = [clips[i][torch.randint(len(clips[i]), (STILLS,), generator=draws)] for i in own]
     with isolated_rng(seed):
-        net = still_network(arm.stream)
+        net = stills.still_network(arm.stream)
     target = torch.tensor([*source.clips["label"]])[own].repeat_interleave(STILLS)
     batches = training.Batches(torch.cat(pictures).float() / 255, target, 64)
     train(net, batches, source.recipe["frames"], seed=seed, progress=False)
     return source.load(net.eval().requires_grad_(False))
 
 
-def _network(source: arms.Source, arm: Arm, rows: Sequence[Tensor | None]) -> nn.Module:
+def _network(source: arms.Source, arm: Arm, rows: Sequence, weights: str | None) -> nn.Module:
     sizes = source.sizes
     if arm.stream == "c3d":
-        return {"c3d": model.C3d, "r3d_18": model.R3d18}[arm.solid](**sizes.get(arm.solid, {}))
+        net = {"c3d": model.C3d, "r3d_18": model.R3d18}[arm.solid](**sizes.get(arm.solid, {}))
+        return stills.start_from(net, arm.solid, weights) if weights else net
     options = {**sizes.get("blstm", {}), "layers": arm.layers, "readout": arm.readout}
     if arm.stream == "audio":
         encoder = model.SpectrogramVgg(**sizes.get("audio", {}))
@@ -439,7 +440,7 @@ def rows(units: Sequence) -> list[dict]:
         known, z = seen.present[0], tested.logits[0]
         scored[name] = _scores(_filled(z), tested.truth)
         scored[name]["temperature"] = fusion.temperature(seen.logits[0][known], seen.truth[known])
-        scored[name]["accuracy_val"] = _hits(_filled(seen.logits[0]), seen)
+        scored[name]["accuracy_val"] = accuracy(_filled(seen.logits[0]).argmax(1), seen.truth)
         scored[name]["confidence"] = softmax(z[tested.present[0]], axis=-1).max(-1).mean()
     if {*STREAMS} <= {*named}:
         best = max(STREAMS, key=lambda name: scored[name]["accuracy_val"])
@@ -449,9 +450,9 @@ def rows(units: Sequence) -> list[dict]:
             seen, tested = _sides(arrays, parts, blanks)
             made = rule(seen)
             fused = made(tested)
-            scored[name] = _scores(fused, tested.truth) | {"accuracy_val": _hits(made(seen), seen)}
-            each = zip(parts, made.weights, strict=True)
-            scored[name] |= {f"weight_{part}": weight for part, weight in each}
+            scored[name] = _scores(fused, tested.truth)
+            scored[name]["accuracy_val"] = accuracy(made(seen).argmax(1), seen.truth)
+            scored[name] |= {f"weight_{p}": w for p, w in zip(parts, made.weights, strict=True)}
             if name == "all four":
                 scored[name] |= _about(seen, tested, fused, best)
     rows, n = [], len(tested.truth)
@@ -463,26 +464,20 @@ def rows(units: Sequence) -> list[dict]:
 
 def _sides(arrays: Mapping, parts: Sequence[str], blanks: bool = True) -> list[fusion.Scores]:
     """Score matrices of some arms for the clips of validation and for those tested."""
-    sides, first = [], arrays[parts[0]]
-    for split in ("val", "test"):
-        rows, tables = first["split"] == split, []
-        for name in parts:
-            own = arrays[name]
-            there = own["present"] & ~(own["blank"] & blanks & ("audio" not in name))
-            tables.append(np.where(there[:, None], own["logits"].astype(float), np.nan)[rows])
-        clips, label, people = (first[name][rows] for name in ("clip", "label", "subject"))
-        sides.append(fusion.Scores(parts, EMOTIONS, clips, np.stack(tables), label, people))
-    return sides
+    tables, first = [], arrays[parts[0]]
+    for name in parts:
+        own = arrays[name]
+        present = own["present"] & ~(own["blank"] & blanks & ("audio" not in name))
+        tables.append(np.where(present[:, None], own["logits"].astype(float), np.nan))
+    clips, label, people = (first[name] for name in ("clip", "label", "subject"))
+    scores = fusion.Scores(parts, EMOTIONS, clips, np.stack(tables), label, people)
+    return [scores.take(first["split"] == split) for split in ("val", "test")]
 
 
 def _filled(logits: np.ndarray) -> np.ndarray:
     """Probabilities; a network without a score of a clip says the most frequent class of training."""
     prior = np.array(task.PRIORS["train"]) / sum(task.PRIORS["train"])
     return np.where(np.isnan(logits), prior, softmax(logits, axis=-1))
-
-
-def _hits(fused: np.ndarray, scores: fusion.Scores) -> float:
-    return float((fused.argmax(1) == scores.truth).mean())
 
 
 def _scores(fused: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from micromacro.audio import checked_sound
 from micromacro.backbones import features as features
@@ -27,8 +27,7 @@ from micromacro.datasets import afew
 from micromacro.errors import BadInput, check_sizes
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import LikeLengths, padded
-from micromacro.systems.msff.stills import load_published, load_still_network
-from micromacro.training import predict
+from micromacro.systems.msff.stills import WEIGHTS, load_published, load_still_network
 
 SR_HZ = 16_000
 WINDOW, HOP, N_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, and zeros behind the window
@@ -103,7 +102,7 @@ def features_on_disk(
     Raises:
         BadInput: As `afew.load` and `load_published`; a cache that cannot be written.
     """
-    own = {"vgg": "vgg_face", "resnet": "ferplus"}[network], weights
+    own = WEIGHTS[network], weights
     # Loaded if a clip needs it, and gone when all have been seen: VGG-Face takes 0.6 GB.
     load = lru_cache(lambda: load_published(*own) if weights else load_still_network(network))
 
@@ -202,10 +201,9 @@ def together(clips: Sequence[Clip]) -> dict[str, Tensor | None]:
     Raises:
         BadInput: As `spectrum` and `padded`.
     """
-    faces, face_lengths = padded([frames(clip) for clip in clips])
-    heard, segment_lengths = padded([segments(clip) for clip in clips])
-    parts = {"faces": faces, "face_lengths": face_lengths}
-    return parts | {"segments": heard, "segment_lengths": segment_lengths}
+    seen, heard = padded([*map(frames, clips)]), padded([*map(segments, clips)])
+    names = "faces", "face_lengths", "segments", "segment_lengths"
+    return dict(zip(names, (*seen, *heard), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +211,7 @@ class Batches(LikeLengths):
     """One part of clips as padded batches for `training.train`, clips of like length together.
 
     A batch is ``((rows, lengths), target)``, as `C3d`, `CnnBlstm` and `Blstm` take it. `LikeLengths` says
-    how they are drawn; `predictions` puts them back in order.
+    how they are drawn.
 
     Attributes:
         rows: Of each clip its frames, segments or features (T, ...), or None; see `padded`.
@@ -248,8 +246,3 @@ class Batches(LikeLengths):
             turned = torch.rand(len(own), generator=generator) < 0.5 * self.mirror
             own = [x.flip(-1) if turn else x for x, turn in zip(own, turned, strict=True)]
         return padded(own), self.target[rows]
-
-
-def predictions(model: nn.Module, batches: Batches, device: str | torch.device = "cpu") -> Tensor:
-    """Logits of a stream for each clip, in the order of the clips: float32 (N, 7), on the CPU."""
-    return predict(model, batches, device)[batches.order.argsort()]

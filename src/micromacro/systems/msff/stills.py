@@ -7,6 +7,7 @@ control: the same network from other first weights, other people and another ord
 ``tools/still_training.py`` makes the last two; their files lie beside this module.
 """
 
+import re
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -30,6 +31,9 @@ PUBLISHED = {
     "c3d_sports1m": "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
     "r3d_18_kinetics": "https://download.pytorch.org/models/r3d_18-b3b3357e.pth",
 }
+WEIGHTS = {"vgg": "vgg_face", "resnet": "ferplus", "c3d": "c3d_sports1m"}
+WEIGHTS |= {"r3d_18": "r3d_18_kinetics"}
+"""Network of the experiment -> the published weights it has, or that its training starts from."""
 
 
 def still_network(name: str) -> nn.Module:
@@ -86,13 +90,30 @@ def load_published(
     if name in PRETRAINED:
         return FrozenResNet50(name, weights, sha256=sha256)
     file, _ = unregistered_file(name, PUBLISHED[name], weights, sha256)
-    remedy, state = f"give the file {PUBLISHED[name]}", read_weights(file)
+    kinds = {"vgg_face": VggFace, "c3d_sports1m": partial(C3d, classes=487)}
     with torch.device("meta"):  # no memory, no random numbers: the file fills it
-        if name == "r3d_18_kinetics":
-            net = R3d18(400, **options)
-        else:
-            net = VggFace(**options) if name == "vgg_face" else C3d(classes=487, **options)
-            # Our names are theirs, but for the convolutions, which have a module of their own.
-            state = {key.replace("conv", "convs.conv"): t for key, t in state.items()}
-    fill(net.net if name == "r3d_18_kinetics" else net, state, file, remedy)
+        net = kinds.get(name, partial(R3d18, 400))(**options)
+    # Our names are theirs, but that convolutions, or all of torchvision's network, are a module of ours.
+    own, after = ("net.", "^") if name == "r3d_18_kinetics" else ("convs.", "^(?=conv)")
+    state = {re.sub(after, own, key): t for key, t in read_weights(file).items()}
+    fill(net, state, file, f"give the file {PUBLISHED[name]}")
     return net.float().requires_grad_(False).eval()
+
+
+def start_from(net: nn.Module, name: str, weights: str) -> nn.Module:
+    """A 3D network, its weights the published ones but in the last layer, which tells our classes apart.
+
+    Args:
+        net: `C3d` or `R3d18` of the published sizes.
+        name: "c3d" or "r3d_18".
+        weights: Your file.
+
+    Returns:
+        `net`; all of it can be trained.
+
+    Raises:
+        BadInput: As `load_published`; a network of other sizes.
+    """
+    own, state = net.state_dict(), load_published(WEIGHTS[name], weights).state_dict()
+    last = {key: own[key] for key in [*own][-2:]}  # weight and bias
+    return fill(net, state | last, weights, "leave it out of a trial, whose C3D is small")

@@ -179,8 +179,8 @@ class Benchmark(NamedTuple):
         check_choice("clip", clip, self.scripts)
         return _scene(self.scripts[clip])
 
-    def dubbed(self, clip: str, redundancy: float) -> np.ndarray:
-        """The sound of a clip, float32 (samples,) at 16 kHz, as another redundancy would make it.
+    def dubbed(self, clip: str, redundancy: float | None) -> np.ndarray:
+        """The sound of a clip, float32 (samples,) at 16 kHz, as another redundancy would make it; None: its own.
 
         The face stays, and its mouth moves with the first voice, as in a dubbed film.
 
@@ -189,7 +189,8 @@ class Benchmark(NamedTuple):
         """
         check_choice("clip", clip, self.scripts)
         script = self.scripts[clip]
-        return _voice(script, _who(script.key), redundancy).sound
+        own = script.dials.redundancy if redundancy is None else redundancy
+        return _voice(script, _who(script.key), own).sound
 
 
 def clips(

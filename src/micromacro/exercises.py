@@ -849,7 +849,7 @@ def check_straight_through(function: Callable | None, hint: int = 0) -> None:
 
     slips = {
         "the paper's rule: dropped frames get no gradient": lambda b: kept(b) * (1 + only_slope(b)),
-        "a step without any gradient: nothing would be learnt": kept,
+        "a step without any gradient: nothing could change the choice": kept,
         "kept + beta: without detach() B is not 0 or 1": lambda b: kept(b) + b,
         "the cosines themselves: forwards, B is a step": lambda b: b,
         "the cosines of kept frames: forwards, B is 0 or 1": lambda b: kept(b) * b,

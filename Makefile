@@ -33,8 +33,8 @@ help:
 	@echo "make lab [RESET=02]   open your own copies of the notebooks, in my/, in JupyterLab; a fresh one of 02"
 	@echo "make env         make or update .venv (the other targets do it too)"
 	@echo "make bake        execute the committed notebooks in place, smoke profile"
-	@echo "make full [NB=\"04\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
-	@echo "make other NB=04b [SET=avx2]   two seeds of a full run once more, with another instruction set; writes data/results/"
+	@echo "make full [NB=\"04b\"] [SWEEP=1]   notebooks at PROFILE=full, with their sweeps; writes data/results/"
+	@echo "make other NB=08b [SET=avx2]   two seeds of a full run once more, with another instruction set; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
 	@echo "make stills      train the still networks of MSFF and AKMNet anew (25 minutes); writes their weights and data/results/"
@@ -52,7 +52,7 @@ env: .venv/.ready
 	  echo "making .venv with $$python"; \
 	  $$python -m venv --clear .venv || { echo "make: $$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
 	fi
-	@echo "installing the locked packages (about 6 GB with PyTorch's CUDA build; a minute or two)"
+	@echo "installing the locked packages (about 7 GB with PyTorch's CUDA build; a minute or two)"
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	    -r <(sed -n '/^uv==/,/[^\]$$/p' requirements.lock); then \
 	  $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock && \

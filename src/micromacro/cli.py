@@ -98,7 +98,7 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
     try:
         function = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:  # the package alone comes without the course's needs
-        remedy = "pip install 'micromacro[course]'"
+        remedy = "pip install 'micromacro[faces,data,course]'"
         raise BadInput(f"micromacro {name}", f"{error.name} is not installed", remedy) from None
     text, _, examples = inspect.cleandoc(function.__doc__).partition("Examples:\n")
     parser = _Parser(f"micromacro {name}", about.capitalize(), f"examples:\n{examples}")

@@ -24,7 +24,8 @@ from micromacro.statistics import read_claims
 if TYPE_CHECKING:
     import nbformat
 
-_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "VGG_WEIGHTS", "RESNET_WEIGHTS", "WEIGHTS", "OUT")
+_PATHS = ("DATA_ROOT", "VIDEO", "WEIGHTS_FILE", "WEIGHTS", "OUT")
+_PATHS += tuple(f"{network}_WEIGHTS" for network in ("VGG", "RESNET", "C3D", "R3D_18"))
 RIGHT = {"SEEDS": [0], "VARIANTS": ["a name"], "FOLDS": 2, "SEED": 0, "STEPS": 1, "SWEEP": 0}
 RIGHT |= {"TRIAL": 0, "BATCH_FIRST": False, **dict.fromkeys(_PATHS, "a path")}
 RIGHT |= dict.fromkeys(("DATASET", "DEVICE", "INPUTS"), "a name")

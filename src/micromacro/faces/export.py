@@ -61,7 +61,7 @@ def export_faces(
     `<stem>.npz` and `<stem>.csv` hold the FaceClip (format: `micromacro.clip`), `<stem>_<mode>.mp4`
     the crops with the film's own time stamps, `<stem>_sheet.png` a contact sheet. They are built in
     a temporary folder and moved at the end; those of an earlier run on the same film are replaced,
-    those of another film never. Memory does not grow with the film: crops wait on the disk of OUT.
+    those of another film never. Memory hardly grows with the film: crops wait on the disk of OUT.
 
     Of several films a line each is printed as they are done, and one that cannot be used does not
     stop the others. The stem is the film's name, or its path below the folder that was named; where

@@ -204,7 +204,7 @@ def test_features_refuse_what_is_no_sound():
         refused(lambda f=features: f(sound[None], 16_000, 9), "sound", "(1, 16000)", "(samples,)")
         refused(lambda f=features: f(sound * np.nan, 16_000, 9), "sound", "NaN")
         refused(lambda f=features: f(sound, 0, 9), "sr_hz")
-    refused(lambda: log_mel(sound, 16_000, -1), "n_frames=-1")
+    refused(lambda: log_mel(sound, 16_000, -1), "n_frames", "-1")
     refused(lambda: mfcc(sound, 16_000, 9, n_mfcc=41), "n_mfcc=41", "n_mels")
 
 
@@ -268,3 +268,10 @@ def test_the_released_layout_tells_how_long_a_clip_is():
     right = [(prediction == films_s).mean() for prediction in told]
     assert right[0] > 0.9
     assert right[1] < 0.5  # by chance 0.17
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"n_frames": 2.5}, {"n_frames": -1}, {"n_frames": 2, "n_mels": 0}]
+)
+def test_numbers_of_frames_and_bands_that_are_none(sizes):
+    refused(lambda: log_mel(sine(n=4096)[0], SR_HZ, **sizes), [*sizes][-1], "whole number")

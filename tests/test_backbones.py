@@ -19,6 +19,7 @@ from micromacro.backbones import (
     Bottleneck,
     FrozenFeatures,
     FrozenResNet50,
+    Thumbnail,
     resnet,
 )
 from micromacro.training import isolated_rng
@@ -256,3 +257,7 @@ def test_cuda_agrees_with_the_cpu(ferplus):
     )
     # TF32 convolutions keep 10 bits
     np.testing.assert_allclose(cuda, cpu, rtol=0.05, atol=0.01 * cpu.max())
+
+
+def test_a_thumbnail_has_as_many_numbers_of_grey_as_of_colours():
+    assert [Thumbnail()(torch.rand(2, n, 40, 40)).shape[1] for n in (1, 3)] == [2048, 2048]

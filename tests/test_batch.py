@@ -351,6 +351,8 @@ def test_places_and_parameters_cells_that_are_refused(root):
         "OUT = None\nN = len('x')": "not NAME = literal: N = len('x')",
         "PROFILE = OUT = None": "not NAME = literal: PROFILE = OUT = None",
         "import os": "not NAME = literal: import os",
+        "OUT = 1\nOUT += 2": "not NAME = literal: OUT += 2",
+        "OUT = {[]: 1}": "not NAME = literal: OUT = {[]: 1}",
         "PROFILE =": "write only NAME = literal",
     }.items():
         write_notebook(root, "00_good", parameters=cell)
@@ -493,6 +495,8 @@ def test_a_trial_is_not_recorded(root):
     write_notebook(root, "00_good", parameters=f"{PARAMETERS}\nTRIAL = 0")
     call = partial(reproduce, "full", params={"TRIAL": 1}, write_results=True)
     refused(call, "--write-results", "no trial")
+    call = partial(reproduce, "full", params={"SEEDS": [0]}, write_results=True)
+    refused(call, "--write-results", "SEEDS", "rows of a part")
 
 
 def test_notebooks_are_chosen_by_number_or_name(root):

@@ -297,3 +297,15 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot write there"):
         kept(tmp_path / "file", "clip", {}, lambda folder: None)
+
+
+def test_the_key_of_a_folder_passes_over_hidden_folders_and_loops(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("1")
+    before = content_key(tmp_path)
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "y").write_text("2")
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    assert content_key(tmp_path) == before
+    (tmp_path / "a" / "z").write_text("3")
+    assert content_key(tmp_path) != before

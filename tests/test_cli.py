@@ -165,7 +165,10 @@ def test_a_missing_extra_and_an_interrupt_are_one_line(monkeypatch, capsys):
     for module in ("batch", "headless"):
         monkeypatch.delitem(sys.modules, f"micromacro.{module}")
     monkeypatch.setattr(report, "site", interrupt)
-    for command, status, word in (("bake", 2, "micromacro[faces,data,course]"), ("report", 130, "")):
+    for command, status, word in (
+        ("bake", 2, "micromacro[faces,data,course]"),
+        ("report", 130, ""),
+    ):
         assert cli.main([command]) == status
         message = capsys.readouterr().err
         assert word in message

@@ -274,3 +274,15 @@ def test_places_to_write(tmp_path):
     for target in ("missing/a.npz", "file/a.npz", "file", "a.npz", "b.npz"):
         refused(lambda target=target: save_clip(make_clip(), tmp_path / target), target[:1])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.npz", "b.csv", "file", "new"]
+
+
+def test_crops_of_a_file_in_memory_keep_what_was_written_to_them(tmp_path):
+    np.save(tmp_path / "frames.npy", np.full((100, 1, 4, 4), 7, np.uint8))
+    for mode in ("c", "r"):
+        frames = np.load(tmp_path / "frames.npy", mmap_mode=mode)
+        if mode == "c":
+            frames[10:20] = 0
+        seen = np.stack([*crops_of(frames)])
+        assert np.array_equal(seen, frames)
+        assert (frames[10:20] == (0 if mode == "c" else 7)).all()
+        assert len([*crops_of(frames.copy())]) == 100  # a copy has no file

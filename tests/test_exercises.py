@@ -157,7 +157,6 @@ LESSONS = [  # checker, arguments, right answer, wrong answer -> what is said of
             0.68: "large crop",
             3.17: "inverse",
             0.031: "square",
-            0.214: "alone",
             0: "nothing",
             0.1: "rounded",
             0.3: "micro-expression",

@@ -406,7 +406,7 @@ def test_printed_differences():
     [
         ("04b_mimamo_ablation", 30),
         ("06b_spotting_ablation", 26),
-        ("07b_reaction_ablation", 28),
+        ("07b_reaction_ablation", 34),
         ("08b_akmnet_ablation", 30),
     ],
 )

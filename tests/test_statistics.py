@@ -391,3 +391,22 @@ def test_pseudo_values_of_a_mean_and_of_a_variance():
     assert statistics.pseudo_values(lambda rows: x[rows].mean(), 12) == pytest.approx(x)
     of_variance = statistics.pseudo_values(lambda rows: x[rows].var(), 12)
     assert of_variance.mean() == pytest.approx(x.var(ddof=1))  # the bias of 1 / n is gone
+
+
+def test_a_verdict_hangs_on_no_seed_of_another_run():
+    pairs = pd.DataFrame({"a": [1.0, 1.1, 0.9, 1.0], "b": 0.0})
+    claim = {"contrast": "x(a) - x(b)", "margin": "0.1", "verdict": "holds", "n": "4"}
+    assert statistics.without_one(pd.Series(claim), pairs) == "stays"
+    assert statistics.without_one(pd.Series(claim | {"n": "8"}), pairs) == "—"
+
+
+@pytest.mark.parametrize("contrast", ["x(a) - x (b)", "x(a) - "])
+def test_a_contrast_that_is_read_in_part_is_refused(contrast):
+    term = {"x(a)": pd.Series([1.0, 2.0]), "x(b)": pd.Series([0.5, 0.0])}.__getitem__
+    assert statistics.contrast_pairs("x(a) - x(b); words", term)["a"].tolist() == [0.5, 2.0]
+    refused(lambda: statistics.contrast_pairs(contrast, term), contrast.strip(), "one blank")
+
+
+def test_numbers_of_rows_keep_all_their_digits(claims_csv):
+    judged = statistics.judge_claims({"better": Interval(0.5, 0.4, 0.6, 12345)})
+    assert judged.loc["better", "n"] == "12345"

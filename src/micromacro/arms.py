@@ -20,7 +20,7 @@ import pandas as pd
 
 from micromacro.cache import hashable
 from micromacro.datasets.table import check_profile
-from micromacro.errors import BadInput, check_choice, check_dials
+from micromacro.errors import BadInput, check_choice, check_dials, check_whole
 from micromacro.files import project_root
 from micromacro.units import unit_key
 
@@ -144,7 +144,7 @@ def plan(
         run |= run.get("trial", {})
     if folds is not None and "folds" not in run:
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
-    run |= {"folds": folds} if folds else {}
+    run |= {} if folds is None else {"folds": check_whole("folds", folds)}
     run |= {"seeds": seeds or run["seeds"], "device": device}
     if profile == "paper":
         cache = str(project_root() / "runs" / "official")

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_whole
 from micromacro.files import existing
 from micromacro.video import decode, open_stream
 
@@ -85,9 +85,7 @@ def log_mel(
     import librosa  # late: it loads a compiler, which takes seconds
 
     sound = checked_sound(sound, sr_hz)
-    if n_frames < 0 or n_mels < 1:
-        remedy = "give 0 frames or more, 1 band or more"
-        raise BadInput(f"n_frames={n_frames}, n_mels={n_mels}", "out of range", remedy)
+    n_frames, n_mels = check_whole("n_frames", n_frames, 0), check_whole("n_mels", n_mels)
     hop = len(sound) / max(1, n_frames)
     n_fft = max(2, round(window_s * sr_hz), math.ceil(hop))
     starts = np.floor((np.arange(n_frames) + 0.5) * hop).astype(int) + n_fft - n_fft // 2
@@ -139,7 +137,7 @@ def legacy_mfcc_layout(sound: np.ndarray, sr_hz: int) -> np.ndarray:
     40 coefficients every 240 samples are written one coefficient after the other, over and over. Of
     this row of numbers those from 8192 to 40,959 are kept, and row i of the result is every 32nd of
     them from the i-th. So each row goes through the whole clip and, of ten seconds at 16 kHz, through
-    32 coefficients; neighbours are near-copies; a GRU along the rows runs along nothing. How many
+    all 40 coefficients, some of them twice; neighbours are near-copies; a GRU along the rows runs along nothing. How many
     coefficients there are, and where they begin again, tells how long the clip is.
 
     Args:

@@ -261,8 +261,9 @@ class Thumbnail(nn.Module):
         self.settings = {"weights": "thumbnail"}
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 2048); refuses what `FrozenResNet50` does."""
+        """(N, 1|3, H, W) in [0, 1] -> (N, 2048); refuses what `FrozenResNet50` does."""
         check_images(images, torch.float32)
+        images = images.expand(-1, 3, -1, -1)
         return functional.adaptive_avg_pool2d(images, 27).flatten(1)[:, :N_FEATURES]
 
 

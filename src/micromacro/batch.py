@@ -71,9 +71,11 @@ def reproduce(
     paths = course.choose(notebooks)
     params = dict(params)
     values = course.injected(paths, profile, params)
-    if write_results and (profile != "full" or params.get("TRIAL")):
-        fault = f"profile {profile}, TRIAL={params.get('TRIAL')}"
-        raise BadInput("--write-results", fault, "only the profile full is recorded, and no trial")
+    if write_results and (profile != "full" or params.keys() - {"SWEEP", "DEVICE"}):
+        fault = f"profile {profile}, {params}: rows of a part would take the place of the whole"
+        raise BadInput(
+            "--write-results", fault, "only the profile full is recorded, whole, and no trial"
+        )
     check_whole("workers", workers)
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
     sweep_files(project_root() / "runs", "*Z/**/")  # of runs that were killed

@@ -28,7 +28,7 @@ from types import ModuleType
 
 from micromacro import SOURCES
 from micromacro.errors import BadInput
-from micromacro.files import lock, make_writable, writing
+from micromacro.files import files_below, lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
 # What names, stores or schedules a computation and so cannot change its numbers: the closure ends there.
@@ -88,7 +88,7 @@ def forced_instructions() -> list[str]:
 def content_key(path: str | os.PathLike) -> str:
     """Hash of the content of a file, or of the names and contents of all files in a folder.
 
-    Hidden files, which systems leave there, and links that lead nowhere do not count.
+    Hidden files and folders, which systems leave there, and links that lead nowhere do not count.
 
     A file is read again only if its size, time or inode has changed since this process read it.
 
@@ -97,11 +97,8 @@ def content_key(path: str | os.PathLike) -> str:
     """
     path = Path(path).resolve()
     try:
-        if path.is_dir():  # with folders that are links, as data sets on a cluster have them
-            walk = os.walk(path, followlinks=True)
-            files = [Path(top, name) for top, _, names in walk for name in names if name[0] != "."]
-            files = sorted(file for file in files if file.exists())
-            return digest([(str(p.relative_to(path)), content_key(p)) for p in files])
+        if path.is_dir():
+            return digest([(str(p.relative_to(path)), content_key(p)) for p in files_below(path)])
         return _file_digest(path, _stamp(path))
     except OSError as error:
         raise BadInput(path, f"cannot be read ({error.strerror})", "check the path") from None

@@ -190,7 +190,7 @@ class FaceClip:
 
 
 def crops_of(frames: np.ndarray, chosen: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-    """Crops one after the other; of those in a file (`numpy.memmap`) few are in memory at a time.
+    """Crops one after the other; of those in a file (`numpy.memmap`, to read) few are in memory at a time.
 
     Args:
         frames: (T, C, S, S).
@@ -198,7 +198,7 @@ def crops_of(frames: np.ndarray, chosen: Iterable[int] | None = None) -> Iterato
     """
     for count, index in enumerate(range(len(frames)) if chosen is None else chosen, 1):
         yield frames[index]
-        if count % RELEASE_EVERY == 0 and isinstance(frames, np.memmap):
+        if count % RELEASE_EVERY == 0 and getattr(frames, "mode", None) == "r":
             frames._mmap.madvise(mmap.MADV_DONTNEED)
 
 

@@ -106,9 +106,9 @@ def declared(path: Path) -> dict[str, object]:
         (source,) = tagged
         for line in ast.parse(source).body:
             fault = f"not NAME = literal: {ast.unparse(line)}"
-            (target,) = line.targets if isinstance(line, ast.Assign) else [line.target]
+            (target,) = getattr(line, "targets", None) or [line.target] * line.simple
             values[target.id] = ast.literal_eval(line.value)
-    except (SyntaxError, ValueError, AttributeError):
+    except (SyntaxError, ValueError, AttributeError, TypeError):
         remedy = "tag exactly one cell, and write only NAME = literal there"
         raise BadInput(f"{path.name}, cell parameters", fault, remedy) from None
     return values
@@ -201,7 +201,7 @@ def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
         value, example = values[name], RIGHT[name]
         if isinstance(example, list):
             if isinstance(value, str):  # papermill's command line has no lists
-                with contextlib.suppress(ValueError, SyntaxError):  # a single name
+                with contextlib.suppress(ValueError, SyntaxError, TypeError):  # a single name
                     value = ast.literal_eval(value)
             value = list(value) if isinstance(value, tuple | range) else value
             value = [value] if isinstance(value, str) else value

@@ -122,7 +122,7 @@ def check_dials(dials: object) -> None:
 
     Args:
         dials: Each of its fields that is annotated ``Annotated[type, low, high]`` is a number from low
-            to high, or holds such numbers; None passes.
+            to high, or holds such numbers, of two the smaller one first; None passes.
 
     Raises:
         BadInput: One is not, or is nan.
@@ -133,3 +133,5 @@ def check_dials(dials: object) -> None:
         if len(ends) == 2 and not all(n is None or ends[0] <= n <= ends[1] for n in numbers):
             remedy = f"give {ends[0]} to {ends[1]}"
             raise BadInput(f"{dial.name}={value}", "is off the dial", remedy)
+        if len(ends) == len(numbers) == 2 and numbers[0] > numbers[1]:
+            raise BadInput(f"{dial.name}={value}", "is off the dial", "give the smaller one first")

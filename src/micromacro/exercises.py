@@ -119,16 +119,28 @@ def _near(answer, within: float, *values: float):
     return answer if number and any(abs(answer - v) <= within for v in values) else values[0]
 
 
-def _loss(before: float, after: float, bounds: str, per_cent: float | None = None) -> dict:
-    """Known mistakes where it is asked how much of a measure, a number up to 1, was lost."""
+def _judge_loss(
+    exercise: str,
+    answer,
+    before: float,
+    after: float,
+    bounds: str,
+    hint: int,
+    unchanged: bool,
+    more: dict[str, float] | None = None,
+    **said,
+) -> None:
+    """Judge how much of a measure, a number up to 1, was lost; ``bounds`` says why not per cent."""
     lost, whole = before - after, before or np.nan  # nothing can be a share of 0
-    return {
+    mistakes = {
         "the sign: a loss is before minus after": -lost,
-        f"per cent: {bounds}": round(100 * lost) if per_cent is None else per_cent,
+        f"per cent: {bounds}": _near(answer, 1.01, 100 * lost),
         "what is left: take it from what there was": after,
         "a ratio: take the difference": after / whole,
         "the share that is lost: take the difference": lost / whole,
-    }
+        "what there was: take away what is left": before,
+    } | (more or {})
+    _judge(exercise, answer, lost, mistakes, hint, unchanged, **_TWO_PRINTS, **said)
 
 
 def _short(values: np.ndarray) -> str:
@@ -243,7 +255,6 @@ def check_step_at_48_px(
         "the step in the large crop: fewer pixels lie across the same face now": measured_224,
         "the inverse: the crop becomes smaller, and so does the step": measured_224 * 224 / 48,
         "a square: a step is a length, not an area": measured_224 * (48 / 224) ** 2,
-        "the factor alone: multiply the step by it": 48 / 224,
         "what is lost of the step: say what is left": measured_224 - measured_48,
         "the micro-expression: you were asked for the false step": 1.4 * 48 / 224,
         "per cent: give pixels": 100 * measured_48,
@@ -375,10 +386,8 @@ def check_noise_loss(answer: Answer, known: float, yours: float, hint: int = 0) 
         yours: Correlation with the reader's noise.
         hint: How many hints to print, 0 to 3.
     """
-    mistakes = _loss(known, yours, "a correlation is a number up to 1, so is its loss")
-    mistakes["what there was: take away what is left"] = known
-    same = known == yours
-    _judge("noise_loss", answer, known - yours, mistakes, hint, unchanged=same, **_TWO_PRINTS)
+    bounds = "a correlation is a number up to 1, so is its loss"
+    _judge_loss("noise_loss", answer, known, yours, bounds, hint, known == yours)
 
 
 # ---- notebook 03 -------------------------------------------------------------------------------------
@@ -453,10 +462,8 @@ def check_window_loss(answer: Answer, known: float, yours: float, hint: int = 0)
         yours: Cosine with the reader's.
         hint: How many hints to print, 0 to 3.
     """
-    mistakes = _loss(known, yours, "a cosine is a number up to 1, so is its loss")
-    mistakes["what there was: take away what is left"] = known
-    same = known == yours
-    _judge("window_loss", answer, known - yours, mistakes, hint, unchanged=same, **_TWO_PRINTS)
+    bounds = "a cosine is a number up to 1, so is its loss"
+    _judge_loss("window_loss", answer, known, yours, bounds, hint, known == yours)
 
 
 # ---- notebook 04 -------------------------------------------------------------------------------------
@@ -538,15 +545,10 @@ def check_lost_memory(answer: Answer, before: Scores, after: Scores, hint: int =
         after: The same of the second training.
         hint: How many hints to print, 0 to 3.
     """
-    lost = {name: before[name] - after[name] for name in before}
     *others, memory = before
-    mistakes = {
-        "the sign: a loss is before minus after": -lost[memory],
-        "per cent: CCC is a number up to 1, so is its loss": round(100 * lost[memory]),
-        "what is left: take it from what there was": after[memory],
-    } | {f"{name}: you were asked for {memory}": lost[name] for name in others}
-    said = {"unchanged": before == after, "memory": memory}
-    _judge("lost_memory", answer, lost[memory], mistakes, hint, **_TWO_PRINTS, **said)
+    more = {f"{o}: you were asked for {memory}": before[o] - after[o] for o in others}
+    asked = before[memory], after[memory], "CCC is a number up to 1, so is its loss"
+    _judge_loss("lost_memory", answer, *asked, hint, before == after, more, memory=memory)
 
 
 # ---- notebook 05 -------------------------------------------------------------------------------------
@@ -714,13 +716,9 @@ def check_auc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
         after: AUC of each class with other gaps.
         hint: How many hints to print, 0 to 3.
     """
-    lost = {name: before[name] - after[name] for name in ("micro", "macro")}
-    bounds = "AUC is a number from 0 to 1, so is its loss"
-    per_cent = _near(answer, 1.01, 100 * lost["macro"])
-    mistakes = _loss(before["macro"], after["macro"], bounds, per_cent)
-    mistakes["micro: you were asked for macro"] = lost["micro"]
-    same = before == after
-    _judge("auc_loss", answer, lost["macro"], mistakes, hint, unchanged=same, **_TWO_PRINTS)
+    more = {"micro: you were asked for macro": before["micro"] - after["micro"]}
+    asked = before["macro"], after["macro"], "AUC is a number from 0 to 1, so is its loss"
+    _judge_loss("auc_loss", answer, *asked, hint, before == after, more)
 
 
 # ---- notebook 07 -------------------------------------------------------------------------------------
@@ -791,11 +789,10 @@ def check_pcc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
     full, left = (float(np.mean([*values.values()])) for values in (before, after))
     lost = {name: before[name] - after[name] for name in before}
     most = max(lost, key=lost.get)
-    mistakes = _loss(full, left, "PCC is a number up to 1, so is its loss")
-    mistakes["the sum of the seven: take their mean"] = len(lost) * (full - left)
-    mistakes[f"the loss of {most} alone: take the mean of the seven"] = lost[most]
-    same = before == after
-    _judge("pcc_loss", answer, full - left, mistakes, hint, unchanged=same, **_TWO_PRINTS)
+    more = {"the sum of the seven: take their mean": len(lost) * (full - left)}
+    more[f"the loss of {most} alone: take the mean of the seven"] = lost[most]
+    asked = full, left, "PCC is a number up to 1, so is its loss"
+    _judge_loss("pcc_loss", answer, *asked, hint, before == after, more)
 
 
 # ---- notebook 08 -------------------------------------------------------------------------------------
@@ -815,7 +812,7 @@ def check_max_key_offset(answer: Answer, measured: int, T: int, hint: int = 0) -
     mistakes = {
         "the apex: the sum points to the average frame, not to the strongest": 0,
         "the first frame or the last: a resting face is as far from the average": end,
-        "the number of the frame: count from the apex": T - 1 - measured,
+        "the number of the frame: count from the apex": _near(answer, near, end + measured),
         "a share of the clip: give frames": _near(answer, near / T, measured / T),
     }
     _judge("max_key_offset", answer, expected, mistakes, hint, end=end)
@@ -872,10 +869,8 @@ def check_apex_loss(answer: Answer, before: float, after: float, hint: int = 0) 
         after: The same with resting frames before them.
         hint: How many hints to print, 0 to 3.
     """
-    per_cent = _near(answer, 1.01, 100 * (before - after))
-    mistakes = _loss(before, after, "give a number from 0 to 1", per_cent)
-    same = before == after
-    _judge("apex_loss", answer, before - after, mistakes, hint, unchanged=same, **_TWO_PRINTS)
+    bounds = "give a number from 0 to 1"
+    _judge_loss("apex_loss", answer, before, after, bounds, hint, before == after)
 
 
 # ---- notebook 11 -------------------------------------------------------------------------------------
@@ -934,7 +929,6 @@ def check_fewer_digits(answer: Answer, measured: int, with_all_digits: int, hint
         "the number of solutions, not the factor": measured,
         "what one lost digit would give, and three are lost": 10.0,
         "what chance alone would give: the true counts are there with any digits": 1000.0,
-        "what came on top: divide the two numbers": factor - 1,
     }
     said = {"measured": measured, "with_all_digits": with_all_digits}
     _judge("fewer_digits", answer, factor, mistakes, hint, rtol=0.02, **said)

@@ -59,6 +59,28 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
         raise BadInput(path, fault, remedy) from error
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Files at any depth in order, behind links to folders too, as data sets on a cluster have them.
+
+    Hidden files and folders, links that lead nowhere and those that lead back do not count.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    files, seen = [], set()
+    for top, folders, names in os.walk(folder, followlinks=True, onerror=stop):
+        if os.path.realpath(top) in seen:
+            names = folders[:] = []
+        seen.add(os.path.realpath(top))
+        folders[:] = [name for name in folders if name[0] != "."]
+        files += [Path(top, name) for name in names if name[0] != "."]
+    return sorted(file for file in files if file.exists())
+
+
 def read_npz(path: Path, kind: str, remedy: str) -> dict[str, np.ndarray]:
     """All arrays of an npz file, none of them pickled; arguments and errors as `reading`."""
     with (

@@ -1,4 +1,4 @@
-"""Scores: agreement of numbers (CCC, PCC, MSE, RMSE) and of classes (UF1, UAR, accuracy).
+"""Scores: agreement of numbers (CCC, PCC, MSE) and of classes (UF1, UAR, accuracy).
 
 Every score takes ``(prediction, target)`` and returns a float, computed in float64. Scores of
 numbers pool all rows; with ``groups``, the video of each row, they are taken for each video and

@@ -481,6 +481,7 @@ def moved_by_processor(notebook: str) -> pd.DataFrame:
         for claim, (contrast, margin) in claims[["contrast", "margin"]].iterrows():
             with contextlib.suppress(BadInput):  # an arm that is in no row
                 pairs, there = (statistics.contrast_pairs(contrast, t) for t in (own, other))
+                there = there if there is None else there.filter(pairs.index, axis="index")
                 if there is None or there.equals(pairs.loc[there.index]):
                     continue
                 both, ratio = [pairs, there.combine_first(pairs)], contrast.startswith("ratio ")

@@ -190,12 +190,13 @@ def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
             raise BadInput(f"claim {name!r}", "is not in data/claims.csv", "commit it first")
         contrast, margin = claims.loc[name, "contrast"], float(claims.loc[name, "margin"])
         word = verdict(interval, margin, ratio=contrast.startswith("ratio "))
-        numbers = [""] * 4 if interval is None else [f"{value:.4g}" for value in interval]
+        ends, n = ([""] * 3, "") if interval is None else (interval[:3], str(interval.n))
+        numbers = [*(end and f"{end:.4g}" for end in ends), n]
         claims.loc[name, ["verdict", *Interval._fields]] = [word, *numbers]
     return claims.loc[list(intervals)]
 
 
-def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
+def holm(claims: pd.DataFrame) -> pd.Series:
     """Verdicts of the primary claims that hold for all of them together (Holm, 1979).
 
     Of many intervals of 95 % one in twenty may miss. A verdict's p is that of the widest interval that
@@ -204,7 +205,6 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
 
     Args:
         claims: Judged, with the columns of `read_claims`.
-        level: Confidence, between 0 and 1.
 
     Returns:
         By claim: its verdict, or "undecided" where it does not stand; "—" for claims that are not
@@ -219,12 +219,12 @@ def holm(claims: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     numbers = own[["effect", "low", "high", "margin"]].astype(float).to_numpy()
     effect, low, high, margin = np.log(numbers, where=ratio[:, None], out=numbers).T
     df = own["n"].astype(int).to_numpy() - 1
-    se = (high - low) / 2 / stdtrit(df, (1 + level) / 2)
+    se = (high - low) / 2 / stdtrit(df, 0.975)
     beyond = np.abs(np.abs(effect) - margin) / np.maximum(se, 1e-300)
     p, rank = 2 * stdtr(df, -beyond), np.arange(len(own))
     order = p.argsort()
     adjusted = np.maximum.accumulate((p[order] * (len(own) - rank)).clip(max=1))
-    out[own.index[order]] = own["verdict"].iloc[order].where(adjusted < 1 - level, "undecided")
+    out[own.index[order]] = own["verdict"].iloc[order].where(adjusted < 0.05, "undecided")
     return out
 
 
@@ -239,6 +239,9 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
     Returns:
         Columns a and b, a row for each seed that all terms have `on_one_device`; of a sum the sum,
         and 0. None for "needs ...".
+
+    Raises:
+        BadInput: A part of it is no term.
     """
     text = contrast.partition(";")[0].strip()
     if text.startswith("needs "):
@@ -248,6 +251,8 @@ def contrast_pairs(contrast: str, term: Callable[[str], pd.Series]) -> pd.DataFr
         return on_one_device(pd.concat(both, axis=1, keys=["a", "b"]).dropna())
     # An arm's name, in its brackets, may hold such signs itself.
     signed = re.findall(r"([+-]) ([^ (]+(?:\(.+?\))?)(?= [+-] |$)", f"+ {text}")
+    if " ".join(f"{sign} {name}" for sign, name in signed) != f"+ {text}":
+        raise BadInput(f"contrast {text!r}", "cannot be read", "write a(x) - b(y), one blank each")
     signed = [term(name) if sign == "+" else -term(name) for sign, name in signed]
     total = on_one_device(pd.concat(signed, axis=1).dropna()).sum(axis=1)
     return total.to_frame("a").assign(b=0.0)
@@ -280,9 +285,9 @@ def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
 
     Returns:
         Other verdicts and the seeds without which they come, "undecided (3, 5)"; "stays" if there is
-        none; "—" for a claim that is not judged, and for fewer than three seeds.
+        none; "—" for a claim that is not judged by so many seeds, and for fewer than three.
     """
-    if pairs is None or len(pairs) < 3 or not claim["n"]:
+    if pairs is None or len(pairs) < 3 or claim["n"] != str(len(pairs)):
         return "—"
     contrast, margin = claim["contrast"], float(claim["margin"])
     ratio, other = contrast.startswith("ratio "), {}

@@ -267,7 +267,7 @@ def train(
 
     Raises:
         BadInput: Patience without validation; no batches; a checkpoint that is torn or of another
-            training, or that cannot be written. The model then has its first weights.
+            training: the model then has its first weights; one that cannot be written.
         FloatingPointError: The loss is not finite; says where. The last checkpoint stays.
     """
     if recipe.patience is not None and validate is None:

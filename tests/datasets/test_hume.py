@@ -217,3 +217,12 @@ def test_the_check_counts_and_names(abaw5, muse, capsys):
         f"wrong     {abaw5}/openface_align/val/aligned/00003/00003.csv: has 4"
     )
     assert [line.split()[1] for line in lines[-3:]] == [*VISUAL, "features/mfcc_2/val/00009.npy"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 and no archive", b"\x93NUMPY\x01\x00\x06\x00torn"]
+)
+def test_a_file_that_only_begins_like_an_array_is_refused(abaw5, content):
+    (abaw5 / VISUAL[0]).write_bytes(content)
+    row = hume.read_hume(abaw5).table.set_index("clip", drop=False).loc["00002"].to_dict()
+    refused(lambda: hume.load(row), VISUAL[0], "restore")

@@ -32,9 +32,7 @@ def test_the_log_file_round_trip(tmp_path):
     assert part.iloc[0].tolist() == ["23_0507", "-", "-", 3089, 3110, "FP"]
 
 
-WRONG = (
-    "|x 1 2 3 4 TP|one;x 1 2 3 4 TP|1;x 1 2 3 4 TP 5|1;x 1 2 3 y TP|1;x 1 2 3 4 tp|1;x 1.5 2 3 4 TP"
-)
+WRONG = "|x 1 2 3 4 TP|one;x 1 2 3 4 TP|1;x 1 2 3 4 TP 5|1;x 1 2 3 y TP|1;x 1 2 3 4 tp|1;x 1.5 2 3 4 TP|1;006_2 4 8"
 
 
 @pytest.mark.parametrize("text", WRONG.split("|"))

@@ -349,7 +349,10 @@ def test_load_frames_refuses(smic):
     Image.new("L", (8, 7)).save(picture)
     named("000103.bmp: is 8x7, the clip's first frame 8x6")
     picture.write_bytes(b"no picture")
-    named("000103.bmp: not an image, or damaged")
+    named("not an image")
+    side = (60_000).to_bytes(4, "little")  # a damaged header: 3.6 billion pixels
+    picture.write_bytes(b"BM" + good[2:18] + 2 * side + good[26:])
+    named("000103.bmp")
     picture.unlink()
     named("s1_ne_01: frame 103 is not there any more")
     picture.write_bytes(good)

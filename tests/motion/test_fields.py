@@ -35,3 +35,8 @@ def test_main_direction_against_loops(size, blocks):
     flow = torch.randn(2, 4, 2, *size, generator=torch.Generator().manual_seed(3)) + 0.4
     expected = [naive_mdmd(*pair, blocks) for pair in zip(*flow.double().numpy(), strict=True)]
     np.testing.assert_allclose(fields.main_direction(*flow, blocks=blocks), expected, rtol=1e-5)
+
+
+def test_one_block_has_a_main_direction():
+    near = torch.ones(2, 6, 6)
+    assert fields.main_direction(near, 0 * near, blocks=1) == pytest.approx(2**0.5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from micromacro.synthetic import Identity, Performance, perform
+from micromacro.synthetic import Identity, Performance, micro_event, perform
 from micromacro.synthetic.scene import Scene, fidgets, grey_face, talking
 from micromacro.synthetic.script import FULL
 from micromacro.synthetic.voice import speak
@@ -55,3 +55,11 @@ def test_the_mouth_opens_with_the_voice_and_the_rest_stays():
     assert (play.jaw - still.jaw).max() == pytest.approx(0.03 * speech.opening.max())
     torch.testing.assert_close(2 * (play.part - still.part), play.jaw - still.jaw)
     assert torch.equal(play.au, still.au)
+
+
+def test_channels_of_a_still_performance_are_apart_and_an_empty_run_is_empty():
+    play = Performance.still(9)
+    play.jaw[2] = 0.1
+    assert play.lid[2] == play.yaw[2] == 0
+    event = micro_event(2, [("12", 1.0)], fps=30.0, duration_s=0.2, peak=0.1)
+    assert len(perform(12, 30.0, [event], seed=0)[5:5]) == 0

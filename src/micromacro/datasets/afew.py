@@ -16,7 +16,6 @@ one stays, with its sound. Papers differ in whether they score it. Faces are num
 number left out is a frame without a face is our reading, as only public descriptions were at hand.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from micromacro.audio import read_audio
 from micromacro.datasets.frames import RESTORE, face_clip, numbered_pictures
 from micromacro.datasets.table import RESTORE_FILE, Listing, find_root
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing, make_writable, named, reading, replacing
+from micromacro.files import existing, files_below, make_writable, named, reading, replacing
 from micromacro.images import IMAGE_SUFFIXES, load_image
 from micromacro.video import probe
 
@@ -196,23 +195,17 @@ def _files(folders: list[Path]) -> tuple[dict[str, dict[str, list[str]]], list[s
 
 def _entries(top: Path) -> Iterator[tuple[str, str, str]]:
     """Kind, number and path of all that belongs to a clip, at any depth; a folder of faces often."""
-    seen = set()
-    for folder, inside, names in os.walk(top, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link that leads back
-            inside.clear()
-            continue
-        seen.add(real)
-        above = [part.lower() for part in Path(folder).relative_to(top).parts]
-        for file in (Path(folder, name) for name in names if name[0] != "."):
-            suffix = file.suffix.lower()
-            if suffix == ".avi":
-                yield "film", file.stem, str(file)
-            elif suffix == ".mat" and "lbptop" in above:
-                yield "lbp_top", file.stem, str(file)
-            elif suffix in IMAGE_SUFFIXES and any(map(_FACES.fullmatch, above[:-1])):
-                yield "faces", file.parent.name, str(file.parent)
-            elif suffix in (".zip", ".rar") and not file.with_suffix("").is_dir():
-                yield "archive", "", str(file)
+    for file in files_below(top):
+        suffix = file.suffix.lower()
+        above = [part.lower() for part in file.parent.relative_to(top).parts]
+        if suffix == ".avi":
+            yield "film", file.stem, str(file)
+        elif suffix == ".mat" and "lbptop" in above:
+            yield "lbp_top", file.stem, str(file)
+        elif suffix in IMAGE_SUFFIXES and any(map(_FACES.fullmatch, above[:-1])):
+            yield "faces", file.parent.name, str(file.parent)
+        elif suffix in (".zip", ".rar") and not file.with_suffix("").is_dir():
+            yield "archive", "", str(file)
 
 
 def _label(film: Path) -> str | None:

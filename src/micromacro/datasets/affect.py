@@ -34,7 +34,6 @@ is none. `frames.film_on_disk` gives faces and labels of one clip.
 
 import csv
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +42,7 @@ import numpy as np
 
 from micromacro.datasets.table import RESTORE_FILE, Listing, check_name, find_root, read_lines
 from micromacro.errors import BadInput
-from micromacro.files import make_writable, replacing
+from micromacro.files import files_below, make_writable, replacing
 
 FILM_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
 LABELS = ("valence", "arousal")
@@ -487,15 +486,9 @@ def _label(text: str, name: str, where: str, *, unlabelled: float | None = None)
 
 
 def _films_below(folder: Path) -> list[Path]:
-    """All films at any depth, behind links to folders too, sorted; hidden ones are passed over."""
-    films, seen = [], set()
-    for top, folders, names in os.walk(folder, followlinks=True):
-        if Path(top).resolve() in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(Path(top).resolve())
-        films += [Path(top, name) for name in names if name[0] != "."]
-    return sorted(film for film in films if film.suffix.lower() in FILM_SUFFIXES)
+    """All films at any depth, sorted."""
+    files = files_below(folder) if folder.is_dir() else []
+    return [film for film in files if film.suffix.lower() in FILM_SUFFIXES]
 
 
 def _filled(folder: Path) -> bool:

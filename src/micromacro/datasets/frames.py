@@ -154,13 +154,8 @@ def check_sizes(row: pd.Series) -> None:
     """
     files, sizes = clip_files(row), []
     for file in files:
-        try:
-            with Image.open(existing(file)) as image:
-                sizes.append(image.size[::-1])
-        except BadInput:
-            raise
-        except (OSError, ValueError) as error:
-            raise BadInput(file, "not an image, or damaged", RESTORE) from error
+        with reading(existing(file), "an image", RESTORE), Image.open(file) as image:
+            sizes.append(image.size[::-1])
     _refuse_other_sizes(files, sizes)
 
 

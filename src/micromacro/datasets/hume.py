@@ -36,7 +36,7 @@ import pandas as pd
 from micromacro.datasets.table import RESTORE_FILE, Listing, find_root
 from micromacro.errors import BadInput, check_choice
 from micromacro.faces.action_units import as_numbers, read_cells, read_openface
-from micromacro.files import existing
+from micromacro.files import existing, reading
 
 LABELS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
 MODALITIES = ("holistic", "local", "audio")
@@ -198,11 +198,9 @@ def _features(layout: str, name: str, file: Path) -> pd.DataFrame:
         table = table.set_index(table.columns[0])
         right = table.index.is_unique and table.shape[1] > 0
     else:
-        existing(file)
-        try:
-            array = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise BadInput(file, "is no array of numbers, or damaged", RESTORE_FILE) from error
+        what = existing(file), "an array of numbers", RESTORE_FILE
+        with reading(*what), file.open("rb") as opened:  # NumPy leaves damaged ones open
+            array = np.load(opened, allow_pickle=False)
         right = isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind == "f"
         table = pd.DataFrame(array if right else [])
     right = right and table.size > 0

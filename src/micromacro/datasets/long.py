@@ -144,6 +144,8 @@ class LongVideos:
         images = images if size is None else (resized(image, size, size) for image in images)
         while part := list(islice(images, chunk)):
             left -= len(part)
+            if left < 0:
+                break
             yield torch.from_numpy(np.concatenate(part)).float().div_(255)  # (n, 1, H, W)
         if left:
             fault = f"has {row['n_frames'] - left} frames, not {row['n_frames']} as counted before"

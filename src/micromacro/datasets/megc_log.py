@@ -53,7 +53,7 @@ def read_megc_log(path: str | Path, *, first: int = 1) -> dict[int, pd.DataFrame
     path = existing(path)
     with reading(path, "a log file of the challenge", "restore the file"):
         table = pd.read_csv(path, sep=r"\s+", names=COLUMNS, dtype=str, na_values="-")
-        heading = table["outcome"].isna()
+        heading = table[COLUMNS[1:]].isna().all(axis=1)
         dataset = table["video"].where(heading).ffill()[~heading].astype(int)
         table = table[~heading].astype(dict.fromkeys(FRAMES, "Int64"))
         table[FRAMES] -= first

@@ -104,7 +104,8 @@ def face_mesh(source: str | Path, clip: FaceClip, *, weights: str | Path | None 
     Raises:
         BadInput: Unusable source, or one of another number of frames; no bundle, or another one.
     """
-    nets, frames = _Nets(fetch_weights("face_landmarker", path=weights)), read_frames(source)
+    nets = _Nets(fetch_weights("face_landmarker", path=weights))
+    frames = read_frames(source, keep_damaged=bool(clip.settings.get("keep_damaged")))
     landmarks, rest = (np.full((len(clip), *n), np.nan, np.float32) for n in ((478, 3), (3 + 52,)))
     index = -1
     with single_thread():

@@ -287,7 +287,7 @@ class Tracker:
         """
         best, n_faces = None, 0
         for turn in TURNS if self.last is None else (self.last.turn,):
-            if turn and best is None and self.misses % PROBE_EVERY:
+            if self.last is None and turn and best is None and self.misses % PROBE_EVERY:
                 break
             sighting = search(self.detector, image, turn)
             n_faces = max(n_faces, len(sighting.faces))
@@ -311,13 +311,13 @@ class Tracker:
         found = reading = _from_box(sighting, pick)
         for _ in range(3):  # the detector's box is not O-Net's own
             reading = self.reader(image, reading)
-        if _sound(reading, START) is None:
+        if not _sound(reading, START):
             return None
         return replace(found, score=reading.score) if self.every_frame else reading
 
     def _ours(self, image: np.ndarray, reading: Reading, least: float) -> Reading | None:
         """`reading` if it can be believed, and is of the person who is followed."""
-        sound = _sound(reading, least) is not None
+        sound = _sound(reading, least)
         return reading if sound and not self.identity.refuses(image, reading) else None
 
     def _same(self, image: np.ndarray, sighting: Sighting) -> int | None:
@@ -336,10 +336,9 @@ class Tracker:
         return pick if distance[pick] < 1 or self.people == 1 else None
 
 
-def _sound(reading: Reading, least: float) -> Reading | None:
-    """`reading` if it can be believed."""
-    usable = reading.score >= least and reading.side >= 8 and np.isfinite(reading.landmarks).all()
-    return reading if usable else None
+def _sound(reading: Reading, least: float) -> bool:
+    """Whether a reading can be believed."""
+    return reading.score >= least and reading.side >= 8 and np.isfinite(reading.landmarks).all()
 
 
 def _eased(last: Reading, reading: Reading) -> Reading:

@@ -68,4 +68,4 @@ def main_direction(near_px: Tensor, far_px: Tensor, *, blocks: int = 6) -> Tenso
     count = (most / 3).round().clamp_min(1)
     counts = torch.arange(h * w, device=count.device) < count
     means = excess.sort(-1, descending=True).values.where(counts, 0).sum(-1) / count.squeeze(-1)
-    return means.topk(round(blocks**2 / 3)).values.mean(-1)
+    return means.topk(max(1, round(blocks**2 / 3))).values.mean(-1)

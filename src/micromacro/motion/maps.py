@@ -71,7 +71,9 @@ def motion_maps(
     if kind == "phase" and legacy_unwrap:
         # Each snippet by itself: what the one-sided rule gives depends on its first frame.
         alone = [
-            phase_difference(clip[around.clamp(0, T - 1)], size=MOTION_PX, legacy_unwrap=True)
+            phase_difference(
+                clip[around.clamp(0, T - 1)], size=MOTION_PX, legacy_unwrap=True, check=False
+            )
             for clip in faces
         ]  # N x 2 x (S, 2, L, h, w)
         both = zip(*alone, strict=True)

@@ -36,7 +36,7 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
     check_tensor("frames", frames, "(..., H, W)", (torch.float32,))
     size = check_whole("size", size)
     check_values("frames", frames, -1, 2)
-    if frames.shape[-1] != size:
+    if frames.shape[-2:] != (size, size):
         flat = frames.reshape(-1, 1, *frames.shape[-2:])
         flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
         frames = flat.view(*frames.shape[:-2], size, size)
@@ -95,6 +95,8 @@ def _equalised(frames: torch.Tensor) -> torch.Tensor:
     import cv2  # late: networks need torch alone
 
     equalise = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply
-    grey = (255 * frames).clamp(0, 255).round().to("cpu", torch.uint8).flatten(0, -3)
-    equal = torch.stack([torch.from_numpy(equalise(image.numpy())) for image in grey])
+    grey = (255 * frames).clamp(0, 255).round().to("cpu", torch.uint8)
+    equal = torch.stack(
+        [torch.from_numpy(equalise(image.numpy())) for image in grey.view(-1, *grey.shape[-2:])]
+    )
     return equal.view(frames.shape).to(frames.device) / 255

@@ -127,9 +127,7 @@ def judge(scene: Scene, clip: FaceClip) -> tuple[dict[str, float], dict[str, np.
     return scores, {"reading_px": reading, "truth_px": truth}
 
 
-def unit(
-    *, seed: int, modes: tuple[str, ...] = MODES, n_frames: int = 72, device: str = "cpu"
-) -> tuple[dict, dict]:
+def unit(*, seed: int, modes: tuple[str, ...] = MODES, n_frames: int = 72) -> tuple[dict, dict]:
     """One scene in several modes, as a unit for `units.run`.
 
     The modes share a unit because rendering and coding the film is most of the work.

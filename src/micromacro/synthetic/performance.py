@@ -119,9 +119,9 @@ class Performance:
         if not fps > 0:
             raise BadInput(f"fps={fps}", "not positive", "give frames per second above 0")
         frame = torch.arange(n_frames)
-        still = dict.fromkeys(_CHANNELS, torch.zeros(n_frames)) | {
+        still = {name: torch.zeros(n_frames) for name in _CHANNELS} | {
             "au": torch.zeros(n_frames, len(AUS)),
-            **dict.fromkeys(("shift", "light"), torch.zeros(n_frames, 2)),
+            **{name: torch.zeros(n_frames, 2) for name in ("shift", "light")},
             "gain": torch.ones(n_frames),
             "shadow": torch.tensor([0.0, 0.0, 0.0, 8.0]).repeat(n_frames, 1),
             "noise_key": torch.stack([torch.full_like(frame, seed), frame], 1),
@@ -140,7 +140,9 @@ class Performance:
         start, stop, _ = frames.indices(len(self))
 
         def inside(events: tuple[Event, ...]) -> dict[int, Event]:
-            reach = {i: e for i, e in enumerate(events) if e.onset < stop and e.offset >= start}
+            reach = {
+                i: e for i, e in enumerate(events) if max(e.onset, start) < min(e.offset + 1, stop)
+            }
             return {i: _cut(event, start, stop) for i, event in reach.items()}
 
         events, blinks = inside(self.events), inside(self.blinks)

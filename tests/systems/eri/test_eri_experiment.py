@@ -234,3 +234,21 @@ def test_the_grid_names_what_there_is():
 )
 def test_what_cannot_be_is_refused(call, words):
     refused(call, *words)
+
+
+def test_official_arms_do_what_their_names_say():
+    assert not {"batch norm in training mode", "weight decay 0.5"} & {*experiment.OFFICIAL}
+    assert {"as released", "all", "no weight decay"} <= {*experiment.OFFICIAL}
+
+
+def test_a_sound_without_a_face_is_heard(tmp_path, monkeypatch):
+    source = experiment.official("hume", hume_miniatures.write_abaw5(tmp_path), cache="unused")
+    sound = source.clips[source.clips["sound"].map(lambda file: isinstance(file, str))].iloc[0]
+    monkeypatch.setattr(experiment.hume, "load", lambda row: {})  # no features at all
+    assert len(source.load(sound["clip"], "time", "eval").audio) > 0
+    assert source.load(sound["clip"], "released", "eval").audio is None
+
+
+def test_attention_to_shuffled_frames_is_not_scored():
+    _, arrays = experiment.unit(**TINY | {"arm": {"shuffled": True}, "epochs": 1})
+    assert "attention" not in arrays

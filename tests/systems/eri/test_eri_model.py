@@ -321,3 +321,9 @@ def test_losses():
         loss.backward()
         assert loss == 1
         assert p.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [{"depth": -1}, {"heads": 0}, {"mlp": 0}, {"video": -3}])
+def test_sizes_that_are_none_are_refused(sizes):
+    (name,) = sizes
+    refused(lambda: EriNet(**({"video": 6, "audio": 5} | sizes)), name, "whole number")

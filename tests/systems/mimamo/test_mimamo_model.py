@@ -18,7 +18,7 @@ ROUNDING = {"atol": 1e-5, "rtol": 0}
 def network(seed=0, omg=False, **options):
     """A small network in eval mode, its batch statistics those of a random batch."""
     torch.manual_seed(seed)
-    make = MimamoNet.omg if omg else MimamoNet
+    make = OmgNet if omg else MimamoNet
     net = make(2, **(SMALL | {"gru_hidden": 7} | options))
     net(**inputs(seed=100, B=8))
     return net.eval()
@@ -49,7 +49,7 @@ def rates(net):
 
 @pytest.fixture(scope="module")
 def published():
-    return MimamoNet().eval(), MimamoNet.omg().eval()
+    return MimamoNet().eval(), OmgNet().eval()
 
 
 def test_parameters_of_the_published_networks(published):

@@ -504,3 +504,10 @@ def test_labels_that_do_not_vary(tmp_path, where):
             (tmp_path / f"annotations/train/{axis}/{name}.txt").write_text("0.5\n" * 12)
     data = where["affwild"] | {"root": str(tmp_path)}
     refused(lambda: experiment.unit(data=data, seed=0, folds=2), "labels: do not vary")
+
+
+def test_arms_of_the_benchmark_alone_are_none_of_official_data():
+    asked = {"dataset": "affwild", "data_root": "/x"}
+    assert [*experiment.grid("paper", variants=["S 1"], **asked)] == ["S 1"]
+    for name in ("lag 0.5 s", "temporal, flow", "scaled", "four blocks"):
+        refused(lambda name=name: experiment.grid("paper", variants=[name], **asked), name)

@@ -406,3 +406,10 @@ def test_agreement_counts_clips_that_both_have_a_score_of(scores, tables):
             both = tables[one].notna().all(axis=1) & tables[other].notna().all(axis=1)
             said = [tables[name][both].idxmax(axis=1) for name in (one, other)]
             assert table.loc[one, other] == pytest.approx(np.mean(said[0] == said[1]))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_names_twice_in_the_first_table_are_refused(axis):
+    table = pd.DataFrame(np.zeros((2, 2)), ["a", "b"], ["x", "y"])
+    twice = table.set_axis([table.axes[axis][0]] * 2, axis=axis)
+    refused(lambda: align({"vgg": twice}), "vgg", "twice")

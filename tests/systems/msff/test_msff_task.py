@@ -162,3 +162,7 @@ def test_what_cannot_be_is_refused(call, words):
 
 def test_nobody_at_all():
     assert task.clips((0,) * 7, 1990).clips.empty
+
+
+def test_a_dial_of_two_has_the_smaller_one_first():
+    refused(lambda: task.clips(TWO, 1990, frames=(60, 40)), "frames", "smaller one first")

@@ -212,6 +212,8 @@ class Arm:
             "classifier": self.classifier == "resnet" and self.frames not in ("apex", "max-key"),
             "apex_error": self.frames not in inputs.BY_APEX,
         }
+        if self.classifier == "lbp-top":
+            idle = dict.fromkeys(vars(self), True) | {"classifier": False}
         arms.check_arm(self, **idle)
 
     def options(self) -> dict:

@@ -189,7 +189,7 @@ def frame_columns(table: Table) -> dict[str, np.ndarray]:
         table: With T, apex, max_key, kept, apex_kept and most_changed; of all clips or of some.
 
     Returns:
-        (C,) each, nan where the apex is not known. Of guesses `distance_<guess>` and
+        (C,) each, nan where the apex is not known but in `kept_share`. Of guesses `distance_<guess>` and
         `distance_frames_<guess>`, the distance to the apex as a share of T and in frames, of
         "midpoint", "random" (the exact expectation over all frames) and "difference" (the frame that
         differs most from the first); `is_apex_random`: 1 / T. With mining `distance` and

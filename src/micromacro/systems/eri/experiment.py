@@ -37,7 +37,7 @@ from micromacro.training import Recipe, Recorded, isolated_rng, predict, train
 
 DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
-SR_HZ = 16000
+SR_HZ, FPS = 16000, 30  # rows a second of a sound without a face
 SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
 EVENTS = {0.5: "events 50%", 0.1: "events 10%", 0.05: "events 5%", SHORTEST: "events 3 frames"}
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
@@ -144,11 +144,15 @@ class Arm:
             self,
             swapped=self.swapped not in self.parts,
             layout="audio" not in self.parts,
+            loss=self.control == "untrained",
+            weight_decay=self.control == "untrained",
             batch_norm="holistic" not in self.parts,
         )
 
 
 OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= {*vars(Arm())}}
+# There the features are as their folder has them, and the recipe's decay is 0.5.
+del OFFICIAL["batch norm in training mode"], OFFICIAL["weight decay 0.5"]
 
 
 # ---- sources -------------------------------------------------------------------------------------
@@ -200,6 +204,8 @@ def benchmark(
 def official(dataset: str, root: str, *, cache: str, sizes=None, **folders) -> arms.Source:
     """An official data set, by the released recipe; validation is tested, for the test has no labels.
 
+    In which mode of batch norm the features were made is a matter of their folder, not of an arm.
+
     A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30 frames/s, so
     some 15 GB of Hume-Reaction, and an eighth more while it takes means and deviations.
 
@@ -222,8 +228,11 @@ def official(dataset: str, root: str, *, cache: str, sizes=None, **folders) -> a
         shown, sound = Clip(**hume.load(rows[clip])), rows[clip]["sound"]
         if layout == "released":
             return shown
-        n, heard = shown.rows("video"), isinstance(sound, str)
-        return replace(shown, audio=log_mel(read_audio(sound), SR_HZ, n) if heard else None)
+        if not isinstance(sound, str):
+            return replace(shown, audio=None)
+        heard = read_audio(sound)
+        n = shown.rows("video") or max(1, round(FPS * len(heard) / SR_HZ))
+        return replace(shown, audio=log_mel(heard, SR_HZ, n))
 
     clips = table.assign(split=table["split"].replace("val", "test"))
     return arms.Source(clips, load, sizes or {}, PAPER, missing=listing.missing)
@@ -289,7 +298,7 @@ def unit(
         of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
         n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted
         float16 (N, 7), after the last epoch; epochs float16 (E, N, 7). Where it is known what shows
-        when, and a network has read-out weights over the face's frames: attention float16 and inside
+        when, and a network has read-out weights over the face's frames in their order: attention float16 and inside
         bool, of the clips' frames in turn.
 
     Raises:
@@ -338,7 +347,8 @@ def unit(
     predictions["n_frames"] = np.array([c.rows("video") or c.rows("audio") for c in unseen])
     record = model.record.cpu().numpy().astype(np.float16)
     predictions |= {"truth": truth.numpy(), "predicted": record[-1], "epochs": record}
-    if source.events is not None and video and arm.readout in ("token", "attention"):
+    seen_in_order = video and not arm.shuffled
+    if source.events is not None and seen_in_order and arm.readout in ("token", "attention"):
         predictions |= _looks(model.cpu().eval(), unseen_batches, source.events, predictions)
     return metrics, predictions
 

@@ -77,7 +77,7 @@ class Batches(LikeLengths):
     """Clips as padded batches for `training.train`, clips of like length together.
 
     A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes it.
-    `LikeLengths` says how they are drawn; `predictions` puts them back in order.
+    `LikeLengths` says how they are drawn.
 
     Attributes:
         clips: The clips; a sequence that makes them when they are indexed serves as well.

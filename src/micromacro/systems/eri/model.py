@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.errors import BadInput, check_choice
+from micromacro.errors import BadInput, check_choice, check_sizes, check_whole
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import row_mask, trimmed
 
@@ -86,6 +86,9 @@ class EriNet(nn.Module):
         self.features = {name: n for name, n in (("video", video), ("audio", audio)) if n}
         if not self.features:
             raise BadInput("video=0, audio=0", "leave no cascade", "give the features of one")
+        check_sizes(width=width, heads=heads, mlp=mlp)
+        for name, n in {"video": video, "audio": audio, "depth": depth}.items():
+            check_whole(name, n, 0)
         if width % heads:
             raise BadInput(f"heads={heads}", f"do not divide width {width}", "give a divisor of it")
         if not depth and readout == "token":

@@ -14,7 +14,7 @@ fold, and `combine` takes the mean. Both protocols share faces, features, seeds 
 differ in released faults: OMG trains also on sequences that start 3, 6, ... 27 frames later. The
 released code takes OpenFace's faces: give its folders if you have them. Films are cut by this package.
 
-Released faults (`LEGACY`), each a switch of its own; protocol "as_released" turns on all that act:
+Released faults (`LEGACY`), each a switch of its own; protocol "as_released" turns on all of the data set's:
 
 ===========  =============================================  ========================================
 switch       ours                                           as released
@@ -269,6 +269,10 @@ class Arm:
         return "released" if "crop" in self.legacy else "ours"
 
 
+_ACTS = {*vars(Arm()), "protocol"} - {"kind", "scale"}  # on official data
+OFFICIAL = {name: own for name, own in ARMS.items() if {*own} <= _ACTS}
+
+
 # ---- the grid ------------------------------------------------------------------------------------
 
 
@@ -291,7 +295,8 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     official = [name for name in DATASETS if name != "synthetic"]
     asked = arms.plan(profile, PROFILES, SWEEP, official, **asked)
     asked["folds"] = asked["folds"] or DATASETS[asked["data"]["dataset"]].folds
-    units = arms.units_of(ARMS, {*vars(Arm()), "protocol"}, **asked)
+    table = OFFICIAL if profile == "paper" else ARMS
+    units = arms.units_of(table, {*vars(Arm()), "protocol"}, **asked)
     labels = [{"label": name} for name in LABELS] if profile == "paper" else [{}]
     return {
         name: [p | {"arm": p["arm"] | label} for label in labels for p in params]
@@ -425,7 +430,7 @@ def _spans(arm: Arm, clip: Clip, *, train: bool = False) -> list[range]:
     if not about.per_frame:
         return [every[:steps] for every in centres if every]
     overlap = about.overlap and (train or "windows" not in arm.legacy)
-    spans = windows(len(centres[0]), steps, steps // 2 if overlap else steps)
+    spans = windows(len(centres[0]), steps, max(1, steps // 2) if overlap else steps)
     return [centres[0][start:stop] for start, stop in spans]
 
 

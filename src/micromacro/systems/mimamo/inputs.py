@@ -57,7 +57,6 @@ class Clip:
             the arm sees.
         half: Frames of a snippet on either side of its centre, L / 2.
         fps: Frames per second.
-        version: Changes with what is loaded, where that lies on disk.
         film: What a video was cut from, perhaps with others; folds keep it whole. "" for the video.
     """
 
@@ -70,7 +69,6 @@ class Clip:
     load: Callable[..., dict[str, Tensor]]
     half: int = HALF
     fps: float = FPS
-    version: str = ""
     film: str = ""
 
     def around(self, centres: range) -> np.ndarray:
@@ -369,8 +367,8 @@ def official_clips(
         # Spreads of labels are taken in float64 and, so that NumPy adds pairwise, column by column.
         labels = np.atleast_2d(film.labels).astype(np.float64, order="F")
         about = {"load": partial(_official_inputs, film), "fps": film.fps, "half": arm.length // 2}
-        about |= {"version": str(film.files), **cut(film.seen, film.shot, arm)}
-        clips.append(Clip(*names, labels, film=film.row["film"], **about))
+        about |= {"film": film.row["film"], **cut(film.seen, film.shot, arm)}
+        clips.append(Clip(*names, labels, **about))
     return clips, listing.missing
 
 

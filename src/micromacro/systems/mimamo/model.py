@@ -280,11 +280,6 @@ class MimamoNet(TwoStreams):
                 elif isinstance(layer, nn.GRU):
                     layer.dropout = dropout
 
-    @staticmethod
-    def omg(n_outputs: int = 1, **options) -> "OmgNet":
-        """The form for OMG-Emotion, one prediction per utterance: `OmgNet` with these options."""
-        return OmgNet(n_outputs, **options)
-
     def read(self, streams: list[Tensor], mask: Tensor) -> Tensor:
         """Fusion, GRU and head."""
         rows = self.fusion(torch.cat(streams, 1))  # 2 x (N, 256) -> (N, 512) -> (N, 256)

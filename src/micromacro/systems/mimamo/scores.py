@@ -63,10 +63,10 @@ def scores(
 def rows(units: Sequence["UnitResult"]) -> list[dict]:
     """The scores of one arm and seed as fields of rows, for `results.unit_rows`."""
     if units[0].params["folds"] is None:
-        n = int(of_split(units[0].predictions(), "test")["lengths"].sum())
-        return [
-            {"metric": k, "value": v, "n": n, "split": "test"} for k, v in units[0].metrics.items()
-        ]
+        arrays, values = units[0].predictions(), units[0].metrics
+        n = {split: int(of_split(arrays, split)["lengths"].sum()) for split in ("train", "test")}
+        splits = {k: "train" if k.startswith("train_") else "test" for k in values}
+        return [{"metric": k, "value": values[k], "n": n[s], "split": s} for k, s in splits.items()]
     fields = [
         {"metric": f"{row['metric']}_{row['label']}", "value": row["value"], "n": row["n"]}
         | {"split": row["split"], "params": {k: row[k] for k in ("rescaled", "rows")}}

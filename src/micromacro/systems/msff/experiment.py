@@ -327,7 +327,8 @@ def unit(
         Metrics: `parameters`, number of weights that are trained; the last epoch's training `loss`;
         `trained_on`, number of clips; `missing` clips. Predictions, a row for each of N clips of
         validation and test: clip, subject, split; label int64; logits float32 (N, 7), mean of the last
-        epochs; blank, whether no face is found; present, whether there are logits; n_frames.
+        epochs; blank, whether no face is found; present, whether there are logits; n_frames, NaN where
+        the data do not say it.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.

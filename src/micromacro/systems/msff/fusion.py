@@ -148,7 +148,6 @@ class Fusion:
     """A fusion with nothing left to choose: call it with the scores of other clips.
 
     Attributes:
-        rule: Name of the rule that chose it.
         networks: Whose scores it fuses.
         classes: Of the scores, in this order.
         temperatures: (M,).
@@ -161,7 +160,6 @@ class Fusion:
         BadInput: An unknown way with missing scores.
     """
 
-    rule: str
     networks: tuple[str, ...]
     classes: tuple[str, ...]
     temperatures: np.ndarray
@@ -222,8 +220,8 @@ def fuse(
         temperatures: (M,), above 0; None for 1.
         missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016 did.
             "renormalised": nothing, and the other weights are divided by their sum; where none is left,
-            the row is the prior. "prior": the prior, by its own weight. The first two **decide the
-            same**, since a factor on a row changes no order; only the probabilities differ.
+            the row is the prior. "prior": the prior, by its own weight. Where a network of positive
+            weight has a score, the first two **decide the same**, since a factor on a row changes no order; only the probabilities differ.
         prior: (C,), shares of the classes, divided by their sum; None for equal ones.
 
     Returns:
@@ -235,7 +233,7 @@ def fuse(
     M, C = len(scores.networks), len(scores.classes)
     temperatures, prior = _numbers("temperatures", temperatures, M), _numbers("prior", prior, C)
     numbers = temperatures, prior / prior.sum(), missing, _numbers("weights", weights, M)
-    return Fusion("given", scores.networks, scores.classes, *numbers)(scores)
+    return Fusion(scores.networks, scores.classes, *numbers)(scores)
 
 
 # ---- rules that choose a fusion ------------------------------------------------------------------
@@ -259,7 +257,7 @@ def equal(scores: Scores, *, calibrated: bool = True, missing: str = "renormalis
     counts = 1 + np.bincount(scores.truth, minlength=len(scores.classes))
     weights = np.full(len(fitted), 1 / len(fitted))
     names, prior = (scores.networks, scores.classes), counts / counts.sum()
-    return Fusion("equal", *names, np.array(fitted), prior, missing, weights)
+    return Fusion(*names, np.array(fitted), prior, missing, weights)
 
 
 def grid(scores: Scores, *, steps: int = 20, metric: str = "accuracy", **options) -> Fusion:
@@ -278,7 +276,7 @@ def grid(scores: Scores, *, steps: int = 20, metric: str = "accuracy", **options
     fusion = equal(scores, **options)
     points = surface(scores, fusion, steps=steps)
     best = points.iloc[points[metric].argmax()]  # the first of equals
-    return replace(fusion, rule="grid", weights=best[[*scores.networks]].to_numpy())
+    return replace(fusion, weights=best[[*scores.networks]].to_numpy())
 
 
 def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
@@ -301,7 +299,7 @@ def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
     # Newton's method: the default one stops early, and rounding then decides the third digit.
     stacker = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-6)
     stacker.fit(fusion.evidence(scores), scores.truth)
-    return replace(fusion, rule="stacking", stacker=stacker)
+    return replace(fusion, stacker=stacker)
 
 
 def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
@@ -443,7 +441,7 @@ def agreement(scores: Scores) -> pd.DataFrame:
 def _same(what: str, names, expected) -> None:
     """Refuse names that are not the expected ones, each once, in any order."""
     other = sorted({*names} ^ {*expected})
-    if other or len(names) != len(expected):
+    if other or len(names) != len({*names}):
         fault = f"differ from the first's in {len(other)}, such as {other[0]}" if other else ""
         raise BadInput(what, fault or "stand there twice", "give the same everywhere, each once")
 

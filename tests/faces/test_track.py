@@ -141,3 +141,11 @@ def test_frames_are_held_back_by_five_only():
 
     next(mark_cuts(film()))
     assert len(seen) == 6
+
+
+@pytest.mark.parametrize("every_frame", [False, True])
+def test_a_sideways_face_that_is_covered_for_two_frames_comes_back(portrait, cover, every_frame):
+    frames = np.rot90(cover(portrait.frames[:9], 4, 6, at=(320, 180)), axes=(1, 2))
+    seen = follow(np.ascontiguousarray(frames), every_frame=every_frame)
+    assert {s.turn for s in seen if s.status in ("detect", "track")} == {3}
+    assert "none" not in statuses(seen)[6:]

@@ -73,9 +73,7 @@ def reproduce(
     values = course.injected(paths, profile, params)
     if write_results and (profile != "full" or params.keys() - {"SWEEP", "DEVICE"}):
         fault = f"profile {profile}, {params}: rows of a part would take the place of the whole"
-        raise BadInput(
-            "--write-results", fault, "only the profile full is recorded, whole, and no trial"
-        )
+        raise BadInput("--write-results", fault, "only the profile full, whole: no part, no trial")
     check_whole("workers", workers)
     limit_s = LIMIT_S[profile] if limit_s is None else limit_s
     sweep_files(project_root() / "runs", "*Z/**/")  # of runs that were killed

@@ -104,8 +104,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 989),
-        ("systems/akmnet", 1105),
+        ("systems/mimamo", 988),
+        ("systems/akmnet", 1102),
         ("datasets/micro.py", 300),
         ("systems/spotting", 800),
         ("datasets/affect.py", 300),
@@ -114,9 +114,9 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 708),
-        ("systems/msff", 1099),  # the aim is 800 with its task and its experiment
+        ("systems/msff", 1098),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1960),  # the aim is 1,250
-        (".", 16_193),  # the aim is 11,500 with all five systems
+        (".", 16_188),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

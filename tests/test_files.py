@@ -284,3 +284,14 @@ def test_other_faults_of_a_system_are_not_taken_for_a_full_disk(tmp_path):
         kept(tmp_path, "clip", {}, make)
     with pytest.raises(FileNotFoundError), writing(tmp_path, full=True):
         (tmp_path / "missing").read_text()
+
+
+def test_files_below_are_those_that_can_be_read_each_once(tmp_path):
+    for name in ("b/x", "a/y", ".hidden/z", "a/.w"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    (tmp_path / "a" / "nowhere").symlink_to(tmp_path / "gone")
+    found = [str(file.relative_to(tmp_path)) for file in files.files_below(tmp_path)]
+    assert found == ["a/y", "b/x"]
+    refused(lambda: files.files_below(tmp_path / "gone"), "gone", "check its rights")

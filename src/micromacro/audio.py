@@ -137,8 +137,8 @@ def legacy_mfcc_layout(sound: np.ndarray, sr_hz: int) -> np.ndarray:
     40 coefficients every 240 samples are written one coefficient after the other, over and over. Of
     this row of numbers those from 8192 to 40,959 are kept, and row i of the result is every 32nd of
     them from the i-th. So each row goes through the whole clip and, of ten seconds at 16 kHz, through
-    all 40 coefficients, some of them twice; neighbours are near-copies; a GRU along the rows runs along nothing. How many
-    coefficients there are, and where they begin again, tells how long the clip is.
+    all 40 coefficients, some of them twice; neighbours are near-copies; a GRU along the rows runs along
+    nothing. How many coefficients there are, and where they begin again, tells how long the clip is.
 
     Args:
         sound: float (samples,); 0 samples, or less than 512, get silence behind them.

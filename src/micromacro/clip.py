@@ -190,7 +190,7 @@ class FaceClip:
 
 
 def crops_of(frames: np.ndarray, chosen: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-    """Crops one after the other; of those in a file (`numpy.memmap`, to read) few are in memory at a time.
+    """Crops one after the other; of those in a file (a `numpy.memmap` to read) few are in memory at once.
 
     Args:
         frames: (T, C, S, S).

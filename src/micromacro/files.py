@@ -65,11 +65,11 @@ def files_below(folder: Path) -> list[Path]:
     Hidden files and folders, links that lead nowhere and those that lead back do not count.
 
     Raises:
-        OSError: A folder cannot be read.
+        BadInput: A folder cannot be read.
     """
 
     def stop(error: OSError) -> None:
-        raise error
+        raise BadInput(error.filename, f"cannot be read ({error.strerror})", "check its rights")
 
     files, seen = [], set()
     for top, folders, names in os.walk(folder, followlinks=True, onerror=stop):

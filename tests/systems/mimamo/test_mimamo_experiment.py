@@ -243,3 +243,14 @@ def test_signals_that_must_hold_by_theory():
     assert measured["linear_r2_1"] > 0.9
     assert measured["turned_1"] < 1.5  # a straight line gives 3
     assert measured["turned_2"] < 1.5
+
+
+def test_rows_of_training_name_their_split_and_size():
+    arrays = {"splits": np.array(["train", "train", "test"]), "lengths": np.array([3, 4, 5])}
+    arrays |= dict.fromkeys(("clips", "subjects"), np.array(["a", "b", "c"]))
+    arrays |= dict.fromkeys(("prediction", "truth"), np.zeros((12, 2)))
+    metrics = {"ccc_valence": 0.5, "train_ccc_valence": 0.9}
+    one = {"params": {"folds": None}, "metrics": metrics, "predictions": lambda: arrays}
+    rows = experiment.rows([SimpleNamespace(**one)])
+    expected = [("ccc_valence", "test", 5), ("train_ccc_valence", "train", 7)]
+    assert [(row["metric"], row["split"], row["n"]) for row in rows] == expected

@@ -298,8 +298,8 @@ def unit(
         of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
         n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted
         float16 (N, 7), after the last epoch; epochs float16 (E, N, 7). Where it is known what shows
-        when, and a network has read-out weights over the face's frames in their order: attention float16 and inside
-        bool, of the clips' frames in turn.
+        when, and a network has read-out weights over the face's frames in their order: attention
+        float16 and inside bool, of the clips' frames in turn.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.

@@ -221,7 +221,8 @@ def fuse(
         missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016 did.
             "renormalised": nothing, and the other weights are divided by their sum; where none is left,
             the row is the prior. "prior": the prior, by its own weight. Where a network of positive
-            weight has a score, the first two **decide the same**, since a factor on a row changes no order; only the probabilities differ.
+            weight has a score, the first two **decide the same**, since a factor on a row changes no
+            order; only the probabilities differ.
         prior: (C,), shares of the classes, divided by their sum; None for equal ones.
 
     Returns:

@@ -180,9 +180,9 @@ class Benchmark(NamedTuple):
         return _scene(self.scripts[clip])
 
     def dubbed(self, clip: str, redundancy: float | None) -> np.ndarray:
-        """The sound of a clip, float32 (samples,) at 16 kHz, as another redundancy would make it; None: its own.
+        """The sound of a clip, float32 (samples,) at 16 kHz, as another redundancy would make it.
 
-        The face stays, and its mouth moves with the first voice, as in a dubbed film.
+        None is its own. The face stays, and its mouth moves with the first voice, as in a dubbed film.
 
         Raises:
             BadInput: No clip of that name.

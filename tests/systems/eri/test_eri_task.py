@@ -32,10 +32,10 @@ def test_labels_are_spread_as_is_printed(report_sd):
     assert said.min() >= 0
     assert said.mean() == pytest.approx(0.365, abs=0.015)
     assert said.std() == pytest.approx(0.359, abs=0.03)
-    if not report_sd:
-        assert np.array_equal(said, shown)
-        correlation = np.corrcoef(said.T)[np.triu_indices(7, 1)]
-        assert np.abs(correlation - PRINTED).max() < 0.06
+    above = np.triu_indices(7, 1)
+    assert np.abs(np.corrcoef(shown.T)[above] - PRINTED).max() < 0.06
+    weaker = np.abs(PRINTED) - np.abs(np.corrcoef(said.T)[above])  # an error joins no two emotions
+    assert 0.25 < weaker.max() < 0.35 if report_sd else np.array_equal(said, shown)
     own = [np.corrcoef(a, b)[0, 1] for a, b in zip(said.T, shown.T, strict=True)]
     assert 0.7 < min(own) <= 1
 

@@ -4,9 +4,9 @@ All arms of a seed share people, clips, features, first weights where the networ
 order of clips; they differ in what their name says. The people who are tested are in no training. The
 score is that of the challenge: Pearson's correlation over all clips that are tested, mean of the seven.
 
-"As released" is what the published program does: sound in a layout without time, features with batch
-norm in training mode, nothing scaled. Its numbers are of the last epoch, and so are ours; what the best
-epoch, chosen on the test clips, would have given is a row beside them.
+"As released" has three things of the published program: sound in a layout without time, features with
+batch norm in training mode, nothing scaled. On the benchmark its recipe is that of all arms. Numbers are
+of the last epoch; what the best one, chosen on the test clips, would have given is a row beside them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ class Arm:
         positions: Tell the transformer the frames' numbers.
         shuffled: Put the frames of each clip in random order, in training and test. A control.
         swapped: Part that each clip gets from another one, in training and test; "" for none. A control.
-        control: "untrained" tests the first weights; "labels" trains on another clip's labels.
+        control: "untrained" tests the first weights; "labels" trains on labels dealt out at random.
         layout: Of the sound: "time", log-mel at each frame; "released", 32 rows that are no times.
         batch_norm: Mode in which the holistic features were made, "eval" or "train".
         scaled: Standardise each feature by the training clips.

@@ -1,12 +1,13 @@
 """The reaction task on the embedded benchmark: people watch something, and say what they felt.
 
-A clip shows one synthetic person, seen and heard. Its labels are seven intensities; they come in the
-proportions that Hume-Reaction prints: the same correlations (to 0.04) and mean, and the largest of
-each clip is 1. A reaction shows in a few *events*, which fill a share of the clip that can be set; the
-rest is a face at rest, talk, blinks and movements that mean nothing.
+A clip shows one synthetic person, seen and heard. Its labels are seven intensities. What is shown has
+the correlations that Hume-Reaction prints for its labels (to 0.04) and their mean, and the largest of
+each clip is 1. What is reported, the label, has an error of its own (`Dials.report_sd`): at the default
+its correlations are weaker than printed, by up to 0.3. A reaction shows in a few *events*, which fill a
+share of the clip that can be set; the rest is a face at rest, talk, blinks and movements that mean nothing.
 
-What a reaction does is spread over what the paper's inputs can see, so that each has something of its
-own, and nothing tells all:
+What a reaction does is spread over what the paper's inputs can see, and nothing tells all. Voice and
+small muscles have something of their own; the whole face has nothing that small muscles do not show:
 
 ==============  ===========  ==============  =========================================================
 emotion         whole face   small muscles   voice
@@ -21,6 +22,7 @@ Surprise        yes          yes             higher, louder
 ==============  ===========  ==============  =========================================================
 
 So by construction sound adds to picture, and local features add to holistic ones: positive controls.
+Emotions come together, so that an input tells a little also of what it does not show.
 What is not built in is which read-out finds a short event in a long clip.
 
 *Local* features imitate a detector of action units: the truth on a scale of 0 to 5, with an error of

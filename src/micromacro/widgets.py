@@ -124,21 +124,3 @@ def _control(name: str, what: tuple | list) -> ipywidgets.Widget:
     low, high, step, start = what
     look["continuous_update"] = False  # a figure takes long: draw it where the slider stops
     return ipywidgets.FloatSlider(start, min=low, max=high, step=step, **look)
-
-
-def exaggerated(frames: np.ndarray, reference: int = 0) -> View:
-    """A view that multiplies each frame's difference from a reference frame (linear Eulerian).
-
-    It needs steady frames: whatever moves is exaggerated, shaking included. Large factors clip.
-
-    Args:
-        frames: uint8 ``(T, C, H, W)`` or ``(T, H, W)``, steady.
-        reference: Number of the frame with which the others are compared.
-    """
-    base = np.asarray(frames[reference], dtype=np.float32)
-
-    def view(frame: int, factor: float) -> np.ndarray:
-        now = np.asarray(frames[frame], dtype=np.float32)
-        return np.clip(np.round(base + factor * (now - base)), 0, 255).astype(np.uint8)
-
-    return view

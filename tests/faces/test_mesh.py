@@ -178,13 +178,13 @@ def test_au_like_features_are_means_of_both_sides(tmp_path, bundle):
     assert (like.shape, [*like][:2]) == ((1, 18), ["AU01_like", "AU02_like"])
     smile = (shapes["mouthSmileLeft"] + shapes["mouthSmileRight"]) / 2
     assert np.allclose(like[["AU12_like", "AU26_like"]], [[smile, shapes["jawOpen"]]])
-    assert mesh.table().shape == (1, 3 + 18 + 52)
+    assert mesh.table().shape == (1, 3 + 18 + 52 + 7 * 4)
 
 
 def test_regions_are_boxes_of_their_landmarks():
     points = np.random.default_rng(0).uniform(0, 100, (2, 478, 3)).astype(np.float32)
     mesh = under_test.FaceMesh(points, pd.DataFrame(), pd.DataFrame())
-    x0, y0, x1, y1 = mesh.region("mouth").T
+    x0, y0, x1, y1 = mesh.region("mouth").to_numpy().T
     inside = points[:, POINTS["regions"]["mouth"]]
     assert np.array_equal([x0, y0, x1, y1], [*inside.min(axis=1).T[:2], *inside.max(axis=1).T[:2]])
     refused(lambda: mesh.region("ear"), "'ear'", "brow_left", "mouth")
@@ -234,6 +234,7 @@ def test_the_command_writes_the_mesh_beside_the_clip(film, tmp_path, bundle, cap
     assert {"yaw_deg", "AU12_like", "jawOpen"} < {*table}
     landmarks = np.load(tmp_path / "out/actor_mesh.npy")
     assert (landmarks.shape, landmarks.dtype) == ((3, 478, 3), np.float32)
+    assert np.allclose(table["oval_x1"], landmarks[:, POINTS["regions"]["oval"], 0].max(axis=1))
 
 
 def test_without_a_bundle_nothing_is_written(film, tmp_path, bundle, capsys, monkeypatch):

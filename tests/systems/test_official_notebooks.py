@@ -110,7 +110,7 @@ ARMS = {  # of the profile paper, and what is one of its scores
     "04b_mimamo_ablation": ({"ours", "as released"}, "ccc_valence"),
     "05b_msff_ablation": (
         {*STREAMS, "best single"}
-        | {name for name, own in FUSIONS.items() if {*own[0]} <= {*STREAMS}},
+        | {name for name, (own, _, blanks) in FUSIONS.items() if {*own} <= {*STREAMS} and blanks},
         "accuracy",
     ),
     "06b_spotting_ablation": ({"two references", "blind tiling"}, "f1_overall"),

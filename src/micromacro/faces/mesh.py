@@ -59,8 +59,8 @@ class FaceMesh:
     blendshapes: pd.DataFrame
     pose: pd.DataFrame
 
-    def region(self, name: str) -> np.ndarray:
-        """The box around a region, float32 (T, 4): x0 y0 x1 y1 in source pixels.
+    def region(self, name: str) -> pd.DataFrame:
+        """The box around a region, float32 (T, 4), columns x0 y0 x1 y1, in source pixels.
 
         Args:
             name: brow_left, brow_right, eye_left, eye_right, nose, mouth or oval, the whole face.
@@ -70,7 +70,8 @@ class FaceMesh:
         """
         check_choice("region", name, POINTS["regions"])
         points = self.landmarks[:, POINTS["regions"][name], :2]
-        return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+        corners = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+        return pd.DataFrame(corners, columns=["x0", "y0", "x1", "y1"])
 
     def au_like(self) -> pd.DataFrame:
         """Means of the blendshapes that stand for an action unit, left and right alike.
@@ -86,8 +87,9 @@ class FaceMesh:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row a frame: pose, AU-like columns, blendshapes."""
-        return pd.concat([self.pose, self.au_like(), self.blendshapes], axis=1)
+        """A row a frame: pose, AU-like columns, blendshapes, the box of each region, as "mouth_x0"."""
+        boxes = [self.region(name).add_prefix(f"{name}_") for name in POINTS["regions"]]
+        return pd.concat([self.pose, self.au_like(), self.blendshapes, *boxes], axis=1)
 
 
 def face_mesh(source: str | Path, clip: FaceClip, *, weights: str | Path | None = None) -> FaceMesh:

@@ -282,6 +282,14 @@ def test_the_surface_does_not_depend_on_the_memory_it_takes(scores, monkeypatch)
     pd.testing.assert_frame_equal(surface(scores, equal(scores)), whole)
 
 
+def test_the_surface_goes_by_the_names_of_the_networks(scores, tables):
+    fusion, turned = equal(scores), scores.take(networks=[*tables][::-1])
+    assert len({*fusion.temperatures}) == len(tables)
+    pd.testing.assert_frame_equal(surface(turned, fusion), surface(scores, fusion))
+    refused(lambda: surface(scores.take(networks=["vgg"]), fusion), "network", "'c3d'")
+    refused(lambda: surface(align(tables), fusion), "have no labels")
+
+
 def test_the_grid_takes_the_best_and_of_equals_the_most_equal(scores, tables, labels):
     counts = (60 * surface(scores, equal(scores))["accuracy"]).round()
     assert surface(scores, equal(scores))["accuracy"].nunique() == counts.nunique()
@@ -328,6 +336,7 @@ def test_stacking_gives_no_share_to_a_class_that_it_never_saw(tables, labels):
     fused = fusion(scores)
     assert (fused[:, 2] == 0).all()
     np.testing.assert_allclose(fused.sum(1), 1)
+    refused(lambda: stacking(scores.take(scores.truth == 2)), "labels", "of one class")
 
 
 # ---- what a choice is worth ----------------------------------------------------------------------

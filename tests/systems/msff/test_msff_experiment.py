@@ -129,6 +129,16 @@ def test_rows_hold_every_arm_and_fusion(scored):
         assert 0 <= scored["all four", what] <= 1
 
 
+def test_without_a_blank_face_there_is_no_row_of_what_blanks_cost(core):
+    seen = {name: SimpleNamespace(**vars(core[name])) for name in STREAMS}
+    for name, one in seen.items():
+        arrays = core[name].predictions()
+        one.predictions = lambda own=arrays: own | {"blank": np.zeros(len(own["blank"]), bool)}
+    made = {row["arm"] for row in experiment.rows([*seen.values()])}
+    whole = {row["arm"] for row in experiment.rows([core[name] for name in STREAMS])}
+    assert whole - made == {"all four, no blanks"}
+
+
 def test_core_arms_are_scored_together_and_others_alone():
     one = UnitResult({"seed": 3}, {}, 1.0, {}, Path(), False)
     groups = {(arm, 3): [one] for arm in ("vgg", "vgg, max", "audio")}

@@ -394,6 +394,14 @@ def test_each_stream_trains(name):
     assert losses[-1] < 0.5 * math.log(2)
 
 
+@pytest.mark.parametrize("net", [C3d(2, 8, image_px=32), R3d18(image_px=16)], ids=["c3d", "r3d_18"])
+def test_a_batch_without_a_face_teaches_nothing(net):
+    scores = net.train()(torch.rand(2, 3, 1, 32, 32), torch.tensor([0, 0]))
+    assert not scores.any()
+    functional.cross_entropy(scores, torch.tensor([0, 6])).backward()
+    assert not any(p.grad.any() for p in net.parameters() if p.grad is not None)
+
+
 # ---- published weights ---------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from micromacro.audio import legacy_mfcc_layout, log_mel, read_audio
 from micromacro.cache import hashable
 from micromacro.datasets import hume
 from micromacro.datasets.table import find_root
-from micromacro.errors import check_choice
+from micromacro.errors import BadInput, check_choice
 from micromacro.expression_encoder import load_expression_encoder
 from micromacro.metrics import pcc
 from micromacro.systems.eri import inputs, task
@@ -38,6 +38,7 @@ from micromacro.training import Recipe, Recorded, isolated_rng, predict, train
 DATASETS = {"hume": hume.read_hume}
 LAYOUTS, CONTROLS = ("time", "released"), ("", "untrained", "labels")
 SR_HZ, FPS = 16000, 30  # rows a second of a sound without a face
+REMEDY = 'add it, or take arms that do not: VARIANTS=["as released", "holistic + AU"]'
 SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
 EVENTS = {0.5: "events 50%", 0.1: "events 10%", 0.05: "events 5%", SHORTEST: "events 3 frames"}
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
@@ -263,10 +264,18 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
         Arm -> parameters of `unit`, seed by seed.
 
     Raises:
-        BadInput: As `arms.plan`; an arm that is not in the table.
+        BadInput: As `arms.plan`; an arm that is not in the table, or that hears at each frame what
+            official data have no sound of.
     """
     asked = arms.plan(profile, PROFILES, SWEEP, DATASETS, **asked)
-    return arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
+    units = arms.units_of(OFFICIAL if profile == "paper" else ARMS, vars(Arm()), **asked)
+    if profile == "paper" and official(**asked["data"]).clips["sound"].isna().all():
+        for name, (one, *_) in units.items():
+            arm = arms.read_arm(Arm, one["arm"])
+            if arm.layout == "time" and "audio" in arm.parts:
+                fault = f"has the sound of no clip, which arm {name!r} hears at each frame"
+                raise BadInput(Path(asked["data"]["root"], "wav"), fault, REMEDY)
+    return units
 
 
 # ---- one unit ------------------------------------------------------------------------------------

@@ -292,11 +292,13 @@ def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
         options: Those of `equal`; `missing` does nothing here.
 
     Raises:
-        BadInput: As `equal`.
+        BadInput: As `equal`; labels of one class alone.
     """
     from sklearn.linear_model import LogisticRegression  # late: it costs every process a second
 
     fusion = equal(scores, **options)
+    if len(np.unique(scores.truth)) < 2:
+        raise BadInput("labels", "are all of one class", "give clips of two classes or more")
     # Newton's method: the default one stops early, and rounding then decides the third digit.
     stacker = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-6)
     stacker.fit(fusion.evidence(scores), scores.truth)
@@ -308,7 +310,7 @@ def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
 
     Args:
         scores: With labels.
-        fusion: Whose temperatures, prior and `missing` to take.
+        fusion: Whose networks, temperatures, prior and `missing` to take.
         steps: From weight 0 to 1; 20 of them, 0.05 each, make 231 points of three networks, 1,771 of
             four and 10,626 of five.
 
@@ -317,8 +319,11 @@ def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
         accuracy, uar.
 
     Raises:
-        BadInput: A number of steps that is none.
+        BadInput: A number of steps that is none; no labels; a network of the fusion without scores.
     """
+    if scores.truth is None:
+        raise BadInput("scores", "have no labels", "give labels to align")
+    scores = scores.take(networks=fusion.networks)  # temperatures are in that order
     points, truth = simplex(len(scores.networks), steps), scores.truth
     counts, reached = np.bincount(truth), np.zeros((len(points), 2))
     each = np.stack([np.full(len(truth), 1 / len(truth)), 1 / counts[truth] / sum(counts > 0)], 1)

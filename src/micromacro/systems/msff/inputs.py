@@ -77,12 +77,16 @@ def frames(clip: Clip) -> Tensor | None:
     if clip.faces is None:
         return None
     faces = torch.as_tensor(clip.faces)
-    mask = torch.ones(len(faces)) if clip.face_mask is None else torch.as_tensor(clip.face_mask)
-    return faces[mask.bool()]
+    return faces if clip.face_mask is None else faces[torch.as_tensor(clip.face_mask).bool()]
 
 
 def features_on_disk(
-    clips: Iterable[Mapping], network: str, cache: Path, faces: str, weights: str | None = None
+    clips: Iterable[Mapping],
+    network: str,
+    cache: Path,
+    faces: str,
+    weights: str | None = None,
+    device: str = "cpu",
 ) -> list[Tensor | None]:
     """What a frozen network gives of the faces of clips of AFEW: of each made once, and kept.
 
@@ -95,6 +99,7 @@ def features_on_disk(
         faces: Of `afew.load`.
         weights: Your file of published weights, see `load_published`; None for the benchmark's small
             network.
+        device: Where they are computed.
 
     Returns:
         Of each clip float32 (n, D), of its frames with a face; None for a clip without one.
@@ -109,12 +114,13 @@ def features_on_disk(
     def make(clip: Mapping, folder: Path) -> None:
         seen = frames(Clip(**afew.load(clip, faces=faces, cache=cache)))
         if seen is not None:
-            np.save(folder / "features.npy", features(seen, load()).numpy())
+            np.save(folder / "features.npy", features(seen, load().to(device)).numpy())
 
     rows, kind = [], "faces" if faces == "official" else "film"
+    made = {"network": network, "faces": faces, "device": torch.device(device).type}
     for clip in clips:
         files = [file for file in (clip[kind], weights) if isinstance(file, str)]
-        about = f"{clip['clip']}-{network}", {"network": network, "faces": faces}
+        about = f"{clip['clip']}-{network}", made
         file = kept(cache / "features", *about, partial(make, clip), files=files) / "features.npy"
         rows.append(torch.from_numpy(np.load(file)) if file.exists() else None)
     return rows

@@ -21,7 +21,6 @@ without rows, such as one without a face, gets the logits 0: each class is as li
 learned from it.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -50,7 +49,7 @@ _VGG_16, _VGG_11, _C3D = (2, 2, 3, 3, 3), (1, 1, 2, 2), (1, 1, 2, 2, 2)
 # ---- one picture, or one block of frames, to a vector --------------------------------------------
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(nn.Module):
     """Convolutions of side 3 in blocks, ReLU behind each, then fc6, fc7, fc8: all three of our VGGs.
 
     Args:
@@ -118,9 +117,19 @@ class Encoder(nn.Module, ABC):
         x = self.fc6(x).relu()  # (B, 4096)
         return x if layer == "fc6" else self.fc7(self.dropout(x)).relu()  # (B, 4096)
 
-    @abstractmethod
-    def prepared(self, x: Tensor) -> Tensor:
-        """What the first convolution sees of an input; every network has its own."""
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the first convolution sees: pictures of its size, less the mean. Others have their own.
+
+        Args:
+            images: float32 (B, C, H, W) in [0, 1]; C = 3: red, green, blue, or 1: grey, used thrice.
+
+        Returns:
+            float32 (B, 3, image_px, image_px).
+
+        Raises:
+            BadInput: Another shape or dtype; values that are not finite or outside [0, 1].
+        """
+        return _pixels("images", images, self)
 
 
 class VggFace(Encoder):
@@ -146,20 +155,6 @@ class VggFace(Encoder):
         options = {"mean": VGG_FACE_MEAN, "image_px": 224} | options
         cells = (check_whole("image_px", options["image_px"], 32) // 32) ** 2
         super().__init__(nn.Conv2d, 3, _VGG_16, cells, (width, hidden, classes), **options)
-
-    def prepared(self, images: Tensor) -> Tensor:
-        """Resize pictures, and take the mean off.
-
-        Args:
-            images: float32 (B, C, H, W) in [0, 1]; C = 3: red, green, blue, or 1: grey, used thrice.
-
-        Returns:
-            float32 (B, 3, image_px, image_px).
-
-        Raises:
-            BadInput: Another shape or dtype; values that are not finite or outside [0, 1].
-        """
-        return _pixels("images", images, self)
 
 
 class SpectrogramVgg(Encoder):
@@ -595,4 +590,5 @@ def _pieces(look: Callable, x: Tensor, net: nn.Module, width: int) -> Tensor:
     """What a network makes of rows (N, ...), (N, width); a piece at a time unless it is trained."""
     size = max(1, len(x)) if net.training else PIECE  # batch norm must see all rows together
     made = [look(piece) for piece in x.split(size) if len(piece)]
-    return torch.cat(made) if made else x.new_zeros(0, width)
+    # Of nothing at all a gradient of 0, so that a batch without a face can be trained on.
+    return torch.cat(made) if made else x.new_zeros(0, width) + 0 * next(net.parameters()).sum()

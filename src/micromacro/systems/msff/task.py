@@ -15,7 +15,7 @@ Angry, Disgust      one look with a moving brow: Angry four to five
 ==================  ====================================================  ==========================
 
 Both emotions of a pair show the same frames in another order (a slow brow meets other moments of the rise
-and fall), so whatever forgets their order cannot tell them apart. In a share of the clips the face hides
+and fall; lips follow the voice), so whatever forgets their order cannot tell them apart. In a share of the clips the face hides
 what is felt, in a share the voice does. A voice is *redundant* where it hides and shows just what the
 face does.
 
@@ -56,30 +56,21 @@ ORDER, SPEED, STATIC = ("Fear", "Surprise"), ("Angry", "Disgust"), ("Happy", "Ne
 
 _EYES, _MOUTH = {"1": 0.4, "2": 0.4, "lid": -0.3}, {"jaw": 0.8, "10": 0.1, "part": 0.1}
 _TENSE = {"9": 0.4, "10": 0.3, "7": 0.2}
-LOOKS: dict[str, tuple[dict[str, float], ...]] = {
-    "Angry": (_TENSE,),
-    "Disgust": (_TENSE,),
-    "Fear": (_EYES, _MOUTH),
-    "Happy": ({"12": 0.55, "6": 0.3, "part": 0.25},),
-    "Neutral": (),
-    "Sad": ({"1": 0.35, "15": 0.4, "17": 0.25, "lid": 0.12},),
-    "Surprise": (_EYES, _MOUTH),
+EXPRESSIONS: dict[str, tuple[tuple[dict[str, float], ...], tuple[float, float, float]]] = {
+    "Angry": ((_TENSE,), (0.15, 0.8, 0.3)),
+    "Disgust": ((_TENSE,), (-0.25, 0.1, -0.5)),
+    "Fear": ((_EYES, _MOUTH), (0.5, 0.1, 0.6)),
+    "Happy": (({"12": 0.55, "6": 0.3, "part": 0.25},), (0.35, 0.5, 0.4)),
+    "Neutral": ((), (0.0, 0.0, 0.0)),
+    "Sad": (({"1": 0.35, "15": 0.4, "17": 0.25, "lid": 0.12},), (-0.3, -0.7, -0.5)),
+    "Surprise": ((_EYES, _MOUTH), (0.6, 0.6, -0.1)),
 }
-"""Emotion -> phases: channel -> share of a full expression."""
+"""Emotion -> phases of the face, channel -> share of a full expression; and octaves of pitch, loudness
+and rate of a voice that shows all of it."""
 OWN, OWN_SHARE = {"Angry": "23", "Disgust": "15", "Fear": "20", "Surprise": "17"}, 0.35
 """Emotion of a pair -> the channel that sets its look apart, as far as the dial `appearance` is turned."""
 BROW, BROW_SWING = "4", 0.5  # moves between 0 and this share of a full expression
 FAST_HZ, SLOW_HZ = (4.0, 5.3), (0.4, 0.6)
-VOICES = {
-    "Angry": (0.15, 0.8, 0.3),
-    "Disgust": (-0.25, 0.1, -0.5),
-    "Fear": (0.5, 0.1, 0.6),
-    "Happy": (0.35, 0.5, 0.4),
-    "Neutral": (0.0, 0.0, 0.0),
-    "Sad": (-0.3, -0.7, -0.5),
-    "Surprise": (0.6, 0.6, -0.1),
-}
-"""Emotion -> octaves of pitch, loudness and rate of a voice that shows all of it."""
 FIDGETS = ("1", "7", "10", "12L", "14R", "15", "17", "23")  # movements that mean nothing
 SPREAD = 0.38  # of the natural logarithm of a clip's length; AFEW's
 STRENGTH = (0.4, 1.0)  # of an expression and of a tone of voice
@@ -255,7 +246,7 @@ def _expression(rng: np.random.Generator, script: Script) -> list[Event]:
     dials, T, emotion = script.dials, script.n_frames, script.emotion
     length = max(8, round(T * rng.uniform(0.6, 0.95)))
     start, tells, coin = int(rng.integers(T - length + 1)), rng.random() < dials.order, rng.random()
-    phases, events = LOOKS[emotion], []
+    phases, events = EXPRESSIONS[emotion][0], []
     for k, look in enumerate(phases):
         n = length if len(phases) == 1 else round(0.6 * length)
         onset = start if k == 0 else start + length - n
@@ -296,7 +287,7 @@ def _swing(rng, script: Script, play: Performance, events: Sequence[Event]) -> t
 def _voice(script: Script, who: Identity, redundancy: float) -> Speech:
     dials, T, rng = script.dials, script.n_frames, script.stream("voice")
     talks = np.repeat(rng.random(T // 8 + 1) < 0.85, 8)[:T].astype(float)
-    tones = dials.heard * script.strength(redundancy) * np.array(VOICES[script.emotion])
+    tones = dials.heard * script.strength(redundancy) * np.array(EXPRESSIONS[script.emotion][1])
     tones = tones + dials.voice_sd * rng.standard_normal(3)
     voice = dict(zip(("pitch", "loudness", "rate"), tones.tolist(), strict=True))
     return speak(who, T, dials.fps, speaking=talks, seed=int(rng.integers(2**31)), **voice)

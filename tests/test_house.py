@@ -113,10 +113,10 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 708),
-        ("systems/msff", 1098),  # the aim is 800 with its task and its experiment
+        ("systems/eri", 716),
+        ("systems/msff", 1092),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1960),  # the aim is 1,250
-        (".", 16_188),  # the aim is 11,500 with all five systems
+        (".", 16_185),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

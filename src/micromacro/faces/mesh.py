@@ -69,9 +69,8 @@ class FaceMesh:
             BadInput: There is no such region.
         """
         check_choice("region", name, POINTS["regions"])
-        points = self.landmarks[:, POINTS["regions"][name], :2]
-        corners = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
-        return pd.DataFrame(corners, columns=["x0", "y0", "x1", "y1"])
+        xy = self.landmarks[:, POINTS["regions"][name], :2]  # (T, points, 2)
+        return pd.DataFrame(np.hstack([xy.min(1), xy.max(1)]), columns=["x0", "y0", "x1", "y1"])
 
     def au_like(self) -> pd.DataFrame:
         """Means of the blendshapes that stand for an action unit, left and right alike.

@@ -1,15 +1,17 @@
-"""How much faster are reaction clips as a padded batch than one by one, as the released program has them?
+"""How much faster are reaction clips as a padded batch than one by one, as released?
 
-Writes data/results/eri__<hardware>.csv. One thread; `EriNet` with both cascades, at the published size on
-clips of 144 to 356 frames (the two counts that the released code mentions), and at the size of notebook
-07 on its 40 to 80 frames. Features are random: the time does not depend on them. A batch has 16 clips.
+Writes data/results/eri__<hardware>.csv. One thread; `EriNet` with both cascades, at the published
+size on clips of 144 to 356 frames (the two counts that the released code mentions), and at the size
+of notebook 07 on its 40 to 80 frames. Features are random: the time does not depend on them. A
+batch has 16 clips.
 
-The anchor pads the clips of a batch, which are sorted by length, and masks the padding. The other way
-runs each clip alone, at its own length, and stacks the results. Before the timing it is checked that both
-give the same predictions. "forward" is prediction alone; "training step" adds the loss and its gradients.
+The anchor pads the clips of a batch, which are sorted by length, and masks the padding. The other
+way runs each clip alone, at its own length, and stacks the results. Before the timing it is checked
+that both give the same predictions. "forward" is prediction alone; "training step" adds the loss
+and its gradients.
 
-Every round runs each way for at least 20 ms, in an order that rotates. The number that counts is the ratio
-of clips per second of CPU time to the anchor's in the same round: median and quartiles.
+Every round runs each way for at least 20 ms, in an order that rotates. The number that counts is
+the ratio of clips per second of CPU time to the anchor's in the same round: median and quartiles.
 
 Run: python benchmarks/eri.py [--rounds 7]
 """

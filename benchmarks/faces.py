@@ -1,9 +1,10 @@
 """How steady are the face tracks, and how fast? Writes data/results/faces__<hardware>.csv.
 
-Accuracy: the scenes of `micromacro.studies.steadiness`, one actor each; median, quartiles and the worst
-actor of every score. "oracle" crops with the true motion of the head.
+Accuracy: the scenes of `micromacro.studies.steadiness`, one actor each; median, quartiles and the
+worst actor of every score. "oracle" crops with the true motion of the head.
 
-Speed: frames/s of `extract_faces` on files of 640x360 and 1920x1080, modes interleaved, wall and CPU time.
+Speed: frames/s of `extract_faces` on files of 640x360 and 1920x1080, modes interleaved, wall and
+CPU time.
 
 Run: python benchmarks/faces.py [--actors 12] [--rounds 7]
 """

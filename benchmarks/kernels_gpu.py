@@ -1,8 +1,8 @@
 """How fast are the kernels on a GPU? Writes data/results/kernels_gpu__<gpu>.csv.
 
-Phase differences of 48 px frames: matrix products in PyTorch, the Triton kernels in both precisions,
-and a Fourier transform of each frame once, in PyTorch. Local contrast of 112 px frames: PyTorch and
-Triton. The error against float64 is checked before anything is timed.
+Phase differences of 48 px frames: matrix products in PyTorch, the Triton kernels in both
+precisions, and a Fourier transform of each frame once, in PyTorch. Local contrast of 112 px frames:
+PyTorch and Triton. The error against float64 is checked before anything is timed.
 
 Throughput: frames on the GPU already, L2 cache flushed before each of 25 launches, CUDA events.
 Latency: one clip, wall clock, with and without copies from and to the host. Every round runs every

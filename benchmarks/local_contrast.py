@@ -5,8 +5,8 @@ and as float32, one thread. The peer, and the anchor of the ratios, is the same 
 careful user writes it with OpenCV: one frame at a time, every buffer used again, each frame centred
 on its mean. "opencv, not centred" saves that pass and errs twice as much (on dim, faint images far
 more). The package too calls OpenCV for the blurs, so from about 112 px on the best to hope for is a
-draw; below, several frames share a call. It also looks for NaN in float32 input, unless check=False.
-"torch" is its path on CUDA, matrix products, here on the CPU.
+draw; below, several frames share a call. It also looks for NaN in float32 input, unless
+check=False. "torch" is its path on CUDA, matrix products, here on the CPU.
 
 First every method's largest error against the float64 reference; above 1e-5 nothing is timed. Then
 rounds of all methods in turn, each repeated for 20 ms or more; per round the anchor's CPU time over

@@ -1,24 +1,25 @@
 """How fast is spotting, what does it cost beside optical flow, and in how much memory?
 
-Writes data/results/spotting__<hardware>.csv. One thread; the same 8-bit grey frames of one actor, 30
-fps with the gaps of CAS(ME)^2, at 48 px (the small `SpottingNet`) and at 112 px (the default). Weights
-are as drawn: the time does not depend on them. Before the timing it is checked that a stream scores as
-the network does, and that the two programs for TV-L1 agree.
+Writes data/results/spotting__<hardware>.csv. One thread; the same 8-bit grey frames of one actor,
+30 fps with the gaps of CAS(ME)^2, at 48 px (the small `SpottingNet`) and at 112 px (the default).
+Weights are as drawn: the time does not depend on them. Before the timing it is checked that a
+stream scores as the network does, and that the two programs for TV-L1 agree.
 
-Speed: CPU time of this process a frame, from frames and references to the scores of both classes. Every
-round runs each method for at least 20 ms, in an order that rotates, after a call to warm up. The number
-that counts is the ratio to `SpottingNet` at the same size in the same round: median and quartiles. Flow
-is measured across both gaps, 2 a frame, then scored by `SoftNet`; MDMD measures 4. TV-L1 takes so long
-that each round takes the next few frames of the film; "1 warp, 1 median" are reduced settings, all else
-has its defaults. Speed is not quality: notebook 06b has what each of them finds.
+Speed: CPU time of this process a frame, from frames and references to the scores of both classes.
+Every round runs each method for at least 20 ms, in an order that rotates, after a call to warm up.
+The number that counts is the ratio to `SpottingNet` at the same size in the same round: median and
+quartiles. Flow is measured across both gaps, 2 a frame, then scored by `SoftNet`; MDMD measures 4.
+TV-L1 takes so long that each round takes the next few frames of the film; "1 warp, 1 median" are
+reduced settings, all else has its defaults. Speed is not quality: notebook 06b has what each of
+them finds.
 
-Post-processing: `spotted` on 12,000 frames of smooth noise with the gaps of SAMM-LV; its share is of
-itself and the network.
+Post-processing: `spotted` on 12,000 frames of smooth noise with the gaps of SAMM-LV; its share is
+of itself and the network.
 
-Memory: the largest memory of a process of its own that makes the default network and lets `scores` run
-it, 32 frames at a time, over a whole video of 1 or of 10 minutes, 200 fps, 112 px. The video is uint8
-noise, drawn chunk by chunk, never stored. On Linux it is VmHWM, as the peak of `getrusage` begins at
-that of the process that started it.
+Memory: the largest memory of a process of its own that makes the default network and lets `scores`
+run it, 32 frames at a time, over a whole video of 1 or of 10 minutes, 200 fps, 112 px. The video is
+uint8 noise, drawn chunk by chunk, never stored. On Linux it is VmHWM, as the peak of `getrusage`
+begins at that of the process that started it.
 
 Run: python benchmarks/spotting.py [--rounds 7] [--minutes 10]
 """

@@ -59,7 +59,8 @@ def write_lbp_top(path, seed=0, **arrays):
 
 
 def write_split(root, split, *, twice=False):
-    """Seven clips, one a class; with `twice` archives were unpacked into folders of their own name."""
+    """Seven clips, one a class; with `twice` archives were unpacked into folders of their own
+    name."""
     top = root / FOLDERS[split]
     aligned = top / ALIGNED[split]
     films = top / FOLDERS[split] if twice else top

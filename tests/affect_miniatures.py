@@ -78,8 +78,8 @@ def some_labels(n: int, seed: int) -> np.ndarray:
 def write_omg(root: Path, face_folders: dict[str, Path], one_film: str = "") -> Path:
     """Train a (one), b (two, short), e (lost); Validation c (gap), d (long, wall); Test f, g.
 
-    Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short). Each video is a film, but
-    those of `one_film`, such as "bc", are parts of one.
+    Test, in the sheet's order: g/2 (lost), f/1 (long), g/1 (gap), f/2 (short). Each video is a
+    film, but those of `one_film`, such as "bc", are parts of one.
     """
     sheets = {
         "Train": [("a", 1, "one"), ("b", 1, "two"), ("b", 4, "short"), ("e", 1, None)],

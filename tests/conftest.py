@@ -18,7 +18,8 @@ cv2.setNumThreads(1)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``-m gpu`` import only files that carry the mark: the machine may lack what others need."""
+    """With ``-m gpu`` import only files that carry the mark: the machine may lack what others
+    need."""
     if config.option.markexpr == "gpu" and collection_path.suffix == ".py":
         return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None
     return None

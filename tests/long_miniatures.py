@@ -1,4 +1,5 @@
-"""Writers of SAMM-LV, CAS(ME)^2 and MEGC 2022's tests in their official layouts, with the known traps planted."""
+"""Writers of SAMM-LV, CAS(ME)^2 and MEGC 2022's tests in their official layouts, with the known
+traps planted."""
 
 from functools import partial
 
@@ -75,7 +76,8 @@ def write_casme_squared(root, folder="rawpic", name="img{:03d}.jpg"):
 
 
 def write_all_videos(dataset, root, n_micro, n_macro, videos=None):
-    """As many videos and people as the data set has, or so many, of two pictures; the events in them."""
+    """As many videos and people as the data set has, or so many, of two pictures; the events in
+    them."""
     kinds = [kind for kind, n in (("micro", n_micro), ("macro", n_macro)) for _ in range(n)]
     if dataset == "samm-lv":
         names = [f"{6 + k % 30:03d}_{1 + k // 30}" for k in range(videos or 147)]

@@ -1,4 +1,5 @@
-"""Writers of CASME, CASME II, SAMM and SMIC-HS in their official layouts, and whole small data sets."""
+"""Writers of CASME, CASME II, SAMM and SMIC-HS in their official layouts, and whole small data
+sets."""
 
 import struct
 import zlib

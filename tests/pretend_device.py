@@ -1,8 +1,8 @@
 """A device without float64, such as Apple's GPU, on any machine: real numbers, that device's rules.
 
-Tensors that are moved there say that they are on the device "meta" and are computed on the CPU. Inside
-`PretendDevice` an operation that would make a float64 tensor there, or that mixes devices, raises as
-on the device itself. ("meta" is the one device of which PyTorch asks for no driver.)
+Tensors that are moved there say that they are on the device "meta" and are computed on the CPU.
+Inside `PretendDevice` an operation that would make a float64 tensor there, or that mixes devices,
+raises as on the device itself. ("meta" is the one device of which PyTorch asks for no driver.)
 """
 
 import torch

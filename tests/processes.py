@@ -17,8 +17,8 @@ from micromacro import results
 GRID = [{"a": a, "seed": a // 2} for a in range(12)]
 
 if "torch" not in sys.modules:
-    # A process of its own has nothing to compute: torch would take two seconds of each of dozens. What
-    # it says of torch beside a unit is tested where real units run.
+    # A process of its own has nothing to compute: torch would take two seconds of each of dozens.
+    # What it says of torch beside a unit is tested where real units run.
     results._process = lambda: {"torch": "not loaded"}
     time.sleep(float(os.environ.get("SLOW_IMPORT_S", 0)))  # stands for what real units import
 

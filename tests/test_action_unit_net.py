@@ -1,4 +1,5 @@
-"""The actor's action units: what the network says, its truth, its doors, its file and how it is made."""
+"""The actor's action units: what the network says, its truth, its doors, its file and how it is
+made."""
 
 import json
 from dataclasses import replace

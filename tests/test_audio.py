@@ -172,7 +172,8 @@ def test_level_does_not_hang_on_rate_or_length_of_the_window():
 
 @pytest.mark.parametrize("n_frames", [7, 30, 299, 5_000])
 def test_a_click_is_heard_in_its_own_frame(n_frames):
-    """However the frames divide the samples, to the very end; also where a hop exceeds the window."""
+    """However the frames divide the samples, to the very end; also where a hop exceeds the
+    window."""
     samples = 160_001
     for frame in {0, n_frames // 3, n_frames - 1}:
         sound = np.zeros(samples)
@@ -230,7 +231,8 @@ def test_the_released_layout_by_hand(seconds):
 
 
 def test_rows_of_the_released_layout_are_no_times():
-    """Each row spans the whole clip; neighbours are near-copies. One click tells both layouts apart."""
+    """Each row spans the whole clip; neighbours are near-copies. One click tells both layouts
+    apart."""
     sound = hiss(10)
     layout = legacy_mfcc_layout(sound, 16_000)
     alike = [np.corrcoef(layout[0], layout[k])[0, 1] for k in (1, 31)]

@@ -189,7 +189,8 @@ def test_files_are_readable_without_this_package(tmp_path):
 
 
 def again(content: bytes, fields=None, **changes) -> bytes:
-    """The npz with other arrays, or without those that are None; of ``about`` some fields change."""
+    """The npz with other arrays, or without those that are None; of ``about`` some fields
+    change."""
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {**stored, **changes}
     if fields:

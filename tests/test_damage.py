@@ -1,4 +1,5 @@
-"""Files that disks, other programs and people have damaged: one line that names them, or what was there.
+"""Files that disks, other programs and people have damaged: one line that names them, or what was
+there.
 
 Each kind is damaged in a hundred ways, drawn from a fixed seed.
 """
@@ -38,7 +39,8 @@ FOREIGN = [
 
 
 def damages(whole: bytes, seed: int = 0) -> Iterator[bytes]:
-    """The content after bits that flip, blocks that are lost, doubled or overwritten, and the like."""
+    """The content after bits that flip, blocks that are lost, doubled or overwritten, and the
+    like."""
     rng = np.random.default_rng(seed)
     yield from FOREIGN
     for _ in range(TIMES - len(FOREIGN)):

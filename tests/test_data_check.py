@@ -105,7 +105,8 @@ def test_data_check_says_where_the_official_split_cuts_films(omg, capsys):
 
 # ---- counts of whole data sets -------------------------------------------------------------------
 
-WHOLE = {  # clips by emotion, or micro- and macro-expressions; as `labels.csv` and the papers have them
+# Clips by emotion, or micro- and macro-expressions; as `labels.csv` and the papers have them.
+WHOLE = {
     **{
         name: {e: int(n) for e, n in zip(rows["emotion"], rows["clips"], strict=True)}
         for name, rows in micro._LABELS.groupby("dataset", sort=False)
@@ -138,7 +139,8 @@ def test_counts_that_differ_while_nothing_is_missing_are_a_fault(tmp_path, capsy
     assert checked(capsys, name, tmp_path)[1][-1] == "  0 wrong, 0 missing, 0 unlisted"
     first, *_, last = WHOLE[name]
     shutil.rmtree(tmp_path)
-    # A clip less of all, or another label for it; of CASME the labels that the paper left out are unknown.
+    # A clip less of all, or another label for it; of CASME the labels that the paper left out are
+    # unknown.
     counts = changed(WHOLE[name], last, None if name in ("casme", "smic") else first)
     write_whole(name, tmp_path, counts)
     status, lines = checked(capsys, name, tmp_path)

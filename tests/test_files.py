@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, whoever else writes, kills, plants links or fills the disk."""
+"""Files that appear whole or not at all, whoever else writes, kills, plants links or fills the
+disk."""
 
 import contextlib
 import os
@@ -193,7 +194,8 @@ def test_arrays_are_read_without_pickle_and_files_are_closed(tmp_path):
 
 @contextlib.contextmanager
 def little_room(n_bytes: int = 2000) -> Iterator[None]:
-    """No file may grow beyond this, here and in processes that start: EFBIG, as ENOSPC a full disk."""
+    """No file may grow beyond this, here and in processes that start: EFBIG, as ENOSPC a full
+    disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:

@@ -1,4 +1,5 @@
-"""The rules of the house that a program can hold: budgets of code lines, layers, no way round the formatter."""
+"""The rules of the house that a program can hold: budgets of code lines, layers, no way round the
+formatter."""
 
 import ast
 import io
@@ -132,6 +133,19 @@ def test_no_code_hides_from_the_formatter():
     assert guilty == []
 
 
+def test_no_line_is_wider_than_the_formatter_would_leave_code():
+    """It leaves docstrings and comments as they are; tests' strings may be long."""
+    folders = (PACKAGE, ROOT / "benchmarks", ROOT / "tools")
+    wide = [
+        f"{file.relative_to(ROOT)}, line {n}"
+        for folder in folders
+        for file in sorted(folder.rglob("*.py"))
+        for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 100
+    ]
+    assert wide == []
+
+
 def test_each_module_has_a_layer_and_imports_from_below():
     wrong = [
         f"{name} imports {other}"
@@ -143,7 +157,8 @@ def test_each_module_has_a_layer_and_imports_from_below():
 
 
 def test_what_stands_alone_does():
-    """The actor knows nothing of the rest, models nothing of data and faces, systems not each other."""
+    """The actor knows nothing of the rest, models nothing of data and faces, systems not each
+    other."""
     for name, file in sources().items():
         parts, used = name.split("."), {tuple(other.split(".")) for other in imports(file)}
         if parts[0] == "synthetic":

@@ -174,7 +174,8 @@ def test_continuous_integration_runs_the_command_of_the_readme():
 
 
 def test_make_installs_nothing_but_what_the_lock_pins(locked):
-    """Each `pip install` checks hashes; that of uv those of the lock, before there is a uv to do it."""
+    """Each `pip install` checks hashes; that of uv those of the lock, before there is a uv to do
+    it."""
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     installs = re.findall(r"pip (?:install|sync)\b[^;&|]*", makefile)
     assert len(installs) == 5

@@ -1,4 +1,5 @@
-"""Play of notebooks 00 and 01: every control changes the opening picture, and the tasks can be done."""
+"""Play of notebooks 00 and 01: every control changes the opening picture, and the tasks can be
+done."""
 
 import io
 import re

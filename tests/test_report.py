@@ -296,7 +296,8 @@ def test_a_formula_that_cannot_be_drawn_fails_the_build(notebooks):
 
 @pytest.mark.parametrize("left", [r"Here $\alpha_t$ stays.", r"Or \(a\) so.", r"\begin{pmatrix}"])
 def test_a_formula_left_as_source_fails_the_build(notebooks, left):
-    """As in the HTML of a table, which nobody draws; in code and in printed text it is what it is."""
+    """As in the HTML of a table, which nobody draws; in code and in printed text it is what it
+    is."""
     output = v4.new_output(
         "display_data", {"text/html": f"<table><tr><td>{left}</td></tr></table>"}
     )

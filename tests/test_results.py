@@ -24,7 +24,8 @@ from micromacro.results import COLUMNS, Comparison, Row, provenance, read_rows, 
 
 @pytest.fixture
 def sha_anew(monkeypatch):
-    """What a new process would say of the code: forgets what was read once, and at last once more."""
+    """What a new process would say of the code: forgets what was read once, and at last once
+    more."""
 
     def sha_anew() -> str:
         results._process.cache_clear()

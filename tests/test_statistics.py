@@ -306,7 +306,7 @@ def test_kinds_say_what_sources_say(monkeypatch):
     assert (claims.loc[by_construction, "kind"] != "finding").all()
 
 
-# Where spread comes from ----------------------------------------------------------------------------
+# Where spread comes from --------------------------------------------------------------------------
 
 
 def drawn(sd, shape, rng):

@@ -127,7 +127,8 @@ def combs(images: np.ndarray) -> float:
 
 
 def write_hdr(path: Path, image: np.ndarray, curve: int) -> None:
-    """Five frames of an RGB image, displayed with 203 cd/m2 as white, by ITU-R BT.2100 and BT.2020."""
+    """Five frames of an RGB image, displayed with 203 cd/m2 as white, by ITU-R BT.2100 and
+    BT.2020."""
     to_2020 = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
     light = (image / 255) ** 2.4 @ np.transpose(to_2020) * 203
     weights = np.array([0.2627, 0.6780, 0.0593])

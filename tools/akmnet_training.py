@@ -1,8 +1,8 @@
 """How the weights of AKMNet's still network were made: ``make stills`` makes them again.
 
-The paper's network has seen many still faces before it sees a clip: ImageNet's pictures, and 1,000 of each
-class of AffectNet. Ours sees people whom no experiment meets, each with full expressions of the four classes of
-`micromacro.systems.akmnet.task`, equally often. There is no motion in a still.
+The paper's network has seen many still faces before it sees a clip: ImageNet's pictures, and 1,000
+of each class of AffectNet. Ours sees people whom no experiment meets, each with full expressions of
+the four classes of `micromacro.systems.akmnet.task`, equally often. There is no motion in a still.
 """
 
 from collections.abc import Iterable

@@ -1,15 +1,15 @@
 """How the weights of two small networks were made: ``make encoder`` makes them again.
 
-The expression encoder: people of their own (splits ``encoder`` and ``encoder_test``) show one of eight expressions, from
-faint to full, under the nuisances called hard: head, light, shadow, exposure, noise. A resting
-face is not the same face twice: small displacements of its own lie over every expression, so
-that a faint expression and a resting face overlap. Each picture is rendered by itself; there is
-no motion for the encoder to see.
+The expression encoder: people of their own (splits ``encoder`` and ``encoder_test``) show one of
+eight expressions, from faint to full, under the nuisances called hard: head, light, shadow,
+exposure, noise. A resting face is not the same face twice: small displacements of its own lie over
+every expression, so that a faint expression and a resting face overlap. Each picture is rendered by
+itself; there is no motion for the encoder to see.
 
-The action unit net: other people (splits ``action_units`` and ``action_units_test``), each in one clip.
-In two of five frames the face is at rest, so that the clip's median shows it; in the others a few
-muscles pull by chance, each for itself, from nothing to fully. Head, light and noise are between easy
-and hard. It is scored on such clips, and on reactions as notebook 07 has them.
+The action unit net: other people (splits ``action_units`` and ``action_units_test``), each in one
+clip. In two of five frames the face is at rest, so that the clip's median shows it; in the others a
+few muscles pull by chance, each for itself, from nothing to fully. Head, light and noise are
+between easy and hard. It is scored on such clips, and on reactions as notebook 07 has them.
 
 Run: python tools/encoder_training.py [expressions] [action_units]
 """
@@ -85,7 +85,8 @@ class Plan:
         identities: People trained on.
         validation: Further people of the same split; the epoch is chosen on them.
         test: People of the split for the test; scored once, after training.
-        frames: Pictures of each person; for the expressions a multiple of eight: each equally often.
+        frames: Pictures of each person; for the expressions a multiple of eight: each equally
+            often.
         epochs: Passes over the training pictures.
         batch: Pictures in a step.
         lr: Highest learning rate of the one cycle.
@@ -202,7 +203,7 @@ def scores(encoder: ExpressionEncoder, plan: Plan) -> Iterator[dict]:
 def chance_clips(
     subjects: Iterable[int], split: str, frames: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A clip of each person of a split: frames (T, 1, 48, 48), truth (T, 17) of `actor_intensities`."""
+    """A clip of each person of a split: frames (T, 1, 48, 48), `actor_intensities` (T, 17)."""
     for subject in tqdm(list(subjects), unit="face", desc=split, disable=None):
         play = _moved(stream("action units", split, subject, seed), frames)
         face = Face(Identity.draw(subject, split=split), size=INPUT_PX, colour=False)
@@ -224,9 +225,9 @@ def action_unit_scores(net: ActionUnitNet, plan: Plan) -> Iterator[dict]:
     """Score on people of the test, as `action_units` sees them: fields of a `Row`, one at a time.
 
     ``chance``: clips as those of the training. ``reactions``: two clips a person of notebook 07's
-    task, in which nobody tuned what is seen. Of each action unit: Pearson's correlation and mean absolute
-    error over all frames, n of them; and the standard deviation over people of a person's own
-    correlation, n people in whom the unit moves.
+    task, in which nobody tuned what is seen. Of each action unit: Pearson's correlation and mean
+    absolute error over all frames, n of them; and the standard deviation over people of a person's
+    own correlation, n people in whom the unit moves.
     """
     split = "action_units_test"
     chance = list(chance_clips(range(plan.test), split, plan.frames, plan.seed))

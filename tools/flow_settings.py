@@ -3,9 +3,9 @@
     python tools/flow_settings.py
 
 Every setting measures the pairs of notebook 03, at each size and from each input that it compares.
-The score is its cosine with the true motion, the mean over conditions, muscles and amplitudes. The best
-setting of a size, over all inputs, is what `motion.flow.TUNED` holds. Seeds from 1000 on are for
-tuning, so the actors that notebook 03 reports are not seen. The table is
+The score is its cosine with the true motion, the mean over conditions, muscles and amplitudes. The
+best setting of a size, over all inputs, is what `motion.flow.TUNED` holds. Seeds from 1000 on are
+for tuning, so the actors that notebook 03 reports are not seen. The table is
 ``data/results/flow_settings__full__cpu.csv``.
 """
 

@@ -1,13 +1,15 @@
 """Everything that needs a GPU, in one call of at most eight minutes: ``make gpu``.
 
 The tests marked ``gpu``, the renderer, ``benchmarks/kernels_gpu.py``, and one training unit of each
-system on the GPU and on the CPU, these side by side, a core each. Each check is a process of its own
-with a time limit: what hangs or crashes a device takes nothing else along. It needs torch, triton,
-numpy, scipy, pandas, OpenCV, scikit-learn, scikit-image, safetensors, tqdm, pytest and hypothesis; no
-network, no installation. Without librosa and PyAV the two systems with sound are left out.
+system on the GPU and on the CPU, these side by side, a core each. Each check is a process of its
+own with a time limit: what hangs or crashes a device takes nothing else along. It needs torch,
+triton, numpy, scipy, pandas, OpenCV, scikit-learn, scikit-image, safetensors, tqdm, pytest and
+hypothesis; no network, no installation. Without librosa and PyAV the two systems with sound are
+left out.
 
-Results: a folder with ``gpu_check__<gpu>.txt`` (the summary, also printed), ``gpu_check__<gpu>.csv``
-(its rows), the benchmark's ``kernels_gpu__<gpu>.csv``, and a log of each check.
+Results: a folder with ``gpu_check__<gpu>.txt`` (the summary, also printed),
+``gpu_check__<gpu>.csv`` (its rows), the benchmark's ``kernels_gpu__<gpu>.csv``, and a log of each
+check.
 
 Run: python tools/gpu_check.py [--out FOLDER]. Try it where there is no GPU: --device cpu --tiny.
 Exit code 0 if every check passed, else 1.
@@ -125,7 +127,7 @@ def _timed(work: Callable) -> tuple[float, object]:
 
 
 def stages(device: str, tiny: bool) -> Iterator[list[tuple[str, int, list[str]]]]:
-    """Name, time limit in seconds and command of checks that run side by side, stage after stage."""
+    """Name, time limit in s and command of checks that run side by side, by stages."""
     python, itself = sys.executable, str(Path(__file__).resolve())
     options = ["--device", device, *(["--tiny"] if tiny else [])]
     tests = ["-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider"]

@@ -1,15 +1,15 @@
-"""Some seeds of a notebook's full run once more, with another instruction set: do its verdicts stay?
+"""Seeds of a notebook's full run with another instruction set: do its verdicts stay?
 
     python tools/other_instructions.py 04b
     python tools/other_instructions.py 08b --set default --seeds 0 1 2 --workers 2
     python tools/other_instructions.py 04b --param "VARIANTS=['ours', 'no GRU']"
 
 Processors sum in another order, so the same code and seed train to other numbers. Here the order is
-that of an older processor, "default" the oldest, or of a newer one than made the committed rows: what
-torch, oneDNN and MKL may use is forced upon the notebook and upon all processes of its units. Units
-that are trained so have keys of their own. The rows are written to
-``data/results/<notebook>__<set>__cpu.csv``, beside those of the full run that they are compared with
-(`results.moved_by_processor`). NumPy and OpenCV, which do not train, keep theirs.
+that of an older processor, "default" the oldest, or of a newer one than made the committed rows:
+what torch, oneDNN and MKL may use is forced upon the notebook and upon all processes of its units.
+Units that are trained so have keys of their own. The rows are written to
+``data/results/<notebook>__<set>__cpu.csv``, beside those of the full run that they are compared
+with (`results.moved_by_processor`). NumPy and OpenCV, which do not train, keep theirs.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """How the weights of MSFF's still networks were made: ``make stills`` makes them again.
 
-MSFF starts from stills, as the paper does. Its first network is the package's expression encoder; here
-are a ResNet, and the control: the encoder once more, from other first weights, other people and another
-order. They see people whom no experiment meets, in one of eight expressions, under the nuisances called
-hard; `encoder_training.stills` renders them.
+MSFF starts from stills, as the paper does. Its first network is the package's expression encoder;
+here are a ResNet, and the control: the encoder once more, from other first weights, other people
+and another order. They see people whom no experiment meets, in one of eight expressions, under the
+nuisances called hard; `encoder_training.stills` renders them.
 """
 
 import tempfile
@@ -101,8 +101,8 @@ def make_classifier(
     """Train a classifier of stills, score it once, and write its weights.
 
     Args:
-        plan: Its ``seed``, ``epochs``, ``batch``, ``lr`` and ``weight_decay`` are used; all of it is
-            written into the file.
+        plan: Its ``seed``, ``epochs``, ``batch``, ``lr`` and ``weight_decay`` are used; all of it
+            is written into the file.
         build: Makes the network.
         seen: Makes the pictures to train on, float32 (N, 1, H, W), and their classes, int64 (N,).
         test: Makes those to test on.

@@ -1,4 +1,4 @@
-"""Other ways to the maps of `micromacro.kernels.phase_difference`, for benchmarks/phase_vs_peers.py.
+"""Other ways to `micromacro.kernels.phase_difference`, for benchmarks/phase_vs_peers.py.
 
 Each peer is made once per image size, with its masks, and then maps frames (T, N, N), uint8, to one
 list per pyramid level, of maps (pairs, K, h, w) in rad, one entry per chunk. Written from the

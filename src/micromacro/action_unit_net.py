@@ -1,10 +1,10 @@
 """Action units of the actor, seen in its pictures: a small network, trained on the actor's truth.
 
-Programs for real faces do not see the small movements of `micromacro.synthetic`. This network does. It
-compares each frame with the clip's own face at rest, as OpenFace does with its features: a face alone
-does not tell whether its brows are low or lowered. On real people nobody has tried what it says; for
-them there is `micromacro.faces.mesh`. ``tools/encoder_training.py`` made its weights, from synthetic
-people whom no experiment meets; their file lies beside this module.
+Programs for real faces do not see the small movements of `micromacro.synthetic`. This network does.
+It compares each frame with the clip's own face at rest, as OpenFace does with its features: a face
+alone does not tell whether its brows are low or lowered. On real people nobody has tried what it
+says; for them there is `micromacro.faces.mesh`. ``tools/encoder_training.py`` made its weights,
+from synthetic people whom no experiment meets; their file lies beside this module.
 """
 
 import itertools
@@ -46,10 +46,10 @@ _MAKE = "make it anew with make encoder, or take the file of the repository"
 
 
 class ActionUnitNet(nn.Module):
-    """Four convolutions and two linear layers over a face and the same face at rest: 84,721 weights.
+    """Four convolutions and two linear layers on a face and its rest: 84,721 weights.
 
-    Each convolution is 3 x 3 with stride 2, batch norm and ReLU behind it. The last map, 3 x 3, is not
-    averaged: a movement means what it means because of its place.
+    Each convolution is 3 x 3 with stride 2, batch norm and ReLU behind it. The last map, 3 x 3, is
+    not averaged: a movement means what it means because of its place.
 
     Attributes:
         about: What the file of weights says of itself (recipe, seed, n, score, torch's version);
@@ -87,12 +87,12 @@ def shown(frames: Tensor) -> tuple[Tensor, Tensor]:
     """What the network sees of a clip: its faces, and among them the one at rest.
 
     Args:
-        frames: float32 (T, C, S, S) in [0, 1], C = 3 RGB or 1 grey, S >= 32 pixels, T >= 5: the face of
-            one person. It fills the picture as in the synthetic clips.
+        frames: float32 (T, C, S, S) in [0, 1], C = 3 RGB or 1 grey, S >= 32 pixels, T >= 5: the
+            face of one person. It fills the picture as in the synthetic clips.
 
     Returns:
-        Two of float32 (T, 1, 48, 48), each picture of mean 0 and standard deviation 1. The second is
-        the median of the clip in each pixel, T times.
+        Two of float32 (T, 1, 48, 48), each picture of mean 0 and standard deviation 1. The second
+        is the median of the clip in each pixel, T times.
 
     Raises:
         BadInput: Another type or shape, or values outside [0, 1].
@@ -116,8 +116,8 @@ def action_units(
 ) -> pd.DataFrame:
     """Measure the action units of an actor's clip.
 
-    What it says is relative to the clip's median face. So a movement that lasts for more than half of
-    the clip is taken for the face at rest, and what comes before it for a movement.
+    What it says is relative to the clip's median face. So a movement that lasts for more than half
+    of the clip is taken for the face at rest, and what comes before it for a movement.
 
     Args:
         frames: As `shown` takes them.
@@ -139,7 +139,8 @@ def action_units(
 def actor_intensities(play: Performance) -> pd.DataFrame:
     """The truth: what the actor's action units do in a performance, on OpenFace's scale.
 
-    A muscle of `synthetic.script.FULL` face units has an intensity of 5, one of half the face half of it.
+    A muscle of `synthetic.script.FULL` face units has an intensity of 5, one of half the face half
+    of it.
 
     Args:
         play: A performance of T frames.

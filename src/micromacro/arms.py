@@ -1,9 +1,9 @@
 """What the experiments of all systems share: sources, arms, grids of units, checkpoints, rows.
 
-An experiment has a `Source` for the benchmark and one for each official data set. An arm is a dataclass
-whose defaults are the reference variant. A table of arms, name -> options, names what each does otherwise;
-an option that is no field of the arm belongs to its data. Profiles say what is computed unless a notebook
-asks for something else. One unit trains and tests one arm.
+An experiment has a `Source` for the benchmark and one for each official data set. An arm is a
+dataclass whose defaults are the reference variant. A table of arms, name -> options, names what
+each does otherwise; an option that is no field of the arm belongs to its data. Profiles say what is
+computed unless a notebook asks for something else. One unit trains and tests one arm.
 """
 
 import contextlib
@@ -55,9 +55,9 @@ def check_arm(arm: object, **idle: bool) -> None:
     """Refuse an arm whose row would have an untrue name; for its ``__post_init__``.
 
     Args:
-        arm: The arm. A field that is annotated ``Annotated[type, choices]`` has one of these values; a
-            tuple holds each of its choices at most once, and is empty only by default. One that is
-            annotated as a dial is a number in its range (`check_dials`).
+        arm: The arm. A field that is annotated ``Annotated[type, choices]`` has one of these
+            values; a tuple holds each of its choices at most once, and is empty only by default.
+            One that is annotated as a dial is a number in its range (`check_dials`).
         idle: Of a field, whether it does nothing, whatever its value, beside the other fields.
 
     Raises:
@@ -119,8 +119,8 @@ def plan(
     Args:
         profile: "smoke" and "full" on the benchmark; "paper" on official data.
         profiles: Profile -> ``arms`` and ``seeds``, what is computed unless the notebook asks for
-            others; ``folds``, their number, unless a split says who is tested; ``trial``, what a trial
-            has in place of all that; the other arguments of the unit, ``data`` among them.
+            others; ``folds``, their number, unless a split says who is tested; ``trial``, what a
+            trial has in place of all that; the other arguments of the unit, ``data`` among them.
         sweeps: Group -> table of arms.
         datasets: Names of the official data sets.
         dataset: "synthetic", or in "paper" one of these.
@@ -211,8 +211,8 @@ def checkpoint(unit: Callable, data: Mapping, *run: object) -> Iterator[Path | N
         run: Its other parameters, JSON values.
 
     Yields:
-        A file in a folder of its own, which goes when the block ends without an error; None where the
-        data have no ``cache``.
+        A file in a folder of its own, which goes when the block ends without an error; None where
+        the data have no ``cache``.
     """
     if "cache" not in data:
         yield None
@@ -223,7 +223,7 @@ def checkpoint(unit: Callable, data: Mapping, *run: object) -> Iterator[Path | N
 
 
 def columns(table: pd.DataFrame, names: Iterable[str], start: str = "") -> dict[str, np.ndarray]:
-    """Columns as arrays for npz, which without pickle holds no arrays of objects as pandas' texts are.
+    """Columns as arrays for npz, which without pickle holds no objects, as pandas' texts are.
 
     Args:
         table: The table.

@@ -1,8 +1,8 @@
 """Sound: one mono float array from any file that FFmpeg reads, and its features along the frames.
 
-`log_mel` and `mfcc` have one row for each frame of the video, so that sound and face share one axis of
-time. `legacy_mfcc_layout` is what the released code of the reaction paper (arXiv 2305.05534) makes of a
-sound: its rows are no times.
+`log_mel` and `mfcc` have one row for each frame of the video, so that sound and face share one axis
+of time. `legacy_mfcc_layout` is what the released code of the reaction paper (arXiv 2305.05534)
+makes of a sound: its rows are no times.
 """
 
 import math
@@ -64,12 +64,12 @@ def log_mel(
     """Measure how loud each band of pitch is at each frame of a video.
 
     The frames share the sound out equally: a frame lasts hop = samples / n_frames, which is seldom
-    whole. Row i is a Hann window around (i + 1/2) hop to the nearest sample, so the rows never drift
-    from the frames, as they would with a rounded hop. Outside of the sound is silence.
+    whole. Row i is a Hann window around (i + 1/2) hop to the nearest sample, so the rows never
+    drift from the frames, as they would with a rounded hop. Outside of the sound is silence.
 
     Args:
-        sound: float (samples,), as `read_audio` gives it, of just the video's duration; 0 samples are
-            silence.
+        sound: float (samples,), as `read_audio` gives it, of just the video's duration; 0 samples
+            are silence.
         sr_hz: Its sampling rate.
         n_frames: Frames of the video; may be 0.
         n_mels: Number of triangular bands, equally wide on HTK's mel scale from 0 to sr_hz / 2.
@@ -136,9 +136,10 @@ def legacy_mfcc_layout(sound: np.ndarray, sr_hz: int) -> np.ndarray:
 
     40 coefficients every 240 samples are written one coefficient after the other, over and over. Of
     this row of numbers those from 8192 to 40,959 are kept, and row i of the result is every 32nd of
-    them from the i-th. So each row goes through the whole clip and, of ten seconds at 16 kHz, through
-    all 40 coefficients, some of them twice; neighbours are near-copies; a GRU along the rows runs along
-    nothing. How many coefficients there are, and where they begin again, tells how long the clip is.
+    them from the i-th. So each row goes through the whole clip and, of ten seconds at 16 kHz,
+    through all 40 coefficients, some of them twice; neighbours are near-copies; a GRU along the
+    rows runs along nothing. How many coefficients there are, and where they begin again, tells how
+    long the clip is.
 
     Args:
         sound: float (samples,); 0 samples, or less than 512, get silence behind them.

@@ -118,7 +118,7 @@ def make_stage(
 def resnet(
     block: type[BasicBlock | Bottleneck], blocks: Sequence[int], width: int = 64
 ) -> nn.Sequential:
-    """A ResNet without its classifier: images (B, 3, H, W) to (B, 8 width block.expansion) averages.
+    """A ResNet without classifier: images (B, 3, H, W) to averages (B, 8 width block.expansion).
 
     ``resnet(BasicBlock, (2, 2, 2, 2))`` is ResNet-18, ``resnet(Bottleneck, (3, 4, 6, 3))``
     ResNet-50 (He et al. 2016, Table 1), with the names and strides of torchvision's.

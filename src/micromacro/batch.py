@@ -44,7 +44,7 @@ def reproduce(
     limit_s: float | None = None,
     write_results: bool = False,
 ) -> bool:
-    """Run notebooks into ``runs/<utc>/`` and make its page; a failure does not stop the others.
+    r"""Run notebooks into ``runs/<utc>/`` and make its page; a failure does not stop the others.
 
     Args:
         profile: Size of the run: smoke (the default), full or paper.
@@ -66,7 +66,8 @@ def reproduce(
     Examples:
       micromacro reproduce                                   all notebooks, profile smoke
       micromacro reproduce --notebooks "00 01" --workers 1
-      micromacro reproduce --profile paper --notebooks 08b --param DATASET=casme2 --param DATA_ROOT=/data/casme2
+      micromacro reproduce --profile paper --notebooks 08b \
+          --param DATASET=casme2 --param DATA_ROOT=/data/casme2
     """
     paths = course.choose(notebooks)
     params = dict(params)
@@ -138,7 +139,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what changes from run to run or from machine to machine; keep outputs and counts.
 
     Dropped: every metadata field but tags and how a figure is shown, versions, times, widget
-    state and widget views (their ids are random), and stderr. Neighbouring pieces of stdout become one.
+    state and widget views (their ids are random), and stderr. Neighbouring pieces of stdout become
+    one.
     """
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     language = {"file_extension": ".py", "name": "python"}

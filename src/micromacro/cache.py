@@ -31,12 +31,13 @@ from micromacro.errors import BadInput
 from micromacro.files import files_below, lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
-# What names, stores or schedules a computation and so cannot change its numbers: the closure ends there.
+# What names, stores or schedules a computation and so cannot change its numbers: the closure ends.
 _AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results", "units")}
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
 _LIBRARIES |= {"PIL", "cv2", "skimage", "sklearn"}
-# What forces an instruction set on torch and its libraries: it decides the bits, so it is in the key.
+# What forces an instruction set on torch and its libraries: it decides the bits, so it is in the
+# key.
 _FORCING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _FORCING += ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 _NO_DATA = {".py", ".pyc", ".typed", ".css", ".html", ".j2", ".js", ".md", ".swp"}
@@ -52,8 +53,8 @@ _loaded = {path: (s.st_size, s.st_mtime_ns, s.st_ino) for path, s in SOURCES.ite
 def code_key(code: ModuleType | Callable) -> str:
     """Hash of all that decides what some code computes: its import closure and its libraries.
 
-    An instruction set that is forced counts, too. That of the processor does not: a shared store may be
-    filled by several kinds, and rows name them.
+    An instruction set that is forced counts, too. That of the processor does not: a shared store
+    may be filled by several kinds, and rows name them.
 
     Args:
         code: A module, or a function of one.
@@ -81,7 +82,7 @@ def code_key(code: ModuleType | Callable) -> str:
 
 
 def forced_instructions() -> list[str]:
-    """What the environment forces on torch and its libraries, "ATEN_CPU_CAPABILITY=avx2" and the like."""
+    """What the environment forces on torch and its libraries: "ATEN_CPU_CAPABILITY=avx2"."""
     return [f"{name}={os.environ[name]}" for name in _FORCING if os.environ.get(name)]
 
 
@@ -125,8 +126,8 @@ def kept(
         code: What decides the content by its import closure; by default, `make`.
 
     Returns:
-        ``<root>/<name>-<key>``, whole: it appears when all is written, and what somebody has damaged
-        since is made again.
+        ``<root>/<name>-<key>``, whole: it appears when all is written, and what somebody has
+        damaged since is made again.
 
     Raises:
         BadInput: As :func:`code_key` and :func:`content_key`; the cache cannot be written.

@@ -1,7 +1,7 @@
 """The command ``micromacro``.
 
-A subcommand is a function of the package: its signature is its options, its docstring their help, so
-that neither is written twice. It is imported, with all that it needs, when it is asked for.
+A subcommand is a function of the package: its signature is its options, its docstring their help,
+so that neither is written twice. It is imported, with all that it needs, when it is asked for.
 """
 
 import argparse

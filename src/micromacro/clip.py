@@ -190,7 +190,7 @@ class FaceClip:
 
 
 def crops_of(frames: np.ndarray, chosen: Iterable[int] | None = None) -> Iterator[np.ndarray]:
-    """Crops one after the other; of those in a file (a `numpy.memmap` to read) few are in memory at once.
+    """Crops in turn; of those in a file (a `numpy.memmap` to read) few are in memory at once.
 
     Args:
         frames: (T, C, S, S).
@@ -284,7 +284,7 @@ def _write_csv(path: Path, clip: FaceClip) -> None:
 
 
 def windows(n: int, length: int, stride: int) -> list[tuple[int, int]]:
-    """Cut n steps of a long clip into windows; the last one is aligned right, so that each is in one.
+    """Cut n steps of a long clip into windows; the last is aligned right, so each is in one.
 
     Args:
         n: Number of steps: frames, or snippets.
@@ -307,8 +307,8 @@ def merge_windows(
         windows: For each the numbers of its steps, and its predictions, (steps or more,
             n_outputs): what lies behind the steps is padding.
         n: Number of steps in all.
-        overwrite: Where windows overlap, the later one counts, as some released code does; else their
-            mean.
+        overwrite: Where windows overlap, the later one counts, as some released code does; else
+            their mean.
     """
     total, count = np.zeros((n, windows[0][1].shape[1])), np.zeros((n, 1))
     for span, prediction in windows:

@@ -118,9 +118,10 @@ def contents() -> pd.DataFrame:
     """What the course contains now, read off its notebooks and its table of claims, never typed.
 
     Returns:
-        A row for each topic, by its two digits. ``title``; ``notebooks``, such as "04 04b"; ``minutes``
-        of the reader's; ``claims`` that were written down before they were tested, without controls
-        and identities; ``judged``, how many of them have each verdict, in words, empty where none has.
+        A row for each topic, by its two digits. ``title``; ``notebooks``, such as "04 04b";
+        ``minutes`` of the reader's; ``claims`` that were written down before they were tested,
+        without controls and identities; ``judged``, how many of them have each verdict, in words,
+        empty where none has.
     """
     claims, rows = read_claims().query("kind == 'finding'"), {}
     for path in choose():
@@ -167,9 +168,9 @@ def injected(paths: Sequence[Path], profile: str, params: Mapping) -> dict[Path,
 def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -> str:
     """Check a notebook's parameters in its first cell, by the rules of ``reproduce``.
 
-    So plain papermill and JupyterLab refuse at once, in one line, what the batch refuses. Lists that
-    papermill's command line hands over as text become lists, paths absolute: a relative one begins
-    where the program was started, or else in the notebook's folder.
+    So plain papermill and JupyterLab refuse at once, in one line, what the batch refuses. Lists
+    that papermill's command line hands over as text become lists, paths absolute: a relative one
+    begins where the program was started, or else in the notebook's folder.
 
     Args:
         notebook: Its name, such as "08b_akmnet_ablation".
@@ -177,8 +178,8 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
         variants: What there is to choose from for VARIANTS, if it is used.
 
     Returns:
-        The device that DEVICE means, such as "cpu"; in the profile smoke and in trials "auto" is the
-        CPU.
+        The device that DEVICE means, such as "cpu"; in the profile smoke and in trials "auto" is
+        the CPU.
 
     Raises:
         BadInput: As `injected`; OUT cannot be written.
@@ -195,7 +196,7 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
 
 
 def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
-    """A notebook's parameters as they are meant; relative paths are of the first folder they fit."""
+    """A notebook's parameters as meant; relative paths are of the first folder they fit."""
     values = dict(values)
     for name in (name for name in RIGHT if values.get(name) is not None):
         value, example = values[name], RIGHT[name]

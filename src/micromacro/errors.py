@@ -121,8 +121,8 @@ def check_dials(dials: object) -> None:
     """Refuse a number off its dial; for the ``__post_init__`` of a dataclass of dials.
 
     Args:
-        dials: Each of its fields that is annotated ``Annotated[type, low, high]`` is a number from low
-            to high, or holds such numbers, of two the smaller one first; None passes.
+        dials: Each of its fields that is annotated ``Annotated[type, low, high]`` is a number from
+            low to high, or holds such numbers, of two the smaller one first; None passes.
 
     Raises:
         BadInput: One is not, or is nan.

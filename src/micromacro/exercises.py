@@ -106,7 +106,7 @@ def _hints(exercise: str, hint: int, **fields) -> None:
 
 
 def _each(function: Callable, cases) -> list[float] | None:
-    """What a function gives in each case, NaN where that is nothing; None if it never is anything."""
+    """What a function gives in each case, NaN for nothing; None if it never is anything."""
     values = [function(*case) for case in cases]
     if all(value is None for value in values):
         return None
@@ -114,7 +114,7 @@ def _each(function: Callable, cases) -> list[float] | None:
 
 
 def _near(answer, within: float, *values: float):
-    """The answer where it lies near one of the values, so that it is taken for it; else the first."""
+    """The answer, where it lies near one of the values and so is taken for it; else the first."""
     number = isinstance(answer, int | float)
     return answer if number and any(abs(answer - v) <= within for v in values) else values[0]
 
@@ -153,7 +153,7 @@ def _form(values: np.ndarray) -> str:
     return "an empty list" if not values.size else f"a list of {values.size}"
 
 
-# ---- notebook 00 -------------------------------------------------------------------------------------
+# ---- notebook 00 ---------------------------------------------------------------------------------
 
 
 def check_frames_of_event(answer: Answer, measured: int, fps: float, hint: int = 0) -> None:
@@ -237,7 +237,7 @@ def check_macro_factor(answer: Answer, known_px: float, yours_px: float, hint: i
     _judge("macro_factor", answer, factor, mistakes, hint, unchanged=same, rtol=digits)
 
 
-# ---- notebook 01 -------------------------------------------------------------------------------------
+# ---- notebook 01 ---------------------------------------------------------------------------------
 
 
 def check_step_at_48_px(
@@ -317,7 +317,7 @@ def check_patch_error(answer: Answer, known: float, yours: float, hint: int = 0)
     _judge("patch_error", answer, gained, mistakes, hint, unchanged=same, **_TWO_PRINTS)
 
 
-# ---- notebook 02 -------------------------------------------------------------------------------------
+# ---- notebook 02 ---------------------------------------------------------------------------------
 
 
 def check_phase_to_motion(
@@ -390,7 +390,7 @@ def check_noise_loss(answer: Answer, known: float, yours: float, hint: int = 0) 
     _judge_loss("noise_loss", answer, known, yours, bounds, hint, known == yours)
 
 
-# ---- notebook 03 -------------------------------------------------------------------------------------
+# ---- notebook 03 ---------------------------------------------------------------------------------
 
 
 def check_invented_motion(
@@ -428,7 +428,8 @@ def check_visible_motion(function: Callable | None, hint: int = 0) -> None:
     """Notebook 03, exercise 2: the part of a motion that one pixel shows.
 
     Args:
-        function: The reader's, from two slopes and a change to (right, down); None if there is none.
+        function: The reader's, from two slopes and a change to (right, down); None if there is
+            none.
         hint: How many hints to print, 0 to 3.
     """
     pixels = np.array([[0.2, 0.1, -0.1], [0.3, -0.4, 0.1], [-0.1, 0.2, 0.05]])
@@ -466,7 +467,7 @@ def check_window_loss(answer: Answer, known: float, yours: float, hint: int = 0)
     _judge_loss("window_loss", answer, known, yours, bounds, hint, known == yours)
 
 
-# ---- notebook 04 -------------------------------------------------------------------------------------
+# ---- notebook 04 ---------------------------------------------------------------------------------
 
 
 def check_gru_size(answer: Answer, measured: int, inputs: int, hidden: int, hint: int = 0) -> None:
@@ -551,7 +552,7 @@ def check_lost_memory(answer: Answer, before: Scores, after: Scores, hint: int =
     _judge_loss("lost_memory", answer, *asked, hint, before == after, more, memory=memory)
 
 
-# ---- notebook 05 -------------------------------------------------------------------------------------
+# ---- notebook 05 ---------------------------------------------------------------------------------
 
 
 def check_constant_uar(answer: Answer, share: float, classes: int, hint: int = 0) -> None:
@@ -583,8 +584,8 @@ def check_fused_scores(function: Callable | None, hint: int = 0) -> None:
     """Notebook 05, exercise 2: the weighted sum of the softmax of several networks.
 
     Args:
-        function: The reader's, from logits (M, N, C) and weights (M,) to fused scores (N, C); None if
-            there is none.
+        function: The reader's, from logits (M, N, C) and weights (M,) to fused scores (N, C); None
+            if there is none.
         hint: How many hints to print, 0 to 3.
     """
     import torch  # late: other checkers do without
@@ -639,7 +640,7 @@ def check_weight_rise(answer: Answer, before: Scores, after: Scores, hint: int =
     _judge("weight_rise", answer, rise, mistakes, hint, unchanged=same, **_ONE_PRINT)
 
 
-# ---- notebook 06 -------------------------------------------------------------------------------------
+# ---- notebook 06 ---------------------------------------------------------------------------------
 
 
 def check_longest_hit(answer: Answer, k: int, fps: float, hint: int = 0) -> None:
@@ -721,7 +722,7 @@ def check_auc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
     _judge_loss("auc_loss", answer, *asked, hint, before == after, more)
 
 
-# ---- notebook 07 -------------------------------------------------------------------------------------
+# ---- notebook 07 ---------------------------------------------------------------------------------
 
 
 def check_flipped_pcc(answer: Answer, measured: float, hint: int = 0) -> None:
@@ -747,7 +748,8 @@ def check_masked_shares(function: Callable | None, hint: int = 0) -> None:
     """Notebook 07, exercise 2: a softmax over the rows that may be looked at.
 
     Args:
-        function: The reader's, from products (N,) and mask (N,) to shares (N,); None if there is none.
+        function: The reader's, from products (N,) and mask (N,) to shares (N,); None if there is
+            none.
         hint: How many hints to print, 0 to 3.
     """
     import torch  # late: other checkers do without
@@ -795,7 +797,7 @@ def check_pcc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
     _judge_loss("pcc_loss", answer, *asked, hint, before == after, more)
 
 
-# ---- notebook 08 -------------------------------------------------------------------------------------
+# ---- notebook 08 ---------------------------------------------------------------------------------
 
 
 def check_max_key_offset(answer: Answer, measured: int, T: int, hint: int = 0) -> None:
@@ -873,7 +875,7 @@ def check_apex_loss(answer: Answer, before: float, after: float, hint: int = 0) 
     _judge_loss("apex_loss", answer, before, after, bounds, hint, before == after)
 
 
-# ---- notebook 11 -------------------------------------------------------------------------------------
+# ---- notebook 11 ---------------------------------------------------------------------------------
 
 
 def check_found_by_tiles(answer: Answer, measured: float, hint: int = 0) -> None:
@@ -897,8 +899,8 @@ def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
     """Notebook 11, exercise 2: the overall F1 of two classes.
 
     Args:
-        answer: The reader's function of two triples (tp, predictions, true intervals), for micro and
-            macro; returns F1. None if there is none yet.
+        answer: The reader's function of two triples (tp, predictions, true intervals), for micro
+            and macro; returns F1. None if there is none yet.
         hint: How many hints to print, 0 to 3.
     """
     micro, macro = (7, 139, 57), (43, 101, 300)

@@ -60,7 +60,7 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Files at any depth in order, behind links to folders too, as data sets on a cluster have them.
+    """Files at any depth in order, behind links to folders too, as clusters have data sets.
 
     Hidden files and folders, links that lead nowhere and those that lead back do not count.
 

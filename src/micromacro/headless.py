@@ -1,7 +1,7 @@
 """One notebook, run from top to bottom by papermill, and the truth about how it went.
 
-papermill's own metadata says "completed" for cells that never ran after a dead kernel, so a notebook
-has passed here only if nothing was raised and every code cell has an execution count.
+papermill's own metadata says "completed" for cells that never ran after a dead kernel, so a
+notebook has passed here only if nothing was raised and every code cell has an execution count.
 
 A thread watches over a notebook, for the work is done in its kernel: a process of its own, which
 ends within a second of this one, however this one ends (ipykernel watches its parent).
@@ -64,7 +64,7 @@ class Session:
     _group: int | None = None  # process group of the kernel and its children
 
     def run(self, note: Callable[[str], None]) -> "Session":
-        """Run the notebook to its end, which may be a failure; ``note`` gets a line for each cell."""
+        """Run the notebook to its end or its failure; ``note`` gets a line for each cell."""
         began = time.monotonic()
         timer = threading.Timer(self.limit_s, self.stop, [f"limit of {self.limit_s:g} s reached"])
         timer.daemon = True
@@ -79,7 +79,7 @@ class Session:
         return self
 
     def stop(self, reason: str) -> None:
-        """Kill the kernel and its children, from any thread; no effect on a session that is over."""
+        """Kill the kernel and its children, from any thread; nothing if the session is over."""
         self._stopped = reason
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError):

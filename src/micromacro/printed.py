@@ -1,7 +1,7 @@
 """Printed shares: which whole numbers can be behind a score that a paper prints.
 
-An accuracy is a number of clips over another, so few counts print as "0.6618". The audit of published
-tables (notebook 11) asks which.
+An accuracy is a number of clips over another, so few counts print as "0.6618". The audit of
+published tables (notebook 11) asks which.
 """
 
 import math
@@ -59,7 +59,7 @@ def denominators(printed: Collection[str], among: Iterable[int]) -> list[int]:
 
 
 def counts_behind(n_truth: int, *, most: int = 10_000, **printed: str) -> pd.DataFrame:
-    """All counts of a detector that printed scores can come from: of things found, and of predictions.
+    """All counts that a detector's printed scores can come from: of things, of predictions.
 
     Args:
         n_truth: Number of true things.

@@ -1,8 +1,8 @@
 """Clips of different lengths in one batch: masks, padding, and batches in which little is padded.
 
-A clip is rows (T, ...), T its own, a row a frame or a segment of sound. In a batch (B, T, ...) the rows
-of a clip come first and padding follows; its length, 0 to T, says where. Whatever the padding holds has no
-influence.
+A clip is rows (T, ...), T its own, a row a frame or a segment of sound. In a batch (B, T, ...) the
+rows of a clip come first and padding follows; its length, 0 to T, says where. Whatever the padding
+holds has no influence.
 """
 
 import math
@@ -92,13 +92,13 @@ def padded(rows: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]
 class LikeLengths(ABC):
     """Clips as batches for `training.train`, clips of like length together; a base class.
 
-    Called with a generator, it draws an epoch: clips in random order, eight batches at a time, sorted
-    by length among these and cut, in a random order again. So who meets whom still varies, and
-    little is padded. Iterated, it yields all clips by length; `order` says which, and
+    Called with a generator, it draws an epoch: clips in random order, eight batches at a time,
+    sorted by length among these and cut, in a random order again. So who meets whom still varies,
+    and little is padded. Iterated, it yields all clips by length; `order` says which, and
     `training.predict` puts what comes of them back.
 
-    A subclass has the attributes ``lengths``, int64 (N,), and ``size``, clips in a batch, and makes a
-    batch of some clips by ``batch(rows, generator)``; without a generator nothing is drawn.
+    A subclass has the attributes ``lengths``, int64 (N,), and ``size``, clips in a batch, and makes
+    a batch of some clips by ``batch(rows, generator)``; without a generator nothing is drawn.
     """
 
     lengths: Tensor

@@ -36,7 +36,7 @@ from micromacro.files import make_writable, project_root, reading, write_atomica
 WIDGET = "application/vnd.jupyter.widget-view+json"
 DOCUMENTS = ("README.md", "GLOSSARY.md", "teaching/README.md", "data/README.md")
 DOCUMENTS += ("benchmarks/README.md", "CONTRIBUTING.md")
-"""Texts of which the site has a page, beside those of notebooks and solutions; the first is the index."""
+"""Texts with a page on the site, beside notebooks and solutions; the first is the index."""
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("micromacro"), autoescape=True, trim_blocks=True
 )
@@ -257,7 +257,7 @@ class _Renderer(IPythonRenderer):
 
 
 def _page_name(path: str) -> str:
-    """Name of the page of a file of the project: that of ``notebooks/solutions/04.ipynb`` and so on."""
+    """Name of the page of a file of the project, such as ``notebooks/solutions/04.ipynb``."""
     name = posixpath.splitext(posixpath.normpath(path))[0].removeprefix("notebooks/")
     return "index" if name == "README" else name.removesuffix("/README").replace("/", "_")
 

@@ -469,8 +469,8 @@ def moved_by_processor(notebook: str) -> pd.DataFrame:
 
     Returns:
         A line for each of these and claim whose contrast moves: *seeds*, how many of them move;
-        *largest move* of one; *sd over seeds* of the CPU's contrast; *effect* with its 95 % interval
-        and *verdict* of the CPU; both once more, *moved*.
+        *largest move* of one; *sd over seeds* of the CPU's contrast; *effect* with its 95 %
+        interval and *verdict* of the CPU; both once more, *moved*.
     """
     others = {name: committed_rows(notebook, [name]) for name in INSTRUCTION_SETS}
     others |= dict(list(committed_rows(notebook).groupby("device")))

@@ -162,12 +162,13 @@ def read_claims() -> pd.DataFrame:
     """The claims of `data/claims.csv`, indexed by claim, all cells text.
 
     Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
-    a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty where
-    nothing was predicted; `family`, "primary" for the few claims that a notebook stands or falls by;
-    `kind`, "finding", "positive control" (it comes out so because the benchmark is made so) or
-    "identity" (it follows from algebra). These are committed before the full run; `verdict, effect,
-    low, high, n` are empty until then. Families of 03, 04 and 08 were named after their runs, by what
-    the papers' abstracts and tables say of their own method, never by how it came out.
+    a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty
+    where nothing was predicted; `family`, "primary" for the few claims that a notebook stands or
+    falls by; `kind`, "finding", "positive control" (it comes out so because the benchmark is made
+    so) or "identity" (it follows from algebra). These are committed before the full run; `verdict,
+    effect, low, high, n` are empty until then. Families of 03, 04 and 08 were named after their
+    runs, by what the papers' abstracts and tables say of their own method, never by how it came
+    out.
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")
@@ -176,7 +177,7 @@ def read_claims() -> pd.DataFrame:
 
 
 def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
-    """The named claims with their verdicts, by the margins in `data/claims.csv`; nothing is written.
+    """The named claims' verdicts, by the margins in `data/claims.csv`; nothing is written.
 
     Args:
         intervals: By claim; None where it cannot be tested here.
@@ -199,9 +200,9 @@ def judge_claims(intervals: Mapping[str, Interval | None]) -> pd.DataFrame:
 def holm(claims: pd.DataFrame) -> pd.Series:
     """Verdicts of the primary claims that hold for all of them together (Holm, 1979).
 
-    Of many intervals of 95 % one in twenty may miss. A verdict's p is that of the widest interval that
-    still lies whole on its side of the margin, so a verdict at 95 % has p < 0.05. The smallest p is
-    multiplied by the number of claims judged in the family, the next by one less, and so on.
+    Of many intervals of 95 % one in twenty may miss. A verdict's p is that of the widest interval
+    that still lies whole on its side of the margin, so a verdict at 95 % has p < 0.05. The smallest
+    p is multiplied by the number of claims judged in the family, the next by one less, and so on.
 
     Args:
         claims: Judged, with the columns of `read_claims`.
@@ -284,8 +285,8 @@ def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
         pairs: Its sides by seed, as `contrast_pairs` gives them.
 
     Returns:
-        Other verdicts and the seeds without which they come, "undecided (3, 5)"; "stays" if there is
-        none; "—" for a claim that is not judged by so many seeds, and for fewer than three.
+        Other verdicts and the seeds without which they come, "undecided (3, 5)"; "stays" if there
+        is none; "—" for a claim that is not judged by so many seeds, and for fewer than three.
     """
     if pairs is None or len(pairs) < 3 or claim["n"] != str(len(pairs)):
         return "—"
@@ -425,15 +426,15 @@ def _check_level(level: float) -> None:
         raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")
 
 
-# ---- where the spread over seeds comes from ---------------------------------------------------------
+# ---- where the spread over seeds comes from ------------------------------------------------------
 
 
 def components(values: np.ndarray, *groups: np.ndarray) -> np.ndarray:
     """Parts of the variance of a seed's mean, by where they come from: a nested model of its clips.
 
-    A clip's value is the sum of an effect of its seed, of each of the groups that it lies in (such as
-    the fold, then the person), and of its own; all are drawn independently. In a balanced design the
-    mixed model's estimates are these, by analysis of variance, and its interval for the mean is
+    A clip's value is the sum of an effect of its seed, of each of the groups that it lies in (such
+    as the fold, then the person), and of its own; all are drawn independently. In a balanced design
+    the mixed model's estimates are these, by analysis of variance, and its interval for the mean is
     `paired_interval` of the seeds' means (Searle, Casella, McCulloch 1992).
 
     Args:
@@ -464,7 +465,7 @@ def components(values: np.ndarray, *groups: np.ndarray) -> np.ndarray:
 
 
 def pseudo_values(statistic: Callable[[np.ndarray], float], n: int) -> np.ndarray:
-    """What each of n clips gives to a statistic that is no mean: the jackknife's values, float64 (n,).
+    """What each of n clips gives to a statistic that is no mean: jackknife, float64 (n,).
 
     n f(all) - (n - 1) f(all but this one). Of a mean they are the clips' own values.
 

@@ -245,8 +245,8 @@ def train(
     """Train a model in place, and leave the weights of its best epoch in it.
 
     Same model, batches, recipe and seed give the same weights, bit for bit on CPUs of one kind: the
-    order of the batches and dropout depend on the seed alone. The caller's random state is left as it
-    was.
+    order of the batches and dropout depend on the seed alone. The caller's random state is left as
+    it was.
 
     Args:
         model: Parameters with ``requires_grad`` are trained. It is moved to `device`.
@@ -409,7 +409,8 @@ def _resume(file: Path, identity: dict, parts: dict) -> tuple[list[Epoch], dict]
 def predict(model: nn.Module, batches: Iterable, device: str | torch.device = "cpu") -> Tensor:
     """Return the model's outputs for all batches, concatenated along the first axis, on the CPU.
 
-    Batches that have an attribute ``order``, the numbers of the rows that they give, are put back in order.
+    Batches that have an attribute ``order``, the numbers of the rows that they give, are put back
+    in order.
 
     The model computes in evaluation mode, without gradients, and gets its mode back.
 

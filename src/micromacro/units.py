@@ -11,7 +11,8 @@ A folder whose files are not as they were written, in any bit, is torn: its unit
 The key names what decides the numbers: the function, its parameters, the code as it is loaded, the
 libraries that compute (:mod:`micromacro.cache`), and the content of the unit's input files. These
 are what the function ``input_files(params)`` of the unit's module lists; without one, the files and
-folders that parameters called ``root``, ``file``, ``path`` or ``weights`` (``data_root``, ...) name.
+folders that parameters called ``root``, ``file``, ``path`` or ``weights`` (``data_root``, ...)
+name.
 """
 
 import contextlib
@@ -149,8 +150,8 @@ def run(
 
     Raises:
         BadInput: `unit` cannot be imported by name, a parameter is not a JSON value, a source was
-            edited after it was loaded, the scheduler does not answer, workers cannot start, no place
-            or no room to write. What was stored before stays.
+            edited after it was loaded, the scheduler does not answer, workers cannot start, no
+            place or no room to write. What was stored before stays.
         UnitFailure: After all other units are done.
     """
     workers = _from_environment() if workers is None else workers
@@ -363,8 +364,8 @@ class _Worker:
     def attempt(self, task: Task) -> str | BadInput:
         """What went wrong with a task, "" if nothing.
 
-        A process that dies is no fault of its task at first: another tries it once more. A task that
-        takes longer than its limit is killed without a second try.
+        A process that dies is no fault of its task at first: another tries it once more. A task
+        that takes longer than its limit is killed without a second try.
         """
         module = task.unit.__module__
         for _ in range(2):
@@ -432,11 +433,12 @@ def _on_cluster(
     """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with
-    ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources GPU=1``).
+    ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources
+    GPU=1``).
 
     Raises:
-        BadInput: The package distributed is missing; the scheduler does not answer, or has died; its
-            workers cannot start a unit.
+        BadInput: The package distributed is missing; the scheduler does not answer, or has died;
+            its workers cannot start a unit.
     """
     what = f"scheduler {address}"
     try:

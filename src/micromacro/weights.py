@@ -1,4 +1,4 @@
-"""Weights of networks: fetched once, used only if their SHA-256 is the known one, read without code."""
+"""Weights: fetched once, used only if their SHA-256 is the known one, read without code."""
 
 import hashlib
 import json
@@ -185,8 +185,8 @@ def load_own(build: Callable[[], nn.Module], file: Path, remedy: str) -> nn.Modu
         remedy: What a user can do about a file that is missing, torn, or of another network.
 
     Returns:
-        The network in evaluation mode, its weights float32 and frozen, with ``about``: the recipe, the
-        seed and the score.
+        The network in evaluation mode, its weights float32 and frozen, with ``about``: the recipe,
+        the seed and the score.
 
     Raises:
         BadInput: There is no such file; it cannot be read, or is not of this network.

@@ -111,7 +111,7 @@ def _picture_and_controls(
 
 
 class _Live(ipywidgets.VBox):
-    """A picture above its controls; where no kernel runs, a page shows these words in their place."""
+    """A picture above its controls; without a kernel a page shows these words in their place."""
 
     def __repr__(self) -> str:
         return "A picture with controls stands here while the notebook runs, in JupyterLab."

@@ -1,4 +1,5 @@
-"""The task set under *Play*, performed in JupyterLab in a real browser; skipped where there is none."""
+"""The task set under *Play*, performed in JupyterLab in a real browser; skipped where there is
+none."""
 
 import io
 import itertools
@@ -186,7 +187,8 @@ def chosen(page: Page, name: str, choice: str) -> np.ndarray:
 
 
 def dragged(page: Page, name: str, share: float) -> np.ndarray:
-    """Drag a slider's handle with the mouse, 0 to its left end, 1 to its right; what is shown then."""
+    """Drag a slider's handle with the mouse, 0 to its left end, 1 to its right; what is shown
+    then."""
     slider = page.locator(".widget-slider").filter(has=page.get_by_text(name, exact=True))
     slider.scroll_into_view_if_needed()
     bar = slider.locator(".noUi-base").bounding_box()
@@ -211,7 +213,8 @@ def moved(page: Page, name: str, key: str) -> np.ndarray:
 
 
 def test_start_here_at_which_factor_it_is_seen(page, lab, tmp_path):
-    """The apex hides at a factor of 1 and shows at the opening's; its difference shows it at once."""
+    """The apex hides at a factor of 1 and shows at the opening's; its difference shows it at
+    once."""
     needed = ["PROFILE =", "course.check(", "actor = Face(", "widgets.film_player("]
     opened(page, lab, before_play("00_start_here", needed, tmp_path))
     page.locator("img.widget-image").scroll_into_view_if_needed()
@@ -254,7 +257,8 @@ def test_lesson_01_only_a_steady_crop_rests_at_rest(page, lab, tmp_path):
 
 
 def test_lesson_07_what_is_missing(page, lab, tmp_path):
-    """Without sound the curve stays; without action units or whole face it does not. Both menus move."""
+    """Without sound the curve stays; without action units or whole face it does not. Both menus
+    move."""
     needed = ["PROFILE =", "course.check(", "EASY = ", "one = raw[0]", "SHOWN = ", "inside = {"]
     needed += ["target, truth = (", "def attend(", "class Cascade(", "class Reaction("]
     needed += ["seen, unseen = (", "def trained(", "def asked(", "def without("]
@@ -277,7 +281,8 @@ def test_lesson_07_what_is_missing(page, lab, tmp_path):
 
 
 def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
-    """Dragged weights move accuracy and UAR; softer sound moves both maps, and back all is as before."""
+    """Dragged weights move accuracy and UAR; softer sound moves both maps, and back all is as
+    before."""
     opened(page, lab, shortened("05_msff", 150, tmp_path))
     page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)
@@ -306,7 +311,8 @@ def test_lesson_05_weights_and_what_they_mean(page, lab, tmp_path):
 
 
 def test_lesson_02_how_far_a_phase_sees(page, lab):
-    """The opening state reads too little; less motion or the other level mends it, light changes nothing."""
+    """The opening state reads too little; less motion or the other level mends it, light changes
+    nothing."""
     opened(page, lab, ROOT / "notebooks" / "02_phase_differences.ipynb")
     page.locator("img.widget-image").scroll_into_view_if_needed()
     opening = picture(page)

@@ -1,4 +1,5 @@
-"""What only a browser shows of the site's pages: search, folds, enlarged figures, the width of a phone."""
+"""What only a browser shows of the site's pages: search, folds, enlarged figures, the width of a
+phone."""
 
 import re
 import shutil
@@ -43,7 +44,8 @@ def browser() -> Iterator[Browser]:
 
 
 def opened(browser: Browser, file: Path, size: dict, **options) -> Page:
-    """A page opened from the disk; what it logs, throws or asks for from elsewhere is in ``faults``."""
+    """A page opened from the disk; what it logs, throws or asks for from elsewhere is in
+    ``faults``."""
     page = browser.new_context(viewport=size, **options).new_page()
     page.faults = []
     page.on("console", lambda message: page.faults.append(message.text))

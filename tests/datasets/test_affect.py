@@ -81,7 +81,8 @@ def omg(tmp_path):
 
 @pytest.fixture
 def affwild(tmp_path):
-    """Train: 105 (10 labels, 12 frames, none at 4), 2 (missing); test: a film that is never read."""
+    """Train: 105 (10 labels, 12 frames, none at 4), 2 (missing); test: a film that is never
+    read."""
     root = tmp_path / "affwild"
     for name, sign in (("valence", 1), ("arousal", -1)):
         folder = root / "annotations" / "train" / name

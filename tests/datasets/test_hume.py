@@ -1,4 +1,5 @@
-"""Hume-Reaction in miniature: the layouts of ABAW5 and of MuSe 2022 with the known traps planted."""
+"""Hume-Reaction in miniature: the layouts of ABAW5 and of MuSe 2022 with the known traps
+planted."""
 
 import hume_miniatures as mini
 import numpy as np

@@ -1,4 +1,5 @@
-"""The log file of the challenge: what spotting's scores give, written and read again; what is none."""
+"""The log file of the challenge: what spotting's scores give, written and read again; what is
+none."""
 
 import pandas as pd
 import pytest

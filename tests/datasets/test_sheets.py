@@ -1,4 +1,5 @@
-"""Official sheets as users have them: other versions, stray cells, numbers and names beyond all measure."""
+"""Official sheets as users have them: other versions, stray cells, numbers and names beyond all
+measure."""
 
 import contextlib
 import io

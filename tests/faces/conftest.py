@@ -62,7 +62,8 @@ def _cover(frames: np.ndarray, start: int, stop: int, at=(320, 180)) -> np.ndarr
 
 @pytest.fixture(scope="session")
 def cover():
-    """Smears a face of scale 1 in frames start..stop-1: an occluder too faint to look like a cut."""
+    """Smears a face of scale 1 in frames start..stop-1: an occluder too faint to look like a
+    cut."""
     return _cover
 
 

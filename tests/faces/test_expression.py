@@ -1,7 +1,9 @@
-"""The network of photographs: files made up here against what face-api made of them, and the true ones.
+"""The network of photographs: files made up here against what face-api made of them, and the true
+ones.
 
-The true files may not be committed. So the test makes two of the same layout, of numbers from a formula,
-and beside them stands what face-api 1.7.15 itself, run by node, gave for these files and pictures.
+The true files may not be committed. So the test makes two of the same layout, of numbers from a
+formula, and beside them stands what face-api 1.7.15 itself, run by node, gave for these files and
+pictures.
 """
 
 import hashlib
@@ -117,7 +119,8 @@ def test_columns_are_the_emotions_of_msff(files):
 
 
 def test_each_frame_is_looked_at_by_itself(files, monkeypatch):
-    """Whatever stands beside it, whatever the colours are stored as; none, where there is no face."""
+    """Whatever stands beside it, whatever the colours are stored as; none, where there is no
+    face."""
     frames = pictures().numpy()[[0, 1, 0, 1, 1, 0, 1]]
     whole = photo_expressions(face_clip(frames), weights=files)
     monkeypatch.setattr(expression, "BATCH", 2)

@@ -1,7 +1,9 @@
-"""The mesh: its geometry with stand-ins for the two networks, and the networks themselves if they are there.
+"""The mesh: its geometry with stand-ins for the two networks, and the networks themselves if they
+are there.
 
-The bundle may not be committed and is not on every machine, so what is ours is tested on a bundle made
-up here, whose networks find a bright spot. Beside it stands what MediaPipe gave on one portrait.
+The bundle may not be committed and is not on every machine, so what is ours is tested on a bundle
+made up here, whose networks find a bright spot. Beside it stands what MediaPipe gave on one
+portrait.
 """
 
 import hashlib
@@ -114,7 +116,8 @@ def test_landmarks_come_back_to_the_pixels_of_the_film(tmp_path, bundle, grey):
     mesh = face_mesh(spots(tmp_path / "film", at, grey), following(five), weights=bundle)
     assert (mesh.landmarks.shape, mesh.landmarks.dtype) == ((5, 478, 3), np.float32)
     assert np.abs(mesh.landmarks[..., :2] - at[:, None]).max() < 0.05
-    # The side of the square is 3.6 eye distances here, on 256 pixels; depth has the unit of x and y.
+    # The side of the square is 3.6 eye distances here, on 256 pixels; depth has the unit of x and
+    # y.
     eyes = np.linalg.norm(five[:, 1] - five[:, 0], axis=1)
     assert np.allclose(mesh.landmarks[:, 0, 2], 10 * 3.6 * eyes / 256, rtol=1e-5)
 
@@ -255,8 +258,8 @@ def test_other_peoples_files_are_kept(film, tmp_path, bundle):
 
 # ---- the true networks ---------------------------------------------------------------------------
 
-# What MediaPipe 1.2.3 gives for scikit-image's portrait of an astronaut: landmarks x y in pixels whose
-# middles are whole numbers, and blendshapes above 0.2.
+# What MediaPipe 1.2.3 gives for scikit-image's portrait of an astronaut: landmarks x y in pixels
+# whose middles are whole numbers, and blendshapes above 0.2.
 PORTRAIT = {1: (223.0, 130.6), 10: (225.5, 71.7), 13: (222.8, 142.7), 33: (194.8, 100.1)}
 PORTRAIT |= {61: (201.8, 138.7), 152: (220.9, 176.9), 263: (254.8, 103.3), 291: (244.0, 140.1)}
 PORTRAIT |= {468: (203.0, 100.6), 473: (245.5, 103.0)}

@@ -1,4 +1,5 @@
-"""MTCNN, written anew, against the package whose weights it takes; its code is imported here only."""
+"""MTCNN, written anew, against the package whose weights it takes; its code is imported here
+only."""
 
 import importlib.util
 import shutil

@@ -1,10 +1,10 @@
 """How today's package makes the golden arrays, by the name of a case.
 
 Names of cases and of arrays are in the data's words and stay. Whoever changes the package's API
-changes the adapter below and nothing else. Arrays are compared by value, so a dtype may change where
-the values do not (a bool that becomes 0 and 1, a float32 that becomes float64); an array that gets
-another name in the package keeps its old one here, by a line in the adapter. Arrays that the package
-adds are ignored.
+changes the adapter below and nothing else. Arrays are compared by value, so a dtype may change
+where the values do not (a bool that becomes 0 and 1, a float32 that becomes float64); an array that
+gets another name in the package keeps its old one here, by a line in the adapter. Arrays that the
+package adds are ignored.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import torch
 
 Arrays = dict[str, np.ndarray]
 
-# ---- the adapter: all that knows the API -----------------------------------------------------------
+# ---- the adapter: all that knows the API ---------------------------------------------------------
 # From here to "end of the adapter" is what a refactoring rewrites. Each function takes names in the
 # data's words and returns metrics and arrays, as dicts.
 SEED = 1007  # of AKMNet: its few test clips get several classes, and other ones in other arms
@@ -153,7 +153,7 @@ def mimamo_weights() -> dict[str, str]:
     return affect_miniatures.write_resnet(folder())
 
 
-# ---- end of the adapter ------------------------------------------------------------------------------
+# ---- end of the adapter --------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)

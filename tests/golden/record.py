@@ -50,7 +50,8 @@ def _git(*words: str) -> str:
 
 
 def write(golden: Mapping[str, Mapping[str, np.ndarray]], about: Mapping[str, str]) -> None:
-    """Write all arrays as one run of bytes: as members of an archive their names would outweigh them."""
+    """Write all arrays as one run of bytes: as members of an archive their names would outweigh
+    them."""
     index: dict[str, dict[str, list]] = {}
     parts: list[bytes] = []
     for case, arrays in golden.items():
@@ -64,7 +65,8 @@ def write(golden: Mapping[str, Mapping[str, np.ndarray]], about: Mapping[str, st
 
 
 def read() -> tuple[Golden, dict[str, str]]:
-    """Recorded case -> array's name -> array; and what the recording machine was, and the commit."""
+    """Recorded case -> array's name -> array; and what the recording machine was, and the
+    commit."""
     with np.load(FILE) as file:
         data, index, about = file["data"], *(json.loads(str(file[k])) for k in ("index", "about"))
     golden, start = {}, 0

@@ -1,4 +1,5 @@
-"""The package says what it said when the golden arrays were recorded: bit for bit on one kind of machine.
+"""The package says what it said when the golden arrays were recorded: bit for bit on one kind of
+machine.
 
 Where processor, instruction set or libraries are others than the recorded ones, floats may be off
 by `ELSEWHERE`, and what an argmax or a threshold made of them is not compared.
@@ -34,8 +35,9 @@ MIMAMO, official  5e-6        3e-3        largest: a correlation; predictions 2e
 ================  ==========  ==========  ==========================================================
 
 The benchmark's trained arms are not compared there: their optimiser divides a gradient by its own
-size, which makes whole steps of rounding errors, up to 1.4 of a logit and 0.24 of a correlation. Who
-has no machine of the recorded kind records there first, on the commit that is trusted; see `record`.
+size, which makes whole steps of rounding errors, up to 1.4 of a logit and 0.24 of a correlation.
+Who has no machine of the recorded kind records there first, on the commit that is trusted; see
+`record`.
 """
 CHOSEN = ("epochs", "correct", "kept", "apex_kept", "max_key", "sha256")
 """Arrays that small differences of floats can change wholly; not compared on another machine."""

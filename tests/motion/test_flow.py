@@ -182,7 +182,7 @@ def test_flow_comes_back_on_the_device_of_the_images(method):
     assert error_px(flow.cpu(), 1.0, 0.0) < ERROR_PX.get(method, (0.015, 0.03))[0]
 
 
-# ---- TV-L1 against OpenCV's own -------------------------------------------------------------------
+# ---- TV-L1 against OpenCV's own ------------------------------------------------------------------
 
 PHOTO = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
 

@@ -18,7 +18,8 @@ def test_steps_are_followed():
 
 
 def test_errors_are_those_of_the_flow(monkeypatch):
-    """With the exact flow both errors vanish; with a bias of 0.01 px a step the sum has n of them."""
+    """With the exact flow both errors vanish; with a bias of 0.01 px a step the sum has n of
+    them."""
     exact = drift.unit(seed=1000)
     lengths = [n for n in drift.LENGTHS if n < 100]
     monkeypatch.setattr(drift, "LENGTHS", lengths)

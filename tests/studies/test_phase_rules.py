@@ -34,7 +34,8 @@ def test_phase_and_released_are_those_of_the_trusted_form():
 
 
 def test_a_mended_unwrapping_agrees_with_the_product_and_the_released_one_is_off_by_turns():
-    """At hundredths of a radian the blurred phase and the blurred difference are nearly the same."""
+    """At hundredths of a radian the blurred phase and the blurred difference are nearly the
+    same."""
     maps = phase_rules.by_rule(phase_rules.textures(0, 0.05 * SWING))
     apart = {rule: (maps[rule] - maps["phase"]).abs().max() for rule in phase_rules.RULES[1:]}
     signal = maps["phase"].abs().max()

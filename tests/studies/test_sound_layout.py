@@ -1,4 +1,5 @@
-"""What a layout of sound knows of a clip's length: the released one much, the mean over time little."""
+"""What a layout of sound knows of a clip's length: the released one much, the mean over time
+little."""
 
 from types import SimpleNamespace
 

@@ -1,7 +1,7 @@
 """Every profile of every notebook, through the command as its user does it.
 
-The profile "paper" on miniatures of each official data set, "full" with the tiniest sizes. What "smoke"
-does is what nbval tests, and the committed outputs.
+The profile "paper" on miniatures of each official data set, "full" with the tiniest sizes. What
+"smoke" does is what nbval tests, and the committed outputs.
 """
 
 import re
@@ -75,7 +75,8 @@ def films(folder: Path) -> str:
 
 
 def reactions(folder: Path) -> str:
-    """Hume-Reaction with a third clip to train on and a second one to test, so that PCC is defined."""
+    """Hume-Reaction with a third clip to train on and a second one to test, so that PCC is
+    defined."""
     root, labels = hume_miniatures.write_abaw5(folder / "hume"), "0.3,1.0,0.1,0,0.2,0.1,0.6"
     more = (("00005", "Train", labels), ("00006", "Val", labels))
     hume_miniatures.write_sheet(root, (*hume_miniatures.ABAW5_ROWS, *more))
@@ -275,7 +276,8 @@ def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ONE_SIZE)
 def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesson):
-    """No cell asks for the profile, so "full" runs what nbval runs; the training takes two steps."""
+    """No cell asks for the profile, so "full" runs what nbval runs; the training takes two
+    steps."""
     (first,) = cells_that_ask(lesson)
     assert first.startswith("PROFILE =")
     monkeypatch.setattr(plt, "show", lambda: None)
@@ -291,7 +293,8 @@ def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesso
 
 @pytest.fixture
 def film(tmp_path, monkeypatch) -> Path:
-    """A portrait that shakes for a second; what others' networks need cannot be fetched meanwhile."""
+    """A portrait that shakes for a second; what others' networks need cannot be fetched
+    meanwhile."""
     photo = skimage.data.astronaut()[:300, 80:380]
     write_video(tmp_path / "film.mp4", [np.roll(photo, k % 2, axis=1) for k in range(26)], fps=25)
     (tmp_path / "no folder").touch()

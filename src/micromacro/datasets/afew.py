@@ -1,19 +1,22 @@
-"""AFEW: film clips with sound, each with one of seven emotions, as handed out for EmotiW 2016 to 2018.
+"""AFEW: film clips with sound, each of one of seven emotions, as in EmotiW 2016 to 2018.
 
-    <root>/Train_AFEW/Angry/000046280.avi                                   the folder is the class
-    <root>/Train_AFEW/AlignedFaces_LBPTOP_Points/Faces/000046280/*.jpg      grey, 128 px, a picture a frame
-    <root>/Train_AFEW/AlignedFaces_LBPTOP_Points/LBPTOP/000046280.mat       1 x 2832
-    <root>/Val_AFEW/...                                                     the same; its folder ends in _Val
-    <root>/Test/.../NAME.avi  Test/Test_2017_Faces_Distribute/NAME/*.jpg  Test/LBPTOP/NAME.mat    no classes
+    <root>/Train_AFEW/Angry/000046280.avi                                the folder is the class
+    <root>/Train_AFEW/AlignedFaces_LBPTOP_Points/Faces/000046280/*.jpg   grey, 128 px, one a frame
+    <root>/Train_AFEW/AlignedFaces_LBPTOP_Points/LBPTOP/000046280.mat    1 x 2832
+    <root>/Val_AFEW/...                                        the same; its folder ends in _Val
+    <root>/Test/.../NAME.avi                                   no classes
+    <root>/Test/Test_2017_Faces_Distribute/NAME/*.jpg          and Test/LBPTOP/NAME.mat
 
-Letters may be in any case, and archives may have been unpacked into a folder of their own name. ``Points``
-and the XML files are not read. One number can stand in training and in validation for two clips, so a
-clip's name here is split and number, "train_000046280". Who is in a clip is not in these files; so every
-clip counts as a person of its own, and only the official split keeps films apart.
+Letters may be in any case, and archives may have been unpacked into a folder of their own name.
+``Points`` and the XML files are not read. One number can stand in training and in validation for
+two clips, so a clip's name here is split and number, "train_000046280". Who is in a clip is not in
+these files; so every clip counts as a person of its own, and only the official split keeps films
+apart.
 
-The organisers found a face in 756 of 773 training clips and in 371 of 383 for validation; a clip without
-one stays, with its sound. Papers differ in whether they score it. Faces are numbered by frame; that a
-number left out is a frame without a face is our reading, as only public descriptions were at hand.
+The organisers found a face in 756 of 773 training clips and in 371 of 383 for validation; a clip
+without one stays, with its sound. Papers differ in whether they score it. Faces are numbered by
+frame; that a number left out is a frame without a face is our reading, as only public descriptions
+were at hand.
 """
 
 import re
@@ -51,11 +54,11 @@ def read_afew(root: str | Path, *, strict: bool = True) -> Listing:
         strict: Raise the first fault; otherwise collect them all and leave out their clips.
 
     Returns:
-        Clips by split and number. Their table has the columns `COLUMNS`: ``id``, the official number;
-        ``film`` a file, ``faces`` a folder, ``lbp_top`` a file, nan for one that is not there.
-        ``label`` is one of `CLASSES`, nan in the test split. Of training and validation only films
-        tell the class, so a clip without its film is ``unlisted``; so is an archive that nobody has
-        unpacked. A class without a clip is ``missing``.
+        Clips by split and number. Their table has the columns `COLUMNS`: ``id``, the official
+        number; ``film`` a file, ``faces`` a folder, ``lbp_top`` a file, nan for one that is not
+        there. ``label`` is one of `CLASSES`, nan in the test split. Of training and validation only
+        films tell the class, so a clip without its film is ``unlisted``; so is an archive that
+        nobody has unpacked. A class without a clip is ``missing``.
 
     Raises:
         BadInput: No such folder, no split in it; if strict also two files of a kind for one clip.
@@ -112,13 +115,13 @@ def load(
 
     Returns:
         ``faces`` uint8 (T, 1, H, W) official, (T, 3, 112, 112) detected; all 0 in a frame without a
-        face; None if there is none in the whole clip. ``face_mask`` bool (T,), frames with a face; its
-        length is 0 where no picture tells how many frames there are. ``sound`` float32 (samples,), mono;
-        None without a film, or in a film without sound. ``sr_hz``.
+        face; None if there is none in the whole clip. ``face_mask`` bool (T,), frames with a face;
+        its length is 0 where no picture tells how many frames there are. ``sound`` float32
+        (samples,), mono; None without a film, or in a film without sound. ``sr_hz``.
 
     Raises:
-        BadInput: A file is gone or damaged, faces are of several sizes; "detected" without a film or a
-            cache.
+        BadInput: A file is gone or damaged, faces are of several sizes; "detected" without a film
+            or a cache.
     """
     check_choice("faces", faces, ("official", "detected"))
     film, pictures, mask = clip["film"], None, np.zeros(0, bool)
@@ -142,7 +145,8 @@ def load_lbp_top(clip: Mapping) -> np.ndarray:
     """Load the organisers' baseline features of a clip, float32 (2832,).
 
     Raises:
-        BadInput: The file is gone, damaged, or holds anything but one array of so many finite numbers.
+        BadInput: The file is gone, damaged, or holds anything but one array of so many finite
+            numbers.
     """
     from scipy.io import loadmat  # late: few readers of clips need it
 
@@ -167,8 +171,8 @@ def write_submission(
         folder: Made if missing; a file in it appears whole or not at all.
 
     Raises:
-        BadInput: Not one prediction for each clip of the test split, a class that is none, or a folder
-            that cannot be written.
+        BadInput: Not one prediction for each clip of the test split, a class that is none, or a
+            folder that cannot be written.
     """
     ids = table[table["split"] == "test"].set_index("clip")["id"]
     if wrong := sorted({*ids.index} ^ {*predictions.keys()}):
@@ -183,7 +187,7 @@ def write_submission(
 
 
 def _files(folders: list[Path]) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
-    """Kind of `FILES` -> number -> files of a split; and archives without a folder of their name."""
+    """Kind of `FILES` -> number -> files of a split; archives without a folder of their name."""
     found, archives = {kind: defaultdict(list) for kind in FILES}, []
     for kind, number, path in sorted({entry for top in folders for entry in _entries(top)}):
         if kind == "archive":
@@ -194,7 +198,7 @@ def _files(folders: list[Path]) -> tuple[dict[str, dict[str, list[str]]], list[s
 
 
 def _entries(top: Path) -> Iterator[tuple[str, str, str]]:
-    """Kind, number and path of all that belongs to a clip, at any depth; a folder of faces often."""
+    """Kind, number and path of all that is a clip's, at any depth; a folder of faces often."""
     for file in files_below(top):
         suffix = file.suffix.lower()
         above = [part.lower() for part in file.parent.relative_to(top).parts]

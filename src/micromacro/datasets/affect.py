@@ -3,12 +3,13 @@
 OMG-Emotion, one label an utterance (Barros et al. 2018; the organisers' repository):
 
     <root>/omg_TrainVideos.csv  omg_ValidationVideos.csv  omg_TestVideos_WithLabels.csv
-    <root>/{Train,Validation,Test}/<video>/utterance_N.mp4      or      <root>/<video>/utterance_N.mp4
+    <root>/{Train,Validation,Test}/<video>/utterance_N.mp4      or <root>/<video>/utterance_N.mp4
 
-The organisers' script writes ``<target>/<video>/utterance_N.mp4``; the target may be the root or one
-of its three folders, in any case of letters.
+The organisers' script writes ``<target>/<video>/utterance_N.mp4``; the target may be the root or
+one of its three folders, in any case of letters.
 
-Aff-Wild, one label a frame, line k for frame k (Zafeiriou et al. 2017; as released with its labels):
+Aff-Wild, one label a frame, line k for frame k (Zafeiriou et al. 2017; as released with its
+labels):
 
     <root>/annotations/train/{valence,arousal}/VIDEO.txt        one number a line, no header
     <root>/videos/{train,test}/VIDEO.mp4                        or .avi, at any depth below videos
@@ -16,20 +17,21 @@ Aff-Wild, one label a frame, line k for frame k (Zafeiriou et al. 2017; as relea
 Aff-Wild2 (Kollias and Zafeiriou 2019; the challenges' layout), SET = VA_Estimation_Challenge or
 VA_Set, TRAIN = Train_Set or Training_Set:
 
-    <root>/annotations/SET/{TRAIN,Validation_Set}/VIDEO.txt     "valence,arousal", then a pair a line
+    <root>/annotations/SET/{TRAIN,Validation_Set}/VIDEO.txt     "valence,arousal", a pair a line
     <root>/videos/VIDEO.mp4                                     or .avi, at any depth below videos
 
 Aligned faces are used in place of a film: ``<video>/utterance_N/utterance_N_aligned/``,
-``faces/VIDEO/VIDEO_aligned/`` with ``frame_det_00_000001.bmp`` (as the released code of MIMAMO wants
-them) or ``cropped_aligned/VIDEO/00001.jpg`` (as handed out with Aff-Wild2).
+``faces/VIDEO/VIDEO_aligned/`` with ``frame_det_00_000001.bmp`` (as the released code of MIMAMO
+wants them) or ``cropped_aligned/VIDEO/00001.jpg`` (as handed out with Aff-Wild2).
 
-A reader gives a `Listing`: ``path`` of its table is the film or the folder of faces, ``subject`` the
-video (who is in it is not published), ``film`` what the video was cut from, ``select`` whom to follow
-(`faces.extract_faces`). Videos of one film show the same people, so folds keep films whole. Videos of
-OMG-Emotion are parts of what is at their links: its 291 for training and validation are of 148 films.
-Aff-Wild2 has parts such as video86_1 and 122-60-1920x1080-3. Whether one person is in several films is
-not published. Labels are float32, valence and arousal: (2,) of a clip, or (n, 2), row t those of frame t; nan where there
-is none. `frames.film_on_disk` gives faces and labels of one clip.
+A reader gives a `Listing`: ``path`` of its table is the film or the folder of faces, ``subject``
+the video (who is in it is not published), ``film`` what the video was cut from, ``select`` whom to
+follow (`faces.extract_faces`). Videos of one film show the same people, so folds keep films whole.
+Videos of OMG-Emotion are parts of what is at their links: its 291 for training and validation are
+of 148 films. Aff-Wild2 has parts such as video86_1 and 122-60-1920x1080-3. Whether one person is in
+several films is not published. Labels are float32, valence and arousal: (2,) of a clip, or (n, 2),
+row t those of frame t; nan where there is none. `frames.film_on_disk` gives faces and labels of one
+clip.
 """
 
 import csv
@@ -242,8 +244,8 @@ def read_affwild(root: str | Path, *, strict: bool = True) -> Listing:
 def read_affwild2(root: str | Path, *, strict: bool = True) -> Listing:
     """Read Aff-Wild2's valence and arousal: splits "train" and "validation".
 
-    -5 in either column marks a frame without a label. Labels of VIDEO_left and VIDEO_right belong to
-    the first and second face from the left in VIDEO.
+    -5 in either column marks a frame without a label. Labels of VIDEO_left and VIDEO_right belong
+    to the first and second face from the left in VIDEO.
 
     Args:
         root: Folder as above.
@@ -492,5 +494,5 @@ def _films_below(folder: Path) -> list[Path]:
 
 
 def _filled(folder: Path) -> bool:
-    """Whether a folder is there with something in it: OpenFace leaves empty ones where no face was."""
+    """Whether a folder is there and not empty, as OpenFace leaves it where no face was."""
     return folder.is_dir() and any(folder.iterdir())

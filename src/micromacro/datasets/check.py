@@ -84,8 +84,8 @@ def show(name: str, path: str | Path) -> bool:
     """Print the report of a check; whether all is fine.
 
     Args:
-        name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv, casme-squared,
-            megc2022-samm, megc2022-cas, hume or afew.
+        name: The data set: omg, affwild, affwild2, casme, casme2, smic, samm, samm-lv,
+            casme-squared, megc2022-samm, megc2022-cas, hume or afew.
         path: Its root folder, see data/README.md.
 
     Examples:

@@ -1,9 +1,9 @@
 """Pictures and faces of official clips: from a row of the clip table to frames.
 
-Official names differ: ``reg_img46.jpg``, ``EP01_12-073.jpg``, ``006_05562.jpg``, ``image000123.bmp``,
-``frame_det_00_000001.bmp``. A picture is known by the number that ends its name; what stands before
-it is free, and so is the kind of picture. A file that is no picture (Thumbs.db), or whose name does
-not end in a number, is passed over.
+Official names differ: ``reg_img46.jpg``, ``EP01_12-073.jpg``, ``006_05562.jpg``,
+``image000123.bmp``, ``frame_det_00_000001.bmp``. A picture is known by the number that ends its
+name; what stands before it is free, and so is the kind of picture. A file that is no picture
+(Thumbs.db), or whose name does not end in a number, is passed over.
 """
 
 import functools
@@ -183,7 +183,7 @@ def _refuse_other_sizes(files: Sequence[Path], sizes: Sequence[tuple[int, int]])
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """Faces and features of one clip of T frames; they stay on disk, and a few rows are read at a time.
+    """Faces and features of a clip of T frames; they stay on disk, few rows are read at a time.
 
     Attributes:
         row: Of the clip table.

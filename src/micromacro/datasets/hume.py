@@ -1,30 +1,32 @@
-"""Hume-Reaction: seven intensities of each filmed reaction, as laid out for ABAW5 and for MuSe 2022.
+"""Hume-Reaction: seven intensities of each filmed reaction, in ABAW5's and MuSe 2022's layout.
 
 ABAW5 (2023), as the released code of the paper wants it; SPLIT is train, val or test:
 
-    <root>/data_info.csv                     File_ID "[00001]", Split "Train", seven emotions; the rest is not read
+    <root>/data_info.csv              File_ID "[00001]", Split "Train", seven emotions
     <root>/features/res18_aff/SPLIT/00001.npy                 holistic: (T, 512), a row a frame
     <root>/features/mfcc_2/SPLIT/00001.npy                    audio: (32, 1024)
-    <root>/openface_align/SPLIT/aligned/00001/00001.csv       local: OpenFace's whole output, 714 columns
-    <root>/raw/SPLIT/wav/00001.wav  raw/SPLIT/mp4/00001.mp4   sound and film; or wav/ and mp4/ in the root
+    <root>/openface_align/SPLIT/aligned/00001/00001.csv       local: OpenFace's output, 714 columns
+    <root>/raw/SPLIT/wav/00001.wav  raw/SPLIT/mp4/00001.mp4   sound, film; or wav/, mp4/ in the root
 
-MuSe (2022), as its baseline wants it; in a feature's file stand an id, a time stamp, then the feature:
+MuSe (2022), as its baseline wants it; in a feature's file stand an id, a time stamp, then the
+feature:
 
-    <root>/labels.csv  partition.csv         File_ID "[00001]", seven emotions; id and train, devel or test
-    <root>/feats/VGGFace2/00001.csv          holistic, of frames that were sampled from the film
-    <root>/feats/FAUs/00001.csv              local: 20 action units of py-feat
-    <root>/feats/DeepSpectrum/00001.csv      audio, (S, 1024); its time stamps are its own
+    <root>/labels.csv  partition.csv     File_ID "[00001]", emotions; id and train, devel, test
+    <root>/feats/VGGFace2/00001.csv      holistic, of frames that were sampled from the film
+    <root>/feats/FAUs/00001.csv          local: 20 action units of py-feat
+    <root>/feats/DeepSpectrum/00001.csv  audio, (S, 1024); its time stamps are its own
 
-An intensity is what the person said of it, divided by the clip's own greatest, which so is exactly 1. Those of the test split are not public. Who is in a clip is not in these files either; so
-every clip counts as a person of its own, and only the official split keeps people apart.
+An intensity is what the person said of it, divided by the clip's own greatest, which so is exactly
+1. Those of the test split are not public. Who is in a clip is not in these files either; so every
+clip counts as a person of its own, and only the official split keeps people apart.
 
 Of the files only public descriptions were at hand: that the validation split has 4,657 clips, and
 that 13 clips of the training split have sound but no features of the face. Files of a clip that are
-not there are listed in ``missing``, but for a kind of features that is not there at all; a clip that
-has no file is left out, and listed as SPLIT/00001. Two things the released code
-does otherwise. It takes the action units by position and OpenFace's failed frames as they are, zeros;
-here columns are found by their names, and such frames are nan. And it stops if a clip has other
-numbers of rows in two features; here the check names all of these.
+not there are listed in ``missing``, but for a kind of features that is not there at all; a clip
+that has no file is left out, and listed as SPLIT/00001. Two things the released code
+does otherwise. It takes the action units by position and OpenFace's failed frames as they are,
+zeros; here columns are found by their names, and such frames are nan. And it stops if a clip has
+other numbers of rows in two features; here the check names all of these.
 """
 
 from collections.abc import Mapping
@@ -43,7 +45,7 @@ MODALITIES = ("holistic", "local", "audio")
 COLUMNS = (*LABELS, *MODALITIES, "sound", "layout")  # beyond those of every clip table
 SPLITS = {"train": "train", "val": "val", "devel": "val", "test": "test"}
 SHEETS = {"data_info.csv": "abaw5", "labels.csv": "muse"}
-# layout -> modality -> its official folder, and where the file of a clip lies: the first that is there
+# layout -> modality -> its official folder, and where the file of a clip lies: the first there is
 PLACES = {
     "abaw5": {
         "holistic": ("res18_aff", "features/{folder}/{split}/{clip}.npy"),
@@ -73,14 +75,15 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
             such as ``holistic="res18_eval"`` for features/res18_eval.
 
     Returns:
-        Clips in the order of the sheet. Their table has the columns `LABELS`, float64 from 0 to 1, nan
-        where not public; `MODALITIES` and ``sound``, each the path of a file, nan for one that is
-        not there; and ``layout``, "abaw5" or "muse". ``split`` is train, val or test; ``path`` is the
-        film or, without one, the first of the other files. Labels are the emotions, float32 (7,).
+        Clips in the order of the sheet. Their table has the columns `LABELS`, float64 from 0 to 1,
+        nan where not public; `MODALITIES` and ``sound``, each the path of a file, nan for one that
+        is not there; and ``layout``, "abaw5" or "muse". ``split`` is train, val or test; ``path``
+        is the film or, without one, the first of the other files. Labels are the emotions, float32
+        (7,).
 
     Raises:
-        BadInput: No such folder or option, no sheet in it, a folder of features that was asked for is
-            not there; if strict also a wrong or repeated row.
+        BadInput: No such folder or option, no sheet in it, a folder of features that was asked for
+            is not there; if strict also a wrong or repeated row.
     """
     root, sheet = find_root(root, [*SHEETS])
     layout = SHEETS[sheet.name]
@@ -137,13 +140,13 @@ def load(clip: Mapping) -> dict[str, np.ndarray | None]:
     Returns:
         ``holistic`` float32 (T, H); ``local`` float32 (T, A), the action units (in ABAW5
         `action_units.openface_columns`), a row nan where they failed; ``audio`` float32 (S, M), S
-        having nothing to do with T. None for a modality whose file is not there. The two of the face
-        have a row a frame, in MuSe one for each of the holistic time stamps.
+        having nothing to do with T. None for a modality whose file is not there. The two of the
+        face have a row a frame, in MuSe one for each of the holistic time stamps.
 
     Raises:
-        BadInput: A file is gone or damaged, is not (rows, columns) of numbers, has no row; a value is
-            not finite, but for those of ``local``; holistic and local features have not as many rows
-            or, in MuSe, a time stamp of local ones has no holistic one.
+        BadInput: A file is gone or damaged, is not (rows, columns) of numbers, has no row; a value
+            is not finite, but for those of ``local``; holistic and local features have not as many
+            rows or, in MuSe, a time stamp of local ones has no holistic one.
     """
     files = {name: clip[name] for name in MODALITIES if isinstance(clip[name], str)}
     tables = {name: _features(clip["layout"], name, Path(file)) for name, file in files.items()}

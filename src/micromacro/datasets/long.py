@@ -1,49 +1,56 @@
-"""Micro- and macro-expressions in long videos: SAMM-LV and CAS(ME)^2 exactly as released, MEGC 2022's tests.
+"""Expressions in long videos: SAMM-LV and CAS(ME)^2 as released, MEGC 2022's tests.
 
     samm-lv        SAMM_LongVideos_V3_Release.xlsx; sheet FACS_Movement_Only, titles in row 10
                    SAMM_longvideos_crop or SAMM_longvideos, then 006_1/006_1_0001.jpg
-    casme-squared  CAS(ME)^2code_final.xlsx without titles: CASFEcode_final has a row an event, "naming
-                   rule1" says that person 1 is s15, "naming rule2" that clips disgust1_N are of film 0101
-                   longVideoFaceCropped or rawpic, then s15/15_0101disgustingteeth/img_1.jpg or img001.jpg;
-                   or rawvideo, then s15/15_0101disgustingteeth.avi
-    megc2022       SAMM_Test_cropped, then 002_4; CAS_Test_cropped, then sub01; their events are not public
+    casme-squared  CAS(ME)^2code_final.xlsx without titles: CASFEcode_final has a row an event,
+                   "naming rule1" says that person 1 is s15, "naming rule2" that clips disgust1_N
+                   are of film 0101
+                   longVideoFaceCropped or rawpic, then s15/15_0101disgustingteeth/img_1.jpg or
+                   img001.jpg; or rawvideo, then s15/15_0101disgustingteeth.avi
+    megc2022       SAMM_Test_cropped, then 002_4; CAS_Test_cropped, then sub01; no events
 
-SAMM-LV: 343 macro- and 159 micro-expressions in 147 videos of 30 people, 482,797 frames. CAS(ME)^2: 300 and
-57 in 98 videos of 22 people, 254,094 frames; three videos have none (s15/0508, s19/0502, s23/0503).
+SAMM-LV: 343 macro- and 159 micro-expressions in 147 videos of 30 people, 482,797 frames. CAS(ME)^2:
+300 and 57 in 98 videos of 22 people, 254,094 frames; three videos have none (s15/0508, s19/0502,
+s23/0503).
 
-What the sheets leave open is an option by name. The default is what the organisers do (code of the MEGC
-2020 baseline, He et al. 2020), the other choice is SOFTNet's (Liong et al. 2021), for ``offset_zero``
-Concat-CNN's (Yang et al. 2021). These are no details: SOFTNet's half-length of SAMM-LV's macro-expressions,
-174 frames, needs its ``onset_zero="dropped"``; with the organisers' choice its own rule gives 217.
+What the sheets leave open is an option by name. The default is what the organisers do (code of the
+MEGC 2020 baseline, He et al. 2020), the other choice is SOFTNet's (Liong et al. 2021), for
+``offset_zero`` Concat-CNN's (Yang et al. 2021). These are no details: SOFTNet's half-length of
+SAMM-LV's macro-expressions, 174 frames, needs its ``onset_zero="dropped"``; with the organisers'
+choice its own rule gives 217.
 
-===============  ==========================  ============================================================
+===============  ==========================  =====================================================
 option           choices, organisers' first  what it decides
-===============  ==========================  ============================================================
-``rounding``     half up, down               178 macro-expressions of SAMM-LV have frame numbers with a
-                                             fraction, from fifths of a frame
-``onset_zero``   first frame, dropped        10 macro-expressions of SAMM-LV have onset 0, they run when the
-                                             video starts: they start with it, or are left out
-``offset_zero``  apex, mirrored              44 macro-expressions of CAS(ME)^2 have offset 0: they end at the
-                                             apex, or as far after it as the onset is before it
+===============  ==========================  =====================================================
+``rounding``     half up, down               178 macro-expressions of SAMM-LV have frame numbers
+                                             with a fraction, from fifths of a frame
+``onset_zero``   first frame, dropped        10 macro-expressions of SAMM-LV have onset 0, they run
+                                             when the video starts: they start with it, or are
+                                             left out
+``offset_zero``  apex, mirrored              44 macro-expressions of CAS(ME)^2 have offset 0: they
+                                             end at the apex, or as far after it as the onset is
+                                             before it
 ``apex_zero``    midpoint, unknown           one macro-expression of CAS(ME)^2 has apex 0
-``first``        1, 0                        the sheets' number of the first frame; 0 is for trying what code
-                                             does that takes the numbers as they are
-===============  ==========================  ============================================================
+``first``        1, 0                        the sheets' number of the first frame; 0 is for
+                                             trying what code does that takes the numbers as
+                                             they are
+===============  ==========================  =====================================================
 
-Other oddities, read as they are. Apex -1 in SAMM-LV means not annotated, and is unknown (the organisers'
-rounding makes it 0). So is an apex outside its event: three in CAS(ME)^2, six in V1 of SAMM-LV, -1 in V2.
-Three macro-expressions of SAMM-LV end after their video by the organisers' list of lengths, one of them
-starts there too (`PAST_END`); they are kept, as the organisers do. Two events are called 037_4_1. Events
-overlap in both sets.
+Other oddities, read as they are. Apex -1 in SAMM-LV means not annotated, and is unknown (the
+organisers' rounding makes it 0). So is an apex outside its event: three in CAS(ME)^2, six in V1 of
+SAMM-LV, -1 in V2. Three macro-expressions of SAMM-LV end after their video by the organisers' list
+of lengths, one of them starts there too (`PAST_END`); they are kept, as the organisers do. Two
+events are called 037_4_1. Events overlap in both sets.
 
-Sheets of one data set differ, so each has one that protocols are of, and another is read where it is
-asked for by name. Of SAMM-LV that is V3, the newest. V1, which the organisers' code reads, and V2 agree in
-all but the six apexes. V3 is known from what one public program printed of it: frame numbers are rounded
-(half up), micro-expressions are the same, and of the macro-expressions those of 020_6 and 036_7 end 475
-and 97 frames earlier. Of CAS(ME)^2 there are renamed and "updated" sheets; they were not seen here.
+Sheets of one data set differ, so each has one that protocols are of, and another is read where it
+is asked for by name. Of SAMM-LV that is V3, the newest. V1, which the organisers' code reads, and
+V2 agree in all but the six apexes. V3 is known from what one public program printed of it: frame
+numbers are rounded (half up), micro-expressions are the same, and of the macro-expressions those of
+020_6 and 036_7 end 475 and 97 frames earlier. Of CAS(ME)^2 there are renamed and "updated" sheets;
+they were not seen here.
 
-Read so, public copies of V2 and of CAS(ME)^2's sheet give all 859 events of the organisers' own lists. Not
-checked are the pictures and V3 itself, which nobody here has.
+Read so, public copies of V2 and of CAS(ME)^2's sheet give all 859 events of the organisers' own
+lists. Not checked are the pictures and V3 itself, which nobody here has.
 """
 
 import re
@@ -67,8 +74,8 @@ UNKNOWN = -1  # apex of an event that has none
 PAST_END = ("012_4", "020_6", "036_7")  # videos of SAMM-LV with an event that ends after them
 MOST_PAST = 4000  # frames; no event is longer than 3,936, so none can end later after its video
 VIDEO_COLUMNS = ("dataset", "video", "subject", "n_frames", "fps", "path")
-# data set -> frames per second; folders of the videos, of which the first that is there is read; pattern
-# of a video below that: its groups, joined by "/", are the video's name
+# data set -> frames per second; folders of the videos, of which the first that is there is read;
+# pattern of a video below that: its groups, joined by "/", are the video's name
 RELEASES = {
     "samm-lv": (200.0, ("SAMM_longvideos_crop", "SAMM_longvideos"), "([0-9]{3}_[0-9]+)"),
     "casme-squared": (
@@ -103,8 +110,8 @@ class LongVideos:
         videos: A row a video: dataset, video (its name, "006_1" or "s15/0101"), subject, path str;
             n_frames int64; fps float64. Sorted by path.
         events: A row an event: video, subject, label ("micro" or "macro") str; onset, apex, offset
-            int64, 0-based frames, both ends included; apex -1 is unknown. In the sheet's order. They
-            may overlap, and three of SAMM-LV end after their video (`PAST_END`).
+            int64, 0-based frames, both ends included; apex -1 is unknown. In the sheet's order.
+            They may overlap, and three of SAMM-LV end after their video (`PAST_END`).
         missing: Videos that have events in the sheet, but are not there. Their events are left out.
         unlisted: Folders among the videos that are named like none.
         faults: What contradicts the official format; empty if it was read strictly.
@@ -134,8 +141,8 @@ class LongVideos:
             float32 (n, 1, H, W) in [0, 1], grey = 0.299 R + 0.587 G + 0.114 B.
 
         Raises:
-            BadInput: While iterating: no such video; a picture that is damaged, or of another size than
-                the first; a film that is damaged; more or fewer frames than were counted.
+            BadInput: While iterating: no such video; a picture that is damaged, or of another size
+                than the first; a film that is damaged; more or fewer frames than were counted.
         """
         check_choice("video", video, self.videos["video"])
         row = self.videos.set_index("video").loc[video]
@@ -161,16 +168,16 @@ def samm_lv(root: str | Path, sheet: str | None = None, **options: Option) -> Lo
     Args:
         root: Folder with the sheet and the folder of the videos (top of this module).
         sheet: Name of the sheet; None for V3, or, as a fault, another official one.
-        options: ``pictures``, name of the folder of the videos (None for the first official one that
-            is there; raw pictures show more than the face: cut it out before they are given to a
-            network); ``strict`` (True raises the first fault or missing video, False collects all
+        options: ``pictures``, name of the folder of the videos (None for the first official one
+            that is there; raw pictures show more than the face: cut it out before they are given to
+            a network); ``strict`` (True raises the first fault or missing video, False collects all
             and leaves out what they are about); and the options at the top of this module.
 
     Raises:
         BadInput: No such option, folder, sheet or pictures; another header; if strict also a sheet
-            that is not the protocols' and was not asked for, a wrong row, an event past the end of its
-            video, a video with events that is not there, or one whose pictures are not numbered from 1
-            on without a gap.
+            that is not the protocols' and was not asked for, a wrong row, an event past the end of
+            its video, a video with events that is not there, or one whose pictures are not numbered
+            from 1 on without a gap.
     """
     root, path, faults = find_sheet(root, SAMM_SHEETS, sheet)
     rows = read_sheet(path, ("Filename", *CELLS), tab="FACS_Movement_Only", header_row=10)
@@ -223,8 +230,8 @@ def _source(
 ) -> LongVideos:
     """Find the videos, and put the events that a sheet states into them.
 
-    `stated` has of each row of the sheet where it stands, its video, and the texts of `CELLS`; `faults`
-    what was wrong before.
+    `stated` has of each row of the sheet where it stands, its video, and the texts of `CELLS`;
+    `faults` what was wrong before.
     """
     how = {name: choices[0] for name, choices in OPTIONS.items()} | options
     for name, choice in how.items():

@@ -1,8 +1,8 @@
-"""The log file of the Micro-Expression Grand Challenge of 2020: every interval, found, missed or invented.
+"""The log file of MEGC 2020, the challenge: every interval, found, missed or invented.
 
-A line with the number of a data set (1 SAMM-LV, 2 CAS(ME)^2) comes before its rows: video, onset, offset,
-predicted onset, predicted offset, outcome ("TP", "FP" or "FN"); a dash where there is none. Both classes
-stand in one list: the file does not tell them apart.
+A line with the number of a data set (1 SAMM-LV, 2 CAS(ME)^2) comes before its rows: video, onset,
+offset, predicted onset, predicted offset, outcome ("TP", "FP" or "FN"); a dash where there is none.
+Both classes stand in one list: the file does not tell them apart.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ def write_megc_log(path: str | Path, parts: Mapping[int, pd.DataFrame], *, first
 
     Args:
         path: The file.
-        parts: Number of a data set -> a table with `COLUMNS`, such as `outcomes` of spotting's scores.
+        parts: Number of a data set -> a table with `COLUMNS`, such as `outcomes` of spotting's
+            scores.
         first: The file's number of a video's first frame.
 
     Raises:

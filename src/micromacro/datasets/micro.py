@@ -1,4 +1,4 @@
-r"""Micro-expressions: CASME, CASME II, SMIC-HS and SAMM exactly as released, and MEGC 2019's composite.
+r"""Micro-expressions: CASME, CASME II, SMIC-HS, SAMM as released, and MEGC 2019's composite.
 
     casme   CASME-coded-20190721.xls, first sheet, titles in row 1; a backslash where no frame is
             Cropped or CASME_raw_selected, then sub01/EP01_12/reg_EP01_12-73.jpg
@@ -10,24 +10,24 @@ r"""Micro-expressions: CASME, CASME II, SMIC-HS and SAMM exactly as released, an
             SMIC_all_cropped/HS or HS, then s01/micro/negative/s1_ne_01/image000123.bmp
 
 Clips in the paper: 189 (193 rows in the sheet of 2019), 255 of 26 subjects, 159 of 29, 164 of 16.
-Known oddities, all read as they are: CASME II's 04/EP12_01f has no apex; its folders sub09/EP02_02f and
-sub24/EP02_07 have no row, hence no label; the pictures of SAMM's 013_1_12, 013_1_8, 017_3_2, 026_1_1,
-026_1_2 and 035_7_2 are named differently from the rest.
+Known oddities, all read as they are: CASME II's 04/EP12_01f has no apex; its folders sub09/EP02_02f
+and sub24/EP02_07 have no row, hence no label; the pictures of SAMM's 013_1_12, 013_1_8, 017_3_2,
+026_1_1, 026_1_2 and 035_7_2 are named differently from the rest.
 
 Not checked against the data themselves, which nobody here has: that of CASME's two apex columns the
 first is the apex (the second is not read); that CASME II's sheet of 2019 has the columns of that of
 2014; that ``SAMM_CROP``, which users make, is laid out like SAMM.
 
-The sheets of CASME II differ in labels: with that of 2019 the composite of MEGC 2019 has 445 clips, not
-442. All label maps and protocols are of the sheet of 2014 (`read_classes` takes no other); that of 2019
-is read where it is asked for by name.
+The sheets of CASME II differ in labels: with that of 2019 the composite of MEGC 2019 has 445 clips,
+not 442. All label maps and protocols are of the sheet of 2014 (`read_classes` takes no other); that
+of 2019 is read where it is asked for by name.
 
-``labels.csv`` has every emotion of the sheets in lower case, its clips in the paper, and its class in
-four label maps: ``akm4``, AKMNet's (SMIC has no "others", so its classes are the first three);
-``megc3``, the challenge's; ``casme2_5`` and ``samm_5``, the customary emotions of more than ten clips.
-An empty class drops the clip. **Repression is "others" in akm4 and "negative" in megc3.** Sure is
-that class 3 of ``akm4`` is "others" (the released README's example); the order of 0 to 2 is that of
-the paper's Figure 4. Which four clips of CASME's sheet the paper left out is not known.
+``labels.csv`` has every emotion of the sheets in lower case, its clips in the paper, and its class
+in four label maps: ``akm4``, AKMNet's (SMIC has no "others", so its classes are the first three);
+``megc3``, the challenge's; ``casme2_5`` and ``samm_5``, the customary emotions of more than ten
+clips. An empty class drops the clip. **Repression is "others" in akm4 and "negative" in megc3.**
+Sure is that class 3 of ``akm4`` is "others" (the released README's example); the order of 0 to 2 is
+that of the paper's Figure 4. Which four clips of CASME's sheet the paper left out is not known.
 """
 
 import re
@@ -44,8 +44,9 @@ from micromacro.errors import BadInput, check_choice
 Patches = Mapping[tuple[str, str, str], Mapping[str, int | str | None]]
 
 # Corrections of official sheets, by (data set, subject, clip): for instance
-# {("casme2", "01", "EP02_01f"): {"offset": 90}} with official frame numbers; None takes an apex away.
-# Empty: that sheets and folders disagree in places is known, the right numbers are not documented.
+# {("casme2", "01", "EP02_01f"): {"offset": 90}} with official frame numbers; None takes an apex
+# away. Empty: that sheets and folders disagree in places is known, the right numbers are not
+# documented.
 PATCHES: Patches = {}
 PATCHED = ("onset", "apex", "offset", "label")
 
@@ -73,8 +74,10 @@ class Release:
         cropped: Folder of the cropped pictures, below the root.
         raw: Folder of the raw pictures; they show the whole scene.
         folder: Of a clip, below those.
-        subject: Format of a subject's number, "01" or "006": however it is written, it is one person.
-        sheets: Names of the official files, that of the protocols first. None where folders say all.
+        subject: Format of a subject's number, "01" or "006": however it is written, it is one
+            person.
+        sheets: Names of the official files, that of the protocols first. None where folders say
+            all.
         titles: Of the columns of `CELLS`.
         missing: Mark for "no such frame"; an empty cell means the same.
         tab: Sheet in the file.
@@ -145,7 +148,7 @@ LABEL_MAPS: dict[str, dict[str, dict[str, str | None]]] = {
     }
     for label_map in CLASSES
 }
-# (map, data set) -> clips of each class, in the order of the classes, if all official clips are there
+# (map, data set) -> clips of each class, in the order of the classes, if all clips are there
 OFFICIAL_COUNTS: dict[tuple[str, str], tuple[int, ...]] = {
     (label_map, dataset): tuple(
         int(rows.loc[rows[label_map] == name, "clips"].sum()) for name in CLASSES[label_map]
@@ -175,20 +178,22 @@ def read(
         root: Folder with the sheet and the folder of pictures (top of this module).
         pictures: "cropped", "raw", or None for the first that is there. Raw pictures show the whole
             scene: cut the face out before they are given to a network.
-        sheet: Name of the sheet; None for that of the protocols, or, as a fault, another official one.
+        sheet: Name of the sheet; None for that of the protocols, or, as a fault, another official
+            one.
         patches: Corrections of the sheet by (data set, subject, clip); see `PATCHES`.
         strict: Raise the first fault or missing clip; otherwise collect them all.
 
     Returns:
-        The clips; a column ``first`` holds the lowest number in the clip's folder, which is frame 0:
-        official number = first + frame. ``label`` is the sheet's emotion in lower case (`relabel`).
-        Of the clips with faults those whose apex alone is wrong are in the table, without apex.
+        The clips; a column ``first`` holds the lowest number in the clip's folder, which is frame
+        0: official number = first + frame. ``label`` is the sheet's emotion in lower case
+        (`relabel`). Of the clips with faults those whose apex alone is wrong are in the table,
+        without apex.
 
     Raises:
         BadInput: No such data set, folder, sheet or pictures; another header; a patch that fits no
-            clip; if strict also a sheet that is not the protocols' and was not asked for, a wrong or
-            repeated row, an emotion that is not the data set's, frames of the sheet that are not on
-            disk, an apex outside onset to offset.
+            clip; if strict also a sheet that is not the protocols' and was not asked for, a wrong
+            or repeated row, an emotion that is not the data set's, frames of the sheet that are not
+            on disk, an apex outside onset to offset.
     """
     check_choice("dataset", dataset, RELEASES)
     for key, patch in patches.items():
@@ -326,8 +331,8 @@ def _placed(folder: Path, stated: dict[str, int | str | None]) -> dict:
     """Where a clip lies in its folder: columns of the clip table; frame 0 is the lowest number.
 
     Raises:
-        BadInput: As `numbered_pictures`; onset after offset, one frame only, or a frame from onset to
-            offset that is not there.
+        BadInput: As `numbered_pictures`; onset after offset, one frame only, or a frame from onset
+            to offset that is not there.
     """
     numbers = numbered_pictures(folder)
     first, last = next(iter(numbers)), next(reversed(numbers))
@@ -421,9 +426,9 @@ def read_classes(
         strict: As `read`.
 
     Returns:
-        The listing, whose table has ``label`` as in `relabel` ("akm4"; of the composite "megc3") and
-        a column ``person``, whom a fold leaves out: the subject, in the composite "casme2/01"; and
-        the names of the classes that the data set has.
+        The listing, whose table has ``label`` as in `relabel` ("akm4"; of the composite "megc3")
+        and a column ``person``, whom a fold leaves out: the subject, in the composite "casme2/01";
+        and the names of the classes that the data set has.
 
     Raises:
         BadInput: Unknown data set; no root; as `read`; fewer than two people.

@@ -1,4 +1,4 @@
-"""The clip table, one row a clip, that all readers of official data give; and official sheets as text."""
+"""The clip table, a row a clip, that all readers of official data give; sheets as text."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +20,9 @@ CLIP_TABLE_COLUMNS = (
     *("n_frames", "fps", "label", "au", "split"),
 )
 RESTORE_FILE = "restore the official file"
-# What is read of a spreadsheet: all rows of the format, since a stray cell may stand in the last; more
-# columns than an official sheet has (12), more characters of a cell and more bytes, unpacked, of a file.
+# What is read of a spreadsheet: all rows of the format, since a stray cell may stand in the last;
+# more columns than an official sheet has (12), more characters of a cell and more bytes, unpacked,
+# of a file.
 MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS, MOST_BYTES = 2**20, 32, 250, 2**25
 MOST_NAME = 200  # bytes of a name in a sheet, which becomes part of a path
 
@@ -31,9 +32,11 @@ class Listing:
     """Official clips, as far as sheets and disk agree; what a reader gives.
 
     Attributes:
-        table: Clip table (`check_clip_table`), in the sheets' order, with a reader's own columns last.
+        table: Clip table (`check_clip_table`), in the sheets' order, with a reader's own columns
+            last.
         listed: Number of clips that the sheets list, by split; "" if there is no split.
-        missing: Clips that are listed but not there, as paths below the root or the pictures' folder.
+        missing: Clips that are listed but not there, as paths below the root or the pictures'
+            folder.
         unlisted: Clips that are there but not listed, likewise.
         faults: What contradicts the official format; empty if it was read strictly.
         labels: One float32 array a row, where a clip's labels are numbers or one a frame; else ().
@@ -102,7 +105,8 @@ def find_sheet(
 
     Args:
         root: The root.
-        sheets: Names of the official sheets, that of the protocols first; or of folders that do without.
+        sheets: Names of the official sheets, that of the protocols first; or of folders that do
+            without.
         sheet: Name of the one that is asked for; None for the first that is there.
 
     Raises:
@@ -130,7 +134,8 @@ def read_sheet(
         header_row: Row of the titles, 1-based as spreadsheet programs count.
 
     Returns:
-        For each row where it stands, for messages, and its cells by title, as `sheet_rows` has them.
+        For each row where it stands, for messages, and its cells by title, as `sheet_rows` has
+        them.
 
     Raises:
         BadInput: As `sheet_rows`; another header in that row.
@@ -157,9 +162,9 @@ def sheet_rows(path: Path, tab: str | int = 0) -> dict[int, list[str]]:
         tab: Name or 0-based number of the sheet in the file.
 
     Returns:
-        Number of a row, 1-based as spreadsheet programs count, to its first `MOST_COLUMNS` cells, as
-        text without white space at the ends, cut at `MOST_CHARACTERS`; a whole number has no point and
-        no leading zeros.
+        Number of a row, 1-based as spreadsheet programs count, to its first `MOST_COLUMNS` cells,
+        as text without white space at the ends, cut at `MOST_CHARACTERS`; a whole number has no
+        point and no leading zeros.
 
     Raises:
         BadInput: The file is missing, damaged or too large, or has no such tab.

@@ -1,4 +1,4 @@
-"""Action units under one number, whatever measures them: OpenFace, py-feat, the face mesh, the actor.
+"""Action units by number, whatever measures them: OpenFace, py-feat, face mesh, the actor.
 
 ``action_units.csv`` has a row for each unit of the Facial Action Coding System (Ekman and Friesen)
 that one of them gives, and the columns or channels in which it does:
@@ -14,15 +14,16 @@ actor     channels of `micromacro.synthetic`; "-lid" is lid negated   peak displ
 
 A number says which movement is meant, and nothing more: values of two sources differ in scale, and
 in what they take for the movement. OpenFace and py-feat were trained on codes of human experts.
-Blendshapes steer avatars, and nobody coded them: what is made of them is AU-like, never an AU. Their
-assignment is our choice. They have no shape of their own for lips that part (25) and tighten (23):
-the lower lip that goes down and lips that are pressed stand for these.
+Blendshapes steer avatars, and nobody coded them: what is made of them is AU-like, never an AU.
+Their assignment is our choice. They have no shape of their own for lips that part (25) and tighten
+(23): the lower lip that goes down and lips that are pressed stand for these.
 
-The actor's channels are known. `micromacro.action_unit_net` measures them in its pictures, and gives truth
-and estimate the names of OpenFace's 17 intensities.
+The actor's channels are known. `micromacro.action_unit_net` measures them in its pictures, and
+gives truth and estimate the names of OpenFace's 17 intensities.
 
-The readers give a row a frame: row t is frame t of the film, counted from 0. Where the program found
-no face, or wrote no row or not all of one, the row is nan. Zeros, which OpenFace writes there, would be a still face.
+The readers give a row a frame: row t is frame t of the film, counted from 0. Where the program
+found no face, or wrote no row or not all of one, the row is nan. Zeros, which OpenFace writes
+there, would be a still face.
 """
 
 import warnings
@@ -72,12 +73,12 @@ def read_openface(path: str | Path) -> pd.DataFrame:
     """Read the action units of a CSV file of OpenFace 2, found by the names of their columns.
 
     Args:
-        path: The file, of one person; of all its columns only those needed are read. Its frames count
-            from 1.
+        path: The file, of one person; of all its columns only those needed are read. Its frames
+            count from 1.
 
     Returns:
-        float32 (T, 35), `openface_columns`: intensities from 0 to 5, then presences, 0 or 1. The index
-        is the frame. nan where ``success`` is 0, or frames are left out.
+        float32 (T, 35), `openface_columns`: intensities from 0 to 5, then presences, 0 or 1. The
+        index is the frame. nan where ``success`` is 0, or frames are left out.
 
     Raises:
         BadInput: The file is missing or damaged, lacks a column, or has a frame twice.
@@ -132,8 +133,8 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
         At least one row; what a row lacks is "".
 
     Raises:
-        BadInput: The file is missing or damaged, has no row, or lacks a column; or, if all are read,
-            a row is longer than its header.
+        BadInput: The file is missing or damaged, has no row, or lacks a column; or, if all are
+            read, a row is longer than its header.
     """
     wanted = None if columns is None else lambda name: name.strip() in columns
     how = {"dtype": str, "na_filter": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
@@ -153,7 +154,7 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
 
 
 def _by_frame(path, frame: pd.Series, values: pd.DataFrame, first: int = 0) -> pd.DataFrame:
-    """Rows from frame `first`, which becomes 0, to the last; float32, all nan where any value is."""
+    """Rows from frame `first`, which becomes 0, to the last; float32, nan where any value is."""
     right = (frame >= first) & (frame % 1 == 0) & ~frame.duplicated()
     if not right.all():
         row = int(np.argmin(right))

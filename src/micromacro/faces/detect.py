@@ -1,4 +1,4 @@
-"""Where the faces are in one image: two detectors behind one call, and the second look after a miss."""
+"""Where faces are in an image: two detectors behind one call, a second look after a miss."""
 
 import contextlib
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Faces:
         return Faces(boxes, self.scores, points)
 
     def turned_back(self, turn: int, shape: tuple[int, int]) -> "Faces":
-        """Coordinates found in `np.rot90(image, turn)`, brought back to the image of `shape` (H, W)."""
+        """Coordinates in `np.rot90(image, turn)`, brought back to the image of `shape` (H, W)."""
         points = turn_back(self.landmarks, turn, shape)
         corners = turn_back(self.boxes.reshape(-1, 2, 2), turn, shape)
         boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

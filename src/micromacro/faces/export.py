@@ -1,4 +1,4 @@
-"""What `micromacro faces` writes of a film: crops, table, film and contact sheet, all or nothing."""
+"""What `micromacro faces` writes: crops, table, film and contact sheet, all or nothing."""
 
 import json
 import os

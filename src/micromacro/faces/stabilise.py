@@ -1,8 +1,8 @@
 """Sub-pixel stabilisation: what is left of head motion after alignment, removed by the skin itself.
 
 Five landmarks leave up to a pixel of slow error at 224 px, as much as a micro-expression. Here each
-crop is registered to a key frame by a four-parameter similarity, on the face without eyes, brows and
-mouth, so that the expression stays and the head does not.
+crop is registered to a key frame by a four-parameter similarity, on the face without eyes, brows
+and mouth, so that the expression stays and the head does not.
 """
 
 from collections.abc import Callable
@@ -54,8 +54,8 @@ class Registration:
     """Inverse-compositional Gauss-Newton fit of similarities to one reference image.
 
     With I the image and R the reference it minimises Σ huber((α I(W x) + β - R(x)) / σ) over the
-    mask; α and β match the weighted mean and spread, σ = 1.4826 median |e| (Baker and Matthews 2004,
-    with Huber weights). The derivatives of R are taken once.
+    mask; α and β match the weighted mean and spread, σ = 1.4826 median |e| (Baker and Matthews
+    2004, with Huber weights). The derivatives of R are taken once.
 
     Args:
         reference: float32 (S, S), grey.

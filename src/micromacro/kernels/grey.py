@@ -9,8 +9,8 @@ def grey(images: torch.Tensor) -> torch.Tensor:
     """Luma of BT.601: 0.299 R + 0.587 G + 0.114 B; the axis of colours goes.
 
     So frames ``(T, 3, H, W)`` become ``(T, H, W)``, as
-    :func:`~micromacro.kernels.phase_difference` takes them; ``grey(x).unsqueeze(-3)`` keeps the axis
-    with one channel, for networks.
+    :func:`~micromacro.kernels.phase_difference` takes them; ``grey(x).unsqueeze(-3)`` keeps the
+    axis with one channel, for networks.
 
     Args:
         images: float in [0, 1] or uint8, (..., C, H, W), C = 3 RGB or 1, which is grey already.

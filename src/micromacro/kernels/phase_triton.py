@@ -75,7 +75,8 @@ def _resized(clips: torch.Tensor, n: int) -> torch.Tensor:
 def _level(frames, level: int, blur_sigma: float, gain: float, center: bool, fast: bool):
     """One level of frames (B, T, N, N), a cacheful of pairs at a time.
 
-    Pairs are counted through all clips, T-1 in each: pair p is of frame p + p // (T-1) and the next.
+    Pairs are counted through all clips, T-1 in each: pair p is of frame p + p // (T-1) and the
+    next.
     """
     B, T, N, _ = frames.shape
     n = N >> (level - 1)

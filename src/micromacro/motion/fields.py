@@ -1,4 +1,4 @@
-"""What a field of flow says of a face: strain of the skin, the head's own movement, the main direction.
+"""What flow says of a face: strain of the skin, the head's own movement, the main direction.
 
 A field is flow_px (..., 2, H, W), x (right) then y (down), as `motion.flow.optical_flow` gives it.
 """

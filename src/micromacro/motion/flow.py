@@ -118,9 +118,9 @@ def optical_flow(
 def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """The flow that finds most of a face's motion: the method and the settings that `TUNED` names.
 
-    ``tools/flow_settings.py`` chose them among Farneback's settings and the presets of DIS, for faces of
-    48 and 112 px, on development actors who move by 0.1 to 0.8 px of 48. Other sizes take the nearest
-    one's, and larger motions may be lost.
+    ``tools/flow_settings.py`` chose them among Farneback's settings and the presets of DIS, for
+    faces of 48 and 112 px, on development actors who move by 0.1 to 0.8 px of 48. Other sizes take
+    the nearest one's, and larger motions may be lost.
 
     Args:
         first: As for `optical_flow`.

@@ -115,7 +115,7 @@ def _shifted(volume: torch.Tensor, offset: Sequence[int], radius: int) -> torch.
 
 
 def _checked(clip: torch.Tensor, radius: int, grid: tuple[int, int]) -> tuple:
-    """The clip as a volume (T, H, W), once it is known to be large enough; radius and grid as int."""
+    """The clip as (T, H, W), once it is known to be large enough; radius and grid as int."""
     volume = clip.squeeze(1) if isinstance(clip, torch.Tensor) and clip.ndim == 4 else clip
     check_tensor("clip", volume, "(T, H, W)", FLOATS)
     numbers = [*wholes(radius), *wholes(grid)]

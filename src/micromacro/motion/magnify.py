@@ -16,9 +16,10 @@ at 0.96 of it, a round bump at 0.91 with 8 orientations, 0.85 with 4 and 0.77 wi
 1 % grows 3 to 7 times, by `blur_px`; linear magnification makes it 1.4 (1 + alpha) = 23 times.
 
 Levels. All of `max_levels` are magnified, and the next coarser one by a share that grows from 0,
-where one and a half of its waves span the shorter side, to 1, where two do and it counts in full. So
-the result changes smoothly with the size of the picture: from one and a half times a power of two to
-the next power (48 to 64 px, 96 to 128 px); at all other sizes every level counts in full or not.
+where one and a half of its waves span the shorter side, to 1, where two do and it counts in full.
+So the result changes smoothly with the size of the picture: from one and a half times a power of
+two to the next power (48 to 64 px, 96 to 128 px); at all other sizes every level counts in full or
+not.
 
 A frame of 128 x 128 px takes 0.03 s on one CPU core with the defaults; time and memory grow with
 the orientations, memory as for `analyse`.

@@ -1,7 +1,7 @@
 """Maps of motion around some frames: phase differences, or a rival in the same shape.
 
-What a temporal stream takes: for each centre frame L maps of what moved between neighbours, measured
-on a face of 48 px and averaged to 24 px and 12 px.
+What a temporal stream takes: for each centre frame L maps of what moved between neighbours,
+measured on a face of 48 px and averaged to 24 px and 12 px.
 """
 
 from functools import partial

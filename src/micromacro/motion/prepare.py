@@ -29,8 +29,8 @@ def prepare(frames: torch.Tensor, inputs: str, size: int) -> torch.Tensor:
         float32 (..., size, size) in [0, 1].
 
     Raises:
-        BadInput: The normalisation is unknown; another shape or dtype; values that are not finite or
-            not in [-1, 2].
+        BadInput: The normalisation is unknown; another shape or dtype; values that are not finite
+            or not in [-1, 2].
     """
     check_choice("input", inputs, INPUTS)
     check_tensor("frames", frames, "(..., H, W)", (torch.float32,))

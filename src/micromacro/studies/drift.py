@@ -1,9 +1,10 @@
 """How far flow goes astray during an expression: added up from frame to frame, or across the gap.
 
 Flow that is added up adds up its errors, too: those of noise grow with the root of the number of
-frames, a bias with the number itself. One comparison across the whole gap has one error. At the apex
-both also fall short, as flow blurs: it spreads a motion over its surroundings. So both are asked a
-second time when the expression is over and the truth is 0 everywhere: what is left is drift.
+frames, a bias with the number itself. One comparison across the whole gap has one error. At the
+apex both also fall short, as flow blurs: it spreads a motion over its surroundings. So both are
+asked a second time when the expression is over and the truth is 0 everywhere: what is left is
+drift.
 
 Faces have 48 px; the truth is exact. Notebook 06b and its claims 06-1 use it.
 """
@@ -28,11 +29,11 @@ def unit(*, seed: int, method: str = "farneback") -> dict[str, float]:
         method: Of `optical_flow`.
 
     Returns:
-        For n frames from onset to apex, mean length of the error in px over the pixels that move more
-        than half as far as the farthest: `summed_apex_px_<n>`, of the small steps up to the apex, each
-        taken where the skin then is; `summed_back_px_<n>`, of those up to the offset; and
-        `direct_apex_px_<n>`, `direct_back_px_<n>`, of one comparison. `true_px`: how far these pixels
-        move.
+        For n frames from onset to apex, mean length of the error in px over the pixels that move
+        more than half as far as the farthest: `summed_apex_px_<n>`, of the small steps up to the
+        apex, each taken where the skin then is; `summed_back_px_<n>`, of those up to the offset;
+        and `direct_apex_px_<n>`, `direct_back_px_<n>`, of one comparison. `true_px`: how far these
+        pixels move.
     """
     face = Face(Identity.draw(seed, split="drift"), size=FACE_PX, colour=False)
     metrics = {}

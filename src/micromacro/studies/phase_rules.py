@@ -1,4 +1,4 @@
-"""How much a rule for comparing phases over time is worth: three rules on a texture that moves (notebook 02)."""
+"""What a rule for comparing phases is worth: three rules, a moving texture (notebook 02)."""
 
 import itertools
 import json
@@ -23,7 +23,8 @@ class Outcome(NamedTuple):
     """Mean correlation of each rule with the true velocity.
 
     Attributes:
-        here: This run; index ``bits, rule, amplitude_px``; columns "mean" and "count", over textures.
+        here: This run; index ``bits, rule, amplitude_px``; columns "mean" and "count", over
+            textures.
         full: The committed full run, in the same form.
         day: When the full run was made, such as "2026-11-21".
     """
@@ -64,8 +65,8 @@ def textures(seed: int, motion_px: np.ndarray, size: int = 48, bits: int = 24) -
 def by_rule(clip: torch.Tensor) -> dict[str, torch.Tensor]:
     """Phase differences of level 1, down, by each of `RULES`.
 
-    "phase" is the conjugate product, "as released" the released rule, which unwraps one kind of jump
-    only, and "unwrapped" the released rule with NumPy's unwrapping in its place.
+    "phase" is the conjugate product, "as released" the released rule, which unwraps one kind of
+    jump only, and "unwrapped" the released rule with NumPy's unwrapping in its place.
 
     Args:
         clip: float32 (T, H, W) in [0, 1].

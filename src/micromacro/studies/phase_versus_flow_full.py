@@ -31,8 +31,8 @@ class Outcome(NamedTuple):
     """What the full run measured.
 
     Attributes:
-        table: Columns ``size, method, input, condition, amplitude_px, score, mean, std, count``: over
-            actors, each the mean of eight action units.
+        table: Columns ``size, method, input, condition, amplitude_px, score, mean, std, count``:
+            over actors, each the mean of eight action units.
         claims: Claims of notebook 03 with their verdicts, as `statistics.claims_table`.
         source: Where the numbers come from, in words.
     """
@@ -181,10 +181,10 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         claims: As in `Outcome`.
 
     Returns:
-        A column for each flow that phase at 48 px is compared with, a line for each comparison: what
-        phase is, by which input, under which of `phase_versus_flow.CONDITIONS`, with flow at which size. Text, "—" where there is no
-        claim; beside a verdict its kind, if it is no finding, and what Holm's rule makes of it, if that is
-        another.
+        A column for each flow that phase at 48 px is compared with, a line for each comparison:
+        what phase is, by which input, under which of `phase_versus_flow.CONDITIONS`, with flow at
+        which size. Text, "—" where there is no claim; beside a verdict its kind, if it is no
+        finding, and what Holm's rule makes of it, if that is another.
     """
     words: dict[str, dict[tuple[str, ...], str]] = {}
     for name, claim in claims.iterrows():

@@ -1,13 +1,13 @@
-"""What the released layout of sound knows of a clip's length, which nobody meant to tell the network.
+"""What the released layout of sound tells of a clip's length, though nobody meant it to.
 
 The released code of arXiv 2305.05534 makes of any sound 32 rows of 1024 numbers
 (`audio.legacy_mfcc_layout`). Their number says nothing of how long the sound is, but what stands in
-them does: how many coefficients fit, and where they begin again. Here voices speak for random times,
-and a random forest guesses the length from the mean row of either layout: the released one, and the
-same coefficients in true time, whose mean over time should not know.
+them does: how many coefficients fit, and where they begin again. Here voices speak for random
+times, and a random forest guesses the length from the mean row of either layout: the released one,
+and the same coefficients in true time, whose mean over time should not know.
 
-Where clips of one film are of one length, a network can so tell the films apart. Notebook 07b and its
-claims 07-7 use it.
+Where clips of one film are of one length, a network can so tell the films apart. Notebook 07b and
+its claims 07-7 use it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ SR_HZ, FPS = 16000, 10.0
 
 
 def unit(*, seed: int, voices: int = 240, frames: tuple[int, int] = (40, 160)) -> dict[str, float]:
-    """Guess the length of half of the voices from what was learnt of the other half; for `units.run`.
+    """Guess lengths of half of the voices from what the other half taught; for `units.run`.
 
     Args:
         seed: Random seed; another seed draws other voices and lengths.

@@ -35,7 +35,7 @@ def outcome(
     modes: Sequence[str] | None = None,
     out: str | None = None,
 ) -> Outcome:
-    """The full run: in the profile full it is made, which takes some minutes; else the committed one.
+    """The full run: in the profile full it is made, in some minutes; else the committed one.
 
     Args:
         profile: "full" computes the units and writes the rows.

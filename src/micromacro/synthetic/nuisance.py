@@ -18,8 +18,8 @@ class Nuisance:
         sway: Standard deviation of the head's wandering, face units (1 px at 64 = 0.031).
         turn: Standard deviation of yaw, rad; pitch has half of it, roll a quarter.
         blink_rate: Mean number of blinks per second.
-        talking: Share of the time, about, in which the jaw moves as in speech; `exaggerate` magnifies
-            this jaw with the rest of the face.
+        talking: Share of the time, about, in which the jaw moves as in speech; `exaggerate`
+            magnifies this jaw with the rest of the face.
         light: Standard deviations of the drift of the light's x and y weights.
         gain: Standard deviation of the logarithm of the exposure.
         offset: Standard deviation of an offset of the linear light, white is 1.
@@ -123,7 +123,7 @@ def disturb(play: Performance, noise: Nuisance, seed: int) -> Performance:
 
 
 def _wander(rng: np.random.Generator, T: int, fps: float, slow: float = 1.0) -> torch.Tensor:
-    """A smooth stationary random walk (white noise, filtered twice), (T,), variance 1, within 2.5."""
+    """A smooth stationary random walk (T,), white noise filtered twice: variance 1, within 2.5."""
     tau = slow * rng.uniform(0.4, 0.8) * fps  # time constant, frames
     lag = np.arange(math.ceil(8 * tau))
     # Two equal low-passes in a row: no kinks, no jumps.

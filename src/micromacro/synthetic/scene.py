@@ -34,7 +34,7 @@ class Scene:
 
 
 def rendered(face: Face, play: Performance, chunk: int) -> Iterator[torch.Tensor]:
-    """A performance rendered while it is read, chunk by chunk: float32 (n, 1, size, size) in [0, 1]."""
+    """A performance, rendered as it is read, in chunks: float32 (n, 1, size, size) in [0, 1]."""
     return (face.render(play, k, k + chunk) for k in range(0, len(play), chunk))
 
 

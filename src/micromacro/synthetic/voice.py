@@ -1,9 +1,9 @@
 """The actor's voice: a buzz through three resonances, cut into syllables; no words.
 
-Source and filter, the textbook model of speech: pulses of the vocal folds at the pitch f0, with some
-breath, pass three formants. Syllables open and close the mouth; `Speech.opening` says how far, so that
-a face can move with its voice. What an emotion does to a voice is given from outside, frame by frame,
-as pitch, loudness and rate: a task decides what they say.
+Source and filter, the textbook model of speech: pulses of the vocal folds at the pitch f0, with
+some breath, pass three formants. Syllables open and close the mouth; `Speech.opening` says how far,
+so that a face can move with its voice. What an emotion does to a voice is given from outside, frame
+by frame, as pitch, loudness and rate: a task decides what they say.
 
 Pitch and formants follow the person, as they do in people: a lower voice comes with a longer vocal
 tract. The same arguments give the same sound on one machine.

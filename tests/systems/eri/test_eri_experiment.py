@@ -1,4 +1,5 @@
-"""One unit of reaction intensity: every arm, both layouts of the official data, nothing learnt from the tested."""
+"""One unit of reaction intensity: every arm, both layouts of the official data, nothing learnt from
+the tested."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The reaction task: labels as printed, events as asked for, nothing that depends on what else is drawn."""
+"""The reaction task: labels as printed, events as asked for, nothing that depends on what else is
+drawn."""
 
 import numpy as np
 import pandas as pd

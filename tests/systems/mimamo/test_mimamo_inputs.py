@@ -96,7 +96,7 @@ def test_bad_requests(clips, faces):
     refused(lambda: inputs.faces(clips.frames, "legacy"), "crop")
 
 
-# ---- official faces, snippets ---------------------------------------------------------------------
+# ---- official faces, snippets --------------------------------------------------------------------
 
 
 def ramp(size, T=2):

@@ -86,7 +86,8 @@ def clips(where):
 
 OMG_SKIPPED = ["Test/f/utterance_2", "Train/b/utterance_4", "Validation/d/utterance_2"]
 OMG_GAPS = ["Test/g/utterance_1", "Validation/c/utterance_3"]  # in the only second of "gap"
-# What is skipped; rows of the folds held out and of the test, all of them and those with a prediction.
+# What is skipped; rows of the folds held out and of the test, all of them and those with a
+# prediction.
 ENDS = {
     "affwild, ours, both": (["train/wall"], {"validation": (95, 82 - 2 - 12)}),
     "affwild, as_released, both": (["train/wall"], {"validation": (95, 82 - 2)}),

@@ -1,4 +1,5 @@
-"""The valence-arousal task: labels against their definition, people, light, what memory is worth."""
+"""The valence-arousal task: labels against their definition, people, light, what memory is
+worth."""
 
 import numpy as np
 import pytest

@@ -136,7 +136,8 @@ def test_score_matrices_come_from_csv_files_with_their_zeros(tables, labels, tmp
 
 
 def test_softer_scores_are_a_temperature(tables):
-    """What one says by a weight alone depends on how soft the scores are: half as large, T is half."""
+    """What one says by a weight alone depends on how soft the scores are: half as large, T is
+    half."""
     soft = tables | {"audio": tables["audio"] / 4}
     kept = fuse(align(soft), (1, 1, 2), (1, 1, 0.25))
     np.testing.assert_allclose(kept, fuse(align(tables), (1, 1, 2)))
@@ -362,7 +363,8 @@ def test_no_clip_and_no_group_is_fused_by_what_it_fitted(tables, labels):
 
 
 def test_tuned_weights_are_optimistic_and_untuned_ones_are_not():
-    """Where no network knows anything, weights win on the clips that chose them, and nowhere else."""
+    """Where no network knows anything, weights win on the clips that chose them, and nowhere
+    else."""
     gaps, held = [], []
     for seed in range(12):
         tables, labels = made_up(100, gain=0.0, absent=0.05, seed=seed, classes=CLASSES[:3])

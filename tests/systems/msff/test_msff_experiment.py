@@ -1,4 +1,5 @@
-"""MSFF's units and scores: every arm, blank faces, nothing learnt from the tested, the official layout."""
+"""MSFF's units and scores: every arm, blank faces, nothing learnt from the tested, the official
+layout."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The film task: AFEW's numbers, pairs that single frames cannot tell apart, dials that do what they say."""
+"""The film task: AFEW's numbers, pairs that single frames cannot tell apart, dials that do what
+they say."""
 
 import numpy as np
 import pandas as pd

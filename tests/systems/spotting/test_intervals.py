@@ -1,4 +1,5 @@
-"""From scores to intervals: SOFTNet's steps against its definition, odd videos, thresholds, tiling."""
+"""From scores to intervals: SOFTNet's steps against its definition, odd videos, thresholds,
+tiling."""
 
 import time
 from itertools import pairwise
@@ -57,7 +58,8 @@ def test_peaks_are_local_maxima_of_which_near_ones_yield(curve, distance):
 
 
 def test_softnets_steps_one_by_one():
-    """Mean over [t - k, t + k); k frames at both ends out; mean + 0.55 (max - mean); peak - k to + k."""
+    """Mean over [t - k, t + k); k frames at both ends out; mean + 0.55 (max - mean); peak - k to +
+    k."""
     scores = curves(200, seed=1)
     expected = []
     for x, (label, k) in zip(scores.T, GAPS.items(), strict=True):

@@ -225,7 +225,7 @@ def test_the_oracle_chooses_for_each_subject():
         assert scoring.oracle(truth, order, subjects)["fp"].tolist() == [1, 0, 1]
 
 
-# Each interval's outcome ---------------------------------------------------------------------------
+# Each interval's outcome --------------------------------------------------------------------------
 
 
 def test_outcomes_are_in_the_order_of_time():

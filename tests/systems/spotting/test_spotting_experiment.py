@@ -1,4 +1,5 @@
-"""One unit of spotting: every method, both data sets in miniature, nothing learnt from those searched."""
+"""One unit of spotting: every method, both data sets in miniature, nothing learnt from those
+searched."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -225,7 +226,8 @@ def test_official_videos_in_miniature(tmp_path, monkeypatch, dataset):
 
 
 def resumes(params: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit on official data that is killed in the middle goes on and ends as the whole one does."""
+    """A unit on official data that is killed in the middle goes on and ends as the whole one
+    does."""
     real, calls = experiment.inputs.Pairs.__call__, []
 
     def draw(self, generator):

@@ -1,4 +1,5 @@
-"""The spotting benchmark: its figures against the official ones, what must not leak, and its frames."""
+"""The spotting benchmark: its figures against the official ones, what must not leak, and its
+frames."""
 
 from functools import lru_cache, partial
 

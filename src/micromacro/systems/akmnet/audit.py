@@ -40,9 +40,9 @@ def unexplained(published: Iterable[Mapping[str, str]]) -> list[dict]:
         published: Lines of `data/published/akmnet.csv`, values as text: their digits matter.
 
     Returns:
-        Of each table and data set with such values: table, dataset, clips, values (method -> share),
-        and fits: the numbers of clips from 100 to 255 that could give all of them. It is "" for a
-        single value, since some three numbers fit one by chance.
+        Of each table and data set with such values: table, dataset, clips, values (method ->
+        share), and fits: the numbers of clips from 100 to 255 that could give all of them. It is ""
+        for a single value, since some three numbers fit one by chance.
 
     Raises:
         BadInput: As `counts`.

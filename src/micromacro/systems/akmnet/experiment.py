@@ -1,14 +1,14 @@
 """AKMNet's experiment: arms, protocols, and one unit that trains an arm and tests it on a fold.
 
-On official data a fold's people are left out and tested. On the benchmark a fold has people of its own to
-learn from, and all folds of a seed are tested on the same other people; a seed's score is the mean of
-its networks' scores. That is what one network is worth; an average of their logits would be the score of
-an ensemble, which nobody trains. All arms of a seed and fold share people, clips, first weights (the
-GRU's released start excepted), the recipe and the order of the clips, and differ in what their name says.
-Clips of rare classes are drawn again at random, and random frames are drawn, once for a training. The
-window controls see as many frames of each clip as the "s123" of the same seed and fold kept, in
-training and in test; their unit trains it first. So their training clips were mined by a network that
-was trained on them, their test clips were not.
+On official data a fold's people are left out and tested. On the benchmark a fold has people of its
+own to learn from, and all folds of a seed are tested on the same other people; a seed's score is
+the mean of its networks' scores. That is what one network is worth; an average of their logits
+would be the score of an ensemble, which nobody trains. All arms of a seed and fold share people,
+clips, first weights (the GRU's released start excepted), the recipe and the order of the clips, and
+differ in what their name says. Clips of rare classes are drawn again at random, and random frames
+are drawn, once for a training. The window controls see as many frames of each clip as the "s123" of
+the same seed and fold kept, in training and in test; their unit trains it first. So their training
+clips were mined by a network that was trained on them, their test clips were not.
 
 The last epoch counts; on the benchmark, the mean of the last two epochs' logits. What the released
 program does, the best epoch on the test data, is scored beside it under another name, from the same
@@ -31,14 +31,15 @@ classes             resampled up to the largest, as the paper says  as they are
 ==================  ==============================================  ============================
 
 The last three rows are of official data; on the benchmark both protocols share the recipe of
-`task.benchmark`. What neither has, since it was not released: the checkpoint pre-trained on ImageNet
-and AffectNet (a random start, ImageNet or a file of yours), the paper's face crops (take the data
-sets' own), its magnification (`inputs`), and its list files, which may have named clips of rare classes
-more than once. So "as_released" is the released *network and loop*, not the released numbers. Of the
-released faults, those that only crash are mended: a clip that keeps no frame, or drops none.
+`task.benchmark`. What neither has, since it was not released: the checkpoint pre-trained on
+ImageNet and AffectNet (a random start, ImageNet or a file of yours), the paper's face crops (take
+the data sets' own), its magnification (`inputs`), and its list files, which may have named clips of
+rare classes more than once. So "as_released" is the released *network and loop*, not the released
+numbers. Of the released faults, those that only crash are mended: a clip that keeps no frame, or
+drops none.
 
-What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips at once, 4 GB with CASME
-II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
+What a step keeps for its gradient is 7 MB a frame: of "ours", which has 8 clips at once, 4 GB with
+CASME II's mean clips and 8 GB with its longest; of "as_released", one clip at a time, an eighth.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,8 +146,8 @@ OFFICIAL = {
     **{f"norm{n}": {"steps": "none", "frames": "tim", "length": n} for n in (16, 32, 64, 128)},
     **_PLAIN,
 }
-"""The paper's arms (Tables IV, V and VII), for official data; each by either protocol. Of "random" the
-paper says that it averages five draws: take five seeds. Of Table VII the VGG-11 is missing."""
+"""The paper's arms (Tables IV, V and VII), for official data; each by either protocol. Of "random"
+the paper says that it averages five draws: take five seeds. Of Table VII the VGG-11 is missing."""
 
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
 ARMS |= arms.joined(SWEEP)
@@ -171,10 +172,11 @@ class Arm:
     Attributes:
         protocol: "ours" or "as_released"; the latter has every released switch on.
         steps: Steps of the mining: "s123", "s12", "s13", "s23" or "none".
-        frames: Which frames the network gets, see `inputs.choose`; "tim" and "linear" bring all clips
-            to one length. Anything but "all" goes with steps "none".
+        frames: Which frames the network gets, see `inputs.choose`; "tim" and "linear" bring all
+            clips to one length. Anything but "all" goes with steps "none".
         length: Frames of "tim" and "linear"; 24 is the mean length of the headline clips.
-        alpha: Of phase-based magnification of the benchmark's clips, on top of the exact one; 0 is none.
+        alpha: Of phase-based magnification of the benchmark's clips, on top of the exact one; 0 is
+            none.
         count_weight: Weight of the count loss.
         margin_weight: Weight of the margin loss.
         bn: Mode of batch norm; see `FrameNet`.
@@ -184,7 +186,8 @@ class Arm:
         apex_error: Standard deviation of the annotated apex about the true one, in frames.
 
     Raises:
-        BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
+        BadInput: An unknown option, or one that would do nothing: its row would have an untrue
+            name.
     """
 
     protocol: Annotated[str, PROTOCOLS] = "ours"
@@ -229,12 +232,13 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     Args:
         profile: "smoke", "full" or "paper".
         asked: The other parameters of a notebook, see `arms.plan`; in "paper" also those of
-            `inputs.official`, such as ``weights``. There the arms are those of `OFFICIAL`, each by both
-            protocols. Folds are groups of people; in "paper", without a number of them, one person each.
+            `inputs.official`, such as ``weights``. There the arms are those of `OFFICIAL`, each by
+            both protocols. Folds are groups of people; in "paper", without a number of them, one
+            person each.
 
     Returns:
-        Arm -> parameters of `unit`, seed by seed and fold by fold. On the benchmark units of one seed
-        and fold share work over arms; on official data a control trains its "s123" for itself.
+        Arm -> parameters of `unit`, seed by seed and fold by fold. On the benchmark units of one
+        seed and fold share work over arms; on official data a control trains its "s123" for itself.
 
     Raises:
         BadInput: As `arms.plan`; an arm that is not in the table; as `micro.read_classes`.
@@ -252,7 +256,7 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     return arms.units_of(every, vars(Arm()), **asked)
 
 
-# ---- one unit ----------------------------------------------------------------------------------------
+# ---- one unit ------------------------------------------------------------------------------------
 
 
 def unit(
@@ -274,8 +278,8 @@ def unit(
             `inputs.official`.
         arm: Fields of `Arm`.
         seed: Random seed of people and clips of the benchmark, and of folds of official data. First
-            weights, order, draws, crops and dropout come from it too; on the benchmark, from it and the
-            fold.
+            weights, order, draws, crops and dropout come from it too; on the benchmark, from it and
+            the fold.
         fold: Of the benchmark, whose people learn; of official data, whose are tested. From 0 on.
         folds: Number of folds; None, of official data alone, leaves one person out, in the order of
             their names.
@@ -283,11 +287,11 @@ def unit(
         device: Where to compute.
 
     Returns:
-        Metrics: number of `clips` tested, and `correct`, how many of them are classified so in the end;
-        `trained_on`, number of clips, each counted once; the last epoch's training `loss`; `people`,
-        all of the data; `classes`. Of official data also the file that it has for a `start`, or
-        "random", its `sha256`, number of `tensors_loaded` into the frame network, names of
-        `tensors_left`, which start at random; `missing` and `faults` of the data.
+        Metrics: number of `clips` tested, and `correct`, how many of them are classified so in the
+        end; `trained_on`, number of clips, each counted once; the last epoch's training `loss`;
+        `people`, all of the data; `classes`. Of official data also the file that it has for a
+        `start`, or "random", its `sha256`, number of `tensors_loaded` into the frame network, names
+        of `tensors_left`, which start at random; `missing` and `faults` of the data.
         Predictions, a row for each clip tested: dataset, subject, clip, person, fold, truth; T, and
         onset, apex and offset in it, -1 for an apex that is not known; logits float32 (C, classes)
         in the end; epochs int64 (C, E), the class predicted after each; kept, how many frames the
@@ -329,7 +333,7 @@ def unit(
 
 
 def most_changed(pixels: np.ndarray) -> int:
-    """The frame of a clip uint8 (T, 1, H, W) that differs most from the first, mean |difference|."""
+    """The frame of uint8 (T, 1, H, W) that differs most from the first, by mean |difference|."""
     frames = torch.from_numpy(pixels).float()
     return int((frames - frames[0]).abs().mean((1, 2, 3)).argmax())
 
@@ -478,8 +482,8 @@ def classic(
             seeds 1 costs 0.13 of accuracy, 1,000 changes nothing.
 
     Returns:
-        One epoch. Logits are one class against the rest, -inf for a class that no training clip shows;
-        the class is that of the votes of all pairs, which need not have the largest.
+        One epoch. Logits are one class against the rest, -inf for a class that no training clip
+        shows; the class is that of the votes of all pairs, which need not have the largest.
 
     Raises:
         BadInput: As `lbp_top` for clips too short for the radius.

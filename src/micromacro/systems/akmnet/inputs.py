@@ -1,7 +1,7 @@
-"""What AKMNet and its controls are given: a data set as the unit takes it, and which frames of a clip.
+"""What AKMNet and its controls get: a data set as the unit takes it, a clip's frames.
 
-The benchmark's `Source` is `task.benchmark`; that of CASME, CASME II, SMIC-HS, SAMM and the composite of
-MEGC 2019 is `official`, by the paper's protocol:
+The benchmark's `Source` is `task.benchmark`; that of CASME, CASME II, SMIC-HS, SAMM and the
+composite of MEGC 2019 is `official`, by the paper's protocol:
 
 * grey clips from onset to offset, motions magnified with alpha 15, 128 px in [0, 1]
 * `AkmNet` of the published sizes; classes of `akm4`, of the composite `megc3`
@@ -9,15 +9,16 @@ MEGC 2019 is `official`, by the paper's protocol:
   resize to 128 px
 
 The paper magnifies the pictures, and the program resizes what it finds. So it is done here: motions
-are magnified at the pictures' own size and both sizes, 144 px to cut from and 128 px, are made of the
-result. Only pictures with a side above 288 px are reduced to that before: of the four data sets'
-cropped faces, SAMM's, by a quarter. Magnified at 144 px instead, CASME II would take 10 minutes on one
-core and not 40, but the 128 px would be a resize of a resize, and the noise that is magnified another
-one. Of the magnification the paper says phase-based and alpha 15, no more: here the reference is the
-first frame, all frequencies count (no band), and `magnify` has its defaults otherwise.
+are magnified at the pictures' own size and both sizes, 144 px to cut from and 128 px, are made of
+the result. Only pictures with a side above 288 px are reduced to that before: of the four data
+sets' cropped faces, SAMM's, by a quarter. Magnified at 144 px instead, CASME II would take 10
+minutes on one core and not 40, but the 128 px would be a resize of a resize, and the noise that is
+magnified another one. Of the magnification the paper says phase-based and alpha 15, no more: here
+the reference is the first frame, all frequencies count (no band), and `magnify` has its defaults
+otherwise.
 
-Magnified clips are made once (`cache.kept`): a frame takes 37 kB, CASME II's 17,000 together 0.6 GB.
-Memory is bounded by one clip: 3 GB for the longest while it is magnified.
+Magnified clips are made once (`cache.kept`): a frame takes 37 kB, CASME II's 17,000 together 0.6
+GB. Memory is bounded by one clip: 3 GB for the longest while it is magnified.
 """
 
 import math
@@ -61,10 +62,11 @@ class Protocol(NamedTuple):
         recipe: Optimiser, rates and epochs; the loss is the arm's.
         size: Clips in a batch.
         balance: Resample the clips of each class up to the largest class, as the paper says.
-        crop: Probability of a random crop in training, drawn for each clip; else it is plainly resized.
+        crop: Probability of a random crop in training, drawn for each clip; else it is plainly
+            resized.
         turns: Times that the rate goes down or up; 0 for once down.
-        last: Epochs whose logits are averaged: the class after an epoch is that of the mean over it and
-            the ones before.
+        last: Epochs whose logits are averaged: the class after an epoch is that of the mean over it
+            and the ones before.
     """
 
     recipe: Recipe
@@ -91,8 +93,8 @@ class Source:
         start: Gives a frame network its first weights; returns what to report of them.
         protocols: "ours" and "as_released".
         test_size: Clips in a batch of the test.
-        tested: bool (C,), clips of people who are in no fold's training, and whom all folds are tested on;
-            None where folds say who is left out.
+        tested: bool (C,), clips of people who are in no fold's training, and whom all folds are
+            tested on; None where folds say who is left out.
         after: Parts of the frame network that the inputs have passed already.
         envelope: Strength of the expression in each frame, float32 (T,) a clip; where it is known.
         about: What else the unit reports of the data.
@@ -112,13 +114,14 @@ class Source:
     about: Mapping[str, object] = field(default_factory=dict)
 
 
-# ---- official clips ----------------------------------------------------------------------------------
+# ---- official clips ------------------------------------------------------------------------------
 
 _SGD = {"optimiser": "sgd", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
 SGD = Recipe(schedule="cosine", lowest=1e-8, epochs=40, **_SGD)
 OFFICIAL = {
     "ours": Protocol(SGD, crop=1.0),
-    # One clip at a time, eight to a step; the rate goes down and up, a fifth of the epochs each way.
+    # One clip at a time, eight to a step; the rate goes down and up, a fifth of the epochs each
+    # way.
     "as_released": Protocol(replace(SGD, accumulate=8), 1, balance=False, crop=0.5, turns=5),
 }
 
@@ -139,12 +142,13 @@ def official(
 
     Args:
         dataset: "casme", "casme2", "smic", "samm" or "megc2019".
-        root: Its folder, as data/README.md shows; of "megc2019" one with casme2, smic and samm in it.
+        root: Its folder, as data/README.md shows; of "megc2019" one with casme2, smic and samm in
+            it.
         cache: Folder for clips, made if missing.
         magnification: Alpha; 15 is the paper's, 0 magnifies nothing.
         weights: What the frame network starts from: None, at random; "imagenet", torchvision's
-            ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a `StillNet`
-            or a ResNet-18 with torchvision's names, saved by torch.
+            ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a
+            `StillNet` or a ResNet-18 with torchvision's names, saved by torch.
         sha256: What the digest of your file must be.
         pictures: "cropped"; "raw", whose faces nobody has cut out; None for the first there is.
         strict: Raise the first clip that does not fit its sheet; else leave such clips out.
@@ -218,13 +222,14 @@ def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]
     return kept(place, name, inputs, make, files=clip_files(row))
 
 
-# ---- what the frame network starts from --------------------------------------------------------------
+# ---- what the frame network starts from ----------------------------------------------------------
 
 
 def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, dict[str, Tensor]]:
     """A file of weights to start from; the paper's own checkpoint was not released.
 
-    The paper trains a ResNet-18 on ImageNet, then on 1,000 pictures of each merged class of AffectNet.
+    The paper trains a ResNet-18 on ImageNet, then on 1,000 pictures of each merged class of
+    AffectNet.
 
     Args:
         weights: As for `official`.
@@ -264,7 +269,7 @@ def fitting(tensors: Mapping[str, Tensor], frame_net: nn.Module) -> tuple[dict, 
     return fit, [name for name in own if name not in fit]
 
 
-# ---- which frames, and batches of clips --------------------------------------------------------------
+# ---- which frames, and batches of clips ----------------------------------------------------------
 
 
 def choose(
@@ -295,8 +300,8 @@ def choose(
         seed: Random seed of the draws.
         takes: Number of frames that AKMNet kept, (C,); for "random" and the windows.
         max_key: Frame of the largest score, (C,).
-        apex_error: Of annotators: standard deviation, in frames, of the apex that they say about the one
-            in the table; they stay within onset and offset.
+        apex_error: Of annotators: standard deviation, in frames, of the apex that they say about
+            the one in the table; they stay within onset and offset.
 
     Returns:
         int64 (n,) for each clip, rising.
@@ -353,8 +358,8 @@ def balanced(label: Tensor, rows: Tensor, seed: int) -> Tensor:
 class ClipBatches:
     """Batches of clips of any length, as `AkmNet` and `training.train` take them.
 
-    Iterated, they are in order and as in the test; called with a generator, in an order drawn from it
-    and as in training.
+    Iterated, they are in order and as in the test; called with a generator, in an order drawn from
+    it and as in training.
 
     Attributes:
         clip: Makes clip i, float32 (T, ...), with a generator that of the training.

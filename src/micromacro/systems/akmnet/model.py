@@ -1,9 +1,9 @@
 """AKMNet: find the key frames of a clip, and classify its micro-expression by them.
 
 Peng, Wang, Gao, Bi, Chen, Shi and Zhou, *Recognizing Micro-Expression in Video Clip with Adaptive
-Key-Frame Mining*, arXiv 2009.09179. Each frame goes through a ResNet-18 (`FrameNet`); the mining module
-(`Miner`) keeps some frames; a GRU (`PixelGru`) runs over those, at each position of the map by itself;
-`akm_loss` trains it all.
+Key-Frame Mining*, arXiv 2009.09179. Each frame goes through a ResNet-18 (`FrameNet`); the mining
+module (`Miner`) keeps some frames; a GRU (`PixelGru`) runs over those, at each position of the map
+by itself; `akm_loss` trains it all.
 
 A batch is clips of any length, without padding: their frames lie one after the other in one tensor.
 So in evaluation mode a clip's result hangs on its own frames only, to rounding; in training batch
@@ -32,7 +32,7 @@ LEGACY = ("straight_through", "selection", "gru_init")  # the switches of `AkmNe
 _ROUNDING = {"alpha": 1e-6, "beta": 1e-9}  # of equal frames: one float32, the other float64
 
 
-# ---- every frame by itself: a modified ResNet-18 (Table II) ----------------------------------------
+# ---- every frame by itself: a modified ResNet-18 (Table II) --------------------------------------
 
 
 class FrameNet(nn.Sequential):
@@ -190,7 +190,7 @@ def _chain(parts: Sequence[nn.Module], maps: Tensor) -> Tensor:
     return maps
 
 
-# ---- adaptive key-frame mining (section III-B, eqs 5 to 12) ------------------------------------------
+# ---- adaptive key-frame mining (section III-B, eqs 5 to 12) --------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,8 +254,9 @@ class Miner(nn.Module):
     whatever the count loss says. And the cosine is largest near the *mean* expression of the clip
     that alpha weighs, not at its peak.
 
-    Gradients of the binariser, which has none of its own. Ours, and the paper's (eqs 14 to 17): that
-    of B_t goes to beta_t for kept frames, and is zero for the others. The mean counts as a constant.
+    Gradients of the binariser, which has none of its own. Ours, and the paper's (eqs 14 to 17):
+    that of B_t goes to beta_t for kept frames, and is zero for the others. The mean counts as a
+    constant.
 
     Args:
         channels: Channels of the maps.
@@ -371,7 +372,7 @@ def straight_through(score: Tensor, kept: Tensor, passes: Tensor) -> Tensor:
     return kept.to(score.dtype) + passes * (score - score.detach())  # eqs 14 to 17
 
 
-# ---- over time, and the whole network ----------------------------------------------------------------
+# ---- over time, and the whole network ------------------------------------------------------------
 
 
 class PixelGru(nn.Module):
@@ -436,14 +437,14 @@ class AkmNet(nn.Module):
     classifier      Dropout 0.5, Linear 64 x 4 x 4 -> 4                                  4,100
     ==============  ==============================================================  ==========
 
-    Together 11,296,965, as released; all as released with ``bn="released"`` and every ``legacy_*`` on.
-    Arms of one seed start from the same weights. For a small benchmark take ``widths=(16, 24, 40),
-    image_px=48, gru_hidden=16``.
+    Together 11,296,965, as released; all as released with ``bn="released"`` and every ``legacy_*``
+    on. Arms of one seed start from the same weights. For a small benchmark take ``widths=(16, 24,
+    40), image_px=48, gru_hidden=16``.
 
     Args:
         n_classes: Number of classes.
-        steps: Steps of the mining: "s123", the ablations "s12", "s13", "s23", or "none" for all frames
-            (*va-all*; *va-random* and the like get other frames, see `inputs.choose`).
+        steps: Steps of the mining: "s123", the ablations "s12", "s13", "s23", or "none" for all
+            frames (*va-all*; *va-random* and the like get other frames, see `inputs.choose`).
         widths: Channels of the frame network's stages.
         blocks: Basic blocks in each stage.
         image_px: Side of a frame, or (rows, columns): the classifier has weights for every place.
@@ -507,8 +508,8 @@ class AkmNet(nn.Module):
             Logits and mining.
 
         Raises:
-            BadInput: No clip or frame, shapes, dtypes or lengths that do not fit; values that are not
-                finite or, of frames, not in [-1, 2].
+            BadInput: No clip or frame, shapes, dtypes or lengths that do not fit; values that are
+                not finite or, of frames, not in [-1, 2].
         """
         after = check_whole("after", after, least=0)
         axes = ", ".join(map(str, self.frame_net.shape(self.image_px, after)))
@@ -543,7 +544,7 @@ def _packed(frames, lengths, axes: str, dtype: torch.dtype) -> tuple[Tensor, lis
     return frames, lengths
 
 
-# ---- the loss: cross-entropy, and the paper's GS-MMM on the mining ------------------------------------
+# ---- the loss: cross-entropy, and the paper's GS-MMM on the mining -------------------------------
 
 
 def akm_loss(

@@ -1,8 +1,8 @@
 """How predictions of folds become scores: which epoch counts, and where the mined frames lie.
 
-Folds are pooled first: a score is of all clips, each said by networks that did not see its person. Of
-official data that is one network, on the benchmark all folds' networks: each counts alike, so accuracy is
-the mean of theirs. The benchmark and the official data sets are scored alike.
+Folds are pooled first: a score is of all clips, each said by networks that did not see its person.
+Of official data that is one network, on the benchmark all folds' networks: each counts alike, so
+accuracy is the mean of theirs. The benchmark and the official data sets are scored alike.
 """
 
 from collections import Counter
@@ -29,15 +29,15 @@ Table = Mapping[str, np.ndarray]
 def pooled(folds: Sequence[Table]) -> dict[str, np.ndarray]:
     """The tables of all folds as one, its clips in order, with what each selection predicts.
 
-    The released program keeps, of every held-out subject, the epoch with the most correct test clips.
-    That is choosing on the test data; it stands beside the last epoch.
+    The released program keeps, of every held-out subject, the epoch with the most correct test
+    clips. That is choosing on the test data; it stands beside the last epoch.
 
     Args:
         folds: Of each fold the predictions of `experiment.unit`, a row for each clip.
 
     Returns:
-        The same columns, and classes (C,): `prediction` in the end; `best_fold` and `best_subject` of the
-        best *test* epoch of each fold, and of each person in it.
+        The same columns, and classes (C,): `prediction` in the end; `best_fold` and `best_subject`
+        of the best *test* epoch of each fold, and of each person in it.
 
     Raises:
         BadInput: No fold; a clip twice in one; clips in some of the folds, and others in more.
@@ -80,9 +80,10 @@ def pooled_scores(table: Table) -> dict[str, float]:
     Returns:
         `accuracy`, `uar`, `uf1` of the last epoch, the same with `_best_fold` and `_best_subject`,
         chosen on the test data; `majority`, share of the largest class; and the means over clips of
-        `frame_columns`. With `_correct` over those classified correctly, as in the paper's Table VI,
-        which does not say so; NaN if there is none. If frames were dropped also `kept_with_duration`:
-        correlation of N / T with the expression's share of the clip; NaN where one does not vary.
+        `frame_columns`. With `_correct` over those classified correctly, as in the paper's Table
+        VI, which does not say so; NaN if there is none. If frames were dropped also
+        `kept_with_duration`: correlation of N / T with the expression's share of the clip; NaN
+        where one does not vary.
     """
     scores = {name: float(score(values)) for name, values, _, score in _statistics(table)}
     if "kept_share" in scores:
@@ -189,14 +190,15 @@ def frame_columns(table: Table) -> dict[str, np.ndarray]:
         table: With T, apex, max_key, kept, apex_kept and most_changed; of all clips or of some.
 
     Returns:
-        (C,) each, nan where the apex is not known but in `kept_share`. Of guesses `distance_<guess>` and
-        `distance_frames_<guess>`, the distance to the apex as a share of T and in frames, of
-        "midpoint", "random" (the exact expectation over all frames) and "difference" (the frame that
-        differs most from the first); `is_apex_random`: 1 / T. With mining `distance` and
-        `distance_frames` of the max-key frame, and `is_apex`, whether it is the apex. If frames were
-        dropped also `kept_share`: N / T; `apex_kept`; `apex_excess`: the latter less N / T, 0 in the
-        mean by chance; `apex_kept_midpoint`: whether as many frames around the middle would have had
-        the apex.
+        (C,) each, nan where the apex is not known but in `kept_share`. Of guesses
+        `distance_<guess>` and `distance_frames_<guess>`, the distance to the apex as a share of T
+        and in frames, of "midpoint", "random" (the exact expectation over all frames) and
+        "difference" (the frame that differs most from the first); `is_apex_random`: 1 / T. With
+        mining `distance` and `distance_frames` of the max-key frame, and `is_apex`, whether it is
+        the apex. If frames were
+        dropped also `kept_share`: N / T; `apex_kept`; `apex_excess`: the latter less N / T, 0 in
+        the mean by chance; `apex_kept_midpoint`: whether as many frames around the middle would
+        have had the apex.
     """
     T, kept = table["T"], table["kept"]
     apex = np.where(table["apex"] >= 0, table["apex"], np.nan)

@@ -1,20 +1,20 @@
-"""The micro-expression task on the embedded benchmark: four classes, clips of any length, known apex.
+"""The benchmark's micro-expression task: four classes, clips of any length, known apex.
 
 Each clip is one synthetic person at 60 frames a second who shows one micro-expression of 0.3 to
-0.58 px of a 64-px face. Its class is one of the paper's four (`akm4`), each with three or four ways to
-show it; some muscles serve two classes (AU 4 alone is "others", with AU 7 it is "negative"). The
+0.58 px of a 64-px face. Its class is one of the paper's four (`akm4`), each with three or four ways
+to show it; some muscles serve two classes (AU 4 alone is "others", with AU 7 it is "negative"). The
 motion is magnified exactly: where the paper magnifies what moves in the video, here the muscles'
 displacements are multiplied, and neither noise nor head are.
 
-*Distractors* are short movements of single muscles, drawn without regard to the clip's class, before,
-during and after the expression. They, blinks, sway, light and sensor noise are all there is to
-mislead; clips are cut out of longer plays, so that nothing special happens at their ends.
+*Distractors* are short movements of single muscles, drawn without regard to the clip's class,
+before, during and after the expression. They, blinks, sway, light and sensor noise are all there is
+to mislead; clips are cut out of longer plays, so that nothing special happens at their ends.
 
 ========  ==========================================================================================
 task      clip
 ========  ==========================================================================================
-headline  cut from onset to offset, as the official clips are; apex where theirs is: at 0.51 +- 0.165
-          (CASME II) or 0.46 +- 0.164 (SAMM) of the clip
+headline  cut from onset to offset, as the official clips are; apex where theirs is: at
+          0.51 +- 0.165 (CASME II) or 0.46 +- 0.164 (SAMM) of the clip
 loose     the expression takes 0.3 to 0.6 of the clip, neutral frames before and after it; apex
           uniform over 0.1 to 0.9
 ========  ==========================================================================================
@@ -57,7 +57,7 @@ PROTOTYPES: dict[str, tuple[dict[str, float], ...]] = {
     "surprise": ({"1": 0.5, "2": 0.5}, {"2": 1.0}, {"1": 0.4, "2": 0.4, "lid": -0.3}),
     "others": ({"4": 1.0}, {"14": 1.0}, {"17": 0.6, "23": 0.4}, {"20": 0.9, "7": 0.4}),
 }
-"""Class -> ways to show it, each muscle with its share of the peak; no zone adds up to more than 1."""
+"""Class -> ways to show it, muscle by share of the peak; no zone adds up to more than 1."""
 
 SHARES = (0.20, 0.30, 0.18, 0.32)  # of the classes, over all people
 UNEVEN = 6.0  # of a person's own shares: the smaller, the more uneven (concentration)
@@ -90,8 +90,8 @@ class Dials:
     Attributes:
         n_frames: Frames of a clip, shortest and longest, equally likely between.
         share: Of the clip that the expression takes, smallest and largest; 1 is onset to offset.
-        centrality: Where the apex is: None as in the official clips; else uniform over 0.1 to 0.9 of
-            the clip at 0, at its middle at 1.
+        centrality: Where the apex is: None as in the official clips; else uniform over 0.1 to 0.9
+            of the clip at 0, at its middle at 1.
         distractors: Mean number for every 24 frames.
         magnification: Factor on all movements of the face; 1 to 4.
 
@@ -112,7 +112,7 @@ class Dials:
 TASKS = {"headline": Dials(), "loose": Dials((20, 40), share=(0.3, 0.6), centrality=0.0)}
 
 
-# ---- clips -------------------------------------------------------------------------------------------
+# ---- clips ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +205,8 @@ def muscles(rng: np.random.Generator, label: int) -> tuple[tuple[str, float], ..
 def _expression(rng: np.random.Generator, T: int, dials: Dials, label: int) -> Event:
     """The micro-expression; in frames of the play, which begins `PAD` before the clip.
 
-    The apex comes first, then the duration around it: rise and fall as they come, moved into the clip
-    where they would leave it.
+    The apex comes first, then the duration around it: rise and fall as they come, moved into the
+    clip where they would leave it.
     """
     real, place, at, rise = rng.integers(2), rng.standard_normal(), rng.random(), rng.random()
     apex = round(_place(REAL_APEX[real], place, at, dials.centrality) * (T - 1))
@@ -245,7 +245,7 @@ def _distractors(rng: np.random.Generator, T: int, dials: Dials) -> list[Event]:
     return events
 
 
-# ---- the benchmark as a source -----------------------------------------------------------------------
+# ---- the benchmark as a source -------------------------------------------------------------------
 
 
 @lru_cache(maxsize=2)
@@ -260,14 +260,14 @@ def benchmark(
 ) -> Source:
     """The clips of one fold of a seed, and how to train on them.
 
-    A fold has people of its own to learn from. All folds of a seed are tested on the same people, who are
-    in none of them; so a test costs no training. On development seeds the networks of a seed differed by
-    far more (standard deviation 0.1 of the accuracy) than its 48 people weigh (0.015): hence many networks
-    and few people. All arms share people, clips, the pre-trained frame network, first weights and the
-    recipe. For every arm alike some things differ from the paper: all but the last stage of the frame
-    network is frozen after pre-training; batches of eight clips are real ones, not eight steps; AdamW with
-    one cycle replaces its SGD; no frame is cropped at random, since every epoch would pass the frozen
-    parts anew.
+    A fold has people of its own to learn from. All folds of a seed are tested on the same people,
+    who are in none of them; so a test costs no training. On development seeds the networks of a
+    seed differed by far more (standard deviation 0.1 of the accuracy) than its 48 people weigh
+    (0.015): hence many networks and few people. All arms share people, clips, the pre-trained frame
+    network, first weights and the recipe. For every arm alike some things differ from the paper:
+    all but the last stage of the frame network is frozen after pre-training; batches of eight clips
+    are real ones, not eight steps; AdamW with one cycle replaces its SGD; no frame is cropped at
+    random, since every epoch would pass the frozen parts anew.
 
     Args:
         seed: Random seed of people and clips. Tuning uses seeds from 1000 on.
@@ -345,7 +345,7 @@ def pictures(clips: Clips, alpha: float = 0.0) -> Tensor:
     return torch.cat(parts)
 
 
-# ---- what the frame network learns before it sees a clip ---------------------------------------------
+# ---- what the frame network learns before it sees a clip -----------------------------------------
 
 
 def still_network() -> StillNet:

@@ -1,12 +1,14 @@
-"""The experiment on reaction intensity: arms, and one unit that trains on some people and tests on others.
+"""Reaction intensity: arms, and a unit that trains on some people and tests on others.
 
-All arms of a seed share people, clips, features, first weights where the network is the same, and the
-order of clips; they differ in what their name says. The people who are tested are in no training. The
-score is that of the challenge: Pearson's correlation over all clips that are tested, mean of the seven.
+All arms of a seed share people, clips, features, first weights where the network is the same, and
+the order of clips; they differ in what their name says. The people who are tested are in no
+training. The score is that of the challenge: Pearson's correlation over all clips that are tested,
+mean of the seven.
 
-"As released" has three things of the published program: sound in a layout without time, features with
-batch norm in training mode, nothing scaled. On the benchmark its recipe is that of all arms. Numbers are
-of the last epoch; what the best one, chosen on the test clips, would have given is a row beside them.
+"As released" has three things of the published program: sound in a layout without time, features
+with batch norm in training mode, nothing scaled. On the benchmark its recipe is that of all arms.
+Numbers are of the last epoch; what the best one, chosen on the test clips, would have given is a
+row beside them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,7 +117,8 @@ class Arm:
         gru: Run a GRU over the frames first.
         positions: Tell the transformer the frames' numbers.
         shuffled: Put the frames of each clip in random order, in training and test. A control.
-        swapped: Part that each clip gets from another one, in training and test; "" for none. A control.
+        swapped: Part that each clip gets from another one, in training and test; "" for none. A
+            control.
         control: "untrained" tests the first weights; "labels" trains on labels dealt out at random.
         layout: Of the sound: "time", log-mel at each frame; "released", 32 rows that are no times.
         batch_norm: Mode in which the holistic features were made, "eval" or "train".
@@ -124,7 +127,8 @@ class Arm:
         weight_decay: In place of the recipe's; None keeps that.
 
     Raises:
-        BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
+        BadInput: An unknown option, or one that would do nothing: its row would have an untrue
+            name.
     """
 
     parts: Annotated[tuple[str, ...], PARTS] = PARTS
@@ -179,8 +183,8 @@ def benchmark(
         dials: Fields of `task.Dials`.
 
     Returns:
-        Tables of clips and events, see `task`. A clip is loaded by its name, the layout of its sound
-        and the mode of batch norm.
+        Tables of clips and events, see `task`. A clip is loaded by its name, the layout of its
+        sound and the mode of batch norm.
     """
     longer = {"frames": test_frames} if test_frames else {}
     sides = [
@@ -203,12 +207,13 @@ def benchmark(
 
 
 def official(dataset: str, root: str, *, cache: str, sizes=None, **folders) -> arms.Source:
-    """An official data set, by the released recipe; validation is tested, for the test has no labels.
+    """An official data set, by the released recipe; tested on validation: the test is unlabelled.
 
     In which mode of batch norm the features were made is a matter of their folder, not of an arm.
 
-    A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30 frames/s, so
-    some 15 GB of Hume-Reaction, and an eighth more while it takes means and deviations.
+    A unit reads all features of two splits into memory: 0.7 MB a clip of ten seconds at 30
+    frames/s, so some 15 GB of Hume-Reaction, and an eighth more while it takes means and
+    deviations.
 
     Args:
         dataset: A key of `DATASETS`.
@@ -240,7 +245,7 @@ def official(dataset: str, root: str, *, cache: str, sizes=None, **folders) -> a
 
 
 def input_files(params: Mapping) -> list[Path]:
-    """What a unit reads of an official data set: sheets, features and sounds, not films and pictures."""
+    """What a unit reads of an official data set: sheets, features and sounds, no films."""
     data = params["data"]
     if "root" not in data:
         return []
@@ -303,12 +308,12 @@ def unit(
         device: Where to compute.
 
     Returns:
-        Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`, number
-        of clips; `missing` clips. Predictions, a row for each of N clips tested: clip, subject,
-        n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7); predicted
-        float16 (N, 7), after the last epoch; epochs float16 (E, N, 7). Where it is known what shows
-        when, and a network has read-out weights over the face's frames in their order: attention
-        float16 and inside bool, of the clips' frames in turn.
+        Metrics: `parameters`, number of weights; the last epoch's training `loss`; `trained_on`,
+        number of clips; `missing` clips. Predictions, a row for each of N clips tested: clip,
+        subject, n_frames, the rows of the face or, without one, of the sound; truth float32 (N, 7);
+        predicted float16 (N, 7), after the last epoch; epochs float16 (E, N, 7). Where it is known
+        what shows when, and a network has read-out weights over the face's frames in their order:
+        attention float16 and inside bool, of the clips' frames in turn.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
@@ -392,11 +397,12 @@ def _looks(model: Recorded, batches: Batches, events: pd.DataFrame, tested: Mapp
 def rows(units: Sequence) -> list[dict]:
     """The scores of one arm and seed as fields of rows, for `results.unit_rows`.
 
-    Metrics: `pcc`, mean of the seven, over all clips tested; `pcc_<emotion>`; `pcc_best_epoch`, of the
-    epoch that suits the tested clips best, and `best_epoch`, its number from 1 on; `pcc_shortest` to
-    `pcc_longest`, by fifths of length; `attention_auc`, whether frames in which the reaction shows get more
-    attention than others of their clip, mean over clips, and `attention_share`, how much of it they
-    get, over their share of the frames; `events_share`, that share.
+    Metrics: `pcc`, mean of the seven, over all clips tested; `pcc_<emotion>`; `pcc_best_epoch`, of
+    the epoch that suits the tested clips best, and `best_epoch`, its number from 1 on;
+    `pcc_shortest` to `pcc_longest`, by fifths of length; `attention_auc`, whether frames in which
+    the reaction shows get more attention than others of their clip, mean over clips, and
+    `attention_share`, how much of it they get, over their share of the frames; `events_share`, that
+    share.
     """
     (one,) = units
     arrays = one.predictions()

@@ -1,12 +1,13 @@
-"""What the reaction networks see of a clip: its parts, batches of them, and what the arms do to them.
+"""What the reaction networks see of a clip: its parts, their batches, what arms do to them.
 
-A clip has up to three parts. ``holistic`` and ``local`` (action units) have a row for each frame and
-are joined to what the video cascade sees; ``audio`` goes into a cascade of its own: log-mel or MFCC
-with a row for each frame (`micromacro.audio`), or the released layout, 32 rows that are no times.
+A clip has up to three parts. ``holistic`` and ``local`` (action units) have a row for each frame
+and are joined to what the video cascade sees; ``audio`` goes into a cascade of its own: log-mel or
+MFCC with a row for each frame (`micromacro.audio`), or the released layout, 32 rows that are no
+times.
 
-A part may be missing. Then its columns are 0 for as long as the clip is known to be; a clip of which
-nothing is known has length 0, and `EriNet` says what it makes of that. Frames in which the action units
-failed are rows of nan in ``local``; they show the clip's mean.
+A part may be missing. Then its columns are 0 for as long as the clip is known to be; a clip of
+which nothing is known has length 0, and `EriNet` says what it makes of that. Frames in which the
+action units failed are rows of nan in ``local``; they show the clip's mean.
 """
 
 import copy
@@ -76,8 +77,8 @@ class Clip:
 class Batches(LikeLengths):
     """Clips as padded batches for `training.train`, clips of like length together.
 
-    A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes it.
-    `LikeLengths` says how they are drawn.
+    A batch is ``({"video", "video_lengths", "audio", "audio_lengths"}, target)``, as `EriNet` takes
+    it. `LikeLengths` says how they are drawn.
 
     Attributes:
         clips: The clips; a sequence that makes them when they are indexed serves as well.
@@ -160,8 +161,8 @@ def holistic(
         frames: float32 (T, C, H, W), as the encoder takes them; one frame at least.
         encoder: Makes of (B, C, H, W) features (B, H), by its method `features`, if it has one. It
             is left as it is.
-        batch_norm: "eval": each frame by itself, by the statistics of training. "train": the released
-            program's.
+        batch_norm: "eval": each frame by itself, by the statistics of training. "train": the
+            released program's.
         batch: Frames that are looked at together.
 
     Returns:
@@ -180,11 +181,11 @@ def holistic(
 
 
 class Standardised(Sequence):
-    """Clips with each column of each part shifted and scaled by mean and deviation of some clips' rows.
+    """Clips, each column of each part less the mean of some clips' rows, over its deviation.
 
-    Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales nothing.
-    A missing part, which is shown as 0, then is the mean of those that are there. A clip is scaled when
-    it is asked for: all of an official data set fill the memory once, not twice.
+    Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales
+    nothing. A missing part, which is shown as 0, then is the mean of those that are there. A clip
+    is scaled when it is asked for: all of an official data set fill the memory once, not twice.
 
     Args:
         clips: What is to be scaled.
@@ -229,8 +230,8 @@ def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
 def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> list[Clip]:
     """Give each clip a part of another one, so that it tells nothing of this clip's label.
 
-    Rows are repeated or left out so that there are as many as before: a clip's length stays its own.
-    Clips without rows of the part stay as they are.
+    Rows are repeated or left out so that there are as many as before: a clip's length stays its
+    own. Clips without rows of the part stay as they are.
 
     Args:
         clips: Two or more that have the part.

@@ -3,15 +3,16 @@
 Fang, Wu, Jumelle and Shi, CVPR Workshops (ABAW5) 2023, arXiv 2305.05534. Every frame of the face is
 a holistic vector (512, of a ResNet-18) and 35 action units; a GRU runs over the frames; a learned
 "regression token" stands before them; a transformer lets it look at all of them; what has become of
-it is the clip's vector. The sound has a cascade of its own. A linear head joins both vectors to seven
-intensities.
+it is the clip's vector. The sound has a cascade of its own. A linear head joins both vectors to
+seven intensities.
 
 We have seen the paper's abstract, its figure of the network and its table; sizes and the order of
 layers are those of the released code, github.com/HKUST-NISL/ABAW5. Without the GRU the released
 network cannot tell one order of the frames from another, for it has no positions.
 
 The released code takes clip after clip through the cascades, each at its own length. `EriNet` takes
-them together, padded at the end: no padded frame is a key of any attention, so the results are equal.
+them together, padded at the end: no padded frame is a key of any attention, so the results are
+equal.
 """
 
 import torch
@@ -44,8 +45,8 @@ class EriNet(nn.Module):
     head            Linear 512 -> 256, Dropout 0.3, Linear 256 -> 7, no biases         132,864
     ==============  ==============================================================  ==========
 
-    With one cascade the head has 67,328, and the network 2,660,608 (video) or 3,026,944 (audio). The
-    head has no non-linearity but the sigmoid at its end, as released.
+    With one cascade the head has 67,328, and the network 2,660,608 (video) or 3,026,944 (audio).
+    The head has no non-linearity but the sigmoid at its end, as released.
 
     Args:
         video: Numbers a frame of the face: 512 holistic, 17 intensities and 18 presences of action
@@ -183,8 +184,8 @@ class Cascade(nn.Module):
     attention   Their mean, weighted by one softmax of their products with a learned vector.
     ==========  ====================================================================================
 
-    All read-outs draw the same random numbers, so that arms of one seed start from the same weights,
-    and so do a cascade with a GRU and one without.
+    All read-outs draw the same random numbers, so that arms of one seed start from the same
+    weights, and so do a cascade with a GRU and one without.
 
     Args:
         n_features: Numbers in a row.
@@ -229,10 +230,10 @@ class Cascade(nn.Module):
     def rollout(self, features: Tensor, mask: Tensor) -> Tensor:
         """Show how much each row contributes to the vector through the attentions.
 
-        Abnar and Zuidema (2020): the shares that the read-out takes of the last rows go back through
-        the layers, half of each along the residual path, half to where the row's attention looks,
-        mean over the heads. What arrives at the token is left out, and the rest adds up to 1. For
-        "max" a row's share is that of the features that are largest there.
+        Abnar and Zuidema (2020): the shares that the read-out takes of the last rows go back
+        through the layers, half of each along the residual path, half to where the row's attention
+        looks, mean over the heads. What arrives at the token is left out, and the rest adds up to
+        1. For "max" a row's share is that of the features that are largest there.
 
         The GRU is no part of it. It carries an event on to later rows, which may then be looked at
         in place of the event's own.
@@ -258,7 +259,7 @@ class Cascade(nn.Module):
         return functional.pad(shares[:, :T], (0, max(0, T - shares.shape[1])))  # (B, T)
 
     def _embedded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Rows (B, N, width), mask (B, N), and keys (B, 1, 1, N), None for all, of the transformer."""
+        """The transformer's rows (B, N, width), mask (B, N), keys (B, 1, 1, N) or None for all."""
         x, mask = trimmed(features, mask)
         # A GRU that runs forward carries nothing of the padding back to a clip's rows. Packed
         # sequences would save a tenth of the steps and make training four times slower on a CPU.
@@ -317,8 +318,8 @@ class Attention(nn.Module):
     """Scaled dot products of queries and keys, a softmax over the keys, their mean of the values.
 
     Queries, keys and values have no bias, the projection of the result has one. Dropout follows the
-    softmax and the projection. On a CPU, training with dropout keeps all N^2 weights of a head; without
-    it, and in evaluation, memory grows with N only, and long clips cost a third to a fifth.
+    softmax and the projection. On a CPU, training with dropout keeps all N^2 weights of a head;
+    without it, and in evaluation, memory grows with N only, and long clips cost a third to a fifth.
 
     Args:
         width: Numbers in a row.
@@ -358,7 +359,7 @@ class Attention(nn.Module):
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, 4, n, 64) -> (B, n, 256)
 
     def carry(self, shares: Tensor, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Move shares (B, N) of rows to the rows that these look at, (B, N), mean over the heads."""
+        """Move shares (B, N) of rows to the rows that these look at, mean over the heads."""
         query, key = self._split(self.query(x)), self._split(self.key_value(x).chunk(2, -1)[0])
         carried = torch.zeros_like(shares)
         for own, other in zip(query.unbind(1), key.unbind(1), strict=True):  # one by one: memory

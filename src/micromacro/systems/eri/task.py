@@ -1,17 +1,19 @@
 """The reaction task on the embedded benchmark: people watch something, and say what they felt.
 
-A clip shows one synthetic person, seen and heard. Its labels are seven intensities. What is shown has
-the correlations that Hume-Reaction prints for its labels (to 0.04) and their mean, and the largest of
-each clip is 1. What is reported, the label, has an error of its own (`Dials.report_sd`): at the default
-its correlations are weaker than printed, by up to 0.3. A reaction shows in a few *events*, which fill a
-share of the clip that can be set; the rest is a face at rest, talk, blinks and movements that mean nothing.
+A clip shows one synthetic person, seen and heard. Its labels are seven intensities. What is shown
+has the correlations that Hume-Reaction prints for its labels (to 0.04) and their mean, and the
+largest of each clip is 1. What is reported, the label, has an error of its own (`Dials.report_sd`):
+at the default its correlations are weaker than printed, by up to 0.3. A reaction shows in a few
+*events*, which fill a share of the clip that can be set; the rest is a face at rest, talk, blinks
+and movements that mean nothing.
 
-What a reaction does is spread over what the paper's inputs can see, and nothing tells all. Voice and
-small muscles have something of their own; the whole face has nothing that small muscles do not show:
+What a reaction does is spread over what the paper's inputs can see, and nothing tells all. Voice
+and small muscles have something of their own; the whole face has nothing that small muscles do not
+show:
 
-==============  ===========  ==============  =========================================================
+==============  ===========  ==============  ===========================
 emotion         whole face   small muscles   voice
-==============  ===========  ==============  =========================================================
+==============  ===========  ==============  ===========================
 Adoration       yes          yes             -
 Amusement       yes          yes             higher, louder, faster
 Anxiety         -            -               higher, faster
@@ -19,15 +21,15 @@ Disgust         yes          yes             -
 Empathic-Pain   -            yes             lower, softer, slower
 Fear            -            yes             higher, louder, faster
 Surprise        yes          yes             higher, louder
-==============  ===========  ==============  =========================================================
+==============  ===========  ==============  ===========================
 
-So by construction sound adds to picture, and local features add to holistic ones: positive controls.
-Emotions come together, so that an input tells a little also of what it does not show.
+So by construction sound adds to picture, and local features add to holistic ones: positive
+controls. Emotions come together, so that an input tells a little also of what it does not show.
 What is not built in is which read-out finds a short event in a long clip.
 
-*Local* features imitate a detector of action units: the truth on a scale of 0 to 5, with an error of
-its own in each frame and one that a clip keeps, and presences that come from the noisy values. Every
-clip comes from explicit streams; nothing is rendered before it is asked for.
+*Local* features imitate a detector of action units: the truth on a scale of 0 to 5, with an error
+of its own in each frame and one that a clip keeps, and presences that come from the noisy values.
+Every clip comes from explicit streams; nothing is rendered before it is asked for.
 """
 
 from collections.abc import Mapping
@@ -70,8 +72,8 @@ VOICES = {
 ROOM = 0.65  # of a full expression: what a zone of skin leaves to reactions, so that it never folds
 FIDGETS = ("1", "4", "7", "10", "12L", "14R", "15", "17", "23")  # movements that mean nothing
 
-# Of the normal numbers behind the ratings, chosen so that the ratings correlate as is printed; above
-# the diagonal, row by row.
+# Of the normal numbers behind the ratings, chosen so that the ratings correlate as is printed;
+# above the diagonal, row by row.
 _LATENT = (
     *(0.52, -0.42, -0.30, -0.26, -0.55, -0.21, -0.60, -0.40, -0.49, -0.76, 0.00),
     *(0.44, 0.56, 0.91, 0.59, 0.60, 0.45, 0.43, 0.51, 0.37, 0.54),
@@ -90,8 +92,8 @@ class Dials:
         fps: Frames a second.
         frames: Fewest and most frames of a clip, uniform between.
         share: Share of a clip's frames in which the reaction shows.
-        au_sd: Standard deviation of the detector's error in each frame, on the scale of 0 to 5; half
-            as much is kept for a whole clip.
+        au_sd: Standard deviation of the detector's error in each frame, on the scale of 0 to 5;
+            half as much is kept for a whole clip.
         report_sd: Standard deviation of what people add to their own rating, on the normal numbers
             behind it: what is shown is not quite what is said.
         seen: Factor on what the face shows.
@@ -121,11 +123,11 @@ class Dials:
 
 @dataclass(frozen=True, eq=False)
 class Reaction(Scene):
-    """One clip before it is rendered; of the performance's events those of kind "macro" are the reaction's.
+    """One clip before it is rendered; its events of kind "macro" are the reaction's.
 
     Attributes:
-        local: float32 (T, 35), what the detector of action units says: 17 intensities (`INTENSITIES`)
-            from 0 to 5, then 18 presences (`PRESENCES`), 0 or 1.
+        local: float32 (T, 35), what the detector of action units says: 17 intensities
+            (`INTENSITIES`) from 0 to 5, then 18 presences (`PRESENCES`), 0 or 1.
     """
 
     local: torch.Tensor
@@ -135,7 +137,8 @@ class Benchmark(NamedTuple):
     """The clips of one seed.
 
     Attributes:
-        clips: A row a clip: dataset, clip, subject, split, n_frames, fps, and the seven intensities.
+        clips: A row a clip: dataset, clip, subject, split, n_frames, fps, and the seven
+            intensities.
         events: A row an event of a reaction: clip, onset, apex, offset; 0-based, inclusive.
         scripts: Clip -> all that makes it.
     """

@@ -1,26 +1,28 @@
 """MIMAMO Net's experiment: one unit for the benchmark and for the official data; grids of units.
 
-On the benchmark all arms of a seed share people, clips, crops, the recipe and the order of batches, and
-differ in what their name says. First weights are equal too up to the first layer whose shape differs;
-after it they are other draws. Nothing is selected: the last epoch counts. For every arm alike, two
-things differ from the paper: crop and flip are drawn once a clip and not once an epoch, and one dropout
-of 0.1 replaces its rates.
+On the benchmark all arms of a seed share people, clips, crops, the recipe and the order of batches,
+and differ in what their name says. First weights are equal too up to the first layer whose shape
+differs; after it they are other draws. Nothing is selected: the last epoch counts. For every arm
+alike, two things differ from the paper: crop and flip are drawn once a clip and not once an epoch,
+and one dropout of 0.1 replaces its rates.
 
-On OMG-Emotion, Aff-Wild and Aff-Wild2 a unit is one fold of the paper's protocol, at its sizes, from
-films or aligned faces (data/README.md): folds go by film over the training videos (OMG: of train and
-validation); the best epoch is that of the highest CCC on the fold held out, mean of the labels, after
-std rescale; the test set (Aff-Wild2: its validation set, whose labels are public) is predicted by each
-fold, and `combine` takes the mean. Both protocols share faces, features, seeds and recipe; they
-differ in released faults: OMG trains also on sequences that start 3, 6, ... 27 frames later. The
-released code takes OpenFace's faces: give its folders if you have them. Films are cut by this package.
+On OMG-Emotion, Aff-Wild and Aff-Wild2 a unit is one fold of the paper's protocol, at its sizes,
+from films or aligned faces (data/README.md): folds go by film over the training videos (OMG: of
+train and validation); the best epoch is that of the highest CCC on the fold held out, mean of the
+labels, after std rescale; the test set (Aff-Wild2: its validation set, whose labels are public) is
+predicted by each fold, and `combine` takes the mean. Both protocols share faces, features, seeds
+and recipe; they differ in released faults: OMG trains also on sequences that start 3, 6, ... 27
+frames later. The released code takes OpenFace's faces: give its folders if you have them. Films are
+cut by this package.
 
-Released faults (`LEGACY`), each a switch of its own; protocol "as_released" turns on all of the data set's:
+Released faults (`LEGACY`), each a switch of its own; protocol "as_released" turns on all of the
+data set's:
 
 ===========  =============================================  ========================================
 switch       ours                                           as released
 ===========  =============================================  ========================================
 gru_axis     GRU along the sequence                         along the batch (B1)
-loss         all snippets                                   first ones of a window, labels mixed (B2;
+loss         all snippets                                   first of a window, labels mixed (B2;
                                                             OMG: only variances by n - 1)
 unwrap       phase by conjugate products                    one-sided unwrapping (Q1)
 crop         0.85 of the face                               40 px of it (Q5, Aff-Wild)
@@ -34,8 +36,9 @@ folds        by film (OMG, Aff-Wild2)                       by video, so that mo
                                                             videos are on both sides
 ===========  =============================================  ========================================
 
-OMG's official split cuts films, too, whatever the protocol: of 2,229 test utterances 555 are of films
-that training or validation has parts of, of 617 for validation 392 of films of the training set.
+OMG's official split cuts films, too, whatever the protocol: of 2,229 test utterances 555 are of
+films that training or validation has parts of, of 617 for validation 392 of films of the training
+set.
 
 Released faults that no arm has, since they would spoil what is compared:
 
@@ -195,9 +198,9 @@ class Arm:
         length: Differences in a snippet; at 30 frames per second 12 are 0.4 s.
         levels: Pyramid levels that the temporal stream sees; the maps of another one are 0, so that
             the network stays the same.
-        steps: Snippets in a sequence; None means the data set's own. On the benchmark 16 span 2.1 s,
-            and a clip of 32 is cut accordingly; at test the sequences of a clip, and the clips of a
-            person, are neighbours in a batch, which matters to the released GRU axis alone.
+        steps: Snippets in a sequence; None means the data set's own. On the benchmark 16 span 2.1
+            s, and a clip of 32 is cut accordingly; at test the sequences of a clip, and the clips
+            of a person, are neighbours in a batch, which matters to the released GRU axis alone.
         recurrent: Whether there is a GRU.
         loss: "ccc" or "mse".
         scale: Divide the maps of each level by their standard deviation over the training set. As
@@ -324,8 +327,8 @@ def unit(
     Args:
         seed: Decides first weights, order, dropout and augmentation; on the benchmark people and
             clips too. The folds do not depend on it.
-        data: "dataset", a key of `DATASETS`, and what `inputs.synthetic_clips` or `inputs.official_clips` take besides. None is the
-            benchmark.
+        data: "dataset", a key of `DATASETS`, and what `inputs.synthetic_clips` or
+            `inputs.official_clips` take besides. None is the benchmark.
         arm: Options of `Arm.on`.
         fold: The one held out, from 0 on.
         folds: Number of folds; None means the data set's.
@@ -334,12 +337,12 @@ def unit(
 
     Returns:
         Metrics ``<score>_<label>`` on the test set, where it has labels, as `scores.scores` takes
-        them; the same of the fold held out with "validation_" before the name; ``train_ccc_<label>``
-        where there are no folds.
-        Predictions, as `scores` says; for each epoch ``epoch_loss`` and ``epoch_score`` (the best is
-        the first of the highest score); ``fold_sd`` and ``label_sd``, the spread of the labels that
-        were trained on, and of those with the fold held out; ``sequences``, how many were trained on;
-        names of clips that are ``missing``, or ``skipped``: without a whole snippet.
+        them; the same of the fold held out with "validation_" before the name;
+        ``train_ccc_<label>`` where there are no folds.
+        Predictions, as `scores` says; for each epoch ``epoch_loss`` and ``epoch_score`` (the best
+        is the first of the highest score); ``fold_sd`` and ``label_sd``, the spread of the labels
+        that were trained on, and of those with the fold held out; ``sequences``, how many were
+        trained on; names of clips that are ``missing``, or ``skipped``: without a whole snippet.
 
     Raises:
         BadInput: An unknown option, or one that does nothing; what these raise; too little to

@@ -1,14 +1,14 @@
-"""What MIMAMO Net sees of a clip: snippets, appearance and motion, and sequences of them as batches.
+"""What MIMAMO Net sees of a clip: snippets, appearance and motion, sequences as batches.
 
 A snippet is a centre frame and L / 2 frames on either side: the spatial stream sees features of the
 centre, the temporal stream L phase differences. `Clip` is one clip of any data set: which
 frames make up each snippet, whether it is whole, and a way to load them; `Sequences` makes batches.
 
-On the benchmark both streams start from the face, the middle 48 px of the 64-px picture. Appearance is
-the frozen expression encoder's; motion is measured on 48 px, the paper's size, and then averaged to
-maps of 24 px and 12 px, so that a CPU can train on them. In training, crop and flip are drawn once a
-clip. Officially appearance is ResNet-50's, the maps have 48 px and 24 px, and crop and flip are drawn
-once a sequence, in each epoch anew.
+On the benchmark both streams start from the face, the middle 48 px of the 64-px picture. Appearance
+is the frozen expression encoder's; motion is measured on 48 px, the paper's size, and then averaged
+to maps of 24 px and 12 px, so that a CPU can train on them. In training, crop and flip are drawn
+once a clip. Officially appearance is ResNet-50's, the maps have 48 px and 24 px, and crop and flip
+are drawn once a sequence, in each epoch anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -50,11 +50,12 @@ class Clip:
         split: Of the data set.
         labels: float (T, n), a row a frame, or (1, n) for one label of the clip; nan for none.
         frames: int64 (K,), the frames that snippets are cut from, see `cut`.
-        valid: bool (K,), whether the snippet around each of them is whole. This is the model's mask.
-        load: Called with frame numbers int64 (S, L + 1), an `experiment.Arm`, a generator that draws
-            crop and flip (None for evaluation), a device, and whether the snippets lie a frame apart;
-            returns "features" (S, F), "level_1" and "level_2" (S, channels, h, w), or what of them
-            the arm sees.
+        valid: bool (K,), whether the snippet around each of them is whole. This is the model's
+            mask.
+        load: Called with frame numbers int64 (S, L + 1), an `experiment.Arm`, a generator that
+            draws crop and flip (None for evaluation), a device, and whether the snippets lie a
+            frame apart; returns "features" (S, F), "level_1" and "level_2" (S, channels, h, w), or
+            what of them the arm sees.
         half: Frames of a snippet on either side of its centre, L / 2.
         fps: Frames per second.
         film: What a video was cut from, perhaps with others; folds keep it whole. "" for the video.
@@ -105,7 +106,7 @@ def cut(seen: np.ndarray, shot: np.ndarray, arm) -> dict[str, np.ndarray]:
 
 
 def _places(centres: np.ndarray, half: int, n: int) -> np.ndarray:
-    """Numbers around some of n; beyond the ends the first and the last are repeated, as released."""
+    """Numbers around some of n; beyond the ends the first and the last repeat, as released."""
     return (centres[:, None] + np.arange(-half, half + 1)).clip(0, n - 1)
 
 
@@ -182,7 +183,7 @@ class Sequences:
 
 
 def video_inputs(videos: Tensor, backbone: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """What both networks take, of a plain batch of videos: ``net(**video_inputs(videos, backbone))``.
+    """What both networks take of plain videos: ``net(**video_inputs(videos, backbone))``.
 
     One snippet around each frame; beyond the ends the first and the last frame are repeated.
 
@@ -345,7 +346,8 @@ def official_clips(
             "thumbnail" needs no file and is for trials.
         weights_file: Your own file of them; None fetches "imagenet".
         sha256: Its digest.
-        faces: How faces are cut from films, a mode of `extract_faces`; aligned ones stay as they are.
+        faces: How faces are cut from films, a mode of `extract_faces`; aligned ones stay as they
+            are.
         device: Where features are computed.
         seed: Not needed: nothing is drawn.
 

@@ -10,11 +10,11 @@ figure's; `OmgNet` its OMG-Emotion network. Initial weights are PyTorch's defaul
 figure draws a fourth block in PhaseNet and max-pooling; the released code, and we, have three
 strided blocks. Names such as "B1" number the faults of the released code; `experiment` lists them.
 
-Inputs are B sequences of S snippets; a mask (B, S) says which snippets exist. Inside, the N snippets
-that exist are rows of one matrix: sequence by sequence, in order. So nothing of the others, padding
-included, can reach a result or the statistics of a batch normalisation. A network takes features and
-phase differences, not pixels, for both come from frozen computations; `inputs.video_inputs` makes
-them of a plain batch of videos (B, T, 3, H, W).
+Inputs are B sequences of S snippets; a mask (B, S) says which snippets exist. Inside, the N
+snippets that exist are rows of one matrix: sequence by sequence, in order. So nothing of the
+others, padding included, can reach a result or the statistics of a batch normalisation. A network
+takes features and phase differences, not pixels, for both come from frozen computations;
+`inputs.video_inputs` makes them of a plain batch of videos (B, T, 3, H, W).
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ LEVELS = ("level_1", "level_2")
 class PhaseNet(nn.Module):
     """The temporal stream: phase differences of two pyramid levels to one vector per snippet.
 
-    Each block is {3x3 convolution, batch norm, ReLU} twice; the stride of 2 in the second convolution
-    halves the side. Level 2 joins after the first block, where the sides are equal. Dropout2d 0.2
-    follows every block but the first. With the defaults: 1,186,944 parameters.
+    Each block is {3x3 convolution, batch norm, ReLU} twice; the stride of 2 in the second
+    convolution halves the side. Level 2 joins after the first block, where the sides are equal.
+    Dropout2d 0.2 follows every block but the first. With the defaults: 1,186,944 parameters.
 
     The mean goes over whatever is left, so other sides need no option. For 96 and 112 px the
     released code has four blocks: widths (64, 128, 256, 512).
@@ -135,8 +135,8 @@ class TwoStreams(nn.Module):
             n_outputs); NaN for an utterance without any snippet.
 
         Raises:
-            BadInput: A missing input, shapes or dtypes that do not fit, values of a snippet that are
-                not finite; fewer than two snippets, or utterances with a snippet, in training.
+            BadInput: A missing input, shapes or dtypes that do not fit, values of a snippet that
+                are not finite; fewer than two snippets, or utterances with a snippet, in training.
         """
         inputs, lead = {"features": features, "level_1": level_1, "level_2": level_2}, "B, S"
         for name, shape in self._shapes.items():
@@ -179,8 +179,9 @@ class TimeGru(nn.Module):
     """Two bidirectional GRU layers along the snippets of each sequence.
 
     Snippets that do not exist are passed over: the state is carried across a gap, however long, to
-    the next one. That is what the released program does too, where frames without a face are dropped
-    together with their labels. (Phase differences never reach across a gap; see the snippets.)
+    the next one. That is what the released program does too, where frames without a face are
+    dropped together with their labels. (Phase differences never reach across a gap; see the
+    snippets.)
 
     `legacy_axis` is released fault B1: tensors (batch, time, feature) go into a GRU that expects
     (time, batch, feature), in all three released networks. The GRU then runs along the batch, from
@@ -262,7 +263,8 @@ class MimamoNet(TwoStreams):
         if legacy_gru_axis and not recurrent:
             raise BadInput("legacy_gru_axis", "asks for a GRU", "set recurrent=True")
         n_features, hidden = check_sizes(n_features=n_features, hidden=hidden)
-        # The order in which parts are made decides their first weights: spatial, temporal, the rest.
+        # The order in which parts are made decides their first weights: spatial, temporal, the
+        # rest.
         spatial = [*_affwild_dense(n_features, hidden), *_affwild_dense(hidden, hidden)]
         phase = PhaseNet(phase_channels, phase_widths)
         mlp = [*_dense(phase.out_features, hidden, 0.3), *_dense(hidden, hidden, 0.3)]
@@ -302,12 +304,12 @@ class OmgNet(TwoStreams):
     ==================  ========================================================  ==========
 
     Together 2,240,515. The released network has 2,241,031: 516 belong to heads for training each
-    stream alone, which the whole network never calls (PhaseNet's Linear 256 -> 1 and BatchNorm, 259;
-    the MLP's Linear 256 -> 1, 257).
+    stream alone, which the whole network never calls (PhaseNet's Linear 256 -> 1 and BatchNorm,
+    259; the MLP's Linear 256 -> 1, 257).
 
     Of these, 2 x 12,288 have no effect when the GRU runs over time: only the last snippet is read,
-    and there the upper layer's backward direction takes its first step, from a state of zero, so its
-    recurrent weights never act. They are kept, as the released form has them. With the released
+    and there the upper layer's backward direction takes its first step, from a state of zero, so
+    its recurrent weights never act. They are kept, as the released form has them. With the released
     axis (`legacy_gru_axis`) the output depends on the last snippet only.
 
     One snippet per second, up to 16, in the released program. "Last" is the last valid snippet.
@@ -385,7 +387,8 @@ def ccc_loss(
 ) -> Tensor:
     """Sum over labels of 1 - CCC, each CCC pooled over all snippets of the batch.
 
-    With means m, population variances s^2 and covariance c of a label over those snippets (Lin 1989)
+    With means m, population variances s^2 and covariance c of a label over those snippets (Lin
+    1989)
 
         CCC = 2 c / (s_p^2 + s_t^2 + (m_p - m_t)^2)
 

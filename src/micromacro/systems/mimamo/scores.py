@@ -1,9 +1,9 @@
 """Scores of predictions, the folds' predictions merged, and the files that organisers score.
 
-A unit's predictions are one table: ``clips``, ``subjects``, ``splits`` and ``lengths`` have a row for
-each clip; ``prediction`` and ``truth``, float32 (rows, labels), `lengths` rows for each of them in
-order: frames (Aff-Wild), snippets (benchmark) or the clip itself (OMG); nan for none. ``splits`` are
-roles: "train", "validation" (the fold held out) and "test".
+A unit's predictions are one table: ``clips``, ``subjects``, ``splits`` and ``lengths`` have a row
+for each clip; ``prediction`` and ``truth``, float32 (rows, labels), `lengths` rows for each of them
+in order: frames (Aff-Wild), snippets (benchmark) or the clip itself (OMG); nan for none. ``splits``
+are roles: "train", "validation" (the fold held out) and "test".
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ def scores(
         labels: Names of the columns.
 
     Returns:
-        ``<score>_<label>``: ccc, pcc, mse, and rescaled, the CCC after `rescale`. Nothing, if no row
-        has both.
+        ``<score>_<label>``: ccc, pcc, mse, and rescaled, the CCC after `rescale`. Nothing, if no
+        row has both.
     """
     table = of_split(predictions, split)
     ok = np.isfinite(table["prediction"] + table["truth"]).all(1)

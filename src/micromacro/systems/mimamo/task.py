@@ -2,8 +2,8 @@
 
 Each clip is one synthetic person at 30 frames per second. Two things happen on the face:
 
-* **Macro-motion**: smiles (AU 12 and 6) and frowns (AU 15 and 4) of 24 to 60 frames and 0.6 to 1.8 px
-  of a 64-px face, on top of a *resting face* that differs from clip to clip about as much as the
+* **Macro-motion**: smiles (AU 12 and 6) and frowns (AU 15 and 4) of 24 to 60 frames and 0.6 to 1.8
+  px of a 64-px face, on top of a *resting face* that differs from clip to clip about as much as the
   expressions do and drifts slowly. **Valence** is the expression alone. A single picture shows both
   and does not say which is which: whoever does not remember the last seconds takes a sad resting
   face for sadness.
@@ -12,13 +12,13 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
   the 13 frames of a snippet. They leave no trace in the mean picture.
 
 Clips are cut out of longer plays, so that nothing special happens at their ends. `illumination`
-turns the light from constant (0) to that of a hard recording (1). `Raters` turn the script's labels into
-those of people who watch: later than the face, and with an error. By default they are perfect.
+turns the light from constant (0) to that of a hard recording (1). `Raters` turn the script's labels
+into those of people who watch: later than the face, and with an error. By default they are perfect.
 
 What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
-not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer memory
-can only help valence. Whether a network finds any of it, through blinks, swaying heads, talking jaws
-and sensor noise, is open.
+not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer
+memory can only help valence. Whether a network finds any of it, through blinks, swaying heads,
+talking jaws and sensor noise, is open.
 """
 
 from dataclasses import dataclass, replace
@@ -80,8 +80,8 @@ class Raters:
 
     Attributes:
         lag_s: Seconds by which their answer comes later than what they see.
-        error_sd: Standard deviation of their error, where labels go from -1 to 1. It is drawn anew for
-            each clip and label, and wanders: its mean over a second of white noise.
+        error_sd: Standard deviation of their error, where labels go from -1 to 1. It is drawn anew
+            for each clip and label, and wanders: its mean over a second of white noise.
 
     Raises:
         BadInput: A number off its dial; the longest lag is what a play has before its clip.
@@ -94,7 +94,7 @@ class Raters:
         check_dials(self)
 
     def rate(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Their labels for the script's, float32 (T, 2) each; the first `lag_s` are worth nothing."""
+        """Their labels for the script's, both float32 (T, 2); the first `lag_s` say nothing."""
         labels, second = labels.roll(round(self.lag_s * FPS), 0), round(FPS)
         if not self.error_sd:
             return labels

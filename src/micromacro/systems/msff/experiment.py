@@ -1,14 +1,14 @@
-"""The experiment on film clips: a unit trains one stream; all fusions are made of its logits afterwards.
+"""Film clips: a unit trains one stream; all fusions are made of logits afterwards.
 
 All arms of a seed share people, clips, the order of clips and, but for "second" and "no stills",
-pre-trained still networks. A unit's predictions are its logits for the clips of validation, on which
-fusions choose temperatures and weights, and for the clips that are tested, which nothing chooses on. So
-every fusion is one of the same networks.
+pre-trained still networks. A unit's predictions are its logits for the clips of validation, on
+which fusions choose temperatures and weights, and for the clips that are tested, which nothing
+chooses on. So every fusion is one of the same networks.
 
-Tested clips are as many of each class. Accuracy at a prior is the mean of the classes' recalls, weighted
-with its shares; `accuracy` is at that of AFEW's validation clips. A clip without a face has no score of
-networks that see faces. The benchmark leaves it out of their training; their logits of tested
-ones are kept, so that "no blanks" can say what blanks cost.
+Tested clips are as many of each class. Accuracy at a prior is the mean of the classes' recalls,
+weighted with its shares; `accuracy` is at that of AFEW's validation clips. A clip without a face
+has no score of networks that see faces. The benchmark leaves it out of their training; their logits
+of tested ones are kept, so that "no blanks" can say what blanks cost.
 """
 
 import itertools
@@ -129,14 +129,17 @@ class Arm:
         layers: Of the BLSTM; 0 reads the features out as they are.
         readout: Of the BLSTM.
         shuffled: Put the frames of each clip in random order, in training and test. A control.
-        second: Another still network of the same kind, trained on other people, and other first weights.
-        stills: Pre-train the still network on stills; else it learns from frames of the training clips.
+        second: Another still network of the same kind, trained on other people, and other first
+            weights.
+        stills: Pre-train the still network on stills; else it learns from frames of the training
+            clips.
         redundancy: Of the voice, in place of the dial's; see `task.Benchmark.dubbed`.
         share: Of the training clips that are used.
         solid: The 3D network of stream "c3d".
 
     Raises:
-        BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
+        BadInput: An unknown option, or one that would do nothing: its row would have an untrue
+            name.
     """
 
     stream: Annotated[str, STREAMS] = "vgg"
@@ -166,7 +169,7 @@ def benchmark(
     test: Sequence[int] = TESTED,
     **dials,
 ) -> arms.Source:
-    """The benchmark's clips, rendered once for all arms of a seed, and what each network sees of them.
+    """The benchmark's clips, rendered once for all arms of a seed, as each network sees them.
 
     Args:
         seed: Random seed; another seed draws other people and clips.
@@ -176,9 +179,9 @@ def benchmark(
         dials: Fields of `task.Dials`.
 
     Returns:
-        Table: clip, subject, split (train, val, test), label, n_frames, blank. What a stream sees of
-        every clip is loaded, in the order of the table, by the stream, or the name of a still network,
-        or a still network itself; and by the redundancy of the voice, None for the dial's.
+        Table: clip, subject, split (train, val, test), label, n_frames, blank. What a stream sees
+        of every clip is loaded, in the order of the table, by the stream, or the name of a still
+        network, or a still network itself; and by the redundancy of the voice, None for the dial's.
     """
     counts = {"train": train, "val": val, "test": test}
     sides = {split: task.clips(n, seed, split=split, **dials) for split, n in counts.items()}
@@ -209,8 +212,9 @@ def benchmark(
 def _changes(frames: Tensor) -> Tensor:
     """Frames uint8 less the mean picture of their clip, twice as strong, around 128.
 
-    It stands for the mean block of Sports-1M. Without it the small network, which starts from nothing,
-    learns nothing: what differs most is who it is (development seed 1000: accuracy .16, with it .57).
+    It stands for the mean block of Sports-1M. Without it the small network, which starts from
+    nothing, learns nothing: what differs most is who it is (development seed 1000: accuracy .16,
+    with it .57).
     """
     changes = frames.float() - frames.float().mean(0)
     return (2 * changes + 128).clamp_(0, 255).round_().to(torch.uint8)
@@ -227,28 +231,31 @@ def official(
     device: str = "cpu",
     **weights: str,
 ) -> arms.Source:
-    """An official data set: validation is tested, and a fifth of the training people chooses the fusion.
+    """An official data set: validation is tested; a fifth of the training people chooses fusions.
 
-    The public labels end with validation. So what papers choose on it, weights of a fusion above all, is
-    chosen here on training clips that no network saw. All clips of a person stay on one side. AFEW says
-    neither who is in a clip nor which film it is from, so there each clip counts as a person.
+    The public labels end with validation. So what papers choose on it, weights of a fusion above
+    all, is chosen here on training clips that no network saw. All clips of a person stay on one
+    side. AFEW says neither who is in a clip nor which film it is from, so there each clip counts as
+    a person.
 
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder, as data/README.md shows.
-        cache: Folder, made if missing, for features, 1.8 GB of both networks of published sizes (24.6 kB
-            for each of the 72,941 faces of training and validation); for faces that are looked for in
-            films; and for checkpoints of units that are under way, each up to four times its weights.
-            With many workers compute one unit of "vgg" and one of "resnet" before.
+        cache: Folder, made if missing, for features, 1.8 GB of both networks of published sizes
+            (24.6 kB for each of the 72,941 faces of training and validation); for faces that are
+            looked for in films; and for checkpoints of units that are under way, each up to four
+            times its weights. With many workers compute one unit of "vgg" and one of "resnet"
+            before.
         faces: Of `afew.load`.
         small: Sizes of the benchmark in place of the published ones.
         device: Where features are computed.
-        weights: Your files of published weights, see `stills.WEIGHTS`: "vgg_weights" and the like. Without
-            one of its own, "vgg" and "resnet" are the benchmark's networks, and a 3D network learns
-            from nothing.
+        weights: Your files of published weights, see `stills.WEIGHTS`: "vgg_weights" and the like.
+            Without one of its own, "vgg" and "resnet" are the benchmark's networks, and a 3D
+            network learns from nothing.
 
     Raises:
-        BadInput: As the reader, and as `stills.load_published`; a file for a network that we have not.
+        BadInput: As the reader, and as `stills.load_published`; a file for a network that we have
+            not.
     """
     check_choice("dataset", dataset, DATASETS)
     for name in weights:
@@ -322,9 +329,9 @@ def unit(
     Returns:
         Metrics: `parameters`, number of weights that are trained; the last epoch's training `loss`;
         `trained_on`, number of clips; `missing` clips. Predictions, a row for each of N clips of
-        validation and test: clip, subject, split; label int64; logits float32 (N, 7), mean of the last
-        epochs; blank, whether no face is found; present, whether there are logits; n_frames, NaN where
-        the data do not say it.
+        validation and test: clip, subject, split; label int64; logits float32 (N, 7), mean of the
+        last epochs; blank, whether no face is found; present, whether there are logits; n_frames,
+        NaN where the data do not say it.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; as the source.
@@ -403,7 +410,7 @@ def _network(source: arms.Source, arm: Arm, rows: Sequence, weights: str | None)
 
 
 def by_seed(groups: Mapping[tuple[str, int], list]) -> dict[tuple[str, int], list]:
-    """What `results.by_arm_and_seed` gives as `rows` wants it: all core arms of a seed together, all named."""
+    """What `results.by_arm_and_seed` gives, as `rows` wants it: a seed's core arms together."""
     seeds: dict[tuple[str, int], list] = {}
     for (arm, seed), (one,) in groups.items():
         own = seeds.setdefault(("all arms" if arm in CORE else arm, seed), [])
@@ -412,22 +419,23 @@ def by_seed(groups: Mapping[tuple[str, int], list]) -> dict[tuple[str, int], lis
 
 
 def rows(units: Sequence) -> list[dict]:
-    """The scores of arms of one seed, and of their fusions, as fields of rows, for `results.unit_rows`.
+    """Scores of one seed's arms and of their fusions: fields of rows, for `results.unit_rows`.
 
     Args:
         units: Those of one entry of `by_seed`, which names them.
 
-    Of every arm and fusion: `accuracy`, at the prior of AFEW's validation clips, `accuracy_train_prior`
-    and `accuracy_test_prior` at those of the other splits; `uar`; `recall_<emotion>`; `accuracy_order`,
-    `accuracy_speed` and `accuracy_static`, among the classes of `task.ORDER`, `task.SPEED` and
-    `task.STATIC` alone, of their clips; `accuracy_val`, share of the clips of validation.
+    Of every arm and fusion: `accuracy`, at the prior of AFEW's validation clips,
+    `accuracy_train_prior` and `accuracy_test_prior` at those of the other splits; `uar`;
+    `recall_<emotion>`; `accuracy_order`, `accuracy_speed` and `accuracy_static`, among the classes
+    of `task.ORDER`, `task.SPEED` and `task.STATIC` alone, of their clips; `accuracy_val`, share of
+    the clips of validation.
 
     Of arms also `temperature` and `confidence`, mean of the largest probability. Of fusions
     `weight_<arm>`. Of "all four" `optimism`, by how much accuracy on validation exceeds that in
     cross-validation; `weighted_...`, scores of probabilities times the root of the test prior;
-    `agreement_visual` and `agreement_audio`, how often two networks say the same; `errors_visual` and
-    `errors_audio`, correlation of their errors; `mcnemar_p` against "best single", the stream that
-    validation finds best.
+    `agreement_visual` and `agreement_audio`, how often two networks say the same; `errors_visual`
+    and `errors_audio`, correlation of their errors; `mcnemar_p` against "best single", the stream
+    that validation finds best.
     """
     named = {one.params["name"]: one for one in units}
     arrays, scored = {name: one.predictions() for name, one in named.items()}, {}
@@ -474,7 +482,7 @@ def _sides(arrays: Mapping, parts: Sequence[str], blanks: bool = True) -> list[f
 
 
 def _filled(logits: np.ndarray) -> np.ndarray:
-    """Probabilities; a network without a score of a clip says the most frequent class of training."""
+    """Probabilities; a network that has no score of a clip says training's most frequent class."""
     prior = np.array(task.PRIORS["train"]) / sum(task.PRIORS["train"])
     return np.where(np.isnan(logits), prior, softmax(logits, axis=-1))
 

@@ -1,8 +1,9 @@
 """Late fusion of score matrices: weights, temperatures, and clips that a network says nothing of.
 
-A **score matrix** is what a network says of many clips: a table with a row a clip, its id in the index, and
-a column a class, its name on top. It holds logits. A row of nan says that the network has no score of this
-clip, such as one without a face. Networks of any origin will do, for nothing else is needed:
+A **score matrix** is what a network says of many clips: a table with a row a clip, its id in the
+index, and a column a class, its name on top. It holds logits. A row of nan says that the network
+has no score of this clip, such as one without a face. Networks of any origin will do, for nothing
+else is needed:
 
     names = ("vgg", "resnet", "c3d", "audio")
     tables = {name: pd.read_csv(f"{name}.csv", index_col=0, dtype={0: str}) for name in names}
@@ -11,17 +12,19 @@ clip, such as one without a face. Networks of any origin will do, for nothing el
     fused = fusion(align(test_tables))     # probabilities (N, C); fused.argmax(1) are the classes
     worth = nested(scores)                 # worth.seen - worth.unseen: the optimism of the choice
 
-Rows and columns may stand in any order: they are matched by their names. A clip that one table lacks is
-refused by its id, since a score over 371 clips of 383 is another score. Where a file holds probabilities p,
-give ``np.log(p[p.any(axis=1)].clip(lower=1e-12)).reindex(p.index)``: a row of zeros becomes one of nan.
+Rows and columns may stand in any order: they are matched by their names. A clip that one table
+lacks is refused by its id, since a score over 371 clips of 383 is another score. Where a file holds
+probabilities p, give ``np.log(p[p.any(axis=1)].clip(lower=1e-12)).reindex(p.index)``: a row of
+zeros becomes one of nan.
 
 The paper fuses score matrices and does not say how. Here the fused row of clip n is
 
     S[n] = sum over networks m of w[m] softmax(z[m, n] / T[m]),    w >= 0, sum of w = 1          (1)
 
-as its neighbours do, of whom two published enough to recover w, by least squares of the fused scores on the
-parts. They had no temperatures T and gave half the weight to sound, whose scores are the softest. A weight
-means nothing without the temperature that goes with it, so T is fitted first, to each network by itself.
+as its neighbours do, of whom two published enough to recover w, by least squares of the fused
+scores on the parts. They had no temperatures T and gave half the weight to sound, whose scores are
+the softest. A weight means nothing without the temperature that goes with it, so T is fitted first,
+to each network by itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -122,9 +125,10 @@ def align(
 
 
 def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature T with which softmax(z / T) makes the true classes most likely (Guo et al. 2017).
+    """The T with which softmax(z / T) makes the true classes most likely (Guo et al. 2017).
 
-    Above 1 the network was too sure of itself, below 1 not sure enough. Its own decisions do not change.
+    Above 1 the network was too sure of itself, below 1 not sure enough. Its own decisions do not
+    change.
 
     Args:
         logits: (N, C), finite.
@@ -151,7 +155,8 @@ class Fusion:
         networks: Whose scores it fuses.
         classes: Of the scores, in this order.
         temperatures: (M,).
-        prior: (C,), shares of the classes, whose sum is 1; those that it has seen, one clip added to each.
+        prior: (C,), shares of the classes, whose sum is 1; those that it has seen, one clip added
+            to each.
         missing: As of `fuse`.
         weights: (M,), divided by their sum; equal ones in stacking, where they mean nothing.
         stacker: The classifier of stacking; else None.
@@ -192,7 +197,7 @@ class Fusion:
         return mixed
 
     def evidence(self, scores: Scores) -> np.ndarray:
-        """What stacking looks at: log-probabilities of each network, (N, M C); the prior's for none."""
+        """What stacking sees: log-probabilities of each network, (N, M C); the prior's for none."""
         shares = self._shares(scores, "prior")
         return np.log(shares.clip(LEAST)).transpose(1, 0, 2).reshape(len(scores.ids), -1)
 
@@ -215,14 +220,14 @@ def fuse(
 
     Args:
         scores: Of `align`.
-        weights: (M,), 0 or more, in the order of the networks; divided by their sum, so 1, 1, 1, 4, 7
-            will do. None for equal ones.
+        weights: (M,), 0 or more, in the order of the networks; divided by their sum, so 1, 1, 1, 4,
+            7 will do. None for equal ones.
         temperatures: (M,), above 0; None for 1.
-        missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016 did.
-            "renormalised": nothing, and the other weights are divided by their sum; where none is left,
-            the row is the prior. "prior": the prior, by its own weight. Where a network of positive
-            weight has a score, the first two **decide the same**, since a factor on a row changes no
-            order; only the probabilities differ.
+        missing: What a network adds where it has no score. "zero": nothing, as the winner of 2016
+            did. "renormalised": nothing, and the other weights are divided by their sum; where none
+            is left, the row is the prior. "prior": the prior, by its own weight. Where a network of
+            positive weight has a score, the first two **decide the same**, since a factor on a row
+            changes no order; only the probabilities differ.
         prior: (C,), shares of the classes, divided by their sum; None for equal ones.
 
     Returns:
@@ -283,8 +288,8 @@ def grid(scores: Scores, *, steps: int = 20, metric: str = "accuracy", **options
 def stacking(scores: Scores, *, penalty: float = 1.0, **options) -> Fusion:
     """A multinomial logistic regression on the log-probabilities of all networks.
 
-    It has a weight for each pair of a network's class and a class, so it learns the labels' prior too,
-    and which network to trust for what. A network without a score of a clip shows the prior.
+    It has a weight for each pair of a network's class and a class, so it learns the labels' prior
+    too, and which network to trust for what. A network without a score of a clip shows the prior.
 
     Args:
         scores: Of the clips to fit on, with labels.
@@ -311,8 +316,8 @@ def surface(scores: Scores, fusion: Fusion, *, steps: int = 20) -> pd.DataFrame:
     Args:
         scores: With labels.
         fusion: Whose networks, temperatures, prior and `missing` to take.
-        steps: From weight 0 to 1; 20 of them, 0.05 each, make 231 points of three networks, 1,771 of
-            four and 10,626 of five.
+        steps: From weight 0 to 1; 20 of them, 0.05 each, make 231 points of three networks, 1,771
+            of four and 10,626 of five.
 
     Returns:
         A row a point, those nearest to equal weights first: the weight of each network by its name,
@@ -410,7 +415,7 @@ def nested(scores: Scores, *, rule: Callable[[Scores], Fusion] = grid, **folds) 
 
 
 def confusion(fused: np.ndarray, scores: Scores) -> pd.DataFrame:
-    """Number of clips by true class (rows) and by the class of the greatest fused score (columns)."""
+    """Number of clips by true class (rows) and by class of the greatest fused score (columns)."""
     C = len(scores.classes)
     pairs = np.bincount(C * scores.truth + fused.argmax(1), minlength=C * C).reshape(C, C)
     return pd.DataFrame(pairs, scores.classes, scores.classes)
@@ -426,8 +431,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
         second: Likewise.
 
     Returns:
-        Clips that the first alone has right; that the second alone has; p of the binomial distribution,
-        for many clips as for few, 1 for none.
+        Clips that the first alone has right; that the second alone has; p of the binomial
+        distribution, for many clips as for few, 1 for none.
     """
     one, other = int(np.sum(first & ~second)), int(np.sum(second & ~first))
     return one, other, binomtest(one, one + other).pvalue if one + other else 1.0

@@ -1,13 +1,13 @@
 """What the four networks see of a clip: faces, sound as segments of its spectrum, batches of clips.
 
-A part of a clip may be missing: a clip without a face has its sound, a clip without sound its faces.
-Then the rows of that part are None, and in a batch the clip has length 0; the networks give it the
-logits 0. A frame without a face inside a clip is left out.
+A part of a clip may be missing: a clip without a face has its sound, a clip without sound its
+faces. Then the rows of that part are None, and in a batch the clip has length 0; the networks give
+it the logits 0. A frame without a face inside a clip is left out.
 
-The sound is cut as VGGish (Hershey et al. 2017) cuts it: 16 kHz mono, Hann windows of 25 ms every 10 ms,
-64 bands from 125 to 7500 Hz, log(magnitude + 0.01), 96 rows a segment. The segments overlap by half,
-our choice, for a clip of AFEW lasts 2.4 s. The bands are librosa's triangles on the Hz axis; VGGish
-draws them on the mel axis.
+The sound is cut as VGGish (Hershey et al. 2017) cuts it: 16 kHz mono, Hann windows of 25 ms every
+10 ms, 64 bands from 125 to 7500 Hz, log(magnitude + 0.01), 96 rows a segment. The segments overlap
+by half, our choice, for a clip of AFEW lasts 2.4 s. The bands are librosa's triangles on the Hz
+axis; VGGish draws them on the mel axis.
 """
 
 import math
@@ -97,8 +97,8 @@ def features_on_disk(
         network: "vgg" or "resnet".
         cache: Folder, made if missing: 16 kB a frame of VGG-Face, 8 kB of ResNet-50.
         faces: Of `afew.load`.
-        weights: Your file of published weights, see `load_published`; None for the benchmark's small
-            network.
+        weights: Your file of published weights, see `load_published`; None for the benchmark's
+            small network.
         device: Where they are computed.
 
     Returns:
@@ -183,7 +183,8 @@ def spectrum_pictures(segments: Tensor) -> Tensor:
 
     Returns:
         float32 (S, 1, 64, 96) in [0, 1]: time from left to right, pitch upwards, silence black, the
-        loudest sine white. `VggFace` brings them to its 224 px and makes three equal colours of them.
+        loudest sine white. `VggFace` brings them to its 224 px and makes three equal colours of
+        them.
 
     Raises:
         BadInput: Another shape or type, or values that are not finite.
@@ -216,8 +217,8 @@ def together(clips: Sequence[Clip]) -> dict[str, Tensor | None]:
 class Batches(LikeLengths):
     """One part of clips as padded batches for `training.train`, clips of like length together.
 
-    A batch is ``((rows, lengths), target)``, as `C3d`, `CnnBlstm` and `Blstm` take it. `LikeLengths` says
-    how they are drawn.
+    A batch is ``((rows, lengths), target)``, as `C3d`, `CnnBlstm` and `Blstm` take it.
+    `LikeLengths` says how they are drawn.
 
     Attributes:
         rows: Of each clip its frames, segments or features (T, ...), or None; see `padded`.

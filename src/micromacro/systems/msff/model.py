@@ -1,7 +1,8 @@
-"""Multiple spatio-temporal features, fused: four networks that each score a clip for seven emotions.
+"""Multiple spatio-temporal features, fused: four networks, each scores seven emotions.
 
-Lu et al., *Multiple Spatio-temporal Feature Learning for Video-based Emotion Recognition in the Wild*,
-ICMI 2018, DOI 10.1145/3242969.3264992. Of the paper we have seen the abstract alone. It states:
+Lu et al., *Multiple Spatio-temporal Feature Learning for Video-based Emotion Recognition in the
+Wild*, ICMI 2018, DOI 10.1145/3242969.3264992. Of the paper we have seen the abstract alone. It
+states:
 
 ==========  ========================================================================================
 stream      the abstract's words, in ours
@@ -12,9 +13,9 @@ stream      the abstract's words, in ours
 ``audio``   Sound becomes pictures of its spectrum, which a VGG and a BLSTM go through.
 ==========  ========================================================================================
 
-The scores of the four are fused afterwards (``fusion.py``), so each stream is trained by itself. All
-else is our choice, near what neighbours did: C3D (Tran et al. 2015) as the 3D CNN, VGGish (Hershey
-et al. 2017) as the VGG of sound, feature layers, size and read-out of the BLSTM, dropout.
+The scores of the four are fused afterwards (``fusion.py``), so each stream is trained by itself.
+All else is our choice, near what neighbours did: C3D (Tran et al. 2015) as the 3D CNN, VGGish
+(Hershey et al. 2017) as the VGG of sound, feature layers, size and read-out of the BLSTM, dropout.
 
 Every still or spectrum goes through its CNN alone, and padding goes through no layer at all. A clip
 without rows, such as one without a face, gets the logits 0: each class is as likely, and nothing is
@@ -50,13 +51,13 @@ _VGG_16, _VGG_11, _C3D = (2, 2, 3, 3, 3), (1, 1, 2, 2), (1, 1, 2, 2, 2)
 
 
 class Encoder(nn.Module):
-    """Convolutions of side 3 in blocks, ReLU behind each, then fc6, fc7, fc8: all three of our VGGs.
+    """Blocks of 3 x 3 convolutions with ReLU, then fc6, fc7, fc8: all three of our VGGs.
 
     Args:
         conv: ``nn.Conv2d`` or ``nn.Conv3d``.
         n_in: Channels of the input.
-        plan: Convolutions of each block. A block has twice as many channels as the one before, up to
-            eight times the first one's; a pooling that halves the map follows it.
+        plan: Convolutions of each block. A block has twice as many channels as the one before, up
+            to eight times the first one's; a pooling that halves the map follows it.
         cells: Cells of the last map.
         sizes: Channels of the first convolution, width of fc6 and fc7, classes: the width of fc8.
         layer: "fc6", "fc7" or "fc8": what `features` gives, after its ReLU. The paper does not say;
@@ -67,8 +68,8 @@ class Encoder(nn.Module):
         mean: Red, green and blue of the mean picture, where white is 255; taken off.
         scale: What the rest is divided by. 1 suits published weights; about 60, the deviation of
             pictures, a training from scratch.
-        image_px: Side of the pictures, to which others are resized (bilinear, antialiased); None for
-            what is no picture.
+        image_px: Side of the pictures, to which others are resized (bilinear, antialiased); None
+            for what is no picture.
 
     Attributes:
         n_features: Numbers that `features` gives.
@@ -109,7 +110,7 @@ class Encoder(nn.Module):
         return self.fc8(self.dropout(self._until("fc7", x)))  # (B, 4096) -> (B, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Features (B, n_features), not negative; for what is taken see the network's `prepared`."""
+        """Features (B, n_features), not negative, of what the network's `prepared` takes."""
         return self(x).relu() if self.layer == "fc8" else self._until(self.layer, x)
 
     def _until(self, layer: str, x: Tensor) -> Tensor:
@@ -118,10 +119,11 @@ class Encoder(nn.Module):
         return x if layer == "fc6" else self.fc7(self.dropout(x)).relu()  # (B, 4096)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """What the first convolution sees: pictures of its size, less the mean. Others have their own.
+        """What the first convolution sees: pictures of its size, less the mean.
 
         Args:
-            images: float32 (B, C, H, W) in [0, 1]; C = 3: red, green, blue, or 1: grey, used thrice.
+            images: float32 (B, C, H, W) in [0, 1]; C = 3: red, green, blue, or 1: grey, used
+                thrice.
 
         Returns:
             float32 (B, 3, image_px, image_px).
@@ -135,17 +137,17 @@ class Encoder(nn.Module):
 class VggFace(Encoder):
     """VGG-16 as Parkhi et al. (2015) trained it on 2622 people: 145,002,878 parameters.
 
-    The published weights want red, green, blue, in this order, from 0 to 255, and their means in the
-    same order taken off. Several ports feed blue, green, red and take the means off as red, green,
-    blue; nothing stops, and the features are those of faces in wrong colours. Here a caller gives
-    RGB in [0, 1], and the network does the rest.
+    The published weights want red, green, blue, in this order, from 0 to 255, and their means in
+    the same order taken off. Several ports feed blue, green, red and take the means off as red,
+    green, blue; nothing stops, and the features are those of faces in wrong colours. Here a caller
+    gives RGB in [0, 1], and the network does the rest.
 
     Args:
         width: Channels of the first block; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: People, or whatever else fc8 tells apart.
-        options: ``layer``, ``batch_norm``, ``mean``, ``scale`` and ``image_px`` of `Encoder`. 48 px and a
-            width of 8 suit the benchmark.
+        options: ``layer``, ``batch_norm``, ``mean``, ``scale`` and ``image_px`` of `Encoder`. 48 px
+            and a width of 8 suit the benchmark.
 
     Raises:
         BadInput: As `Encoder`; pictures of fewer than 32 px.
@@ -179,7 +181,7 @@ class SpectrogramVgg(Encoder):
         super().__init__(nn.Conv2d, 1, _VGG_11, 6 * 4, (width, hidden, classes), **options)
 
     def prepared(self, segments: Tensor) -> Tensor:
-        """The segments as they are: float32 (B, 1, 96, 64), time by pitch; log-mel of ``inputs.py``.
+        """The segments as they are: log-mel of ``inputs.py``, (B, 1, 96, 64), time by pitch.
 
         Raises:
             BadInput: Another shape or dtype; values that are not finite.
@@ -191,20 +193,20 @@ class SpectrogramVgg(Encoder):
 class C3d(Encoder):
     """C3D (Tran et al. 2015) on the frames of a clip, 16 at a time: 78,024,455 parameters.
 
-    The original's pooling lets a last window hang over the edge (Caffe rounds up), so the last map of
-    112 px is 4 x 4 and fc6 has 8192 inputs. Ports to PyTorch get as many by padding the map on all
-    sides instead, which shifts every window by one: the published weights then see other maps.
+    The original's pooling lets a last window hang over the edge (Caffe rounds up), so the last map
+    of 112 px is 4 x 4 and fc6 has 8192 inputs. Ports to PyTorch get as many by padding the map on
+    all sides instead, which shifts every window by one: the published weights then see other maps.
 
-    A clip's logits are the mean over its blocks, our choice: fusion wants logits to calibrate. Fan et
-    al. (2016) average softmax scores.
+    A clip's logits are the mean over its blocks, our choice: fusion wants logits to calibrate. Fan
+    et al. (2016) average softmax scores.
 
     Args:
         width: Channels of the first layer; the last one has eight times as many.
         hidden: Width of fc6 and fc7.
         classes: Number of classes.
         options: Of `Encoder`; 48 px and a width of 8 suit the benchmark. The mean of the Sports-1M
-            weights is a file of its own, a mean block; the port feeds 0 to 255 as it is. So the mean is
-            0 unless given.
+            weights is a file of its own, a mean block; the port feeds 0 to 255 as it is. So the
+            mean is 0 unless given.
 
     Raises:
         BadInput: As `Encoder`; frames of fewer than 16 px.
@@ -223,16 +225,16 @@ class C3d(Encoder):
         """Score clips.
 
         Args:
-            faces: float32 (B, T, C, H, W) in [0, 1], RGB or grey, padded at the end. What the padding
-                holds has no influence.
+            faces: float32 (B, T, C, H, W) in [0, 1], RGB or grey, padded at the end. What the
+                padding holds has no influence.
             lengths: int64 (B,), frames of each clip, 0 to T; None: all have T.
 
         Returns:
             Logits float32 (B, classes); 0 for a clip without frames.
 
         Raises:
-            BadInput: Shapes, dtypes or lengths that do not fit; values that are not finite or outside
-                [0, 1].
+            BadInput: Shapes, dtypes or lengths that do not fit; values that are not finite or
+                outside [0, 1].
         """
         return _by_blocks(super().forward, faces, lengths, self, self.fc8.out_features)
 
@@ -244,8 +246,9 @@ class C3d(Encoder):
 class R3d18(nn.Module):
     """R3D-18 (Tran et al. 2018) as torchvision builds it: 33,169,863 parameters.
 
-    The practical stand-in for `C3d`, whose weights are hard to come by: torchvision has some for this
-    network, of Kinetics-400; see `stills.load_published`. Blocks, and the mean over them, are as there.
+    The practical stand-in for `C3d`, whose weights are hard to come by: torchvision has some for
+    this network, of Kinetics-400; see `stills.load_published`. Blocks, and the mean over them, are
+    as there.
 
     Args:
         classes: Number of classes.
@@ -420,8 +423,8 @@ class CnnBlstm(nn.Module):
         """Score clips.
 
         Args:
-            rows: float32 (B, T, C, H, W), frames or segments as the encoder takes them, padded at the
-                end. What the padding holds has no influence.
+            rows: float32 (B, T, C, H, W), frames or segments as the encoder takes them, padded at
+                the end. What the padding holds has no influence.
             lengths: int64 (B,), rows of each clip, 0 to T; None: all have T.
 
         Returns:
@@ -441,9 +444,9 @@ class CnnBlstm(nn.Module):
 def block_frames(length: int) -> Tensor:
     """Numbers of the frames that C3D sees of a clip, 16 at a time.
 
-    A clip of fewer than 16 frames is repeated until there are 16. In a longer one a last block ends at
-    the clip's end and overlaps the one before, so that no frame is lost: our choice. Fan et al. (2016)
-    drop the frames behind the last whole block.
+    A clip of fewer than 16 frames is repeated until there are 16. In a longer one a last block ends
+    at the clip's end and overlaps the one before, so that no frame is lost: our choice. Fan et al.
+    (2016) drop the frames behind the last whole block.
 
     Args:
         length: Frames of the clip; 0 gives no block.
@@ -508,7 +511,8 @@ class MsffNet(nn.Module):
 
         Args:
             faces: float32 (B, T, C, H, W) in [0, 1], C = 3 RGB or 1 grey, a face a frame, padded at
-                the end. Each network resizes them to its own size. None: streams of faces are left out.
+                the end. Each network resizes them to its own size. None: streams of faces are left
+                out.
             segments: float32 (B, S, 1, 96, 64), log-mel of 0.96 s of sound each; None likewise.
             face_lengths: int64 (B,), frames of each clip, 0 to T; None: all have T.
             segment_lengths: int64 (B,), likewise.
@@ -550,7 +554,7 @@ def _blocks(
 
 
 def _he(net: nn.Module) -> None:
-    """Weights as He et al. (2015) draw them, biases 0: by PyTorch's own 13 layers let nothing through."""
+    """He et al.'s weights (2015), biases 0: by PyTorch's own, 13 layers let nothing through."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -559,7 +563,7 @@ def _he(net: nn.Module) -> None:
 
 
 def _pixels(name: str, images: Tensor, net: nn.Module) -> Tensor:
-    """Pictures (N, C, H, W) in [0, 1] to the network's (N, 3, px, px), less the mean, white 255 / scale."""
+    """Pictures (N, C, H, W) in [0, 1] to (N, 3, px, px), less the mean, white 255 / scale."""
     check_tensor(name, images, "(B, 1|3, H, W)", (next(net.parameters()).dtype,))
     check_values(name, images, 0, 1)
     px = (net.image_px,) * 2
@@ -570,14 +574,14 @@ def _pixels(name: str, images: Tensor, net: nn.Module) -> Tensor:
 
 
 def _solid(blocks: Tensor, net: nn.Module) -> Tensor:
-    """Frames of blocks (N, 16, C, H, W) as `_pixels`, time behind the colours: (N, 3, 16, px, px)."""
+    """Blocks (N, 16, C, H, W) as `_pixels`, time behind the colours: (N, 3, 16, px, px)."""
     return _pixels("faces", blocks.flatten(0, 1), net).unflatten(0, (-1, BLOCK)).transpose(1, 2)
 
 
 def _by_blocks(
     look: Callable, faces: Tensor, lengths: Tensor | None, net: nn.Module, width: int
 ) -> Tensor:
-    """Logits (B, width) of clips: the mean of what a network makes of their blocks (N, 16, C, H, W)."""
+    """Logits (B, width) of clips: a network's mean over their blocks (N, 16, C, H, W)."""
     check_tensor("faces", faces, "(B, T, 1|3, H, W)", (next(net.parameters()).dtype,))
     frames = [block_frames(n) for n in row_mask("faces", faces, lengths).sum(1).tolist()]
     clips = zip(faces, frames, strict=True)

@@ -1,10 +1,10 @@
-"""Pre-trained networks, used frozen: small ones for the benchmark, published weights for official data.
+"""Pre-trained networks, frozen: small ones for the benchmark, published ones for official data.
 
-The small ones know eight expressions of other actors. They stand in for VGG-Face and ResNet-50, which
-the paper pre-trains on pictures that no licence lets us ship. Ours of "vgg" is the package's own encoder, a
-plain stack of convolutions as a VGG is, and of about as many parameters as "resnet". "vgg_second" is the
-control: the same network from other first weights, other people and another order.
-``tools/still_training.py`` makes the last two; their files lie beside this module.
+The small ones know eight expressions of other actors. They stand in for VGG-Face and ResNet-50,
+which the paper pre-trains on pictures that no licence lets us ship. Ours of "vgg" is the package's
+own encoder, a plain stack of convolutions as a VGG is, and of about as many parameters as "resnet".
+"vgg_second" is the control: the same network from other first weights, other people and another
+order. ``tools/still_training.py`` makes the last two; their files lie beside this module.
 """
 
 import re
@@ -73,8 +73,8 @@ def load_published(
     """A network with published weights, in evaluation mode and frozen.
 
     Args:
-        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; "r3d_18_kinetics", of 400 things that
-            people do; or a ResNet-50 by its key of
+        name: "vgg_face"; "c3d_sports1m", of 487 kinds of sport; "r3d_18_kinetics", of 400 things
+            that people do; or a ResNet-50 by its key of
             `micromacro.backbones.PRETRAINED`, of which "ferplus" is our choice for the paper's.
         weights: Your own file; for "imagenet" alone it may be None.
         sha256: What the digest of your file must be; none is published for most of these files.
@@ -93,7 +93,8 @@ def load_published(
     kinds = {"vgg_face": VggFace, "c3d_sports1m": partial(C3d, classes=487)}
     with torch.device("meta"):  # no memory, no random numbers: the file fills it
         net = kinds.get(name, partial(R3d18, 400))(**options)
-    # Our names are theirs, but that convolutions, or all of torchvision's network, are a module of ours.
+    # Our names are theirs, but that convolutions, or all of torchvision's network, are a module of
+    # ours.
     own, after = ("net.", "^") if name == "r3d_18_kinetics" else ("convs.", "^(?=conv)")
     state = {re.sub(after, own, key): t for key, t in read_weights(file).items()}
     fill(net, state, file, f"give the file {PUBLISHED[name]}")
@@ -101,7 +102,7 @@ def load_published(
 
 
 def start_from(net: nn.Module, name: str, weights: str) -> nn.Module:
-    """A 3D network, its weights the published ones but in the last layer, which tells our classes apart.
+    """A 3D network with published weights but in the last layer, which tells our classes apart.
 
     Args:
         net: `C3d` or `R3d18` of the published sizes.

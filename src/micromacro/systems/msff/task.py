@@ -1,4 +1,4 @@
-"""The film task on the embedded benchmark: seven emotions, seen and heard, in clips as short as AFEW's.
+"""The benchmark's film task: seven emotions, seen and heard, in clips as short as AFEW's.
 
 A clip shows one synthetic person at 16 frames a second; its length has the spread of AFEW's. What
 tells the emotion is spread over what the paper's four networks can see:
@@ -14,19 +14,19 @@ Angry, Disgust      one look with a moving brow: Angry four to five
                     times a second, Disgust once in two, equally far
 ==================  ====================================================  ==========================
 
-Both emotions of a pair show the same frames in another order (a slow brow meets other moments of the rise
-and fall; lips follow the voice), so whatever forgets their order cannot tell them apart. In a share of the clips the face hides
-what is felt, in a share the voice does. A voice is *redundant* where it hides and shows just what the
-face does.
+Both emotions of a pair show the same frames in another order (a slow brow meets other moments of
+the rise and fall; lips follow the voice), so whatever forgets their order cannot tell them apart.
+In a share of the clips the face hides what is felt, in a share the voice does. A voice is
+*redundant* where it hides and shows just what the face does.
 
-Positive controls, which hold by construction: order and speed of frames tell the pairs apart to those
-who can see them; sound adds to pictures, and less where it is redundant. Open is whether the networks
-learn this from as few clips as AFEW has, whether recurrent networks see the fast motion too, and what a
-fusion makes of it.
+Positive controls, which hold by construction: order and speed of frames tell the pairs apart to
+those who can see them; sound adds to pictures, and less where it is redundant. Open is whether the
+networks learn this from as few clips as AFEW has, whether recurrent networks see the fast motion
+too, and what a fusion makes of it.
 
-Classes come in AFEW's numbers for training and validation. The tested clips are as many of each class:
-accuracy at any prior follows from their recalls. Every clip comes from explicit streams; nothing is
-rendered before it is asked for.
+Classes come in AFEW's numbers for training and validation. The tested clips are as many of each
+class: accuracy at any prior follows from their recalls. Every clip comes from explicit streams;
+nothing is rendered before it is asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,10 +65,10 @@ EXPRESSIONS: dict[str, tuple[tuple[dict[str, float], ...], tuple[float, float, f
     "Sad": (({"1": 0.35, "15": 0.4, "17": 0.25, "lid": 0.12},), (-0.3, -0.7, -0.5)),
     "Surprise": ((_EYES, _MOUTH), (0.6, 0.6, -0.1)),
 }
-"""Emotion -> phases of the face, channel -> share of a full expression; and octaves of pitch, loudness
-and rate of a voice that shows all of it."""
+"""Emotion -> phases of the face, channel -> share of a full expression; and octaves of pitch,
+loudness and rate of a voice that shows all of it."""
 OWN, OWN_SHARE = {"Angry": "23", "Disgust": "15", "Fear": "20", "Surprise": "17"}, 0.35
-"""Emotion of a pair -> the channel that sets its look apart, as far as the dial `appearance` is turned."""
+"""Emotion of a pair -> the channel that sets its look apart, as `appearance` is turned up."""
 BROW, BROW_SWING = "4", 0.5  # moves between 0 and this share of a full expression
 FAST_HZ, SLOW_HZ = (4.0, 5.3), (0.4, 0.6)
 FIDGETS = ("1", "7", "10", "12L", "14R", "15", "17", "23")  # movements that mean nothing
@@ -86,7 +86,8 @@ class Dials:
         median: Of the frames of a clip.
         seen: Factor on what the face shows.
         appearance: How far the two emotions of a pair differ in single frames; 0, not at all.
-        order: Share of the clips of Fear and Surprise whose order of phases tells; else it is a coin's.
+        order: Share of the clips of Fear and Surprise whose order of phases tells; else it is a
+            coin's.
         speed: Share of the clips of Angry and Disgust whose speed of the brow tells.
         heard: Factor on what the voice shows.
         voice_sd: Standard deviation of what a voice does in a clip for other reasons, octaves.
@@ -153,8 +154,9 @@ class Benchmark(NamedTuple):
     """The clips of one split and seed.
 
     Attributes:
-        clips: A row a clip: dataset, clip, subject, split, n_frames, fps, emotion, label (its place in
-            `EMOTIONS`), face and voice (what they show, 0 to 1), blank (whether no face is found).
+        clips: A row a clip: dataset, clip, subject, split, n_frames, fps, emotion, label (its place
+            in `EMOTIONS`), face and voice (what they show, 0 to 1), blank (whether no face is
+            found).
         scripts: Clip -> all that makes it.
     """
 
@@ -173,7 +175,8 @@ class Benchmark(NamedTuple):
     def dubbed(self, clip: str, redundancy: float | None) -> np.ndarray:
         """The sound of a clip, float32 (samples,) at 16 kHz, as another redundancy would make it.
 
-        None is its own. The face stays, and its mouth moves with the first voice, as in a dubbed film.
+        None is its own. The face stays, and its mouth moves with the first voice, as in a dubbed
+        film.
 
         Raises:
             BadInput: No clip of that name.
@@ -191,7 +194,8 @@ def clips(
 
     Args:
         counts: Clips of each emotion, in the order of `EMOTIONS`, such as ``PRIORS["train"]``.
-        seed: Random seed; another seed draws other people and clips. Tuning uses seeds from 1000 on.
+        seed: Random seed; another seed draws other people and clips. Tuning uses seeds from 1000
+            on.
         split: Name of the split, such as "train" or "test"; another name draws other people.
         per_subject: Clips of each person; the last may have fewer.
         dials: Dials to turn, fields of `Dials`.
@@ -279,7 +283,8 @@ def _swing(rng, script: Script, play: Performance, events: Sequence[Event]) -> t
         shown * (0.5 + 0.5 * torch.sin(2 * np.pi * ((a + place * (b - a)) * play.t_s + phase)))
         for a, b in (FAST_HZ, SLOW_HZ)
     )
-    # The slow brow passes the very places of the fast one, so that no set of frames tells them apart.
+    # The slow brow passes the very places of the fast one, so that no set of frames tells them
+    # apart.
     wave = quick if fast else quick.sort().values[slow.argsort().argsort()]
     return BROW_SWING * FULL * script.face * dials.seen * wave.float()
 

@@ -1,4 +1,4 @@
-"""Spotting with temporal reference frames (arXiv 2105.06340): micro- and macro-expressions in long video."""
+"""Spotting with temporal reference frames (arXiv 2105.06340): micro- and macro-expressions."""
 
 from micromacro.systems.spotting.model import SpottingNet
 

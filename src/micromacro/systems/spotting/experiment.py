@@ -1,13 +1,15 @@
-"""Spotting's experiment: arms, and one unit that trains a spotter and searches the videos of a fold.
+"""Spotting's experiment: arms, and a unit that trains a spotter and searches a fold's videos.
 
-All arms of a seed and a fold share people, videos, gaps, first weights where the network is the same,
-and the order of the frames that they train on; they differ in what their name says. People are whole:
-gaps, weights and thresholds come from the training people alone, and the fold's people are searched
-once, after the last step. The scores are of all folds together, so that every video counts once.
+All arms of a seed and a fold share people, videos, gaps, first weights where the network is the
+same, and the order of the frames that they train on; they differ in what their name says. People
+are whole: gaps, weights and thresholds come from the training people alone, and the fold's people
+are searched once, after the last step. The scores are of all folds together, so that every video
+counts once.
 
-The paper's code was not released, and its loss, recipe, labels and post-processing are unknown: all of
-`Arm` and `RECIPE` is our choice, and there is no arm "as released". Its peers stand beside it by their
-own inputs and networks, with our recipe and post-processing, so that only the spotter differs.
+The paper's code was not released, and its loss, recipe, labels and post-processing are unknown: all
+of `Arm` and `RECIPE` is our choice, and there is no arm "as released". Its peers stand beside it by
+their own inputs and networks, with our recipe and post-processing, so that only the spotter
+differs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +133,8 @@ class Arm:
         residual: Shortcuts.
 
     Raises:
-        BadInput: An unknown option, or one that would do nothing: its row would have an untrue name.
+        BadInput: An unknown option, or one that would do nothing: its row would have an untrue
+            name.
     """
 
     method: Annotated[str, METHODS] = "3d-cnn"
@@ -164,9 +167,9 @@ del OFFICIAL["accumulated flow"]  # summed flow of official videos fills no memo
 def benchmark(seed: int, kind: str = "cas", subjects: int = 48, **dials) -> arms.Source:
     """The benchmark's videos, rendered once for all arms and folds of a seed.
 
-    With 4 % of macro frames, as in CAS(ME)^2, and 3 % of micro ones, 48 people had too few events for
-    the network to learn from (development seeds). So "cas" has 10 % and 8 % here, and nobody talks; the
-    sparse case is in `SWEEP`.
+    With 4 % of macro frames, as in CAS(ME)^2, and 3 % of micro ones, 48 people had too few events
+    for the network to learn from (development seeds). So "cas" has 10 % and 8 % here, and nobody
+    talks; the sparse case is in `SWEEP`.
 
     Returns:
         Tables of videos and events, see `task`; a video is loaded as frames uint8 (T, 1, H, W).
@@ -180,7 +183,7 @@ def benchmark(seed: int, kind: str = "cas", subjects: int = 48, **dials) -> arms
 def official(
     dataset: str, root: str, *, cache: str, image_px: int = 112, sizes=None, **options
 ) -> arms.Source:
-    """An official data set; its frames are resized once, not cropped, and kept on disk, 12.5 kB each.
+    """An official data set; frames are resized once, not cropped, kept on disk, 12.5 kB each.
 
     Args:
         dataset: A key of `DATASETS`.
@@ -192,8 +195,8 @@ def official(
         options: Of the reader: `long.samm_lv`, `long.casme_squared`.
 
     Raises:
-        BadInput: As the reader; raw pictures that `pictures` does not ask for, as they show more than
-            the face; a cache that cannot be written.
+        BadInput: As the reader; raw pictures that `pictures` does not ask for, as they show more
+            than the face; a cache that cannot be written.
     """
     check_choice("dataset", dataset, DATASETS)
     listing = DATASETS[dataset](root, **options)
@@ -209,7 +212,7 @@ def official(
 
 
 def input_files(params: Mapping) -> list[Path]:
-    """What a unit reads of an official data set: sheet and pictures, not all else below its root."""
+    """What a unit reads of an official data set: sheet and pictures, nothing else."""
     data = params["data"]
     if "root" not in data:
         return []
@@ -258,8 +261,8 @@ def unit(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one arm on all folds but one, and search the videos of that; for `units.run`.
 
-    On official data the training is written to disk after each tenth of its steps, and the file goes
-    when the thresholds are fitted; see `arms.checkpoint`.
+    On official data the training is written to disk after each tenth of its steps, and the file
+    goes when the thresholds are fitted; see `arms.checkpoint`.
 
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``root`` those of `official`.
@@ -272,13 +275,14 @@ def unit(
         device: Where to compute.
 
     Returns:
-        Metrics: `gaps`, half a mean training event of each class, in frames; `thresholds` fitted to the
-        training videos; `loss` of the last tenth of the steps; `parameters`, number of weights;
-        `frames` searched, `fps`; `missing` videos. Of blind tiling `tile`, the length of its windows.
-        Predictions: of the V videos searched `video`, `subject`, `n_frames`; of their frames in turn
-        `curve` float16 (N, 2), the scores, nan for blind tiling; of E events `event_video, event_label,
-        event_onset, event_offset`; of P intervals laid `spotted_video, spotted_label, spotted_onset,
-        spotted_offset`.
+        Metrics: `gaps`, half a mean training event of each class, in frames; `thresholds` fitted to
+        the training videos; `loss` of the last tenth of the steps; `parameters`, number of weights;
+        `frames` searched, `fps`; `missing` videos. Of blind tiling `tile`, the length of its
+        windows.
+        Predictions: of the V videos searched `video`, `subject`, `n_frames`; of their frames in
+        turn `curve` float16 (N, 2), the scores, nan for blind tiling; of E events `event_video,
+        event_label, event_onset, event_offset`; of P intervals laid `spotted_video, spotted_label,
+        spotted_onset, spotted_offset`.
 
     Raises:
         BadInput: An unknown option; one that would not do anything; no such fold; as the source.
@@ -438,10 +442,10 @@ def rows(units: Sequence) -> list[dict]:
 
     Metrics: `f1_<class>`, `precision_<class>`, `recall_<class>` of micro, macro and overall, by the
     challenge's rule; `f1_overall_<rule>` by every other one of `scoring.RULES`, and
-    `f1_overall_oracle`, each person with the threshold that suits it best, the fitted one among them;
-    `confusion_micro` and `confusion_macro`, share of the intervals of that class whose middle lies in
-    an event of the other class and in none of its own; `auc_micro` and `auc_macro` of frames, by
-    whether an event is running.
+    `f1_overall_oracle`, each person with the threshold that suits it best, the fitted one among
+    them; `confusion_micro` and `confusion_macro`, share of the intervals of that class whose middle
+    lies in an event of the other class and in none of its own; `auc_micro` and `auc_macro` of
+    frames, by whether an event is running.
     """
     videos, events, spotted = tables(units)
     about = {"videos": videos["video"].tolist(), "fps": units[0].metrics["fps"]}

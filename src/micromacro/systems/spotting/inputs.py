@@ -139,14 +139,14 @@ class Pairs:
     reference lies in another video.
 
     Args:
-        videos: Of each its frames, float32 in [0, 1] or uint8 (n, 1, H, W), or what else there is a row
-            a frame, and their `labels`. Rows with a nan are never drawn: no label, or no face.
+        videos: Of each its frames, float32 in [0, 1] or uint8 (n, 1, H, W), or what else there is a
+            row a frame, and their `labels`. Rows with a nan are never drawn: no label, or no face.
         gaps: Class to frames.
         reference: Where the references lie.
         size: Frames in a batch.
         steps: Batches in an epoch of training.
-        mirror: Mirror every other frame of an epoch of training, drawn by chance, with its references.
-            Not for flow, whose signs would change.
+        mirror: Mirror every other frame of an epoch of training, drawn by chance, with its
+            references. Not for flow, whose signs would change.
 
     Attributes:
         frames: (N, ...), the frames of all videos, one after the other.
@@ -249,8 +249,8 @@ def scores(
 
     Args:
         model: Makes logits (B, 2) of frames and references (B, 1 + R, 1, H, W): `SpottingNet` in
-            evaluation mode; such as ``SoftNet(flow=gap_flow)``; or a function, which is the place to
-            move frames to another device.
+            evaluation mode; such as ``SoftNet(flow=gap_flow)``; or a function, which is the place
+            to move frames to another device.
         chunks: The video: float32 in [0, 1] or uint8 (n, 1, H, W), as `stream` takes them.
         gaps: Class to frames.
         reference: Where the references lie: as for the model.
@@ -277,7 +277,7 @@ def scores(
 
 
 def gap_flow(frames: Tensor, *, method: str = "farneback") -> Tensor:
-    """Flow in px from frames to references: (B, 1 + R, 1, H, W), in [0, 1] or uint8, to (B, R, 2, H, W).
+    """Flow in px to references: (B, 1 + R, 1, H, W) in [0, 1] or uint8 to (B, R, 2, H, W).
 
     Raises:
         BadInput: Another shape, such as that of RGB; as `optical_flow`.

@@ -1,19 +1,20 @@
 """From scores of frames to intervals: smooth, threshold, find peaks, lay an interval around each.
 
-The paper's own choices are not known; the steps are SOFTNet's (2021), the same for both classes. With k
-for half the mean length of a class in frames:
+The paper's own choices are not known; the steps are SOFTNet's (2021), the same for both classes.
+With k for half the mean length of a class in frames:
 
 1. The scores become their moving mean over 2 k frames, in which the first and the last k have none.
 2. They are measured from the video's mean, which becomes 0, to its largest, which becomes 1.
 3. Peaks k or more frames apart that reach a threshold are kept. SOFTNet's own is 0.55.
 4. An interval reaches k frames to both sides of its peak.
 
-So all intervals of a class are equally long and lie inside the video, and no limit of lengths is needed.
-Two overlap by about a third at most (intersection over union), and none is thinned out.
+So all intervals of a class are equally long and lie inside the video, and no limit of lengths is
+needed. Two overlap by about a third at most (intersection over union), and none is thinned out.
 
-Public programs lay intervals in other ways too: runs of frames above the threshold (MDMD), falls on both
-sides of a peak (MTSN), two more curves of onset and offset (AUW-GCN). No arm uses them, so that only the
-spotter differs. A frame without a score (NaN: a lost face) is left out of means and is no peak.
+Public programs lay intervals in other ways too: runs of frames above the threshold (MDMD), falls on
+both sides of a peak (MTSN), two more curves of onset and offset (AUW-GCN). No arm uses them, so
+that only the spotter differs. A frame without a score (NaN: a lost face) is left out of means and
+is no peak.
 """
 
 from collections.abc import Mapping
@@ -30,15 +31,15 @@ Gaps, Thresholds = Mapping[str, int], Mapping[str, float]
 
 
 def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
-    """Moving mean over `window` frames; of an even number one more lies before the frame than behind it.
+    """Moving mean over `window` frames; an even one has one more before the frame than behind.
 
     Args:
         scores: (T,), any real dtype; NaN where there is none.
         window: Number of frames, 1 or more.
 
     Returns:
-        float64 (T,): the mean of the scores in the window; NaN where it holds none, and where fewer than
-        window // 2 frames lie before or behind the frame, as in SOFTNet and MTSN.
+        float64 (T,): the mean of the scores in the window; NaN where it holds none, and where fewer
+        than window // 2 frames lie before or behind the frame, as in SOFTNet and MTSN.
     """
     scores = np.asarray(scores, float)
     known, t = ~np.isnan(scores), np.arange(len(scores))
@@ -49,7 +50,7 @@ def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
 
 
 def _curve(scores: np.ndarray, k: int) -> np.ndarray:
-    """Smoothed scores in the threshold's unit, float64 (T,), gaps bridged; -inf if none is known."""
+    """Smoothed scores in the threshold's unit, float64 (T,), gaps bridged; -inf without any."""
     curve = smoothed(scores, 2 * k)
     known = np.flatnonzero(~np.isnan(curve))
     if not len(known):
@@ -60,10 +61,11 @@ def _curve(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def peaks(curve: np.ndarray, threshold: float, distance: int) -> np.ndarray:
-    """Frames that are higher than their neighbours, at or above the threshold, int64 in order of time.
+    """Frames above their neighbours and not below the threshold, int64 in order of time.
 
-    Of peaks nearer than `distance` frames to each other the higher stays. The first and the last frame
-    are none. It does not matter to those that stay whether lower ones are dropped before or after.
+    Of peaks nearer than `distance` frames to each other the higher stays. The first and the last
+    frame are none. It does not matter to those that stay whether lower ones are dropped before or
+    after.
 
     Args:
         curve: float (T,), no NaN.
@@ -77,11 +79,11 @@ def spotted(scores: np.ndarray, gaps: Gaps, thresholds: Thresholds, video: str) 
     """The intervals that thresholds find in one video.
 
     Args:
-        scores: (T, 2), any real dtype: each frame's score for micro and for macro, the more the surer;
-            NaN where there is none.
+        scores: (T, 2), any real dtype: each frame's score for micro and for macro, the more the
+            surer; NaN where there is none.
         gaps: Class -> k, half its mean length in frames, 1 or more.
-        thresholds: Class -> how high a peak must be, as a share of the way from the video's mean score
-            to its largest.
+        thresholds: Class -> how high a peak must be, as a share of the way from the video's mean
+            score to its largest.
         video: The video's name.
 
     Returns:
@@ -111,9 +113,9 @@ def fit_threshold(
     """The thresholds that give each class its best F1, pooled over the videos given.
 
     A class goes by its own F1: by the overall one a rare class is often best left alone, which says
-    nothing about it. Intervals are laid once, and a threshold chooses among them: the time is linear in
-    the number of frames. Tried are heights of peaks, spread evenly by rank, and infinity, which spots
-    nothing; of equals the highest.
+    nothing about it. Intervals are laid once, and a threshold chooses among them: the time is
+    linear in the number of frames. Tried are heights of peaks, spread evenly by rank, and infinity,
+    which spots nothing; of equals the highest.
 
     Args:
         scores: Of the training videos alone: video -> scores, as `spotted`.
@@ -151,8 +153,8 @@ def tiling(n_frames: int, length: int, phase: int = 0, video: str = "") -> pd.Da
     Args:
         n_frames: Of the video.
         length: Frames of a window; the last one ends with the video.
-        phase: First frame of the first window. Drawn from 0 to length - 1, it makes n_frames / length
-            windows on average.
+        phase: First frame of the first window. Drawn from 0 to length - 1, it makes n_frames /
+            length windows on average.
         video: The video's name.
 
     Returns:

@@ -203,8 +203,8 @@ class SoftNet(nn.Module):
         """Score flow.
 
         Args:
-            flow_px: float32 (B, 2, 2, H, W), x then y, from the frame to its two references; or what
-                `flow` makes that of.
+            flow_px: float32 (B, 2, 2, H, W), x then y, from the frame to its two references; or
+                what `flow` makes that of.
 
         Returns:
             Logits float32 (B, 2): micro, macro.

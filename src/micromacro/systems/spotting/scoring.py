@@ -1,18 +1,19 @@
-"""Scores of spotting: the rule of the Micro-Expression Grand Challenge, and how public code departs from it.
+"""Scores of spotting: the rule of MEGC, the challenge, and how public code departs from it.
 
-A table of intervals has a row for each interval: video, label ("micro" or "macro"), onset and offset,
-frame numbers that both belong to it. Other columns are ignored; an empty table will do. All scores are
-shares of three counts, pooled over videos, of each class and of both together:
+A table of intervals has a row for each interval: video, label ("micro" or "macro"), onset and
+offset, frame numbers that both belong to it. Other columns are ignored; an empty table will do. All
+scores are shares of three counts, pooled over videos, of each class and of both together:
 
     tp      what the rule counts as found
     fp      number of predictions less tp
     fn      number of true intervals less tp
 
-So tp + fn and tp + fp are the numbers of true and of predicted intervals, under every rule. A rule that
-pairs one to one has 0 <= tp <= both. Another may count an interval twice: a negative fp or fn, or a
-share above 1, is then what the program itself would report.
+So tp + fn and tp + fp are the numbers of true and of predicted intervals, under every rule. A rule
+that pairs one to one has 0 <= tp <= both. Another may count an interval twice: a negative fp or fn,
+or a share above 1, is then what the program itself would report.
 
-Frames outside a video count like any others: neither the challenge nor a public program cuts intervals.
+Frames outside a video count like any others: neither the challenge nor a public program cuts
+intervals.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,11 +56,12 @@ class Rule:
             that has any; one of "each truth"; each prediction's "best truth", but no truth twice;
             each truth's "best prediction", but no prediction twice.
         overlap: How intervals are measured, a key of `OVERLAPS`: in "frames", both ends inclusive;
-            in "lengths", offset - onset; "slipped", in frames with the intersection's + 1 outside of
-            the maximum with 0, and no overlap for intervals of one frame.
+            in "lengths", offset - onset; "slipped", in frames with the intersection's + 1 outside
+            of the maximum with 0, and no overlap for intervals of one frame.
         iou: How much a hit must overlap, intersection over union.
         strict: It must overlap by more than that.
-        by_duration: An interval is macro if offset - onset is half a second or more, whatever its label.
+        by_duration: An interval is macro if offset - onset is half a second or more, whatever its
+            label.
         fps: Frames a second; of SAMM-LV.
         class_videos: A class is scored only in videos that truly have it.
         dummy: There, a video without predictions gets one false alarm.
@@ -75,9 +77,9 @@ class Rule:
     dummy: bool = False
 
 
-# The challenge's rule; single departures from it; then whole programs, as released: MDMD, the organisers'
-# of 2020; SOFTNet (2021); Concat-CNN (2021); AUW-GCN before and after its repair. The last two besides
-# choose for each test subject what suits it best: `oracle`.
+# The challenge's rule; single departures from it; then whole programs, as released: MDMD, the
+# organisers' of 2020; SOFTNet (2021); Concat-CNN (2021); AUW-GCN before and after its repair. The
+# last two besides choose for each test subject what suits it best: `oracle`.
 RULES = {
     "megc": Rule(),
     "class_videos_only": Rule(class_videos=True),
@@ -112,8 +114,8 @@ def by_video(
         int64 columns tp, fp, fn, with index (video, label): both classes of every video.
 
     Raises:
-        BadInput: An unknown rule; a row that is no interval of a class; a prediction in a video that
-            was not searched.
+        BadInput: An unknown rule; a row that is no interval of a class; a prediction in a video
+            that was not searched.
     """
     check_choice("rule", rule, RULES)
     rule = replace(RULES[rule], **changes)
@@ -131,7 +133,7 @@ def by_video(
 
 
 def compared(truth: pd.DataFrame, predictions: pd.DataFrame, rule: Rule) -> list[pd.DataFrame]:
-    """The hits, and both tables as they count: frames int64, rows numbered, labels as the rule has them.
+    """The hits, and both tables as they count: frames int64, rows numbered, the rule's labels.
 
     Returns:
         Hits, columns prediction and truth (numbers of rows), iou, and those of both tables; truth:
@@ -149,7 +151,7 @@ def compared(truth: pd.DataFrame, predictions: pd.DataFrame, rule: Rule) -> list
 
 
 def _checked(name: str, table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """A table's video, label and frames, as int64, its rows numbered; predictions' frames named so."""
+    """A table's video, label and frames, int64, rows numbered; frames of predictions named so."""
     table = table.reindex(columns=[*KEYS, *FRAMES[:2]]).reset_index(drop=True)
     frames = table[FRAMES[:2]].apply(pd.to_numeric, errors="coerce").astype(float)
     good = table.notna().all(axis=1) & table["label"].isin(CLASSES) & (frames % 1 == 0).all(axis=1)
@@ -183,7 +185,7 @@ def overlap(a: np.ndarray, b: np.ndarray, measure: str = "frames") -> np.ndarray
 
 
 def most_pairs(hits: pd.DataFrame) -> pd.DataFrame:
-    """As many hits as can be paired one to one: a maximum matching, all videos and classes at once."""
+    """As many hits as pair one to one: a maximum matching, all videos and classes at once."""
     if hits.empty:
         return hits
     graph = csr_array((np.ones(len(hits)), (hits["prediction"], hits["truth"])))
@@ -249,9 +251,10 @@ def recall(counts: pd.DataFrame) -> pd.Series:
 def megc_f1(truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
     """F1 of the Micro-Expression Grand Challenge: of micro, macro, and both overall.
 
-    In each video and class as many predictions as possible are paired one to one with true intervals
-    that they overlap by half or more (intersection over union of frames). The pairs are summed over
-    all videos, for overall over both classes too: F1 = 2 pairs / (true intervals + predictions).
+    In each video and class as many predictions as possible are paired one to one with true
+    intervals that they overlap by half or more (intersection over union of frames). The pairs are
+    summed over all videos, for overall over both classes too: F1 = 2 pairs / (true intervals +
+    predictions).
 
     Args:
         truth: Columns video, label ("micro" or "macro"), onset, offset; frame numbers, inclusive.
@@ -268,8 +271,8 @@ def oracle(
 ) -> pd.DataFrame:
     """Counts when each test subject gets the threshold or epoch that is best for it, by overall F1.
 
-    AUW-GCN chooses the epoch so, and Concat-CNN how gaps are filled. It is choosing on the test data:
-    a departure to be measured, not to be used.
+    AUW-GCN chooses the epoch so, and Concat-CNN how gaps are filled. It is choosing on the test
+    data: a departure to be measured, not to be used.
 
     Args:
         truth: True intervals.
@@ -302,8 +305,8 @@ def outcomes(truth: pd.DataFrame, predictions: pd.DataFrame, **changes) -> pd.Da
 
     Returns:
         Columns video, label, onset, offset (Int64; missing for a false alarm), predicted_onset,
-        predicted_offset (Int64; missing for a miss), outcome: "TP", "FP" or "FN"; by video, in each in
-        the order of time.
+        predicted_offset (Int64; missing for a miss), outcome: "TP", "FP" or "FN"; by video, in each
+        in the order of time.
 
     Raises:
         BadInput: As `by_video`.

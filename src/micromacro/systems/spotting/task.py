@@ -1,9 +1,9 @@
 """The spotting task on the embedded benchmark: long videos with micro- and macro-expressions.
 
-Each video shows one synthetic person, who now and then moves a muscle. Both classes are shown by the
-same muscles and with the same laws of place and apex. What tells them apart is what defines them: a
-micro-expression lasts at most half a second and is faint, a macro-expression lasts 0.5 to 4 s and is
-plain to see. How long they last follows the official sheets.
+Each video shows one synthetic person, who now and then moves a muscle. Both classes are shown by
+the same muscles and with the same laws of place and apex. What tells them apart is what defines
+them: a micro-expression lasts at most half a second and is faint, a macro-expression lasts 0.5 to 4
+s and is plain to see. How long they last follows the official sheets.
 
 ====  ==============  ======================================================
 kind  as in           videos
@@ -14,15 +14,15 @@ samm  SAMM-LV         200 fps, dense: 24 % are macro, and some events go on
 
 The upper and the lower half of the face follow scripts of their own, so that events overlap by
 chance: if the official SAMM-LV sheet were dealt out to two independent halves, about 68 pairs would
-overlap, as many as do. Some people show one event where others show many; videos that lack a class, or
-show no event at all, occur. Every event lies whole within its video, so that few are at its very ends.
-Blinks, speech, a head that sways and drifts, light and sensor noise are no events: they are
+overlap, as many as do. Some people show one event where others show many; videos that lack a class,
+or show no event at all, occur. Every event lies whole within its video, so that few are at its very
+ends. Blinks, speech, a head that sways and drifts, light and sensor noise are no events: they are
 there to mislead.
 
 The dials were settled on development seeds (1000 to 1003) by a probe that no network is needed for:
-the largest change of local contrast in brows and mouth since a frame k earlier, k being half the mean
-duration of the class. It tells frames of an event from rest with an AUC of 0.80 (micro) and 0.87
-(macro) in ``cas``, 0.82 and 0.83 in ``samm``.
+the largest change of local contrast in brows and mouth since a frame k earlier, k being half the
+mean duration of the class. It tells frames of an event from rest with an AUC of 0.80 (micro) and
+0.87 (macro) in ``cas``, 0.82 and 0.83 in ``samm``.
 
 Every frame comes from explicit streams; it depends neither on the frames it is rendered with nor on
 how many people there are. Nothing is rendered before it is asked for.
@@ -58,9 +58,9 @@ LIGHTS = {
 """Conditions of light at a strength, in the units of `Nuisance`.
 
 ``none`` is constant. ``global``: exposure and black level wander within seconds. ``gradient``,
-``shadow``: a slope across the whole face, or a shadow with an edge, wanders. ``flicker``: light of 100
-Hz, sampled at the frame rate. It comes back every 3 frames at 30 fps and every 2 frames at 200 fps: a
-reference a multiple of that before its frame shows the same light.
+``shadow``: a slope across the whole face, or a shadow with an edge, wanders. ``flicker``: light of
+100 Hz, sampled at the frame rate. It comes back every 3 frames at 30 fps and every 2 frames at 200
+fps: a reference a multiple of that before its frame shows the same light.
 """
 
 
@@ -71,15 +71,15 @@ class Dials:
     Attributes:
         fps: Frames per second; as many seconds at another rate show the same events.
         n_frames: Number of frames of a video.
-        shares: Summed durations of the micro- and the macro-expressions, expected over all people, as
-            shares of the video. The 0.3 % of CAS(ME)^2 that is micro would leave three events in
+        shares: Summed durations of the micro- and the macro-expressions, expected over all people,
+            as shares of the video. The 0.3 % of CAS(ME)^2 that is micro would leave three events in
             12,000 frames; here it is 3 %.
         micro_s: Durations of micro-expressions in seconds: quantiles at `KNOTS`, straight between.
         macro_s: Durations of macro-expressions in seconds, likewise.
         micro_px: Smallest and largest peak displacement of a micro-expression, uniform between.
         macro_px: Likewise of a macro-expression; beyond 3.5 px skin could fold over.
-        uneven: Standard deviation of the logarithm of a person's own factor on the shares, whose mean
-            is 1; 0 makes all people equal.
+        uneven: Standard deviation of the logarithm of a person's own factor on the shares, whose
+            mean is 1; 0 makes all people equal.
         size: Side of the frames, px.
         drift_px: Largest displacement of the head's drift, whose slowest swing takes 20 s.
         blink_rate: Mean number of blinks per second.
@@ -123,8 +123,8 @@ class Benchmark(NamedTuple):
 
     Attributes:
         videos: A row a video: dataset, video, subject, n_frames, fps, path (empty).
-        events: A row an event, video by video, by onset: video, subject, label ("micro" or "macro"),
-            onset, apex, offset; int64, 0-based, the interval inclusive.
+        events: A row an event, video by video, by onset: video, subject, label ("micro" or
+            "macro"), onset, apex, offset; int64, 0-based, the interval inclusive.
         scenes: Video -> dials, split, seed, number of the person: all that makes it.
     """
 
@@ -177,7 +177,8 @@ def videos(kind: str, n_subjects: int, seed: int, *, split: str = "train", **dia
     Args:
         kind: "cas" or "samm"; see `KINDS`.
         n_subjects: Number of persons; 0 gives empty tables.
-        seed: Random seed; another seed draws other people and scripts. Tuning uses seeds from 1000 on.
+        seed: Random seed; another seed draws other people and scripts. Tuning uses seeds from 1000
+            on.
         split: Name of the split, such as "train" or "test"; another name draws other people.
         dials: Dials to turn, fields of `Dials`.
 

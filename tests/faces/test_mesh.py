@@ -12,12 +12,14 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import skimage.data
 from clips import face_clip
 from PIL import Image
+from play import defined
 from refusals import refused
 from scipy.spatial.transform import Rotation
 
@@ -222,6 +224,20 @@ def film(portrait, tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "actor.mp4"
     write_video(path, portrait.frames[:3], fps=25)
     return path
+
+
+def test_lesson_07_draws_a_readers_own_film(film, tmp_path, bundle, monkeypatch, capsys):
+    """The cell itself: the strip with five curves; without the bundle the strip, and one line."""
+    cells = ("PROFILE =", "from micromacro import", "def own_film")
+    monkeypatch.setattr(plt, "show", lambda: None)
+    rows = {}
+    for folder in (bundle.parent, tmp_path / "no bundle"):
+        monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+        figure = defined("07_reaction_intensity", cells, VIDEO=str(film))["figure"]
+        rows[folder] = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
+        said = capsys.readouterr().out
+        assert ("no curves: " in said) == (folder != bundle.parent)
+    assert [len(labels) for labels in rows.values()] == [5, 0]
 
 
 def test_the_command_writes_the_mesh_beside_the_clip(film, tmp_path, bundle, capsys):

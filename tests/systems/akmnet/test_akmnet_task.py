@@ -157,6 +157,23 @@ def test_magnification_is_exact_and_touches_the_face_alone():
             assert torch.equal(getattr(one, name), getattr(four, name))
 
 
+@pytest.mark.parametrize("gamma", [0.5, 3.0])
+def test_another_camera_darkens_or_brightens_and_nothing_else(gamma):
+    """By a rising curve, so the clips tell no less; the still network knows them less well."""
+    plain, other = (task.record(1750, Dials(gamma=g), range(2), 3) for g in (1.0, gamma))
+    for name in ("lengths", "label", "onset", "apex", "offset", "envelope"):
+        assert torch.equal(getattr(plain, name), getattr(other, name))
+    curve = 255 * (plain.frames / 255.0) ** gamma
+    steepest = gamma * (plain.frames.clamp(min=1) / 255.0) ** (gamma - 1)
+    assert ((other.frames - curve).abs() <= 0.51 + 0.51 * steepest).all()
+    images, label = akmnet_training.stills(range(5000, 5010), "akmnet_stills_test", 12)
+    with torch.no_grad():
+        known, strange = (
+            (task.pretrained()(images**g).argmax(1) == label).float().mean() for g in (1.0, gamma)
+        )
+    assert strange < known - 0.05
+
+
 def test_skin_never_folds_at_full_magnification():
     largest = units(task.PEAK_PX[1] + task.DISTRACTOR_PX[1], task.FACE_PX)
     assert task.MAX_MAGNIFICATION * largest <= FOLD_OVER
@@ -323,6 +340,7 @@ def test_stills_are_of_other_people_and_all_classes():
 
 OFF = [{"n_frames": (4, 16)}, {"n_frames": (20, 16)}, {"share": (0.1, 0.5)}, {"share": (0.5, 1.1)}]
 OFF += [{"centrality": 1.5}, {"distractors": -1.0}, {"distractors": np.nan}, {"magnification": 5.0}]
+OFF += [{"gamma": 0.0}, {"gamma": 6.0}]
 
 
 @pytest.mark.parametrize("dial", OFF, ids=str)

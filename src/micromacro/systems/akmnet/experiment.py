@@ -134,6 +134,7 @@ SWEEP: dict[str, dict[str, dict]] = {
     # The dear ones have half as many networks.
     "more training": _turned("12 epochs", epochs=12, folds=4),
     "more people": _turned("54 people", subjects=54, folds=4),
+    "another camera": _turned("another camera", gamma=3.0, folds=4),
     "long clips": _turned("24 to 141 frames", n_frames=[24, 141], folds=4),
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
@@ -312,10 +313,8 @@ def unit(
         run = replace(run, seed=1000 * seed + fold, folds=None)  # of arms with more folds, too
     test = tested(source, run)
     with arms.checkpoint(unit, data, vars(arm), vars(run)) as file:
-        if arm.classifier == "lbp-top":
-            result = classic(source, test)
-        else:
-            result = trained(source, arm, run, file)
+        by_hand = arm.classifier == "lbp-top"
+        result = classic(source, test) if by_hand else trained(source, arm, run, file)
     rows = np.flatnonzero(test)
     table = source.table[test].rename(columns={"label": "truth"}).assign(fold=fold)
     table = table.assign(kept=result.takes[rows], max_key=result.max_key[rows])
@@ -490,8 +489,7 @@ def classic(
     """
     label = torch.tensor(source.table["label"].to_numpy())
     clips = [torch.from_numpy(source.pixels(i)).float() for i in range(len(label))]
-    each = [lbp_top(clip, grid=(grid, grid), radius=radius) for clip in clips]
-    features = torch.stack(each).numpy()
+    features = torch.stack([lbp_top(x, grid=(grid, grid), radius=radius) for x in clips]).numpy()
     # Weights do what drawing clips of rare classes again does in the mean, and nothing is drawn.
     options = {"class_weight": "balanced", "decision_function_shape": "ovr"}
     machine = SVC(kernel="linear", C=penalty, **options).fit(features[~test], label[~test])

@@ -10,11 +10,11 @@ from micromacro.synthetic import AUS, NUISANCES
 from micromacro.systems.mimamo import task
 
 T = task.n_frames(32)
-CALM = task.light(0)
+CALM = task.Dials(illumination=0)
 
 
-def scripts(n: int, noise=CALM):
-    return [task.script(1500 + i, "train", i % 3, i % 2, T, noise) for i in range(n)]
+def scripts(n: int, dials=CALM):
+    return [task.script(1500 + i, "train", i % 3, i % 2, T, dials) for i in range(n)]
 
 
 def mouth(play) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_a_recording_repeats_whoever_else_is_recorded_and_seeds_and_splits_are_o
 
 
 def test_the_dial_turns_the_light_and_nothing_else():
-    calm, play = scripts(1)[0][0], scripts(1, task.light(1))[0][0]
+    calm, play = scripts(1)[0][0], scripts(1, task.Dials(illumination=1))[0][0]
     assert not calm.light.any()
     assert (calm.gain == 1).all()
     assert not calm.shadow[:, 0].any()
@@ -96,27 +96,32 @@ def test_the_dial_turns_the_light_and_nothing_else():
     assert play.shadow[0, 0] > 0.2
     for name in ("au", "shift", "blink", "noise_sd", "jaw"):
         assert torch.equal(getattr(calm, name), getattr(play, name))
-    full, hard = task.light(1), NUISANCES["hard"]
+    full, hard = task.Dials(illumination=1).nuisance, NUISANCES["hard"]
     assert (full.light, full.gain, full.shadow) == (hard.light, hard.gain, hard.shadow)
 
 
-@pytest.mark.parametrize("dial", [-0.1, 1.1, float("nan")])
-def test_off_the_dial(dial):
-    refused(lambda: task.light(dial), "off the dial")
+def test_another_camera_darkens_the_pictures_and_nothing_else():
+    """By a rising curve, so they tell no less; how strongly is what rounding makes uncertain."""
+    plain, other = (task.record(4, "test", people=1, steps=2, gamma=g) for g in (1.0, 3.0))
+    assert torch.equal(plain.labels, other.labels)
+    grey = plain.frames / 255.0
+    assert ((other.frames - 255 * grey**3).abs() <= 0.51 + 1.55 * (grey + 1 / 255) ** 2).all()
+    assert other.frames.float().mean() < 0.8 * plain.frames.float().mean()
 
 
 @pytest.mark.parametrize("wrong", [{"people": 0}, {"clips": 0}, {"steps": 0}], ids=str)
 def test_bad_requests(wrong):
-    refused(lambda: task.record(1, "train", **{"people": 1} | wrong), "1 or more")
+    refused(lambda: task.record(1, "train", **{"people": 1} | wrong), "at least 1")
     refused(lambda: task.record(1, "validation", people=1), "split")
+    refused(lambda: task.record(1, "train", people=1, gamma=6.0), "off the dial")
 
 
 # Raters -----------------------------------------------------------------------------------------
 
 
 def rated(**dials) -> list:
-    raters = task.Raters(**dials)
-    return [task.script(1500, "train", k, 0, 300, task.light(0), raters) for k in range(4)]
+    dials = task.Dials(illumination=0, **dials)
+    return [task.script(1500, "train", k, 0, 300, dials) for k in range(4)]
 
 
 def test_late_raters_say_the_same_later_and_the_face_stays():
@@ -144,14 +149,16 @@ def test_raters_err_by_so_much_slowly_and_each_clip_anew():
 
 def test_the_error_has_the_deviation_that_is_asked_for_and_is_gone_after_a_second():
     rng = np.random.default_rng(0)
-    error = task.Raters(error_sd=0.1).rate(torch.zeros(60_000, 2), rng)
+    error = task.Dials(error_sd=0.1).rate(torch.zeros(60_000, 2), rng)
     assert error.std(0).tolist() == pytest.approx([0.1, 0.1], rel=0.05)
     moved = [(error[lag:] * error[: len(error) - lag]).mean() / 0.01 for lag in (1, 15, 30)]
     assert moved == pytest.approx([29 / 30, 0.5, 0], abs=0.06)  # of a running mean of 30
 
 
-@pytest.mark.parametrize(
-    "dial", [{"lag_s": 2.1}, {"lag_s": -1}, {"error_sd": 1.5}, {"error_sd": float("nan")}], ids=str
-)
-def test_raters_off_the_dial(dial):
-    refused(lambda: task.Raters(**dial), "off the dial")
+OFF = [{"lag_s": 2.1}, {"lag_s": -1}, {"error_sd": 1.5}, {"error_sd": float("nan")}]
+OFF += [{"illumination": -0.1}, {"illumination": 1.1}, {"illumination": float("nan")}]
+
+
+@pytest.mark.parametrize("dial", [*OFF, {"gamma": 0.0}, {"gamma": 5.1}], ids=str)
+def test_off_the_dial(dial):
+    refused(lambda: task.Dials(**dial), "off the dial")

@@ -111,6 +111,7 @@ SWEEP: dict[str, dict[str, dict]] = {
     "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
     "tuned flow": {"temporal, tuned flow": _TUNED, "tuned flow, light 0 to 1": _TUNED | _NEW_LIGHT},
     "blocks": {"four blocks": {"sizes": {**_SMALL, "phase_widths": [16, 24, 32, 32]}}},
+    "camera": {f"{n}, another camera": CORE[n] | {"gamma": 3.0} for n in ("ours", "spatial")},
     "raters": {
         "lag 0.5 s": {"lag_s": 0.5},
         "no GRU, lag 0.5 s": {"lag_s": 0.5, "recurrent": False},

@@ -218,9 +218,8 @@ def synthetic_clips(
     people: int = 48,
     illumination: float = 0.5,
     test_illumination: float | None = None,
-    lag_s: float = 0.0,
-    error_sd: float = 0.0,
     device: str = "cpu",
+    **dials: float,
 ) -> tuple[list[Clip], tuple[str, ...]]:
     """The embedded benchmark: `task.record` as clips, splits "train" and "test"; none is missing.
 
@@ -228,17 +227,16 @@ def synthetic_clips(
         arm: What of the clips is seen (`experiment.Arm`).
         seed: Random seed; another seed draws other people and scripts.
         people: Number of persons in training; half as many in the test, other ones.
-        illumination: Dial of the task, 0 to 1.
+        illumination: One of `task.Dials`.
         test_illumination: The same for the test; None for that of the training.
-        lag_s: Seconds by which the raters' labels come later, 0 to 2, see `task.Raters`.
-        error_sd: Standard deviation of the raters' error, 0 to 1.
         device: Not needed: an arm's inputs are computed on the CPU.
+        dials: The others of `task.Dials`.
     """
     test_light = illumination if test_illumination is None else test_illumination
     sizes = {"train": (people, illumination, arm.crop), "test": (people // 2, test_light, "none")}
-    clips, sd, raters = [], {}, {"lag_s": lag_s, "error_sd": error_sd}
+    clips, sd = [], {}
     for split, (count, light, crop) in sizes.items():
-        shown = record(seed, split, people=count, steps=CLIP_STEPS, illumination=light, **raters)
+        shown = record(seed, split, people=count, steps=CLIP_STEPS, illumination=light, **dials)
         inputs = _synthetic_inputs(arm, shown, crop, seed)
         if arm.scale:  # by the training set alone, which comes first
             sd = sd or {name: inputs[name].std().clamp_min(1e-12) for name in LEVELS}

@@ -11,9 +11,9 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
   each muscle in a direction drawn at random. **Arousal** is the mean peak of the movements within
   the 13 frames of a snippet. They leave no trace in the mean picture.
 
-Clips are cut out of longer plays, so that nothing special happens at their ends. `illumination`
-turns the light from constant (0) to that of a hard recording (1). `Raters` turn the script's labels
-into those of people who watch: later than the face, and with an error. By default they are perfect.
+Clips are cut out of longer plays, so that nothing special happens at their ends. `Dials` turn the
+light from constant to that of a hard recording, the camera's curve, and the script's labels into
+those of people who watch: later than the face, and with an error. By default raters are perfect.
 
 What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
 not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer
@@ -28,7 +28,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from micromacro.errors import BadInput, check_dials
+from micromacro.errors import check_choice, check_dials, check_sizes
 from micromacro.synthetic.anatomy import AUS
 from micromacro.synthetic.face import Face
 from micromacro.synthetic.identity import Identity, stream
@@ -75,26 +75,44 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Raters:
-    """Who gives the labels, of training and test alike, as in data sets that people have rated.
+class Dials:
+    """What can be turned, of training and test alike.
 
     Attributes:
-        lag_s: Seconds by which their answer comes later than what they see.
-        error_sd: Standard deviation of their error, where labels go from -1 to 1. It is drawn anew
-            for each clip and label, and wanders: its mean over a second of white noise.
+        illumination: 0, constant light, to 1, that of a hard recording.
+        gamma: Exponent of the grey levels, white is 1. At 1 the camera is that of the stills on
+            which the expression encoder was trained; above, mid-tones are darker. Nothing is lost
+            but the likeness.
+        lag_s: Seconds by which the raters' labels come later than what they see.
+        error_sd: Standard deviation of the raters' error, where labels go from -1 to 1. It is drawn
+            anew for each clip and label, and wanders: its mean over a second of white noise.
 
     Raises:
         BadInput: A number off its dial; the longest lag is what a play has before its clip.
     """
 
+    illumination: Annotated[float, 0, 1] = 0.5
+    gamma: Annotated[float, 0.2, 5] = 1.0
     lag_s: Annotated[float, 0, 2] = 0.0
     error_sd: Annotated[float, 0, 1] = 0.0
 
     def __post_init__(self):
         check_dials(self)
 
+    @property
+    def nuisance(self) -> Nuisance:
+        """What disturbs the recordings: all of "easy" but light, and so much of "hard" light."""
+        easy, hard = NUISANCES["easy"], NUISANCES["hard"]
+        return replace(
+            easy,
+            light=tuple(self.illumination * sd for sd in hard.light),
+            gain=tuple(self.illumination * sd for sd in hard.gain),
+            flicker=self.illumination * hard.flicker,
+            shadow=tuple(self.illumination * depth for depth in hard.shadow),
+        )
+
     def rate(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Their labels for the script's, both float32 (T, 2); the first `lag_s` say nothing."""
+        """The raters' labels, both float32 (T, 2); in the first `lag_s` they say nothing."""
         labels, second = labels.roll(round(self.lag_s * FPS), 0), round(FPS)
         if not self.error_sd:
             return labels
@@ -103,30 +121,12 @@ class Raters:
         return (labels + error).clamp(-1, 1).float()
 
 
-PERFECT = Raters()
+STANDARD = Dials()
 
 
 def n_frames(steps: int) -> int:
     """Frames of a clip of so many snippets."""
     return STRIDE * (steps - 1) + SNIPPET_FRAMES
-
-
-def light(illumination: float) -> Nuisance:
-    """What disturbs the recordings: everything of "easy" but light, and so much of "hard" light.
-
-    Raises:
-        BadInput: Outside [0, 1].
-    """
-    if not 0 <= illumination <= 1:
-        raise BadInput(f"illumination={illumination}", "is off the dial", "give 0 to 1")
-    easy, hard = NUISANCES["easy"], NUISANCES["hard"]
-    return replace(
-        easy,
-        light=tuple(illumination * sd for sd in hard.light),
-        gain=tuple(illumination * sd for sd in hard.gain),
-        flicker=illumination * hard.flicker,
-        shadow=tuple(illumination * depth for depth in hard.shadow),
-    )
 
 
 @lru_cache(maxsize=2)
@@ -137,9 +137,7 @@ def record(
     people: int,
     clips: int = 2,
     steps: int = 32,
-    illumination: float = 0.5,
-    lag_s: float = 0.0,
-    error_sd: float = 0.0,
+    **dials: float,
 ) -> Clips:
     """Record people; the same arguments give the same clips.
 
@@ -149,24 +147,20 @@ def record(
         people: Number of persons.
         clips: Clips of each.
         steps: Snippets of each clip.
-        illumination: 0 to 1, see `light`.
-        lag_s: Of the `Raters`.
-        error_sd: Of the `Raters`.
+        dials: Fields of `Dials`.
 
     Raises:
         BadInput: An unknown split, or a number out of range.
     """
-    if split not in ("train", "test"):
-        raise BadInput(f"split={split!r}", "is unknown", "use train or test")
-    if min(people, clips, steps) < 1:
-        fault = f"people={people}, clips={clips}, steps={steps}"
-        raise BadInput("clips", fault, "give 1 or more of each")
-    noise, raters, frames, labels = light(illumination), Raters(lag_s, error_sd), [], []
+    check_choice("split", split, ("train", "test"))
+    check_sizes(people=people, clips=clips, steps=steps)
+    dials, frames, labels = Dials(**dials), [], []
     for person in range(people):
         face = Face(who(seed, split, person), size=FACE_PX, colour=False)
         for clip in range(clips):
-            play, truth = script(seed, split, person, clip, n_frames(steps), noise, raters)
-            frames.append(face.render(play)[:, 0].mul(255).round_().to(torch.uint8))
+            play, truth = script(seed, split, person, clip, n_frames(steps), dials)
+            shown = face.render(play)[:, 0] ** dials.gamma
+            frames.append(shown.mul(255).round_().to(torch.uint8))
             labels.append(truth)
     person = torch.arange(people).repeat_interleave(clips)
     return Clips(torch.stack(frames), torch.stack(labels), person)
@@ -178,7 +172,7 @@ def who(seed: int, split: str, person: int) -> Identity:
 
 
 def script(
-    seed: int, split: str, person: int, clip: int, T: int, noise: Nuisance, raters: Raters = PERFECT
+    seed: int, split: str, person: int, clip: int, T: int, dials: Dials = STANDARD
 ) -> tuple[Performance, torch.Tensor]:
     """What one clip shows, and its labels.
 
@@ -188,13 +182,15 @@ def script(
     rng = stream("mimamo", split, seed, person, clip)
     whole = T + 2 * PAD
     macro, micro = _macro(rng, whole), _micro(rng, whole)
-    play = perform(whole, FPS, (*macro, *micro), nuisance=noise, seed=int(rng.integers(2**31)))
+    play = perform(
+        whole, FPS, (*macro, *micro), nuisance=dials.nuisance, seed=int(rng.integers(2**31))
+    )
     peaks = [event.peak if event.aus == SMILE else -event.peak for event in macro]
     strength = torch.tensor(peaks)
     smile = play.envelope[:, : len(macro)] @ strength
     play = _talk(rng, _rest(rng, play))
     labels = torch.stack([smile / units(MACRO_PX[1], FACE_PX), _arousal(micro, whole)], 1)
-    labels = raters.rate(labels, stream("mimamo raters", split, seed, person, clip))
+    labels = dials.rate(labels, stream("mimamo raters", split, seed, person, clip))
     return play[PAD : PAD + T], labels[PAD : PAD + T]
 
 

@@ -36,7 +36,7 @@ def cpu_s(work: Callable[[], object], repeats: int = 1) -> float:
 
 
 def measure(arms: Sequence, rounds: int) -> tuple[np.ndarray, list[int]]:
-    """Interleave the arms, after a call of each to warm up: each round runs all, in turning order.
+    """Interleave the arms, after a call of each to warm up: each round runs all, in rotating order.
 
     Args:
         arms: Each with ``work`` and ``n``, as `Arm`.

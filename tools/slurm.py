@@ -5,8 +5,8 @@
 
 Needs ``pip install "micromacro[cluster]"`` and one file system for all nodes. Each job is one
 worker of one thread. Jobs that reach their time limit are replaced; the unit that they were at is
-done again. Without a scheduler, job arrays do the same: ``micromacro units 08b --profile full
---shard 3/16``.
+done again. Without a scheduler, job arrays do the same:
+``micromacro units 08b --profile full --shard 3/16``.
 """
 
 import argparse

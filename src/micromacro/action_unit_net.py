@@ -46,7 +46,7 @@ _MAKE = "make it anew with make encoder, or take the file of the repository"
 
 
 class ActionUnitNet(nn.Module):
-    """Four convolutions and two linear layers on a face and its rest: 84,721 weights.
+    """Four convolutions, two linear layers, over a face and that face at rest: 84,721 weights.
 
     Each convolution is 3 x 3 with stride 2, batch norm and ReLU behind it. The last map, 3 x 3, is
     not averaged: a movement means what it means because of its place.

@@ -31,7 +31,8 @@ from micromacro.errors import BadInput
 from micromacro.files import files_below, lock, make_writable, writing
 
 _PACKAGE = Path(__file__).resolve().parent
-# What names, stores or schedules a computation and so cannot change its numbers: the closure ends.
+# What names, stores or schedules a computation and so cannot change its numbers: the closure ends
+# there.
 _AROUND = {f"micromacro.{name}" for name in ("arms", "cache", "errors", "results", "units")}
 # What computes, by the name of its import.
 _LIBRARIES = {"av", "librosa", "numpy", "scipy", "torch", "triton"}
@@ -82,7 +83,7 @@ def code_key(code: ModuleType | Callable) -> str:
 
 
 def forced_instructions() -> list[str]:
-    """What the environment forces on torch and its libraries: "ATEN_CPU_CAPABILITY=avx2"."""
+    """What is forced on torch and its libraries: "ATEN_CPU_CAPABILITY=avx2" and the like."""
     return [f"{name}={os.environ[name]}" for name in _FORCING if os.environ.get(name)]
 
 

@@ -79,7 +79,7 @@ class Session:
         return self
 
     def stop(self, reason: str) -> None:
-        """Kill the kernel and its children, from any thread; nothing if the session is over."""
+        """Kill the kernel and its children, from any thread; without effect on an ended session."""
         self._stopped = reason
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError):

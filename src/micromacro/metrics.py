@@ -5,8 +5,8 @@ numbers pool all rows; with ``groups``, the video of each row, they are taken fo
 averaged, every video counting the same. The two are different protocols: OMG-Emotion's current
 evaluation pools all utterances, its older one averaged CCC over videos. Say which one is meant.
 
-Where a correlation has no value, 0 / 0, it counts as 0. That is so for a constant, whose PCC is 0 /
-0 (SciPy gives NaN) and whose CCC is 0 unless the other is the same constant. A network that
+Where a correlation has no value, 0 / 0, it counts as 0: so for a constant, whose PCC is 0 / 0
+(SciPy gives NaN) and whose CCC is 0 unless the other is the same constant. A network that
 collapsed to a constant then scores 0, and does not drop out of an average as NaN would.
 """
 

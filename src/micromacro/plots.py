@@ -204,7 +204,7 @@ def curves(
 def action_unit_film(
     frames, t_s, units: pd.DataFrame | None, truth: pd.DataFrame | None = None, marks=None
 ) -> Figure:
-    """Ten moments of a film; below, on the same axis, the action units that move most.
+    """A film as a strip of ten moments; below, on one axis, the action units that move most.
 
     Args:
         frames: T images, as :func:`to_picture` takes each.

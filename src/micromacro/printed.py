@@ -59,7 +59,7 @@ def denominators(printed: Collection[str], among: Iterable[int]) -> list[int]:
 
 
 def counts_behind(n_truth: int, *, most: int = 10_000, **printed: str) -> pd.DataFrame:
-    """All counts that a detector's printed scores can come from: of things, of predictions.
+    """All counts that a detector's printed scores can come from: things found, predictions.
 
     Args:
         n_truth: Number of true things.

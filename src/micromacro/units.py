@@ -433,8 +433,8 @@ def _on_cluster(
     """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with
-    ``params["device"]`` "cuda" takes a slot of the resource GPU (``dask worker --resources
-    GPU=1``).
+    ``params["device"]`` "cuda" takes a slot of the resource GPU
+    (``dask worker --resources GPU=1``).
 
     Raises:
         BadInput: The package distributed is missing; the scheduler does not answer, or has died;

@@ -384,7 +384,7 @@ def _marked(
 
 
 def _timed(path: Path, stream, stamped: Iterable[tuple], notes: list[str]) -> Iterator[tuple]:
-    """Seconds since the first frame, of each; those of one stamp share the time to the next."""
+    """Seconds since the first frame with each one; those of one stamp share the time to next."""
     rate = Fraction(stream.average_rate or FOLDER_FPS)
     first, now, held, n_repeated = None, Fraction(0), [], 0
     for index, (stamp, *picture) in enumerate(stamped):

@@ -100,8 +100,7 @@ def lengths(n, least, most, total):
 
 
 def gaps(source):
-    """Of micro and macro number and SOFTNet's half-length, floor((mean(offset - onset) + 1) /
-    2)."""
+    """Of micro and macro: how many, and SOFTNet's k, floor((mean(offset - onset) + 1) / 2)."""
     spans = source.events["offset"] - source.events["onset"]
     per_class = [spans[source.events["label"] == label] for label in ("micro", "macro")]
     return [(len(n), int((n.mean() + 1) / 2)) for n in per_class]

@@ -234,6 +234,7 @@ def test_lesson_07_draws_a_readers_own_film(film, tmp_path, bundle, monkeypatch,
     for folder in (bundle.parent, tmp_path / "no bundle"):
         monkeypatch.setenv(CACHE_VARIABLE, str(folder))
         figure = defined("07_reaction_intensity", cells, VIDEO=str(film))["figure"]
+        assert figure.axes[0].images  # the strip
         rows[folder] = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
         said = capsys.readouterr().out
         assert ("no curves: " in said) == (folder != bundle.parent)

@@ -494,5 +494,5 @@ def _films_below(folder: Path) -> list[Path]:
 
 
 def _filled(folder: Path) -> bool:
-    """Whether a folder is there and not empty, as OpenFace leaves it where no face was."""
+    """Whether a folder has something in it: OpenFace leaves empty ones where no face was."""
     return folder.is_dir() and any(folder.iterdir())

@@ -2,7 +2,7 @@
 
 ABAW5 (2023), as the released code of the paper wants it; SPLIT is train, val or test:
 
-    <root>/data_info.csv              File_ID "[00001]", Split "Train", seven emotions
+    <root>/data_info.csv  File_ID "[00001]", Split "Train", seven emotions; the rest is not read
     <root>/features/res18_aff/SPLIT/00001.npy                 holistic: (T, 512), a row a frame
     <root>/features/mfcc_2/SPLIT/00001.npy                    audio: (32, 1024)
     <root>/openface_align/SPLIT/aligned/00001/00001.csv       local: OpenFace's output, 714 columns
@@ -16,17 +16,17 @@ feature:
     <root>/feats/FAUs/00001.csv          local: 20 action units of py-feat
     <root>/feats/DeepSpectrum/00001.csv  audio, (S, 1024); its time stamps are its own
 
-An intensity is what the person said of it, divided by the clip's own greatest, which so is exactly
-1. Those of the test split are not public. Who is in a clip is not in these files either; so every
+An intensity is what the person said of it, over the clip's own greatest, which so is exactly 1.
+Those of the test split are not public. Who is in a clip is not in these files either; so every
 clip counts as a person of its own, and only the official split keeps people apart.
 
 Of the files only public descriptions were at hand: that the validation split has 4,657 clips, and
 that 13 clips of the training split have sound but no features of the face. Files of a clip that are
 not there are listed in ``missing``, but for a kind of features that is not there at all; a clip
-that has no file is left out, and listed as SPLIT/00001. Two things the released code
-does otherwise. It takes the action units by position and OpenFace's failed frames as they are,
-zeros; here columns are found by their names, and such frames are nan. And it stops if a clip has
-other numbers of rows in two features; here the check names all of these.
+that has no file is left out, and listed as SPLIT/00001. Two things the released code does
+otherwise. It takes the action units by position and OpenFace's failed frames as they are, zeros;
+here columns are found by their names, and such frames are nan. And it stops if a clip has other
+numbers of rows in two features; here the check names all of these.
 """
 
 from collections.abc import Mapping

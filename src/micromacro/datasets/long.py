@@ -7,7 +7,7 @@
                    are of film 0101
                    longVideoFaceCropped or rawpic, then s15/15_0101disgustingteeth/img_1.jpg or
                    img001.jpg; or rawvideo, then s15/15_0101disgustingteeth.avi
-    megc2022       SAMM_Test_cropped, then 002_4; CAS_Test_cropped, then sub01; no events
+    megc2022       SAMM_Test_cropped, then 002_4; CAS_Test_cropped, then sub01; events not public
 
 SAMM-LV: 343 macro- and 159 micro-expressions in 147 videos of 30 people, 482,797 frames. CAS(ME)^2:
 300 and 57 in 98 videos of 22 people, 254,094 frames; three videos have none (s15/0508, s19/0502,

@@ -154,7 +154,7 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
 
 
 def _by_frame(path, frame: pd.Series, values: pd.DataFrame, first: int = 0) -> pd.DataFrame:
-    """Rows from frame `first`, which becomes 0, to the last; float32, nan where any value is."""
+    """Rows from frame `first`, now 0, to the last; float32, all nan where any value is."""
     right = (frame >= first) & (frame % 1 == 0) & ~frame.duplicated()
     if not right.all():
         row = int(np.argmin(right))

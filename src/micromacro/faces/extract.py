@@ -1,4 +1,4 @@
-"""From a video to a FaceClip: decode, find cuts, track, align, stabilise, crop, by frames."""
+"""From a video to a FaceClip, frame by frame: decode, find cuts, track, align, stabilise, crop."""
 
 import math
 import warnings

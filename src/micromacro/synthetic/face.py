@@ -185,7 +185,7 @@ class Face:
         box *= 1 - 0.85 * lash[:, None]
 
     def shadow_map(self, performance: Performance) -> torch.Tensor:
-        """The moving shadow's factor at every pixel, float32 in [0, 1], (T, 1, H, W)."""
+        """The moving shadow's factor, float32 in [0, 1], to be broadcast to (T, 1, H, W)."""
         depth, angle, place, sharp = performance.shadow.to(self.device).T
         if not depth.any():
             return torch.ones(len(depth), 1, 1, 1, device=self.device)

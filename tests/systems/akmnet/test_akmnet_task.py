@@ -159,13 +159,12 @@ def test_magnification_is_exact_and_touches_the_face_alone():
 
 @pytest.mark.parametrize("gamma", [0.5, 3.0])
 def test_another_camera_darkens_or_brightens_and_nothing_else(gamma):
-    """By a rising curve, so the clips tell no less; the still network knows them less well."""
+    """By one curve, rounded to 8 bits; the still network knows the pictures less well."""
     plain, other = (task.record(1750, Dials(gamma=g), range(2), 3) for g in (1.0, gamma))
     for name in ("lengths", "label", "onset", "apex", "offset", "envelope"):
         assert torch.equal(getattr(plain, name), getattr(other, name))
     curve = 255 * (plain.frames / 255.0) ** gamma
-    steepest = gamma * (plain.frames.clamp(min=1) / 255.0) ** (gamma - 1)
-    assert ((other.frames - curve).abs() <= 0.51 + 0.51 * steepest).all()
+    assert ((other.frames - curve).abs() <= 0.501).all()
     images, label = akmnet_training.stills(range(5000, 5010), "akmnet_stills_test", 12)
     with torch.no_grad():
         known, strange = (

@@ -58,8 +58,7 @@ def test_peaks_are_local_maxima_of_which_near_ones_yield(curve, distance):
 
 
 def test_softnets_steps_one_by_one():
-    """Mean over [t - k, t + k); k frames at both ends out; mean + 0.55 (max - mean); peak - k to +
-    k."""
+    """Mean over [t - k, t + k); k frames at both ends out; mean + 0.55 (max - mean); peak ± k."""
     scores = curves(200, seed=1)
     expected = []
     for x, (label, k) in zip(scores.T, GAPS.items(), strict=True):

@@ -131,7 +131,7 @@ SWEEP: dict[str, dict[str, dict]] = {
         "exact 2": {"magnification": 2.0},
         "phase-based": {"magnification": 1.0, "alpha": 3.0},
     },
-    # The dear ones have half as many networks.
+    # The dear ones, and another camera, have half as many networks.
     "more training": _turned("12 epochs", epochs=12, folds=4),
     "more people": _turned("54 people", subjects=54, folds=4),
     "another camera": _turned("another camera", gamma=3.0, folds=4),

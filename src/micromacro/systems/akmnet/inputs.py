@@ -1,4 +1,4 @@
-"""What AKMNet and its controls get: a data set as the unit takes it, a clip's frames.
+"""What AKMNet and its controls get: a data set as the unit takes it, which frames of a clip.
 
 The benchmark's `Source` is `task.benchmark`; that of CASME, CASME II, SMIC-HS, SAMM and the
 composite of MEGC 2019 is `official`, by the paper's protocol:

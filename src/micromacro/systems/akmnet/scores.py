@@ -195,10 +195,9 @@ def frame_columns(table: Table) -> dict[str, np.ndarray]:
         and in frames, of "midpoint", "random" (the exact expectation over all frames) and
         "difference" (the frame that differs most from the first); `is_apex_random`: 1 / T. With
         mining `distance` and `distance_frames` of the max-key frame, and `is_apex`, whether it is
-        the apex. If frames were
-        dropped also `kept_share`: N / T; `apex_kept`; `apex_excess`: the latter less N / T, 0 in
-        the mean by chance; `apex_kept_midpoint`: whether as many frames around the middle would
-        have had the apex.
+        the apex. If frames were dropped also `kept_share`: N / T; `apex_kept`; `apex_excess`: the
+        latter less N / T, 0 in the mean by chance; `apex_kept_midpoint`: whether as many frames
+        around the middle would have had the apex.
     """
     T, kept = table["T"], table["kept"]
     apex = np.where(table["apex"] >= 0, table["apex"], np.nan)

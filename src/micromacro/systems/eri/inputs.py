@@ -181,7 +181,7 @@ def holistic(
 
 
 class Standardised(Sequence):
-    """Clips, each column of each part less the mean of some clips' rows, over its deviation.
+    """Clips, each column of each part less the mean of some clips' rows, over their deviation.
 
     Our choice, for log-mel in dB would leave no gate of a GRU open; the released code scales
     nothing. A missing part, which is shown as 0, then is the mean of those that are there. A clip

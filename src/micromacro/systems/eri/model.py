@@ -232,8 +232,8 @@ class Cascade(nn.Module):
 
         Abnar and Zuidema (2020): the shares that the read-out takes of the last rows go back
         through the layers, half of each along the residual path, half to where the row's attention
-        looks, mean over the heads. What arrives at the token is left out, and the rest adds up to
-        1. For "max" a row's share is that of the features that are largest there.
+        looks, mean over the heads. What arrives at the token is left out; the rest adds up to 1.
+        For "max" a row's share is that of the features that are largest there.
 
         The GRU is no part of it. It carries an event on to later rows, which may then be looked at
         in place of the event's own.

@@ -22,8 +22,8 @@ data set's:
 switch       ours                                           as released
 ===========  =============================================  ========================================
 gru_axis     GRU along the sequence                         along the batch (B1)
-loss         all snippets                                   first of a window, labels mixed (B2;
-                                                            OMG: only variances by n - 1)
+loss         all snippets                                   first ones of a window, labels mixed
+                                                            (B2; OMG: only variances by n - 1)
 unwrap       phase by conjugate products                    one-sided unwrapping (Q1)
 crop         0.85 of the face                               40 px of it (Q5, Aff-Wild)
 gaps         snippets that touch a gap or cut are masked    frames without a face (or label, in

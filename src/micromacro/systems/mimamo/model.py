@@ -387,8 +387,7 @@ def ccc_loss(
 ) -> Tensor:
     """Sum over labels of 1 - CCC, each CCC pooled over all snippets of the batch.
 
-    With means m, population variances s^2 and covariance c of a label over those snippets (Lin
-    1989)
+    With means m, population variances s^2 and covariance c of a label over them (Lin 1989)
 
         CCC = 2 c / (s_p^2 + s_t^2 + (m_p - m_t)^2)
 

@@ -11,9 +11,10 @@ Each clip is one synthetic person at 30 frames per second. Two things happen on 
   each muscle in a direction drawn at random. **Arousal** is the mean peak of the movements within
   the 13 frames of a snippet. They leave no trace in the mean picture.
 
-Clips are cut out of longer plays, so that nothing special happens at their ends. `Dials` turn the
-light from constant to that of a hard recording, the camera's curve, and the script's labels into
-those of people who watch: later than the face, and with an error. By default raters are perfect.
+Clips are cut out of longer plays, so that nothing special happens at their ends. `Dials` set the
+light, from constant to that of a hard recording, and the camera's curve, and turn the script's
+labels into those of people who watch: later than the face, and with an error. By default raters are
+perfect.
 
 What holds by construction, and is a positive control in notebook 04b: that arousal is in motion and
 not in a single picture, that a snippet of 13 frames is the right one for it, and that a longer
@@ -76,13 +77,13 @@ class Clips:
 
 @dataclass(frozen=True)
 class Dials:
-    """What can be turned, of training and test alike.
+    """What can be turned; training and test may differ in the light, and are alike in all else.
 
     Attributes:
         illumination: 0, constant light, to 1, that of a hard recording.
         gamma: Exponent of the grey levels, white is 1. At 1 the camera is that of the stills on
-            which the expression encoder was trained; above, mid-tones are darker. Nothing is lost
-            but the likeness.
+            which the expression encoder was trained; above, mid-tones are darker. Rounded to 8 bits
+            again, neighbouring levels become one: at 3, 158 of 256 are left.
         lag_s: Seconds by which the raters' labels come later than what they see.
         error_sd: Standard deviation of the raters' error, where labels go from -1 to 1. It is drawn
             anew for each clip and label, and wanders: its mean over a second of white noise.
@@ -112,7 +113,7 @@ class Dials:
         )
 
     def rate(self, labels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """The raters' labels, both float32 (T, 2); in the first `lag_s` they say nothing."""
+        """The raters' labels for the script's, float32 (T, 2) each; void in the first `lag_s`."""
         labels, second = labels.roll(round(self.lag_s * FPS), 0), round(FPS)
         if not self.error_sd:
             return labels

@@ -410,7 +410,7 @@ def _network(source: arms.Source, arm: Arm, rows: Sequence, weights: str | None)
 
 
 def by_seed(groups: Mapping[tuple[str, int], list]) -> dict[tuple[str, int], list]:
-    """What `results.by_arm_and_seed` gives, as `rows` wants it: a seed's core arms together."""
+    """What `results.by_arm_and_seed` gives, for `rows`: a seed's core arms together, all named."""
     seeds: dict[tuple[str, int], list] = {}
     for (arm, seed), (one,) in groups.items():
         own = seeds.setdefault(("all arms" if arm in CORE else arm, seed), [])

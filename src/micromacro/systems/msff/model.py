@@ -1,4 +1,4 @@
-"""Multiple spatio-temporal features, fused: four networks, each scores seven emotions.
+"""Multiple spatio-temporal features, fused: four networks that each score seven emotions.
 
 Lu et al., *Multiple Spatio-temporal Feature Learning for Video-based Emotion Recognition in the
 Wild*, ICMI 2018, DOI 10.1145/3242969.3264992. Of the paper we have seen the abstract alone. It
@@ -51,7 +51,7 @@ _VGG_16, _VGG_11, _C3D = (2, 2, 3, 3, 3), (1, 1, 2, 2), (1, 1, 2, 2, 2)
 
 
 class Encoder(nn.Module):
-    """Blocks of 3 x 3 convolutions with ReLU, then fc6, fc7, fc8: all three of our VGGs.
+    """Convolutions of side 3 in blocks, with ReLU, then fc6, fc7, fc8: all three of our VGGs.
 
     Args:
         conv: ``nn.Conv2d`` or ``nn.Conv3d``.

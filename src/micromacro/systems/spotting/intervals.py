@@ -50,7 +50,7 @@ def smoothed(scores: np.ndarray, window: int) -> np.ndarray:
 
 
 def _curve(scores: np.ndarray, k: int) -> np.ndarray:
-    """Smoothed scores in the threshold's unit, float64 (T,), gaps bridged; -inf without any."""
+    """Smoothed scores in the threshold's unit, float64 (T,), gaps bridged; -inf if all are nan."""
     curve = smoothed(scores, 2 * k)
     known = np.flatnonzero(~np.isnan(curve))
     if not len(known):
@@ -153,8 +153,8 @@ def tiling(n_frames: int, length: int, phase: int = 0, video: str = "") -> pd.Da
     Args:
         n_frames: Of the video.
         length: Frames of a window; the last one ends with the video.
-        phase: First frame of the first window. Drawn from 0 to length - 1, it makes n_frames /
-            length windows on average.
+        phase: First frame of the first window. Drawn from 0 to length - 1, it makes
+            n_frames / length windows on average.
         video: The video's name.
 
     Returns:

@@ -253,8 +253,8 @@ def megc_f1(truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
 
     In each video and class as many predictions as possible are paired one to one with true
     intervals that they overlap by half or more (intersection over union of frames). The pairs are
-    summed over all videos, for overall over both classes too: F1 = 2 pairs / (true intervals +
-    predictions).
+    summed over all videos, for overall over both classes too:
+    F1 = 2 pairs / (true intervals + predictions).
 
     Args:
         truth: Columns video, label ("micro" or "macro"), onset, offset; frame numbers, inclusive.

@@ -15,13 +15,14 @@ from micromacro.systems.mimamo import experiment
 from micromacro.systems.mimamo.experiment import Arm
 from micromacro.systems.mimamo.inputs import synthetic_clips
 from micromacro.systems.mimamo.scores import of_split, scores
+from micromacro.systems.mimamo.task import Dials
 
 TINY = {"seed": 1990, "data": {"people": 4}, "epochs": 1}
 
 
 def unit(**options):
     """A tiny unit of an arm; options that are not the arm's are the data's."""
-    theirs = ("people", "illumination", "test_illumination", "sizes", "lag_s", "error_sd")
+    theirs = ("people", "test_illumination", "sizes", *vars(Dials()))
     data = {k: options.pop(k) for k in theirs if k in options}
     return experiment.unit(**TINY | {"data": {"people": 4, **data}, "arm": options})
 

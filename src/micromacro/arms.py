@@ -145,7 +145,7 @@ def plan(
     if folds is not None and "folds" not in run:
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
     run |= {} if folds is None else {"folds": check_whole("folds", folds)}
-    run |= {"seeds": seeds or run["seeds"], "device": device}
+    run |= {"seeds": seeds or run["seeds"], "own_seeds": not seeds, "device": device}
     if profile == "paper":
         cache = str(project_root() / "runs" / "official")
         where = {"dataset": dataset, "root": str(data_root), "cache": cache}
@@ -161,6 +161,7 @@ def units_of(
     *,
     names: Iterable[str],
     seeds: Sequence[int],
+    own_seeds: bool = True,
     data: Mapping[str, object] = MappingProxyType({}),
     n_folds: int = 1,
     **run: object,
@@ -168,11 +169,12 @@ def units_of(
     """The units of some arms, seed by seed and fold by fold.
 
     Args:
-        arms: Table of arms: name -> options. An option replaces the argument of the same name in
-            `run`, or goes to the arm, or else to the data.
+        arms: Table of arms: name -> options. An option replaces the argument of the same name,
+            `seeds` or one in `run`, or goes to the arm, or else to the data.
         own: Names of the options that go to the arm.
         names: The arms to compute.
         seeds: Random seeds.
+        own_seeds: False if `seeds` are asked for: an arm's option "seeds" does not count then.
         data: Options of the data that all arms share.
         n_folds: Number of folds where `run` has no "folds", or None for one person each.
         run: All other arguments of the unit.
@@ -186,11 +188,12 @@ def units_of(
     units = {}
     for name in names:
         check_choice("arm", name, arms)
-        params = {"data": dict(data), "arm": {}, **run}
+        params = {"data": dict(data), "arm": {}, "seeds": seeds, **run}
         for option, value in arms[name].items():
-            place = params if option in run else params["arm" if option in own else "data"]
+            place = params if option in params else params["arm" if option in own else "data"]
             place[option] = value
-        pairs = product(seeds, range(params.get("folds") or n_folds))
+        its_own = params.pop("seeds")
+        pairs = product(its_own if own_seeds else seeds, range(params.get("folds") or n_folds))
         units[name] = [params | {"seed": seed, "fold": fold} for seed, fold in pairs]
     return units
 

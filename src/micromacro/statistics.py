@@ -168,7 +168,8 @@ def read_claims() -> pd.DataFrame:
     so) or "identity" (it follows from algebra). These are committed before the full run; `verdict,
     effect, low, high, n` are empty until then. Families of 03, 04 and 08 were named after their
     runs, by what the papers' abstracts and tables say of their own method, never by how it came
-    out.
+    out. What their primary claims left undecided over eight seeds was asked once more, of seeds
+    that no one had seen: "-again", primary in its place.
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")

@@ -136,6 +136,8 @@ SWEEP: dict[str, dict[str, dict]] = {
     "more people": _turned("54 people", subjects=54, folds=4),
     "another camera": _turned("another camera", gamma=3.0, folds=4),
     "long clips": _turned("24 to 141 frames", n_frames=[24, 141], folds=4),
+    # What eight seeds leave undecided of the primary claims is asked once more, of 16 others.
+    "new seeds": _turned("new seeds", "s123", "s23", "s12", seeds=[*range(8, 24)]),
 }
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 

@@ -1,6 +1,9 @@
 """Every test runs as the package does: one thread per process, Triton interpreted without a GPU."""
 
+import gc
 import os
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -34,3 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in filter(lacking.get, lacking.keys() & item.keywords.keys()):
             item.add_marker(pytest.mark.skip(reason=lacking[mark]))
+
+
+def pytest_collection_finish() -> None:
+    """The collector looks no more at what stays to the end: hundreds of thousands of objects."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that count their objects at the end miss none."""
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """A test leaves nothing on that slows all those after it."""
+    yield
+    assert not tracemalloc.is_tracing()
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)

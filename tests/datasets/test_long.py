@@ -1,11 +1,10 @@
 """SAMM-LV, CAS(ME)^2 and MEGC 2022 in miniature: official layouts with the known traps planted."""
 
-import tracemalloc
-
 import long_miniatures as mini
 import numpy as np
 import pytest
 import torch
+from memory import traced
 from micro_miniatures import write_pictures, write_xlsx
 from refusals import refused
 
@@ -176,10 +175,10 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path):
         source = long.megc2022(folder.parents[1])
         used = []
         for _ in range(3):  # the smallest, as other threads of this process allocate when they like
-            tracemalloc.start()
-            assert sum(len(part) for part in source.frames("002_4", chunk=8, size=32)) == n_frames
-            used.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+            with traced() as memory:
+                frames = source.frames("002_4", chunk=8, size=32)
+                assert sum(len(part) for part in frames) == n_frames
+            used.append(memory.peak)
         return min(used)
 
     assert peak(160) < 1.5 * peak(16) < 2e6

@@ -3,7 +3,6 @@ measure."""
 
 import contextlib
 import io
-import tracemalloc
 import zipfile
 from functools import partial
 from time import perf_counter
@@ -15,6 +14,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+from memory import traced
 from PIL import Image
 from refusals import refused
 
@@ -179,13 +179,12 @@ NUMBERS = {"5e7": 5 * 10**7, "1e20": 1e20, "1e300": 1e300, "5,000 digits": "9" *
 
 
 def bounded(call, most=30e6):
-    """What a call gives, and that it took no more memory at any time."""
-    tracemalloc.start()
-    result = call()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < most
-    return result
+    """What a call gives; it takes no more memory at any time, not even one that is refused."""
+    try:
+        with traced() as memory:
+            return call()
+    finally:
+        assert memory.peak < most
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import json
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clips import face_clip
+from memory import traced
 from PIL import Image
 from refusals import refused
 
@@ -305,10 +305,9 @@ def test_memory_does_not_grow_with_the_film(portrait, tmp_path):
     peaks = []
     for n_frames in (6, 24):
         write_video(tmp_path / "f.mp4", portrait.frames[:n_frames], crf=20)
-        tracemalloc.start()
-        export_faces(tmp_path / "f.mp4", tmp_path / "out", size=512, mode="aligned")
-        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
-        tracemalloc.stop()
+        with traced() as memory:
+            export_faces(tmp_path / "f.mp4", tmp_path / "out", size=512, mode="aligned")
+        peaks.append(memory.peak / 1e6)
     assert peaks[1] < peaks[0] + 4
     kept = load_clip(tmp_path / "out" / "f.npz")
     np.testing.assert_array_equal(

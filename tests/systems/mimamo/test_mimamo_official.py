@@ -1,7 +1,6 @@
 """MIMAMO Net on official data, end to end on miniatures, and each piece against an oracle."""
 
 import dataclasses
-import tracemalloc
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from memory import traced
 from PIL import Image
 from refusals import refused
 
@@ -265,10 +265,9 @@ def test_a_long_film_is_never_read_whole(clips, tmp_path):
     next(iter(Sequences([clip], [(0, range(64))], 1, chosen)))  # what is imported and kept once
     peaks = []
     for _ in range(3):  # what other threads of the tests' process allocate comes once
-        tracemalloc.start()
-        next(iter(Sequences([clip], [(0, range(9600, 9664))], 1, chosen)))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        with traced() as memory:
+            next(iter(Sequences([clip], [(0, range(9600, 9664))], 1, chosen)))
+        peaks.append(memory.peak)
     assert min(peaks) < 10e6
 
 

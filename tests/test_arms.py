@@ -61,6 +61,20 @@ def test_options_go_to_the_run_the_arm_or_the_data():
     refused(lambda: units_of(arms, (), names=["c"], seeds=[0]), "arm 'c'", "one out")
 
 
+def test_an_arm_has_its_own_seeds_unless_others_are_asked_for():
+    profiles = {"full": PROFILES["full"] | {"folds": 1, "arms": {"a": {}}}}
+    arms, sweeps = {"a": {}, "later": {"seeds": [8, 9]}}, {"new": {"later": {}}}
+
+    def seeds(**settings):
+        units = units_of(arms, (), **plan("full", profiles, sweeps, [], sweep=1, **settings))
+        assert all(params.keys() >= {"data", "arm", "steps"} for params in units["later"])
+        assert not any("seeds" in params for params in units["later"])
+        return {name: [params["seed"] for params in of_arm] for name, of_arm in units.items()}
+
+    assert seeds() == {"a": [*range(8)], "later": [8, 9]}
+    assert seeds(seeds=[5]) == {"a": [5], "later": [5]}
+
+
 TINY = {"steps": 2, "data": {"people": 2}}
 PROFILES = {
     "smoke": {"arms": ("a",), "seeds": (1000,), "folds": 2, **TINY},
@@ -76,13 +90,13 @@ def asked(profile, **settings):
 
 def test_a_profile_is_what_a_notebook_does_not_ask_for():
     smoke = {"names": ["a"], "seeds": (1000,), "folds": 2, "device": "cpu", **TINY}
-    assert asked("smoke", sweep=1, trial=True) == smoke
+    assert asked("smoke", sweep=1, trial=True) == smoke | {"own_seeds": True}
     full = asked("full", sweep=1, device="cuda")
     assert full["names"] == ["a", "b", "c", "d"]
     assert (full["steps"], full["device"]) == (9, "cuda")
     assert "data" not in full
     tried = asked("full", trial=1, variants=["d"], seeds=[5], folds=3)
-    assert tried == smoke | {"names": ["d"], "seeds": [5], "folds": 3}
+    assert tried == smoke | {"names": ["d"], "seeds": [5], "own_seeds": False, "folds": 3}
     assert PROFILES["full"]["steps"] == 9  # profiles stay as they are
 
 

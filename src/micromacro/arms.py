@@ -140,8 +140,7 @@ def plan(
     """
     check_profile(profile, dataset, datasets)
     run = dict(profiles[profile])
-    if trial:
-        run |= run.get("trial", {})
+    run |= run.get("trial", {}) if trial else {}
     if folds is not None and "folds" not in run:
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
     run |= {} if folds is None else {"folds": check_whole("folds", folds)}
@@ -245,8 +244,7 @@ def score_rows(units: Sequence, scores: Mapping[str, float], **more: object) -> 
         scores: Metric -> value.
         more: Fields that all of them have: ``n``, the number of clips, and the like.
     """
-    params = units[0].params
-    alone = params.get("folds", 1) is None
-    shared = {"dataset": params["data"].get("dataset", "synthetic"), **more}
+    alone = units[0].params.get("folds", 1) is None
+    shared = {"dataset": units[0].params["data"].get("dataset", "synthetic"), **more}
     shared["split"] = "one person left out" if alone else "people left out"
     return [{**shared, "metric": k, "value": float(v)} for k, v in scores.items()]

@@ -109,8 +109,7 @@ SWEEP: dict[str, dict[str, dict]] = {
         **_frames("linear", name="linear 24"),
     },
     "loss": {
-        "count 0": {"count_weight": 0.0},
-        "count 10": {"count_weight": 10.0},
+        **{f"count {weight:g}": {"count_weight": weight} for weight in (0.0, 10.0)},
         "margin 0": {"margin_weight": 0.0},
     },
     "released, each alone": {

@@ -104,8 +104,7 @@ SWEEP: dict[str, dict[str, dict]] = {
     "snippet length": {f"L {length}": {"length": length} for length in (4, 8, 16, 24)},
     "sequence length": {f"S {steps}": {"steps": steps} for steps in (1, 4, 32)},
     "levels": {
-        "level 1 alone": {"levels": [1]},
-        "level 2 alone": {"levels": [2]},
+        **{f"level {k} alone": {"levels": [k]} for k in (1, 2)},
         "scaled": {"scale": True},
         "level 1 scaled": {"levels": [1], "scale": True},
     },
@@ -119,10 +118,8 @@ SWEEP: dict[str, dict[str, dict]] = {
     "tuned flow": {"temporal, tuned flow": _TUNED, "tuned flow, light 0 to 1": _TUNED | _NEW_LIGHT},
     "blocks": {"four blocks": {"sizes": {**_SMALL, "phase_widths": [16, 24, 32, 32]}}},
     "camera": _turned("another camera", "spatial", gamma=3.0),
-    "raters": {
-        **_turned("lag 0.5 s", "no GRU", lag_s=0.5),
-        **_turned("error 0.3", "MSE loss", error_sd=0.3),
-    },
+    "raters": _turned("lag 0.5 s", "no GRU", lag_s=0.5)
+    | _turned("error 0.3", "MSE loss", error_sd=0.3),
     # What eight seeds leave undecided of the primary claims is asked once more, of 24 others.
     "new seeds": _turned("new seeds", "spatial", "no GRU", seeds=[*range(8, 32)]),
     "released fault alone": {f"released {x}": {"legacy": [x]} for x in LEGACY[1:]},

@@ -265,7 +265,7 @@ def test_r3d_18_is_torchvisions_on_blocks(tmp_path, capsys):
     refused(lambda: load_published("c3d_sports1m", file), file, "another network")
     seven = made(R3d18)
     assert count(seven) == 33_169_863
-    assert seven(faces).shape == (3, 7)
+    assert seven(faces[:1, :16]).shape == (1, 7)
     refused(lambda: seven(255 * faces), "faces", "[0, 1]")
     refused(lambda: R3d18(image_px=8), "image_px", "16")
     refused(lambda: R3d18(0), "classes", "at least 1")

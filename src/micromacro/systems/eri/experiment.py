@@ -98,7 +98,7 @@ SWEEP: dict[str, dict[str, dict]] = {
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
 ARMS = CORE | arms.joined(SWEEP)
-_TINY = {"epochs": 6, "data": {"subjects": 16, "test_subjects": 8, "per_subject": 4}}
+_TINY = {"epochs": 3, "data": {"subjects": 8, "test_subjects": 6, "per_subject": 3}}
 _TRIAL = {"epochs": 2, "data": {"sizes": SMALL}}
 PROFILES = {
     "smoke": {"arms": ("all", "audio"), "seeds": (1000,), **_TINY},

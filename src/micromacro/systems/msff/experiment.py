@@ -111,7 +111,7 @@ FUSIONS: dict[str, tuple[tuple[str, ...], Callable, bool]] = {
 """Fusion -> arms, rule, and whether clips without a face are blank to networks that see faces."""
 
 _TRIAL = {"epochs": 2, "data": {"small": True}}
-_TINY = {"epochs": 3, "data": {"train": [8] * 7, "val": [4] * 7, "test": [5] * 7}}
+_TINY = {"epochs": 2, "data": {"train": [4] * 7, "val": [3] * 7, "test": [3] * 7}}
 PROFILES = {
     "smoke": {"arms": ("vgg", "audio"), "seeds": (1000,), **_TINY},
     "full": {"arms": CORE, "seeds": range(8), "epochs": None, "trial": _TINY},

@@ -102,7 +102,7 @@ SWEEP: dict[str, dict[str, dict]] = {
 
 ARMS = CORE | arms.joined(SWEEP)
 _SMALL = {"widths": [8, 8, 16], "grid": 6, "hidden": 24, "dropout": 0.3}
-_TINY = {"steps": 40, "data": {"subjects": 16, "n_frames": 450}}
+_TINY = {"steps": 20, "data": {"subjects": 8, "n_frames": 450}}
 _TRIAL = {"steps": 10, "folds": 2, "data": {"image_px": 24, "sizes": {**_SMALL, "grid": 3}}}
 _TWO = ("two references", "blind tiling")
 PROFILES = {

@@ -54,5 +54,5 @@ def pytest_unconfigure() -> None:
 def _process_as_it_was() -> Iterator[None]:
     """A test leaves nothing on that slows all those after it."""
     yield
-    assert not tracemalloc.is_tracing()
+    assert not tracemalloc.is_tracing(), "this test has left the tracing of memory on"
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)

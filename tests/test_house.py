@@ -105,7 +105,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
 @pytest.mark.parametrize(
     ("places", "budget"),
     [
-        ("systems/mimamo", 988),
+        ("systems/mimamo", 985),
         ("systems/akmnet", 1102),
         ("datasets/micro.py", 300),
         ("systems/spotting", 800),
@@ -116,8 +116,8 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("faces/mesh.py faces/action_units.py", 150),
         ("systems/eri", 716),
         ("systems/msff", 1092),  # the aim is 800 with its task and its experiment
-        (MACHINERY, 1960),  # the aim is 1,250
-        (".", 16_185),  # the aim is 11,500 with all five systems
+        (MACHINERY, 1959),  # the aim is 1,250
+        (".", 16_182),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

@@ -40,13 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The collector looks no more at what stays to the end: hundreds of thousands of objects."""
+    """The collector skips from now on what stays to the end: hundreds of thousands of objects."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    """Libraries that count their objects at the end miss none."""
+    """Let the collector free it, or libraries that look for leaks at the end complain."""
     gc.unfreeze()
 
 
@@ -54,5 +54,7 @@ def pytest_unconfigure() -> None:
 def _process_as_it_was() -> Iterator[None]:
     """A test leaves nothing on that slows all those after it."""
     yield
-    assert not tracemalloc.is_tracing(), "this test has left the tracing of memory on"
+    left_on = tracemalloc.is_tracing()
+    tracemalloc.stop()
+    assert not left_on, "this test has left the tracing of memory on"
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)

@@ -83,6 +83,7 @@ def test_a_torn_cache_file_is_fetched_again(server, tmp_path, torn):
     ],
 )
 def test_what_comes_wrong_is_not_kept(server, tmp_path, content, promised, status, cause):
+    gc.collect()
     gc.freeze()
     server.content, server.promised, server.status = content, promised, status
     words = (cause, str(tmp_path), WEIGHTS["net"].url, f"{len(CONTENT):,} bytes", "by hand")

@@ -2,7 +2,8 @@
 
 An experiment has a `Source` for the benchmark and one for each official data set. An arm is a
 dataclass whose defaults are the reference variant. A table of arms, name -> options, names what
-each does otherwise; an option that is no field of the arm belongs to its data. Profiles say what is
+each does otherwise; an option that is neither a field of the arm nor an argument of its run belongs
+to the data. Profiles say what is
 computed unless a notebook asks for something else. One unit trains and tests one arm.
 """
 
@@ -144,11 +145,11 @@ def plan(
     if folds is not None and "folds" not in run:
         raise BadInput(f"folds={folds}", "the split is fixed", "leave it out")
     run |= {} if folds is None else {"folds": check_whole("folds", folds)}
-    run |= {"seeds": seeds or run["seeds"], "own_seeds": not seeds, "device": device}
+    run |= {"seeds": seeds or run["seeds"], "device": device}
+    run["own_seeds"] = profile == "full" and not (seeds or trial)
     if profile == "paper":
-        cache = str(project_root() / "runs" / "official")
-        where = {"dataset": dataset, "root": str(data_root), "cache": cache}
-        run["data"] = where | official | run.get("data", {})
+        run["data"] = {"dataset": dataset, "root": str(data_root), **official} | run.get("data", {})
+        run["data"]["cache"] = str(project_root() / "runs" / "official")
     swept = joined(sweeps) if sweep and profile == "full" else ()
     run["names"] = [*(variants or run["arms"]), *swept]
     return {name: value for name, value in run.items() if name not in ("arms", "trial")}
@@ -173,7 +174,7 @@ def units_of(
         own: Names of the options that go to the arm.
         names: The arms to compute.
         seeds: Random seeds.
-        own_seeds: False if `seeds` are asked for: an arm's option "seeds" does not count then.
+        own_seeds: Whether an arm's option "seeds" counts; not where seeds are asked for.
         data: Options of the data that all arms share.
         n_folds: Number of folds where `run` has no "folds", or None for one person each.
         run: All other arguments of the unit.

@@ -289,7 +289,7 @@ def unit_rows(
         made = {name: " + ".join(each[name].unique()) for name in each}
         known |= common | made | {"utc": each["utc"].max()}
         if sweep and arm in sweep:
-            known["params"] = sweep[arm]
+            known["params"] = {k: v for k, v in sweep[arm].items() if k != "seeds"}
             known["profile"] = "sweep" if known["profile"] == "full" else known["profile"]
         rows += [Row(**known | score) for score in scores(folds)]
     return rows
@@ -391,7 +391,7 @@ class Comparison:
         return paired_interval(gains, 0 * gains) if len(gains) > 1 else None
 
     def difference(self, arm: str, reference: str, metric: str) -> str:
-        """The mean difference and its 95 % interval, as text; "—" of an arm to itself."""
+        """Mean difference and 95 % interval, as text; "—" to itself, or without shared seeds."""
         interval = None if arm == reference else self.interval(arm, reference, metric)
         return "—" if interval is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval)
 

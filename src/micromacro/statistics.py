@@ -161,15 +161,16 @@ def verdict(interval: Interval | None, margin: float, *, ratio: bool = False) ->
 def read_claims() -> pd.DataFrame:
     """The claims of `data/claims.csv`, indexed by claim, all cells text.
 
-    Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio
-    a / b"; `margin`; `half_width`, that of the interval as development seeds predict it, empty
-    where nothing was predicted; `family`, "primary" for the few claims that a notebook stands or
-    falls by; `kind`, "finding", "positive control" (it comes out so because the benchmark is made
-    so) or "identity" (it follows from algebra). These are committed before the full run; `verdict,
-    effect, low, high, n` are empty until then. Families of 03, 04 and 08 were named after their
-    runs, by what the papers' abstracts and tables say of their own method, never by how it came
-    out. What their primary claims left undecided over eight seeds was asked once more, of seeds
-    that no one had seen: "-again", primary in its place.
+    Columns: `source`, where it is claimed; `contrast`, what is compared, as "a - b" or "ratio a /
+    b"; `margin`; `half_width`, that of the interval as development seeds predict it (of "-again",
+    the first eight seeds), empty where nothing was predicted; `family`, "primary" for the few
+    claims that a notebook stands or falls by; `kind`, "finding", "positive control" (it comes out
+    so because the benchmark is made so) or "identity" (it follows from algebra). These are
+    committed before the full run; `verdict, effect, low, high, n` are empty until then. Families of
+    03, 04 and 08 were named after their runs, by what the papers' abstracts and tables say of their
+    own method, never by how it came out. What the primary claims of 04 and 08 left undecided over
+    eight seeds was asked once more, of seeds that no one had seen: "-again", committed before these
+    were run, and primary in place of the first claim.
     """
     with reading(_claims_csv(), "a table of claims", "take it from git again"):
         claims = pd.read_csv(_claims_csv(), dtype=str, keep_default_na=False).set_index("claim")

@@ -179,7 +179,7 @@ NUMBERS = {"5e7": 5 * 10**7, "1e20": 1e20, "1e300": 1e300, "5,000 digits": "9" *
 
 
 def bounded(call, most=30e6):
-    """What a call gives; it takes no more memory at any time, not even one that is refused."""
+    """What a call gives, which takes less than `most` bytes; so does one that is refused."""
     try:
         with traced() as memory:
             return call()

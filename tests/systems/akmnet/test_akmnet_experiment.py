@@ -223,9 +223,10 @@ def test_a_grid_goes_seed_by_seed_and_fold_by_fold():
     assert len(swept["s123, 12 epochs"]) == 8 * 4
     assert swept["s123, 12 epochs"][0]["epochs"] == 12
     assert swept["all, loose"][0]["data"] == {"task": "loose"}
-    again = swept["s12, new seeds"]
-    assert again[: 8 * 8] == [p | {"seed": p["seed"] + 8} for p in swept["s12"]]
-    assert [p["seed"] for p in again[::8]] == [*range(8, 24)]
+    for arm in ("s123", "s12", "s23"):
+        again = swept[f"{arm}, new seeds"]
+        assert again[: 8 * 8] == [p | {"seed": p["seed"] + 8} for p in swept[arm]]
+        assert [p["seed"] for p in again[::8]] == [*range(8, 24)]
 
 
 WRONG = [

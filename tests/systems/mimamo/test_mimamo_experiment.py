@@ -210,8 +210,9 @@ def test_grids_are_what_the_profiles_say():
     full = experiment.grid("full", sweep=1)
     assert set(full) == set(experiment.ARMS)
     assert [u["seed"] for u in full["L 4"]] == list(range(8))
-    again = full["no GRU, new seeds"]
-    assert again == [full["no GRU"][0] | {"seed": seed} for seed in range(8, 32)]
+    for arm in ("ours", "spatial", "no GRU"):
+        again = full[f"{arm}, new seeds".removeprefix("ours, ")]
+        assert again == [full[arm][0] | {"seed": seed} for seed in range(8, 32)]
     light = full["phase, light 0 to 1"][0]
     assert (light["data"]["test_illumination"], "illumination" in light["arm"]) == (1, False)
     paper = experiment.grid("paper", dataset="omg", data_root="/x", seeds=[4])

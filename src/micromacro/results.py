@@ -277,8 +277,8 @@ def unit_rows(
         groups: As `by_arm_and_seed` gives them.
         scores: Makes of the list of one arm's and seed's folds the fields of its rows: ``metric,
             value, n``, and where rows differ in them ``split``, ``dataset``, ``params``.
-        sweep: Arm -> options. The rows of these arms hold them as ``params``, and those of profile
-            "full" go to the file of profile "sweep".
+        sweep: Arm -> options. The rows of these arms hold them, without "seeds", as ``params``, and
+            those of profile "full" go to the file of profile "sweep".
         common: Fields that all rows have: ``notebook, system, profile``, and the like.
     """
     rows = []

@@ -116,6 +116,7 @@ SWEEP: dict[str, dict[str, dict]] = {
     },
     "new light": {f"{kind}, light 0 to 1": {**o, **_NEW_LIGHT} for kind, o in _STREAM.items()},
     "tuned flow": {"temporal, tuned flow": _TUNED, "tuned flow, light 0 to 1": _TUNED | _NEW_LIGHT},
+    "TV-L1": {"temporal, TV-L1": {"streams": "temporal", "kind": "tvl1"}},
     "blocks": {"four blocks": {"sizes": {**_SMALL, "phase_widths": [16, 24, 32, 32]}}},
     "camera": _turned("another camera", "spatial", gamma=3.0),
     "raters": _turned("lag 0.5 s", "no GRU", lag_s=0.5)

@@ -42,7 +42,6 @@ _CHANNELS = (2, 16, 32, 48, 64)
 _HIDDEN = 64
 _GAIN = 4  # about what brings differences of two frames to the spread of one
 _FLAT = 1e-4  # a picture whose standard deviation is below this has no face in it
-_MAKE = "make it anew with make encoder, or take the file of the repository"
 
 
 class ActionUnitNet(nn.Module):
@@ -172,7 +171,7 @@ def load_action_unit_net(
         BadInput: The file is missing, torn, not of this network, or has another digest.
     """
     file, _ = own_file(file, sha256)
-    return load_own(ActionUnitNet, file, _MAKE)
+    return load_own(ActionUnitNet, file, "encoder")
 
 
 def _standardised(images: Tensor) -> Tensor:

@@ -143,6 +143,35 @@ def resnet(
     return nn.Sequential(parts)
 
 
+def conv_blocks(
+    conv: type[nn.Module], n_in: int, width: int, plan: Sequence[int], batch_norm: bool = False
+) -> nn.Sequential:
+    """The convolutions of a VGG or a C3D: blocks of side 3 with ReLU, a pooling by 2 behind each.
+
+    Args:
+        conv: ``nn.Conv2d`` or ``nn.Conv3d``.
+        n_in: Channels of the input.
+        width: Channels of the first block; the next have twice as many, up to eight times.
+        plan: Convolutions of each block; (1, 1, 2, 2, 2) is VGG-11 (Simonyan and Zisserman 2015).
+        batch_norm: Whether there is batch norm behind each convolution.
+
+    Returns:
+        Layers by the names that published files have, such as conv1_1 and conv3a.
+    """
+    solid, layers = conv is nn.Conv3d, nn.Sequential()
+    norm, pool = (nn.BatchNorm3d, nn.MaxPool3d) if solid else (nn.BatchNorm2d, nn.MaxPool2d)
+    for i, n_convs in enumerate(plan):
+        for j in range(n_convs):
+            name = f"{i + 1}{'ab'[j] if n_convs > 1 else ''}" if solid else f"{i + 1}_{j + 1}"
+            n_in, n_before = width * min(8, 2**i), n_in
+            layers.add_module(f"conv{name}", conv(n_before, n_in, 3, padding=1))
+            if batch_norm:
+                layers.add_module(f"bn{name}", norm(n_in))
+            layers.add_module(f"relu{name}", nn.ReLU(inplace=True))
+        layers.add_module(f"pool{i + 1}", pool(2))
+    return layers
+
+
 def _convolution(n_in: int, n_out: int, side: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, for batch norm comes behind; a 3 x 3 one keeps the size of the map."""
     return nn.Conv2d(n_in, n_out, side, stride=stride, padding=side // 2, bias=False)

@@ -30,7 +30,6 @@ WEIGHTS_FILE = Path(__file__).with_name("expression_encoder.safetensors")
 
 _CHANNELS = (1, 16, 32, 64, N_FEATURES)
 _FLAT = 1e-4  # a picture whose standard deviation is below this has no face in it
-_MAKE = "make it anew with make encoder, or take the file of the repository"
 
 
 class ExpressionEncoder(nn.Module):
@@ -92,7 +91,7 @@ def load_expression_encoder(file: str | Path = WEIGHTS_FILE) -> ExpressionEncode
         BadInput: The file is missing, torn, or not of this encoder.
     """
     file, _ = own_file(file)
-    encoder = load_own(ExpressionEncoder, file, _MAKE)
+    encoder = load_own(ExpressionEncoder, file, "encoder")
     encoder.frozen = True
     return encoder
 

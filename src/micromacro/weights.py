@@ -176,13 +176,13 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, remedy: str) -
     return net
 
 
-def load_own(build: Callable[[], nn.Module], file: Path, remedy: str) -> nn.Module:
+def load_own(build: Callable[[], nn.Module], file: Path, target: str) -> nn.Module:
     """A network of this package with the weights that a program in ``tools/`` trained.
 
     Args:
         build: Makes the network.
         file: Its weights as float16, and what is said about them.
-        remedy: What a user can do about a file that is missing, torn, or of another network.
+        target: What ``make`` is asked for, to make the file anew.
 
     Returns:
         The network in evaluation mode, its weights float32 and frozen, with ``about``: the recipe,
@@ -193,6 +193,7 @@ def load_own(build: Callable[[], nn.Module], file: Path, remedy: str) -> nn.Modu
     """
     from safetensors import safe_open  # models are imported without it
 
+    remedy = f"make it anew with make {target}, or take the file of the repository"
     with reading(file, "weights", remedy), safe_open(file, "pt") as opened:
         state = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
         about = json.loads((opened.metadata() or {})["about"])

@@ -4,14 +4,7 @@ from micromacro.synthetic.anatomy import AUS, FIVE_POINTS, LANDMARKS
 from micromacro.synthetic.face import Face
 from micromacro.synthetic.identity import Identity
 from micromacro.synthetic.nuisance import NUISANCES, HeadDrift, Nuisance
-from micromacro.synthetic.performance import (
-    FOLD_OVER,
-    Event,
-    Performance,
-    exaggerate,
-    px,
-    units,
-)
+from micromacro.synthetic.performance import FOLD_OVER, Event, Performance, exaggerate, px, units
 from micromacro.synthetic.script import EXPRESSIONS, macro_event, micro_event, perform, pose
 
 __all__ = ["AUS", "EXPRESSIONS", "FIVE_POINTS", "FOLD_OVER", "LANDMARKS", "NUISANCES"]

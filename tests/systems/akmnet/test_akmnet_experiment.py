@@ -16,6 +16,7 @@ from micromacro.motion.lbp_top import lbp_top
 from micromacro.statistics import read_claims
 from micromacro.systems.akmnet import experiment, inputs, scores, task
 from micromacro.systems.akmnet.experiment import ARMS, Arm, Run
+from micromacro.systems.akmnet.model import FrameNet, Vgg11
 
 DATA = {"subjects": 4, "tested": 4, "clips": 4}
 TINY = {"data": DATA, "arm": {}, "seed": 1990, "folds": 2, "epochs": 2}
@@ -142,11 +143,11 @@ def test_the_last_epoch_counts_and_pretrained_parts_stay(monkeypatch):
         assert torch.equal(weights, before[name]), name
 
 
-@pytest.mark.parametrize("arm", ["s123", "all", "ResNet, apex"])
+@pytest.mark.parametrize("arm", ["s123", "all", "ResNet, apex", "VGG, apex"])
 def test_arms_start_from_the_same_pretrained_weights(arm):
     net = experiment.network(source(), Arm(**ARMS[arm]), 1990)
     source().start(net.frame_net)
-    expected = task.pretrained().frame_net.state_dict()
+    expected = task.pretrained("vgg" if "VGG" in arm else "resnet").frame_net.state_dict()
     torch.testing.assert_close(net.frame_net.state_dict(), expected, rtol=0, atol=0)
 
 
@@ -167,19 +168,26 @@ def test_controls_follow_the_s123_of_the_same_settings_and_fold(monkeypatch):
     assert asked[1] == (source(), Arm(), run(1), None)
 
 
-def test_the_plain_network_sees_one_frame_of_each_clip():
+def test_annotators_err_by_some_frames():
     _, table = experiment.unit(**TINY | {"arm": ARMS["ResNet, apex"]}, fold=0)
-    assert (table["kept"] == 1).all()
-    assert (table["apex_kept"] == 1).all()
     _, off = experiment.unit(**TINY | {"arm": ARMS["ResNet, apex ± 4"]}, fold=0)
     assert 0 < off["apex_kept"].mean() < 0.5
     assert np.array_equal(off["apex"], table["apex"])  # scores go by the truth
-    net = experiment.network(source(), Arm(**ARMS["ResNet, apex"]), 0).eval()
+
+
+@pytest.mark.parametrize("name", ["resnet", "vgg"])
+def test_a_plain_network_sees_one_frame_of_each_clip(name):
+    arm = {"resnet": ARMS["ResNet, apex"], "vgg": ARMS["VGG, apex"]}[name]
+    _, table = experiment.unit(**TINY | {"arm": arm}, fold=0)
+    assert (table["kept"] == 1).all()
+    assert (table["apex_kept"] == 1).all()
+    net = experiment.network(source(), Arm(**arm), 0).eval()
+    assert isinstance(net.frame_net, FrameNet if name == "resnet" else Vgg11)
     frames = torch.rand(3, 1, 48, 48)
     with torch.no_grad():
-        expected = net.net(frames)
-        maps = net.frame_net.freeze(task.FROZEN).frozen_maps(frames)
-        output = net(maps, torch.tensor([1, 1, 1]), after=task.FROZEN)
+        expected = net.classifier(net.frame_net(frames).mean((-2, -1)))
+        maps = net.frame_net.freeze(task.FROZEN[name]).frozen_maps(frames)
+        output = net(maps, torch.tensor([1, 1, 1]), after=task.FROZEN[name])
     torch.testing.assert_close(output.logits, expected)
     assert output.mining.takes == [1, 1, 1]
 

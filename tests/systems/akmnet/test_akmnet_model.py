@@ -8,6 +8,7 @@ import torch
 from refusals import refused
 from torch import nn
 from torch.nn import functional
+from torchvision.models import vgg11
 
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet.model import (
@@ -18,6 +19,7 @@ from micromacro.systems.akmnet.model import (
     Miner,
     Mining,
     PixelGru,
+    Vgg11,
     akm_loss,
     count_loss,
     margin_loss,
@@ -62,6 +64,23 @@ def count(module):
 
 
 # ---- the published sizes ------------------------------------------------------------------------
+
+
+def test_a_vgg_is_torchvisions_on_grey_frames():
+    torch.manual_seed(0)
+    theirs, ours = vgg11(num_classes=4).features.eval(), Vgg11().eval()
+    state = theirs.state_dict()
+    state["0.weight"] = state["0.weight"].sum(1, keepdim=True)  # three equal colours
+    ours.load_state_dict(state)
+    assert count(ours) == 9_219_328
+    frames = torch.rand(2, 1, 128, 97)
+    with torch.no_grad():
+        expected = theirs(frames.expand(-1, 3, -1, -1))  # (2, 512, 4, 3)
+        torch.testing.assert_close(ours(frames), expected, **ROUNDING)
+        maps = ours.freeze(16).frozen_maps(frames)
+        torch.testing.assert_close(ours(maps, after=16), expected, **ROUNDING)
+    assert [p.requires_grad for p in ours.parameters()] == [False] * 12 + [True] * 4
+    refused(lambda: Vgg11(0), "width")
 
 
 def test_the_published_network():

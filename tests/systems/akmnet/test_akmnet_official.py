@@ -11,7 +11,7 @@ import torch
 from micro_miniatures import BEFORE, SUBJECTS, clips_of, write_dataset
 from PIL import Image
 from refusals import refused
-from torchvision.models import resnet18
+from torchvision.models import resnet18, vgg11
 
 from micromacro import arms, training, units
 from micromacro.datasets import frames, micro
@@ -249,7 +249,7 @@ def test_published_sizes(where):
     count = sum(p.numel() for p in net.parameters())
     assert count == 11_296_965 - 64 * 16 - 1  # of SMIC, one class less
     assert net.image_px == source.pixels(0).shape[2:] == (128, 128)
-    clip = source.clips(crop=1.0, method="", length=24, alpha=0.0)
+    clip = source.clips(network="resnet", crop=1.0, method="", length=24, alpha=0.0)
     assert clip(0, torch.Generator().manual_seed(0)).shape[1:] == (1, 128, 128)
 
 
@@ -272,7 +272,7 @@ def place(frames, source, i):
 def test_training_pictures(where, protocol):
     source, legacy = inputs.official(**where("smic")), protocol == "as_released"
     crop = source.protocols[protocol].crop
-    clip = source.clips(crop=crop, method="", length=24, alpha=0.0)
+    clip = source.clips(network="resnet", crop=crop, method="", length=24, alpha=0.0)
     generator = torch.Generator().manual_seed(0)
     seen = [place(clip(i, generator)[:, 0].numpy(), source, i) for _ in range(25) for i in range(9)]
     plain = np.mean([spot is None for spot in seen])
@@ -287,10 +287,10 @@ def test_training_pictures(where, protocol):
 
 def test_tim_brings_clips_to_one_length(where):
     source = inputs.official(**where("smic"))
-    frames = source.clips(crop=1.0, method="tim", length=16, alpha=0.0)(2, None)
+    frames = source.clips(network="resnet", crop=1.0, method="tim", length=16, alpha=0.0)(2, None)
     assert frames.shape == (16, 1, 32, 32)
     np.testing.assert_allclose(frames[[0, -1], 0], kept_pixels(source, 2, 32)[[0, -1]], atol=1e-6)
-    magnified = partial(source.clips, crop=1.0, method="", length=1, alpha=1.0)
+    magnified = partial(source.clips, network="resnet", crop=1.0, method="", length=1, alpha=1.0)
     refused(magnified, "alpha", "magnification")
 
 
@@ -376,6 +376,18 @@ def test_imagenet_fits_all_but_the_first_convolution(where, tmp_path, monkeypatc
         torch.testing.assert_close(loaded[name], theirs[name], rtol=0, atol=0)
     torch.testing.assert_close(loaded["stem.1.weight"], theirs["bn1.weight"])
     torch.testing.assert_close(loaded["stem.0.weight"], first, rtol=0, atol=0)
+
+
+def test_torchvisions_vgg_fits_all_but_the_first_convolution(where, tmp_path):
+    arm, theirs = Arm(**experiment.OFFICIAL["VGG, apex"]), vgg11(num_classes=4).state_dict()
+    file = saved(tmp_path / "vgg11.pth", theirs)
+    source = inputs.official(**where("casme2", sizes=None, magnification=0.0, weights=file))
+    net = experiment.network(source, arm, 0).frame_net
+    report = source.start(net)
+    assert (report["tensors_loaded"], report["tensors_left"]) == (15, ["0.weight"])
+    assert torch.equal(net[18].weight, theirs["features.18.weight"])
+    net = experiment.network(source, Arm(), 0).frame_net
+    refused(lambda: source.start(net), "vgg11.pth", "none of its 22", "one of its kind")
 
 
 def test_a_file_of_ones_own(where, tmp_path):

@@ -11,9 +11,10 @@ import torch
 from refusals import refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save
+from torch import nn
 
 import akmnet_training
-from akmnet_training import Plan
+from akmnet_training import PLANS, Plan
 from micromacro.files import project_root
 from micromacro.folds import grouped_folds
 from micromacro.synthetic import AUS, FOLD_OVER, Face, units
@@ -265,13 +266,14 @@ def test_a_fold_has_people_of_its_own_and_all_folds_are_tested_on_the_same():
         assert [int(e.argmax()) for e in source.envelope] == source.table["apex"].tolist()
 
 
-def test_what_a_network_sees_of_a_clip_is_its_own():
+@pytest.mark.parametrize("name", ["resnet", "vgg"])
+def test_what_a_network_sees_of_a_clip_is_its_own(name):
     source = task.benchmark(1990, 1, **SMALL)
-    clip = source.clips(crop=0.0, method="", length=1, alpha=0.0)
-    net = task.pretrained().frame_net
+    clip = source.clips(network=name, crop=0.0, method="", length=1, alpha=0.0)
+    net = task.pretrained(name).frame_net
     for row in (0, 7, 13):  # of learners and of those tested
         frames = torch.from_numpy(source.pixels(row)).float() / 255
-        expected = net.layer2(net.layer1(net.stem(frames)))
+        expected = nn.Sequential(*list(net)[: {"resnet": 3, "vgg": 16}[name]])(frames)
         torch.testing.assert_close(clip(row, None), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -286,21 +288,27 @@ def about_of(file) -> dict:
         return json.loads(opened.metadata()["about"])
 
 
-def test_the_still_network_says_where_it_comes_from_and_its_score_is_the_row_in_the_results():
-    about = about_of(task.WEIGHTS_FILE)
-    assert task.WEIGHTS_FILE.stat().st_size <= 100_000
-    assert about["recipe"] == asdict(Plan())
-    table = pd.read_csv(RESULTS)
+@pytest.mark.parametrize(("name", "arm"), [("resnet", "still network"), ("vgg", "vgg")])
+def test_a_still_network_says_where_it_comes_from_and_its_score_is_the_row_in_the_results(
+    name, arm
+):
+    file = task.weights_file(name)
+    about = about_of(file)
+    assert file.stat().st_size <= 150_000
+    assert about["recipe"] == asdict(PLANS[name])
+    table = pd.read_csv(RESULTS).loc[lambda t: t["arm"] == arm]
     for metric, value in about["score"].items():
         rows = table.loc[table["metric"] == metric, ["value", "n", "seed"]]
         assert rows.to_numpy().tolist() == [[value, about["n"], about["seed"]]]
 
 
-def test_the_still_network_knows_people_whom_it_has_not_met():
+@pytest.mark.parametrize("name", ["resnet", "vgg"])
+def test_a_still_network_knows_people_whom_it_has_not_met(name):
     images, label = akmnet_training.stills(range(5000, 5010), "akmnet_stills_test", 12)
     with torch.no_grad():
-        hits = (task.pretrained()(images).argmax(1) == label).float().mean().item()
-    assert hits == pytest.approx(about_of(task.WEIGHTS_FILE)["score"]["accuracy"], abs=0.12)
+        hits = (task.pretrained(name)(images).argmax(1) == label).float().mean().item()
+    score = about_of(task.weights_file(name))["score"]["accuracy"]
+    assert hits == pytest.approx(score, abs=0.12)
 
 
 def test_the_recipe_makes_a_network_and_writes_it_whole(tmp_path):
@@ -317,13 +325,14 @@ def test_the_recipe_makes_a_network_and_writes_it_whole(tmp_path):
 
 
 def test_a_file_of_another_network_is_refused(tmp_path, monkeypatch):
-    whole, file = task.WEIGHTS_FILE.read_bytes(), tmp_path / "still_network.safetensors"
-    other = save({name: t[:1] for name, t in load_file(task.WEIGHTS_FILE).items()})
-    monkeypatch.setattr(task, "WEIGHTS_FILE", file)
-    for content in (None, b"torn", whole[:-8], other):
+    own, file = task.weights_file("resnet"), tmp_path / "still_resnet.safetensors"
+    whole, vgg = own.read_bytes(), task.weights_file("vgg").read_bytes()
+    other = save({name: t[:1] for name, t in load_file(own).items()})
+    monkeypatch.setattr(task, "weights_file", lambda name: file)
+    for content in (None, b"torn", whole[:-8], other, vgg):
         if content is not None:
             file.write_bytes(content)
-        refused(task.pretrained.__wrapped__, "still_network.safetensors", "make stills")
+        refused(task.pretrained.__wrapped__, "still_resnet.safetensors", "make stills")
     file.write_bytes(whole)
     assert not task.pretrained.__wrapped__().training
 

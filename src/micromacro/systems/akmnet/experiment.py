@@ -51,7 +51,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 from sklearn.svm import SVC
-from torch import Tensor, nn
+from torch import nn
 
 from micromacro import arms
 from micromacro.cache import hashable
@@ -61,7 +61,7 @@ from micromacro.folds import held_out
 from micromacro.motion.lbp_top import lbp_top
 from micromacro.systems.akmnet import inputs
 from micromacro.systems.akmnet.inputs import CHOICES, RESAMPLED, ClipBatches, Source
-from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, Mining, StillNet, akm_loss
+from micromacro.systems.akmnet.model import LEGACY, AkmNet, AkmOutput, OneFrame, Vgg11, akm_loss
 from micromacro.systems.akmnet.task import benchmark
 from micromacro.training import Recorded, isolated_rng, moved, train
 
@@ -96,6 +96,7 @@ def _turned(what: str, *names: str, **options: object) -> dict[str, dict]:
 
 _LOOSE = {"task": "loose"}
 _PLAIN = _frames("apex", "max-key", name="ResNet, {}", classifier="resnet")
+_PLAIN |= _frames("apex", "max-key", name="VGG, {}", classifier="vgg")
 SWEEP: dict[str, dict[str, dict]] = {
     # Of random frames the paper averages five draws: each of eight folds has one.
     "other frames, same N": _frames("random", "apex window"),
@@ -104,8 +105,7 @@ SWEEP: dict[str, dict[str, dict]] = {
         f"ResNet, apex ± {sd}": _PLAIN["ResNet, apex"] | {"apex_error": sd} for sd in (1, 2, 4, 8)
     },
     "fixed length": {
-        **_frames("tim", name="resampled 12", length=12),
-        **_frames("tim", name="resampled 48", length=48),
+        **{f"resampled {n}": {**CORE["resampled"], "length": n} for n in (12, 48, 96)},
         **_frames("linear", name="linear 24"),
     },
     "loss": {
@@ -149,7 +149,7 @@ OFFICIAL = {
     **_PLAIN,
 }
 """The paper's arms (Tables IV, V and VII), for official data; each by either protocol. Of "random"
-the paper says that it averages five draws: take five seeds. Of Table VII the VGG-11 is missing."""
+the paper says that it averages five draws: take five seeds. A VGG-11 needs weights of its own."""
 
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
 ARMS |= arms.joined(SWEEP)
@@ -183,8 +183,8 @@ class Arm:
         margin_weight: Weight of the margin loss.
         bn: Mode of batch norm; see `FrameNet`.
         legacy: Released oddities, any of `LEGACY`.
-        classifier: "akmnet"; "resnet", the plain one of Table VII, on one frame; or "lbp-top", the
-            classic baseline.
+        classifier: "akmnet"; "resnet" or "vgg", the plain ones of Table VII, on one frame; or
+            "lbp-top", the classic baseline.
         apex_error: Standard deviation of the annotated apex about the true one, in frames.
 
     Raises:
@@ -201,7 +201,7 @@ class Arm:
     margin_weight: float = 1.0
     bn: str = "packed"
     legacy: Annotated[tuple[str, ...], LEGACY] = ()
-    classifier: Annotated[str, ("akmnet", "resnet", "lbp-top")] = "akmnet"
+    classifier: Annotated[str, ("akmnet", "resnet", "vgg", "lbp-top")] = "akmnet"
     apex_error: Annotated[float, 0, 100] = 0.0
 
     def __post_init__(self):
@@ -214,7 +214,7 @@ class Arm:
             "margin_weight": not selects,
             "bn": released,
             "legacy": released or (not selects and {*self.legacy} != {"gru_init"}),
-            "classifier": self.classifier == "resnet" and self.frames not in ("apex", "max-key"),
+            "classifier": self.classifier != "akmnet" and self.frames not in ("apex", "max-key"),
             "apex_error": self.frames not in inputs.BY_APEX,
         }
         if self.classifier == "lbp-top":
@@ -394,7 +394,8 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     test = torch.tensor(tested(source, run))
     rows, protocol = torch.arange(len(label)), source.protocols[arm.protocol]
     method = arm.frames if arm.frames in RESAMPLED else ""
-    clip = source.clips(crop=protocol.crop, method=method, length=arm.length, alpha=arm.alpha)
+    shown = {"crop": protocol.crop, "method": method, "length": arm.length, "alpha": arm.alpha}
+    clip = source.clips(network="vgg" if arm.classifier == "vgg" else "resnet", **shown)
     frames = None
     if arm.frames != "all" and not method:
         mined = {"apex_error": arm.apex_error}
@@ -404,12 +405,12 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
             s123 = trained(source, own, run, first)
             mined |= {"takes": s123.takes.tolist(), "max_key": s123.max_key.tolist()}
         frames = inputs.choose(arm.frames, source, run.seed, **mined)
-    # Test clips are neither cropped nor drawn: the same batches serve each epoch's record.
-    whole = ClipBatches(clip, label, rows, source.test_size, source.after, frames)
-    unseen, seen = replace(whole, rows=rows[test]), rows[~test]
-    seen = inputs.balanced(label, seen, run.seed) if protocol.balance else seen
     epochs, net = run.epochs or protocol.recipe.epochs, network(source, arm, run.seed)
     start, period = source.start(net.frame_net), epochs / (protocol.turns or 1)
+    # Test clips are neither cropped nor drawn: the same batches serve each epoch's record.
+    whole = ClipBatches(clip, label, rows, source.test_size, net.frame_net.frozen, frames)
+    unseen, seen = replace(whole, rows=rows[test]), rows[~test]
+    seen = inputs.balanced(label, seen, run.seed) if protocol.balance else seen
     loss = partial(akm_loss, count_weight=arm.count_weight, margin_weight=arm.margin_weight)
     recipe = replace(protocol.recipe, loss=loss, epochs=epochs, period=period)
     # The order of clips and dropout come from the seed too, whatever the arm has drawn before.
@@ -440,22 +441,11 @@ def network(source: Source, arm: Arm, seed: int) -> nn.Module:
     """The network with first weights drawn from the seed, and nothing loaded."""
     with isolated_rng(seed):
         net = AkmNet(len(source.classes), **source.sizes, **arm.options())
-        if arm.classifier == "resnet":
-            return OneFrame(StillNet(net.frame_net, len(source.classes)))
-        return net
-
-
-class OneFrame(nn.Module):
-    """A plain classifier of stills, trained and tested as AKMNet is: on clips of one frame each."""
-
-    def __init__(self, net: StillNet):
-        super().__init__()
-        self.net, self.frame_net = net, net.frame_net
-
-    def forward(self, frames: Tensor, lengths: Tensor, *, after: int = 0) -> AkmOutput:
-        """Frames (N, ...) of N clips to logits (N, classes); nothing is mined."""
-        kept = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
-        return AkmOutput(self.net(frames, after=after), Mining(tuple(lengths.tolist()), kept))
+        if arm.classifier == "akmnet":
+            return net
+        vgg, frame_net = arm.classifier == "vgg", net.frame_net
+        frame_net = Vgg11(-(-frame_net.widths[-1] // 8)) if vgg else frame_net
+        return OneFrame(frame_net, len(source.classes))
 
 
 def outputs(model: nn.Module, batches: ClipBatches, device: str) -> Iterator[AkmOutput]:

@@ -41,7 +41,7 @@ from micromacro.datasets.frames import clip_files, write_magnified
 from micromacro.errors import BadInput
 from micromacro.files import reading
 from micromacro.motion.tim import linear_interpolation, tim
-from micromacro.systems.akmnet.model import FrameNet
+from micromacro.systems.akmnet.model import Parts
 from micromacro.training import Recipe
 from micromacro.weights import fetch_weights, file_sha256, own_file, read_weights
 
@@ -86,16 +86,17 @@ class Source:
             number; T; onset, apex, offset, 0-based in the clip; -1 where one is not known.
         classes: Names of the classes.
         pixels: Of clip i uint8 (T, 1, H, W), grey.
-        clips: Makes, of a protocol's `crop` and the `method`, `length` and `alpha` of an arm, the
-            function of (i, generator) that gives the network's input, float32 (T, ...); without a
-            generator that of the test.
+        clips: Makes, of a protocol's `crop`, the `network`, "resnet" or "vgg", and the `method`,
+            `length` and `alpha` of an arm, the function of (i, generator) that gives the network's
+            input, float32 (T, ...), which frozen parts have passed already; without a generator
+            that of the test.
         sizes: Options of `AkmNet`, the same for all arms.
-        start: Gives a frame network its first weights; returns what to report of them.
+        start: Gives a frame network its first weights, and freezes what stays; returns what to
+            report of them.
         protocols: "ours" and "as_released".
         test_size: Clips in a batch of the test.
         tested: bool (C,), clips of people who are in no fold's training, and whom all folds are
             tested on; None where folds say who is left out.
-        after: Parts of the frame network that the inputs have passed already.
         envelope: Strength of the expression in each frame, float32 (T,) a clip; where it is known.
         about: What else the unit reports of the data.
     """
@@ -105,11 +106,10 @@ class Source:
     pixels: Callable[[int], np.ndarray]
     clips: Callable[..., Callable[[int, torch.Generator | None], Tensor]]
     sizes: Mapping[str, object]
-    start: Callable[[FrameNet], dict]
+    start: Callable[[Parts], dict]
     protocols: Mapping[str, Protocol]
     test_size: int
     tested: np.ndarray | None = None
-    after: int = 0
     envelope: Sequence[Tensor] = ()
     about: Mapping[str, object] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ def official(
         magnification: Alpha; 15 is the paper's, 0 magnifies nothing.
         weights: What the frame network starts from: None, at random; "imagenet", torchvision's
             ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a
-            `StillNet` or a ResNet-18 with torchvision's names, saved by torch.
+            `StillNet`, or a ResNet-18 or VGG-11 with torchvision's names, saved by torch.
         sha256: What the digest of your file must be.
         pictures: "cropped"; "raw", whose faces nobody has cut out; None for the first there is.
         strict: Raise the first clip that does not fit its sheet; else leave such clips out.
@@ -179,7 +179,7 @@ def official(
         with reading(folders[i], "a clip", "remove this folder and run again"):
             return np.load(folders[i] / f"{px}.npy")
 
-    def clips(*, crop: float, method: str, length: int, alpha: float) -> Callable:
+    def clips(*, network: str, crop: float, method: str, length: int, alpha: float) -> Callable:
         if alpha:
             raise BadInput(f"alpha={alpha}", "is for the benchmark", "set the data's magnification")
 
@@ -196,11 +196,11 @@ def official(
 
         return clip
 
-    def start(frame_net: FrameNet) -> dict:
+    def start(frame_net: Parts) -> dict:
         loaded, left = fitting(tensors, frame_net)
         if weights is not None and not loaded:
             fault = f"none of its {len(tensors)} tensors fits the frame network"
-            raise BadInput(weights, fault, "give a FrameNet's, a StillNet's or a ResNet-18's")
+            raise BadInput(weights, fault, "give one of its kind, such as torchvision's")
         frame_net.load_state_dict(loaded, strict=False)
         return file | {"tensors_loaded": len(loaded), "tensors_left": left if loaded else []}
 
@@ -252,7 +252,7 @@ def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, di
         file, digest = own_file(weights, sha256)
     tensors = {}
     for name, tensor in read_weights(file, wrapped=True).items():
-        name = re.sub(r"^(module\.)?(frame_net\.)?", "", name)
+        name = re.sub(r"^(module\.)?(frame_net\.|features\.)?", "", name)
         tensors[re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name))] = tensor
     return {"start": file.name, "sha256": digest}, tensors
 

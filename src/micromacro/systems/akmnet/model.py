@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
-from micromacro.backbones import BasicBlock, make_stage
+from micromacro.backbones import BasicBlock, conv_blocks, make_stage
 from micromacro.errors import BadInput, check_choice, check_sides, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values, wide
 
@@ -32,47 +32,33 @@ LEGACY = ("straight_through", "selection", "gru_init")  # the switches of `AkmNe
 _ROUNDING = {"alpha": 1e-6, "beta": 1e-9}  # of equal frames: one float32, the other float64
 
 
-# ---- every frame by itself: a modified ResNet-18 (Table II) --------------------------------------
+# ---- every frame by itself: a modified ResNet-18 (Table II) or a VGG-11 --------------------------
 
 
-class FrameNet(nn.Sequential):
-    """Frames to maps: a stem and one stage for each width, its *parts*; no pooling at the end.
-
-    The stem is {5 x 5 convolution of stride 2, batch norm, ReLU, 3 x 3 max-pooling of stride 2}. A
-    stage is some basic blocks; every stage but the first halves the side. Halves are rounded up. At
-    the defaults 128 px become 512 x 4 x 4. Stages have torchvision's names, so weights of its
-    ``resnet18`` fit all but the first convolution, which is 7 x 7 on three channels there.
+class Parts(nn.Sequential):
+    """Layers that single frames go through, its *parts*; the first of them can be frozen.
 
     Args:
-        widths: Channels of the stages; the stem has those of the first.
-        blocks: Basic blocks in each stage.
-        bn: Whose statistics batch norm uses in training. "packed": those of all frames of all clips
-            in the batch. "released": those of each clip by itself, as in the released program,
-            which passes one clip at a time. "frozen": the running averages, as in testing. The
-            first two update the running averages; all three test with them.
+        parts: What a frame goes through, in order; or one dictionary of it.
+        widths: Channels of its stages; the last number is that of the maps that come out.
+        fan: Convolutions start by He et al. (2015), who count what goes in ("fan_in"), for a
+            network without batch norm: else a signal halves wherever channels double; or what comes
+            out ("fan_out"), as the released program does.
+        bn: See `FrameNet`.
 
     Raises:
-        BadInput: No width, or an unknown mode.
+        BadInput: An unknown mode.
     """
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, *, blocks: int = 2, bn: str = "packed"):
-        widths, blocks = check_widths("widths", widths), check_whole("blocks", blocks)
-        if not widths:
-            raise BadInput("widths", "are empty", "give one or more stages")
+    def __init__(self, *parts: nn.Module | dict, widths: Sequence[int], fan: str, bn: str):
         check_choice("bn", bn, BN_MODES)
-        conv = nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False)
-        pool = nn.MaxPool2d(3, stride=2, padding=1)
-        stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), pool)
-        parts = OrderedDict(stem=stem)
-        for i, (n_in, n_out) in enumerate(pairwise((widths[0], *widths)), 1):
-            parts[f"layer{i}"] = make_stage(BasicBlock, n_in, n_out, blocks, 1 if i == 1 else 2)
-        super().__init__(parts)
+        super().__init__(*parts)
         self.widths, self.bn, self.frozen = widths, bn, 0
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
 
-    def train(self, mode: bool = True) -> "FrameNet":
+    def train(self, mode: bool = True) -> "Parts":
         """Switch the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
         for part in list(self)[: self.frozen]:
@@ -83,11 +69,11 @@ class FrameNet(nn.Sequential):
                     module.eval()
         return self
 
-    def freeze(self, parts: int) -> "FrameNet":
+    def freeze(self, parts: int) -> "Parts":
         """Train no longer the first `parts` parts, weights and statistics; 0 thaws all.
 
         Args:
-            parts: 0 to stages + 1; 1 is the stem alone.
+            parts: 0 to all; of a `FrameNet` 1 is the stem alone.
 
         Raises:
             BadInput: Out of that range.
@@ -111,14 +97,6 @@ class FrameNet(nn.Sequential):
         _check_frames(frames, self)
         return _chain(list(self)[: self.frozen], frames)
 
-    def shape(self, image_px: tuple[int, int], parts: int | None = None) -> tuple[int, int, int]:
-        """Channels, rows and columns that come out of the first `parts` parts; None for all."""
-        parts = len(self) if parts is None else parts
-        if parts == 0:
-            return 1, *image_px
-        halved = 2 ** max(2, parts)  # the stem halves twice, the first stage not at all
-        return self.widths[max(0, parts - 2)], *(-(-side // halved) for side in image_px)
-
     def forward(
         self, frames: Tensor, lengths: Sequence[int] | None = None, *, after: int = 0
     ) -> Tensor:
@@ -141,18 +119,79 @@ class FrameNet(nn.Sequential):
         return torch.cat([_chain(rest, clip) for clip in clips])  # (N, 512, 4, 4)
 
 
+class Vgg11(Parts):
+    """The convolutions of a VGG-11 (Simonyan and Zisserman 2015), on grey frames.
+
+    Eight of side 3, each with ReLU, and five poolings that halve the side: 128 px become 512 x 4 x
+    4. Every layer is a part. There is no batch norm. Layers have torchvision's numbers, so weights
+    of its ``vgg11`` fit all but the first convolution, which has three channels there.
+
+    Args:
+        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+
+    Raises:
+        BadInput: No width.
+    """
+
+    def __init__(self, width: int = WIDTHS[0]):
+        layers = conv_blocks(nn.Conv2d, 1, check_whole("width", width), (1, 1, 2, 2, 2))
+        super().__init__(*layers, widths=(8 * width,), fan="fan_in", bn="packed")
+
+
+class FrameNet(Parts):
+    """Frames to maps: a stem and one stage for each width, its parts; no pooling at the end.
+
+    The stem is {5 x 5 convolution of stride 2, batch norm, ReLU, 3 x 3 max-pooling of stride 2}. A
+    stage is some basic blocks; every stage but the first halves the side. Halves are rounded up. At
+    the defaults 128 px become 512 x 4 x 4. Stages have torchvision's names, so weights of its
+    ``resnet18`` fit all but the first convolution, which is 7 x 7 on three channels there.
+
+    Args:
+        widths: Channels of the stages; the stem has those of the first.
+        blocks: Basic blocks in each stage.
+        bn: Whose statistics batch norm uses in training. "packed": those of all frames of all clips
+            in the batch. "released": those of each clip by itself, as in the released program,
+            which passes one clip at a time. "frozen": the running averages, as in testing. The
+            first two update the running averages; all three test with them.
+
+    Raises:
+        BadInput: No width, or an unknown mode.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS, *, blocks: int = 2, bn: str = "packed"):
+        widths, blocks = check_widths("widths", widths), check_whole("blocks", blocks)
+        if not widths:
+            raise BadInput("widths", "are empty", "give one or more stages")
+        conv = nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False)
+        pool = nn.MaxPool2d(3, stride=2, padding=1)
+        stem = nn.Sequential(conv, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), pool)
+        parts = OrderedDict(stem=stem)
+        for i, (n_in, n_out) in enumerate(pairwise((widths[0], *widths)), 1):
+            parts[f"layer{i}"] = make_stage(BasicBlock, n_in, n_out, blocks, 1 if i == 1 else 2)
+        super().__init__(parts, widths=widths, fan="fan_out", bn=bn)
+
+    def shape(self, image_px: tuple[int, int], parts: int | None = None) -> tuple[int, int, int]:
+        """Channels, rows and columns that come out of the first `parts` parts; None for all."""
+        parts = len(self) if parts is None else parts
+        if parts == 0:
+            return 1, *image_px
+        halved = 2 ** max(2, parts)  # the stem halves twice, the first stage not at all
+        return self.widths[max(0, parts - 2)], *(-(-side // halved) for side in image_px)
+
+
 class StillNet(nn.Module):
     """A classifier of single frames: the network above, the mean over the map, one linear layer.
 
-    It pre-trains the `FrameNet` of an AKMNet on stills, and is the plain ResNet-18 that Table VII
-    trains on one frame of each clip, the apex or the max-key frame.
+    It pre-trains the `FrameNet` of an AKMNet on stills, and is the plain ResNet-18 or VGG-11 that
+    Table VII trains on one frame of each clip, the apex or the max-key frame. A VGG-11 has three
+    linear layers as published; the paper does not say what its own ends in.
 
     Args:
         frame_net: Used as it is, not copied, so what is trained here is trained there.
         n_classes: Number of classes.
     """
 
-    def __init__(self, frame_net: FrameNet, n_classes: int = 4):
+    def __init__(self, frame_net: Parts, n_classes: int = 4):
         super().__init__()
         self.frame_net = frame_net
         self.classifier = make_linear(frame_net.widths[-1], n_classes)
@@ -520,6 +559,17 @@ class AkmNet(nn.Module):
         fused = self.gru(key, mining.takes)  # (B, 64, 4, 4)
         logits = self.classifier(self.dropout(fused.flatten(1)))  # (B, 1024) -> (B, n_classes)
         return AkmOutput(logits, mining)
+
+
+class OneFrame(StillNet):
+    """A `StillNet` that takes clips of one frame each as an `AkmNet` does, and mines nothing."""
+
+    def forward(self, frames: Tensor, lengths: Tensor, *, after: int = 0) -> AkmOutput:
+        """Frames (N, 1, H, W) of N clips to logits (N, n_classes)."""
+        kept = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
+        return AkmOutput(
+            super().forward(frames, after=after), Mining(tuple(lengths.tolist()), kept)
+        )
 
 
 def _packed(frames, lengths, axes: str, dtype: torch.dtype) -> tuple[Tensor, list[int]]:

@@ -27,7 +27,7 @@ are drawn without regard to the class. People have classes in uneven shares, as 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +41,7 @@ from micromacro.motion.magnify import magnify
 from micromacro.synthetic import Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
 from micromacro.systems.akmnet.inputs import RESAMPLED, Protocol, Source
-from micromacro.systems.akmnet.model import FrameNet, StillNet
+from micromacro.systems.akmnet.model import FrameNet, Parts, StillNet, Vgg11
 from micromacro.training import Recipe
 from micromacro.weights import load_own
 
@@ -76,9 +76,9 @@ REAL_APEX = ((0.51, 0.165), (0.46, 0.164))  # mean and sd of its place, share of
 MAX_MAGNIFICATION = 4.0  # skin would fold over soon after
 WIDTHS = (16, 24, 40)  # of the frame network's stages
 SIZES = {"widths": WIDTHS, "blocks": 1, "image_px": IMAGE_PX, "gru_hidden": 16}
-FROZEN = len(WIDTHS)  # parts that no clip trains: stem and all stages but the last
+# Parts of a network that no clip trains: all stages but the last.
+FROZEN = {"resnet": len(WIDTHS), "vgg": 16}
 LAST = 2  # epochs at the end whose logits are averaged, in every arm alike
-WEIGHTS_FILE = Path(__file__).with_name("still_network.safetensors")
 # Settled on development seeds: at 1e-3 hard ones are under-trained, 1e-2 is worse.
 RECIPE = Recipe(lr=3e-3, weight_decay=1e-2, schedule="one_cycle", epochs=4)
 
@@ -298,37 +298,39 @@ def benchmark(
     pixels = [clip[:, None].numpy() for part in parts for clip in part.split(part.frames)]
     envelope = [clip for part in parts for clip in part.split(part.envelope)]
 
-    def inputs(*, crop: float, method: str, length: int, alpha: float) -> Callable:
-        maps = [own for part in parts for own in frozen_maps(part, method, length, alpha)]
+    def inputs(*, network: str, crop: float, method: str, length: int, alpha: float) -> Callable:
+        maps = [own for part in parts for own in frozen_maps(part, method, length, alpha, network)]
         return lambda i, generator: maps[i]
 
-    def start(frame_net: FrameNet) -> dict:
-        frame_net.load_state_dict(pretrained().frame_net.state_dict())
-        frame_net.freeze(FROZEN)
+    def start(frame_net: Parts) -> dict:
+        name = "resnet" if isinstance(frame_net, FrameNet) else "vgg"
+        frame_net.load_state_dict(pretrained(name).frame_net.state_dict())
+        frame_net.freeze(FROZEN[name])
         return {}
 
     protocols = dict.fromkeys(("ours", "as_released"), Protocol(RECIPE, last=LAST))
-    how = {"test_size": 32, "after": FROZEN, "envelope": envelope}
+    how = {"test_size": 32, "envelope": envelope}
     how["tested"] = (table["subject"] < tested).to_numpy()
     return Source(table, CLASSES, pixels.__getitem__, inputs, SIZES, start, protocols, **how)
 
 
 @lru_cache(maxsize=12)  # 16 MB of 48 people; some arms of each fold resample
 def frozen_maps(
-    clips: Clips, method: str = "", length: int = 0, alpha: float = 0.0
+    clips: Clips, method: str = "", length: int = 0, alpha: float = 0.0, network: str = "resnet"
 ) -> tuple[Tensor, ...]:
-    """What the frozen parts of the pre-trained frame network make of each clip.
+    """What the frozen parts of a pre-trained network make of each clip.
 
     Args:
         clips: C clips.
         method: "tim" or "linear" brings every clip to `length` frames first; "" does not.
         length: See method.
         alpha: Of phase-based magnification, before anything else; see `pictures`.
+        network: A key of `FROZEN`.
 
     Returns:
         float32 (T, channels, h, w) for each clip.
     """
-    frame_net = pretrained().frame_net.freeze(FROZEN)
+    frame_net = pretrained(network).frame_net.freeze(FROZEN[network])
     frames = clips.split(pictures(clips, alpha))
     if method:
         frames = [RESAMPLED[method](clip, length) for clip in frames]
@@ -353,17 +355,29 @@ def pictures(clips: Clips, alpha: float = 0.0) -> Tensor:
 # ---- what the frame network learns before it sees a clip -----------------------------------------
 
 
-def still_network() -> StillNet:
-    """A classifier of stills with its first weights; its `frame_net` is what AKMNet starts from."""
-    return StillNet(FrameNet(WIDTHS, blocks=1), len(CLASSES))
+def still_network(name: str = "resnet") -> StillNet:
+    """A classifier of stills with its first weights.
+
+    Args:
+        name: "resnet", whose `frame_net` is what AKMNet starts from; or "vgg", of a VGG-11.
+    """
+    net = FrameNet(WIDTHS, blocks=1) if name == "resnet" else Vgg11(WIDTHS[-1] // 8)
+    return StillNet(net, len(CLASSES))
 
 
-@lru_cache(maxsize=1)
-def pretrained() -> StillNet:
+def weights_file(name: str) -> Path:
+    """Where ``tools/akmnet_training.py`` puts the weights of a network."""
+    return Path(__file__).with_name(f"still_{name}.safetensors")
+
+
+@lru_cache(maxsize=2)
+def pretrained(name: str = "resnet") -> StillNet:
     """The classifier of stills that ``tools/akmnet_training.py`` trained, in evaluation mode.
+
+    Args:
+        name: As for `still_network`.
 
     Raises:
         BadInput: Its file is missing, torn, or not of this network.
     """
-    remedy = "make it anew with make stills, or take the file of the repository"
-    return load_own(still_network, WEIGHTS_FILE, remedy)
+    return load_own(partial(still_network, name), weights_file(name), "stills")

@@ -23,10 +23,7 @@ from micromacro.errors import BadInput, check_choice, check_sizes, check_whole
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import row_mask, trimmed
 
-EMOTIONS = (
-    *("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear"),
-    "Surprise",
-)
+EMOTIONS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
 """The seven targets, in the order of Hume-Reaction's files."""
 
 READOUTS = ("token", "mean", "max", "last", "attention")

@@ -132,13 +132,7 @@ def n_frames(steps: int) -> int:
 
 @lru_cache(maxsize=2)
 def record(
-    seed: int,
-    split: str,
-    *,
-    people: int,
-    clips: int = 2,
-    steps: int = 32,
-    **dials: float,
+    seed: int, split: str, *, people: int, clips: int = 2, steps: int = 32, **dials: float
 ) -> Clips:
     """Record people; the same arguments give the same clips.
 

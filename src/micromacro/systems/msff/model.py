@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from micromacro.backbones import PRETRAINED, Bottleneck, resnet
+from micromacro.backbones import PRETRAINED, Bottleneck, conv_blocks, resnet
 from micromacro.errors import BadInput, check_choice, check_sizes, check_whole, check_widths
 from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.ragged import row_mask, trimmed
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         super().__init__()
         width, hidden, classes = check_widths("width, hidden, classes", sizes)
         check_choice("layer", layer, ("fc6", "fc7", "fc8"))
-        self.convs = _blocks(conv, n_in, width, plan, batch_norm)
+        self.convs = conv_blocks(conv, n_in, width, plan, batch_norm)
         self.fc6, self.fc7 = nn.Linear(cells * 8 * width, hidden), nn.Linear(hidden, hidden)
         self.fc8, self.dropout = nn.Linear(hidden, classes), nn.Dropout(dropout)
         self.layer, self.n_features = layer, getattr(self, layer).out_features
@@ -533,24 +533,6 @@ class MsffNet(nn.Module):
 
 
 # ---- small parts ---------------------------------------------------------------------------------
-
-
-def _blocks(
-    conv: type[nn.Module], n_in: int, width: int, plan: Sequence[int], batch_norm: bool
-) -> nn.Sequential:
-    """Blocks of convolutions and poolings, by the names that the published files have."""
-    solid, layers = conv is nn.Conv3d, nn.Sequential()
-    norm, pool = (nn.BatchNorm3d, nn.MaxPool3d) if solid else (nn.BatchNorm2d, nn.MaxPool2d)
-    for i, n_convs in enumerate(plan):
-        for j in range(n_convs):
-            name = f"{i + 1}{'ab'[j] if n_convs > 1 else ''}" if solid else f"{i + 1}_{j + 1}"
-            n_in, n_before = width * min(8, 2**i), n_in
-            layers.add_module(f"conv{name}", conv(n_before, n_in, 3, padding=1))
-            if batch_norm:
-                layers.add_module(f"bn{name}", norm(n_in))
-            layers.add_module(f"relu{name}", nn.ReLU(inplace=True))
-        layers.add_module(f"pool{i + 1}", pool(2))
-    return layers
 
 
 def _he(net: nn.Module) -> None:

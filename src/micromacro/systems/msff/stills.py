@@ -22,7 +22,6 @@ from micromacro.weights import fill, load_own, read_weights, unregistered_file
 
 NETWORKS = ("vgg", "resnet", "vgg_second")
 _RESNET = {"width": 6, "blocks": (1, 1, 1, 1), "classes": 8, "mean": (128.0,) * 3, "scale": 60.0}
-_REMEDY = "make it anew with make stills, or take the file of the repository"
 
 # Of no file a SHA-256 is known to us: nothing is downloaded, and a user's file is checked against
 # the digest that the user gives, or else told on stderr.
@@ -64,7 +63,7 @@ def load_still_network(name: str) -> nn.Module:
     check_choice("still network", name, NETWORKS)
     if name == "vgg":
         return load_expression_encoder()
-    return load_own(partial(still_network, name), weights_file(name), _REMEDY)
+    return load_own(partial(still_network, name), weights_file(name), "stills")
 
 
 def load_published(

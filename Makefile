@@ -37,7 +37,7 @@ help:
 	@echo "make other NB=08b [SET=avx2]   two seeds of a full run once more, with another instruction set; writes data/results/"
 	@echo "make bench       benchmarks; writes data/results/"
 	@echo "make encoder     train both small networks anew (15 minutes); writes their weights and data/results/"
-	@echo "make stills      train the still networks of MSFF and AKMNet anew (25 minutes); writes their weights and data/results/"
+	@echo "make stills      train the still networks of MSFF and AKMNet anew (32 minutes); writes their weights and data/results/"
 	@echo "make report      the course as a static site, with search: runs/site/index.html"
 	@echo "make gpu         the GPU check, eight minutes; its summary in runs/gpu/"
 	@echo "make lock        resolve requirements.lock and constraints.txt anew"

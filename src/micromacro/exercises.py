@@ -193,9 +193,7 @@ def check_difference(function: Callable | None, hint: int = 0) -> None:
         "without limits: a picture has numbers from 0 to 1": 0.5 + factor * change,
         "neither grey for no change nor limits": factor * change,
         "without the factor: so small a change cannot be seen": np.clip(0.5 + change, 0, 1),
-        "lengths alone: darker must differ from brighter": np.clip(
-            0.5 + factor * abs(change), 0, 1
-        ),
+        "lengths alone: darker is not brighter": np.clip(0.5 + factor * abs(change), 0, 1),
         "lengths alone, and no grey for no change": np.clip(factor * abs(change), 0, 1),
         "the frame itself, enlarged: take away the frame at rest first": np.clip(
             0.5 + factor * (rest + change), 0, 1

@@ -62,10 +62,7 @@ class Farneback:
 
 
 # Side of the face in px -> the method and the settings of `tuned_flow`.
-TUNED = {
-    48: ("dis_fast", {}),
-    112: ("farneback", {"window": 49, "gaussian": 1, "iterations": 3}),
-}
+TUNED = {48: ("dis_fast", {}), 112: ("farneback", {"window": 49, "gaussian": 1, "iterations": 3})}
 _SETTINGS = {"tvl1": TVL1, "dual_tvl1": TVL1, "farneback": Farneback}
 _PRESETS = {
     "dis_ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,

@@ -24,8 +24,8 @@ from torch.nn.functional import grid_sample, pad
 
 COARSEST_PX = 16  # no level of the pyramid has a side below this, but for the image itself
 FLAT = torch.finfo(torch.float32).eps  # |dI1|^2 in (grey levels / px)^2 that counts as no gradient
-# A lot of pairs fits a cache, or fills a GPU; more than about 0.3 GB of memory is never in use.
-PIXELS_AT_ONCE = {"cpu": 64 * 48 * 48, "cuda": 2**20}
+# A lot of pairs fits a cache; elsewhere it fills a GPU, and is about 0.3 GB of memory.
+PIXELS_AT_ONCE = {"cpu": 64 * 48 * 48}
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ def tvl1_flow(first: torch.Tensor, second: torch.Tensor, settings: TVL1) -> torc
     Returns:
         flow_px, float32 (N, 2, H, W), x y.
     """
-    pixels = PIXELS_AT_ONCE.get(first.device.type, PIXELS_AT_ONCE["cpu"])
-    lot = max(1, pixels // (first.shape[-2] * first.shape[-1]))
+    lot = max(1, PIXELS_AT_ONCE.get(first.device.type, 2**20) // first[0].numel())
     pairs = zip(first.split(lot), second.split(lot), strict=True)
     return torch.cat([_coarse_to_fine(255 * one, 255 * two, settings) for one, two in pairs])
 

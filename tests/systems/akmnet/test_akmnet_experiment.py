@@ -263,6 +263,7 @@ IDLE = [{"frames": "tim"}, {"length": 16}, {"steps": "none", "count_weight": 1.0
 IDLE += [{"steps": "s12", "margin_weight": 0.0}, {"steps": "none", "legacy": ["selection"]}]
 IDLE += [{"protocol": "as_released", "bn": "frozen"}, {"apex_error": 2.0}]
 IDLE += [{"steps": "none", "classifier": "resnet"}]
+IDLE += [ARMS["VGG, apex"] | {"bn": "frozen"}, ARMS["ResNet, apex"] | {"legacy": ["gru_init"]}]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from refusals import refused
 from torch import nn
 from torch.nn import functional
-from torchvision.models import vgg11
+from torchvision.models.vgg import cfgs, make_layers
 
 from micromacro.errors import BadInput
 from micromacro.systems.akmnet.model import (
@@ -19,6 +19,7 @@ from micromacro.systems.akmnet.model import (
     Miner,
     Mining,
     PixelGru,
+    StillNet,
     Vgg11,
     akm_loss,
     count_loss,
@@ -68,7 +69,9 @@ def count(module):
 
 def test_a_vgg_is_torchvisions_on_grey_frames():
     torch.manual_seed(0)
-    theirs, ours = vgg11(num_classes=4).features.eval(), Vgg11().eval()
+    theirs, ours = make_layers(cfgs["A"]).eval(), Vgg11().eval()
+    wider = ours[3].weight  # twice as many channels come out as go in
+    assert wider.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)  # fan-in
     state = theirs.state_dict()
     state["0.weight"] = state["0.weight"].sum(1, keepdim=True)  # three equal colours
     ours.load_state_dict(state)
@@ -81,6 +84,8 @@ def test_a_vgg_is_torchvisions_on_grey_frames():
         torch.testing.assert_close(ours(maps, after=16), expected, **ROUNDING)
     assert [p.requires_grad for p in ours.parameters()] == [False] * 12 + [True] * 4
     refused(lambda: Vgg11(0), "width")
+    refused(lambda: StillNet(Vgg11(8), 3)(torch.rand(2, 1, 31, 40)), "(31, 40) px", "at least 32")
+    assert StillNet(Vgg11(9), 3)(torch.rand(2, 1, 32, 40)).shape == (2, 3)
 
 
 def test_the_published_network():

@@ -11,7 +11,8 @@ import torch
 from micro_miniatures import BEFORE, SUBJECTS, clips_of, write_dataset
 from PIL import Image
 from refusals import refused
-from torchvision.models import resnet18, vgg11
+from torchvision.models import resnet18
+from torchvision.models.vgg import cfgs, make_layers
 
 from micromacro import arms, training, units
 from micromacro.datasets import frames, micro
@@ -19,6 +20,7 @@ from micromacro.datasets.frames import load_frames
 from micromacro.motion.magnify import magnify
 from micromacro.systems.akmnet import FrameNet, StillNet, experiment, inputs, scores
 from micromacro.systems.akmnet.experiment import OFFICIAL, PROTOCOLS, TRIAL, Arm, Run
+from micromacro.systems.akmnet.model import Vgg11
 from micromacro.training import learning_rate
 from micromacro.weights import WEIGHTS
 
@@ -125,7 +127,7 @@ def test_checkpoints_are_for_one_training_only(where, tmp_path):
         with arms.checkpoint(experiment.unit, data, {}, 3) as file:
             return file.parent.name
 
-    changes = [{}, {"magnification": 1.0}, {"weights": weights}]
+    changes = [{}, {"magnification": 1.0}, {"weights": weights}, {"vgg_weights": weights}]
     changes += [{"sizes": TRIAL | {"gru_hidden": 3}}]
     names = [name(**change) for change in changes]
     picture = sorted((root / "Cropped/sub02").rglob("*.bmp"))[3]
@@ -379,15 +381,47 @@ def test_imagenet_fits_all_but_the_first_convolution(where, tmp_path, monkeypatc
 
 
 def test_torchvisions_vgg_fits_all_but_the_first_convolution(where, tmp_path):
-    arm, theirs = Arm(**experiment.OFFICIAL["VGG, apex"]), vgg11(num_classes=4).state_dict()
-    file = saved(tmp_path / "vgg11.pth", theirs)
-    source = inputs.official(**where("casme2", sizes=None, magnification=0.0, weights=file))
+    arm, features = Arm(**experiment.OFFICIAL["VGG, apex"]), make_layers(cfgs["A"]).state_dict()
+    theirs = {f"features.{name}": tensor for name, tensor in features.items()}
+    file = saved(tmp_path / "vgg11.pth", theirs | {"classifier.0.weight": torch.ones(2, 2)})
+    source = inputs.official(**where("casme2", sizes=None, magnification=0.0, vgg_weights=file))
     net = experiment.network(source, arm, 0).frame_net
     report = source.start(net)
     assert (report["tensors_loaded"], report["tensors_left"]) == (15, ["0.weight"])
     assert torch.equal(net[18].weight, theirs["features.18.weight"])
+    assert source.start(experiment.network(source, Arm(), 0).frame_net)["start"] == "random"
+    source = inputs.official(**where("casme2", weights=file))
     net = experiment.network(source, Arm(), 0).frame_net
-    refused(lambda: source.start(net), "vgg11.pth", "none of its 22", "one of its kind")
+    refused(lambda: source.start(net), "vgg11.pth", "0 tensors fit, of 30", "ResNet-18")
+    refused(lambda: inputs.official(**where("casme2", vgg_weights="imagenet")), "imagenet")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_vgg_on_the_frame_that_the_resnet_mined(where, tmp_path, monkeypatch, protocol):
+    files = {"weights": FrameNet((4, 6), blocks=1), "vgg_weights": Vgg11(1)}
+    files = {k: saved(tmp_path / f"{k}.pt", net.state_dict()) for k, net in files.items()}
+    real, chosen = inputs.choose, []
+
+    def choose(*args, **options):
+        chosen.extend(real(*args, **options))
+        return chosen
+
+    monkeypatch.setattr(inputs, "choose", choose)
+    metrics, plain = unit(where("casme2", **files), "VGG, max-key", protocol)
+    assert (metrics["start"], metrics["tensors_left"]) == ("vgg_weights.pt", [])
+    assert (plain["kept"] == 1).all()
+    _, mined = unit(where("casme2", **files), protocol=protocol)
+    tested = inputs.official(**where("casme2")).table["person"] == mined["person"][0]
+    of_tested = [int(frames[0]) for frames, here in zip(chosen, tested, strict=True) if here]
+    assert of_tested == mined["max_key"].tolist()
+
+
+def test_a_file_for_the_vgg_changes_its_own_units_alone(roots):
+    how = {"dataset": "casme2", "data_root": roots["casme2"], "vgg_weights": "a.pth"}
+    grid = experiment.grid("paper", variants=["s123", "VGG, apex", "ResNet, apex"], **how)
+    for name, params in grid.items():
+        for unit_of in params:
+            assert unit_of["data"].get("vgg_weights", "") == ("a.pth" if "VGG" in name else "")
 
 
 def test_a_file_of_ones_own(where, tmp_path):
@@ -409,7 +443,7 @@ def test_a_file_of_ones_own(where, tmp_path):
 def test_weights_that_are_refused(where, tmp_path):
     odd = saved(tmp_path / "odd.pt", {"a": torch.ones(2), "stem.0.weight": torch.ones(3)})
     listed = saved(tmp_path / "list.pt", [torch.ones(2)])
-    refused(lambda: unit(where("smic", weights=odd)), "odd.pt", "none of its 2")
+    refused(lambda: unit(where("smic", weights=odd)), "odd.pt", "0 tensors fit, of 30")
     for start, *words in (
         *(((listed,), "list.pt", "no state dict"), ((odd, "AA"), "expected aa")),
         *(((None, "aa"), "without weights"), (("imagenet", "aa"), "sha256", "of your own")),

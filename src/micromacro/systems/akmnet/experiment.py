@@ -4,11 +4,12 @@ On official data a fold's people are left out and tested. On the benchmark a fol
 own to learn from, and all folds of a seed are tested on the same other people; a seed's score is
 the mean of its networks' scores. That is what one network is worth; an average of their logits
 would be the score of an ensemble, which nobody trains. All arms of a seed and fold share people,
-clips, first weights (the GRU's released start excepted), the recipe and the order of the clips, and
-differ in what their name says. Clips of rare classes are drawn again at random, and random frames
-are drawn, once for a training. The window controls see as many frames of each clip as the "s123" of
-the same seed and fold kept, in training and in test; their unit trains it first. So their training
-clips were mined by a network that was trained on them, their test clips were not.
+clips, first weights (but for the GRU's released start and the plain VGG-11), the recipe and the
+order of the clips, and differ in what their name says. Clips of rare classes are drawn again at
+random, and random frames are drawn, once for a training. The window controls see as many frames of
+each clip as the "s123" of the same seed and fold kept, in training and in test; their unit trains
+it first. So their training clips were mined by a network that was trained on them, their test clips
+were not.
 
 The last epoch counts; on the benchmark, the mean of the last two epochs' logits. What the released
 program does, the best epoch on the test data, is scored beside it under another name, from the same
@@ -67,15 +68,13 @@ from micromacro.training import Recorded, isolated_rng, moved, train
 
 PROTOCOLS = ("ours", "as_released")
 
-
-_ABLATIONS = {steps: {"steps": steps} for steps in ("s12", "s13", "s23")}
 CORE = {
     "s123": {},
     "all": {"steps": "none"},
     "random window": {"steps": "none", "frames": "random window"},
     "midpoint window": {"steps": "none", "frames": "middle window"},
     "resampled": {"steps": "none", "frames": "tim"},
-    **_ABLATIONS,
+    **{steps: {"steps": steps} for steps in ("s12", "s13", "s23")},
 }
 BESIDE = {
     "true apex": {"steps": "none", "frames": "true frames"},
@@ -141,15 +140,13 @@ SWEEP: dict[str, dict[str, dict]] = {
 """Group -> arm -> options; what an arm does not name is as in the core table."""
 
 OFFICIAL = {
-    "s123": {},
-    "all": {"steps": "none"},
-    **_ABLATIONS,
+    **{arm: CORE[arm] for arm in ("s123", "all", "s12", "s13", "s23")},
     **_frames("random"),
     **{f"norm{n}": {"steps": "none", "frames": "tim", "length": n} for n in (16, 32, 64, 128)},
     **_PLAIN,
 }
 """The paper's arms (Tables IV, V and VII), for official data; each by either protocol. Of "random"
-the paper says that it averages five draws: take five seeds. A VGG-11 needs weights of its own."""
+the paper says that it averages five draws: take five seeds. A VGG-11 has weights of its own."""
 
 ARMS: dict[str, dict] = {**CORE, **BESIDE, "LBP-TOP": {"classifier": "lbp-top"}}
 ARMS |= arms.joined(SWEEP)
@@ -206,15 +203,15 @@ class Arm:
 
     def __post_init__(self):
         selects = self.steps in ("s123", "s13", "s23")
-        released = self.protocol == "as_released"
+        released, plain = self.protocol == "as_released", self.classifier != "akmnet"
         idle = {
             "frames": self.steps != "none",
             "length": self.frames not in RESAMPLED,
             "count_weight": not selects,
             "margin_weight": not selects,
-            "bn": released,
-            "legacy": released or (not selects and {*self.legacy} != {"gru_init"}),
-            "classifier": self.classifier != "akmnet" and self.frames not in ("apex", "max-key"),
+            "bn": released or self.classifier == "vgg",
+            "legacy": released or plain or (not selects and {*self.legacy} != {"gru_init"}),
+            "classifier": plain and self.frames not in ("apex", "max-key"),
             "apex_error": self.frames not in inputs.BY_APEX,
         }
         if self.classifier == "lbp-top":
@@ -248,13 +245,16 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     asked = arms.plan(profile, PROFILES, SWEEP, micro.DATASETS, **asked)
     if profile != "paper":
         return arms.units_of(ARMS, vars(Arm()), **asked)
-    reads = {
-        k: v for k, v in asked["data"].items() if k in ("dataset", "root", "pictures", "strict")
-    }
+    about = ("dataset", "root", "pictures", "strict")
+    reads = {k: asked["data"][k] for k in about if k in asked["data"]}
     listing, _ = micro.read_classes(**reads)
     asked["n_folds"] = listing.table["person"].nunique()
+    own = {
+        "vgg": {"vgg_weights": asked["data"].pop("vgg_weights", None)}
+    }  # decides these arms alone
     asked["names"] = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in asked["names"]]
-    every = {f"{p}: {a}": {"protocol": p, **own} for p in PROTOCOLS for a, own in OFFICIAL.items()}
+    arms_of = {a: o | own.get(o.get("classifier"), {}) for a, o in OFFICIAL.items()}
+    every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in arms_of.items()}
     return arms.units_of(every, vars(Arm()), **asked)
 
 
@@ -291,9 +291,10 @@ def unit(
     Returns:
         Metrics: number of `clips` tested, and `correct`, how many of them are classified so in the
         end; `trained_on`, number of clips, each counted once; the last epoch's training `loss`;
-        `people`, all of the data; `classes`. Of official data also the file that it has for a
-        `start`, or "random", its `sha256`, number of `tensors_loaded` into the frame network, names
-        of `tensors_left`, which start at random; `missing` and `faults` of the data.
+        `people`, all of the data; `classes`. Of official data also the file that its
+        network (not the one that mined its frames) has for a `start`, or "random", its `sha256`,
+        number of `tensors_loaded` into the frame network, names of `tensors_left`, which start at
+        random; `missing` and `faults` of the data.
         Predictions, a row for each clip tested: dataset, subject, clip, person, fold, truth; T, and
         onset, apex and offset in it, -1 for an apex that is not known; logits float32 (C, classes)
         in the end; epochs int64 (C, E), the class predicted after each; kept, how many frames the
@@ -394,8 +395,6 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
     test = torch.tensor(tested(source, run))
     rows, protocol = torch.arange(len(label)), source.protocols[arm.protocol]
     method = arm.frames if arm.frames in RESAMPLED else ""
-    shown = {"crop": protocol.crop, "method": method, "length": arm.length, "alpha": arm.alpha}
-    clip = source.clips(network="vgg" if arm.classifier == "vgg" else "resnet", **shown)
     frames = None
     if arm.frames != "all" and not method:
         mined = {"apex_error": arm.apex_error}
@@ -407,6 +406,8 @@ def trained(source: Source, arm: Arm, run: Run, checkpoint: Path | None) -> Trai
         frames = inputs.choose(arm.frames, source, run.seed, **mined)
     epochs, net = run.epochs or protocol.recipe.epochs, network(source, arm, run.seed)
     start, period = source.start(net.frame_net), epochs / (protocol.turns or 1)
+    shown = {"crop": protocol.crop, "method": method, "length": arm.length, "alpha": arm.alpha}
+    clip = source.clips(network=net.frame_net.kind, **shown)
     # Test clips are neither cropped nor drawn: the same batches serve each epoch's record.
     whole = ClipBatches(clip, label, rows, source.test_size, net.frame_net.frozen, frames)
     unseen, seen = replace(whole, rows=rows[test]), rows[~test]
@@ -443,9 +444,9 @@ def network(source: Source, arm: Arm, seed: int) -> nn.Module:
         net = AkmNet(len(source.classes), **source.sizes, **arm.options())
         if arm.classifier == "akmnet":
             return net
-        vgg, frame_net = arm.classifier == "vgg", net.frame_net
-        frame_net = Vgg11(-(-frame_net.widths[-1] // 8)) if vgg else frame_net
-        return OneFrame(frame_net, len(source.classes))
+        plain = net.frame_net  # as wide at its end
+        plain = Vgg11(plain.widths[-1]) if arm.classifier == "vgg" else plain
+        return OneFrame(plain, len(source.classes))
 
 
 def outputs(model: nn.Module, batches: ClipBatches, device: str) -> Iterator[AkmOutput]:

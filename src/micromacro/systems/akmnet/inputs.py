@@ -51,6 +51,7 @@ BY_APEX = ("apex", "apex window")
 CHOICES = (*BY_MINING, "true frames", "apex", *RESAMPLED)
 
 WORKING_PX = 288  # longest side of the pictures that are magnified
+NAMES = {"resnet": "FrameNet, a StillNet or a ResNet-18", "vgg": "Vgg11 or torchvision's vgg11"}
 LARGE_PX, SMALL_PX = 144, 128  # what training crops are cut from, and the plain resize of the test
 COUNTER = "num_batches_tracked"  # of batch norm; of no use here, and old files lack it
 
@@ -134,6 +135,7 @@ def official(
     magnification: float = 15.0,
     weights: str | None = None,
     sha256: str | None = None,
+    vgg_weights: str | None = None,
     pictures: str | None = "cropped",
     strict: bool = True,
     sizes: Mapping[str, object] | None = None,
@@ -148,8 +150,10 @@ def official(
         magnification: Alpha; 15 is the paper's, 0 magnifies nothing.
         weights: What the frame network starts from: None, at random; "imagenet", torchvision's
             ResNet-18, fetched once (47 MB); or your file: a state dict of a `FrameNet`, a
-            `StillNet`, or a ResNet-18 or VGG-11 with torchvision's names, saved by torch.
-        sha256: What the digest of your file must be.
+            `StillNet` or a ResNet-18 with torchvision's names, saved by torch.
+        sha256: What the digest of the file `weights` must be.
+        vgg_weights: What the plain VGG-11 of Table VII starts from: None, at random; or your file,
+            a state dict of a `Vgg11` or of torchvision's ``vgg11``.
         pictures: "cropped"; "raw", whose faces nobody has cut out; None for the first there is.
         strict: Raise the first clip that does not fit its sheet; else leave such clips out.
         sizes: Options of `AkmNet` in place of the published sizes, such as a smaller ``image_px``:
@@ -161,7 +165,9 @@ def official(
     """
     if not (math.isfinite(magnification) and magnification >= 0):
         raise BadInput(f"magnification={magnification}", "is out of range", "give 0 or more")
-    file, tensors = read_start(weights, sha256)
+    starts = {"resnet": (weights, *read_start(weights, sha256))}
+    # A path, even if it reads "imagenet": of a VGG-11 nothing is fetched.
+    starts["vgg"] = (vgg_weights, *read_start(vgg_weights and Path(vgg_weights)))
     listing, classes = micro.read_classes(dataset, root, pictures=pictures, strict=strict)
     table = listing.table
     shown = [table.loc[table["label"] == k, "person"].nunique() for k in range(len(classes))]
@@ -197,10 +203,11 @@ def official(
         return clip
 
     def start(frame_net: Parts) -> dict:
+        named, file, tensors = starts[frame_net.kind]
         loaded, left = fitting(tensors, frame_net)
-        if weights is not None and not loaded:
-            fault = f"none of its {len(tensors)} tensors fits the frame network"
-            raise BadInput(weights, fault, "give one of its kind, such as torchvision's")
+        if named is not None and len(loaded) <= len(left):
+            fault = f"{len(loaded)} tensors fit, of {len(loaded) + len(left)} that there should be"
+            raise BadInput(named, fault, f"give those of a {NAMES[frame_net.kind]}")
         frame_net.load_state_dict(loaded, strict=False)
         return file | {"tensors_loaded": len(loaded), "tensors_left": left if loaded else []}
 
@@ -210,8 +217,7 @@ def official(
         table[name] -= table["onset"]
     table[["T", *micro.FRAMES]] = table[["T", *micro.FRAMES]].fillna(-1).astype(np.int64)
     about = {"missing": listing.missing, "faults": tuple(map(str, listing.faults))}
-    how = {"test_size": 1, "about": about}
-    return Source(table, classes, pixels, clips, sizes, start, OFFICIAL, **how)
+    return Source(table, classes, pixels, clips, sizes, start, OFFICIAL, test_size=1, about=about)
 
 
 def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]) -> Path:
@@ -225,18 +231,21 @@ def _magnified(row: pd.Series, cache: Path, alpha: float, sides: tuple[int, int]
 # ---- what the frame network starts from ----------------------------------------------------------
 
 
-def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, dict[str, Tensor]]:
+def read_start(
+    weights: str | Path | None, sha256: str | None = None
+) -> tuple[dict, dict[str, Tensor]]:
     """A file of weights to start from; the paper's own checkpoint was not released.
 
     The paper trains a ResNet-18 on ImageNet, then on 1,000 pictures of each merged class of
     AffectNet.
 
     Args:
-        weights: As for `official`.
+        weights: As for `official`; a path is a file, whatever its name.
         sha256: Likewise.
 
     Returns:
-        ``start``, the file's name or "random", and its ``sha256``; the tensors by our names.
+        ``start``, the file's name or "random", and its ``sha256``; the tensors by our names, but
+        those of a classifier.
 
     Raises:
         BadInput: No such file, another digest, no state dict; a digest without a file.
@@ -253,7 +262,8 @@ def read_start(weights: str | None, sha256: str | None = None) -> tuple[dict, di
     tensors = {}
     for name, tensor in read_weights(file, wrapped=True).items():
         name = re.sub(r"^(module\.)?(frame_net\.|features\.)?", "", name)
-        tensors[re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name))] = tensor
+        if not name.startswith(("classifier.", "fc.")):  # nine tenths of a VGG-11
+            tensors[re.sub(r"^bn1\.", "stem.1.", re.sub(r"^conv1\.", "stem.0.", name))] = tensor
     return {"start": file.name, "sha256": digest}, tensors
 
 

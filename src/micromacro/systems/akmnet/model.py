@@ -41,14 +41,20 @@ class Parts(nn.Sequential):
     Args:
         parts: What a frame goes through, in order; or one dictionary of it.
         widths: Channels of its stages; the last number is that of the maps that come out.
-        fan: Convolutions start by He et al. (2015), who count what goes in ("fan_in"), for a
-            network without batch norm: else a signal halves wherever channels double; or what comes
-            out ("fan_out"), as the released program does.
-        bn: See `FrameNet`.
+        fan: Weights of convolutions start by He et al. (2015). "fan_out" counts what comes out, as
+            the released program does; "fan_in" what goes in, for a network without batch norm:
+            there the variance of a signal would halve wherever channels double.
+        bn: Whose statistics batch norm uses in training, one of `BN_MODES`; see `FrameNet`.
+
+    Attributes:
+        kind: "resnet" or "vgg".
+        least_px: Shortest side of a frame.
 
     Raises:
         BadInput: An unknown mode.
     """
+
+    kind, least_px = "resnet", 1
 
     def __init__(self, *parts: nn.Module | dict, widths: Sequence[int], fan: str, bn: str):
         check_choice("bn", bn, BN_MODES)
@@ -122,20 +128,26 @@ class Parts(nn.Sequential):
 class Vgg11(Parts):
     """The convolutions of a VGG-11 (Simonyan and Zisserman 2015), on grey frames.
 
-    Eight of side 3, each with ReLU, and five poolings that halve the side: 128 px become 512 x 4 x
-    4. Every layer is a part. There is no batch norm. Layers have torchvision's numbers, so weights
-    of its ``vgg11`` fit all but the first convolution, which has three channels there.
+    Eight of side 3, each with ReLU, and five poolings that halve the side, rounded down: 128 px
+    become 512 x 4 x 4. Every layer is a part. There is no batch norm. Layers have torchvision's
+    numbers, so weights of its ``vgg11`` fit all but the first convolution, which has three channels
+    there. Biases start as PyTorch's.
 
     Args:
-        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+        width: Channels of the last two stages, rounded up to a multiple of 8; the others have an
+            eighth, a quarter and half of them.
 
     Raises:
         BadInput: No width.
     """
 
-    def __init__(self, width: int = WIDTHS[0]):
-        layers = conv_blocks(nn.Conv2d, 1, check_whole("width", width), (1, 1, 2, 2, 2))
-        super().__init__(*layers, widths=(8 * width,), fan="fan_in", bn="packed")
+    kind, least_px = "vgg", 32
+
+    def __init__(self, width: int = WIDTHS[-1]):
+        first = -(-check_whole("width", width) // 8)
+        widths = tuple(first * times for times in (1, 2, 4, 8, 8))
+        layers = conv_blocks(nn.Conv2d, 1, first, (1, 1, 2, 2, 2))
+        super().__init__(*layers, widths=widths, fan="fan_in", bn="packed")
 
 
 class FrameNet(Parts):
@@ -180,14 +192,15 @@ class FrameNet(Parts):
 
 
 class StillNet(nn.Module):
-    """A classifier of single frames: the network above, the mean over the map, one linear layer.
+    """A classifier of single frames: one of these networks, the mean over its map, a linear layer.
 
-    It pre-trains the `FrameNet` of an AKMNet on stills, and is the plain ResNet-18 or VGG-11 that
-    Table VII trains on one frame of each clip, the apex or the max-key frame. A VGG-11 has three
-    linear layers as published; the paper does not say what its own ends in.
+    It pre-trains a `FrameNet` or a `Vgg11` on stills, and is the plain ResNet-18 or VGG-11 that
+    Table VII trains on one frame of each clip, the apex or the max-key frame. A VGG-11 ends in
+    three linear layers as published; the paper does not say what its own ends in.
 
     Args:
-        frame_net: Used as it is, not copied, so what is trained here is trained there.
+        frame_net: A `FrameNet` or a `Vgg11`. It is used as it is, not copied, so what is trained
+            here is trained there.
         n_classes: Number of classes.
     """
 
@@ -202,10 +215,11 @@ class StillNet(nn.Module):
         With `after`, frames are what the first parts of the frame network made of them.
 
         Raises:
-            BadInput: Another shape or dtype; values that are not finite or far out of range.
+            BadInput: Another shape or dtype; values that are not finite or far out of range;
+                frames too small for so many poolings.
         """
         if not after:
-            _check_frames(frames, self)
+            _check_frames(frames, self.frame_net)
         return self.classifier(self.frame_net(frames, after=after).mean((-2, -1)))
 
 
@@ -217,10 +231,13 @@ def make_linear(n_in: int, n_out: int) -> nn.Linear:
     return layer
 
 
-def _check_frames(frames: Tensor, net: nn.Module) -> None:
-    """Refuse what is not (N, 1, H, W), of the dtype of the weights, and in [-1, 2]."""
+def _check_frames(frames: Tensor, net: Parts) -> None:
+    """Refuse what is not (N, 1, H, W), large enough, of the weights' dtype, and in [-1, 2]."""
     check_tensor("frames", frames, "(N, 1, H, W)", (next(net.parameters()).dtype,))
     check_values("frames", frames, -1, 2)
+    if min(frames.shape[-2:]) < net.least_px:
+        remedy = f"give at least {net.least_px} px a side"
+        raise BadInput("frames", f"are {tuple(frames.shape[-2:])} px", remedy)
 
 
 def _chain(parts: Sequence[nn.Module], maps: Tensor) -> Tensor:
@@ -565,11 +582,16 @@ class OneFrame(StillNet):
     """A `StillNet` that takes clips of one frame each as an `AkmNet` does, and mines nothing."""
 
     def forward(self, frames: Tensor, lengths: Tensor, *, after: int = 0) -> AkmOutput:
-        """Frames (N, 1, H, W) of N clips to logits (N, n_classes)."""
+        """Frames of N clips, as `StillNet` takes them, to logits (N, n_classes).
+
+        Args:
+            frames: One of each clip; with `after`, maps of the first parts of `frame_net`.
+            lengths: int (N,), each 1.
+            after: Parts that the frames have passed.
+        """
         kept = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
-        return AkmOutput(
-            super().forward(frames, after=after), Mining(tuple(lengths.tolist()), kept)
-        )
+        mining = Mining(tuple(lengths.tolist()), kept)
+        return AkmOutput(super().forward(frames, after=after), mining)
 
 
 def _packed(frames, lengths, axes: str, dtype: torch.dtype) -> tuple[Tensor, list[int]]:

@@ -249,11 +249,9 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
     reads = {k: asked["data"][k] for k in about if k in asked["data"]}
     listing, _ = micro.read_classes(**reads)
     asked["n_folds"] = listing.table["person"].nunique()
-    own = {
-        "vgg": {"vgg_weights": asked["data"].pop("vgg_weights", None)}
-    }  # decides these arms alone
+    vgg = {"vgg_weights": asked["data"].pop("vgg_weights", None)}  # decides its own arms alone
     asked["names"] = [f"{protocol}: {name}" for protocol in PROTOCOLS for name in asked["names"]]
-    arms_of = {a: o | own.get(o.get("classifier"), {}) for a, o in OFFICIAL.items()}
+    arms_of = {a: o | vgg if o.get("classifier") == "vgg" else o for a, o in OFFICIAL.items()}
     every = {f"{p}: {a}": {"protocol": p, **o} for p in PROTOCOLS for a, o in arms_of.items()}
     return arms.units_of(every, vars(Arm()), **asked)
 

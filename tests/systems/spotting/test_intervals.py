@@ -186,11 +186,25 @@ def test_only_training_videos_and_true_intervals_of_theirs_count(training):
 
 
 @pytest.mark.parametrize(
-    ("n_frames", "length", "phase"), [(10, 3, 0), (10, 3, 2), (9, 3, 0), (2, 5, 0)]
+    ("n_frames", "length", "phase"), [(10, 3, 0), (10, 3, 2), (9, 3, 0), (2, 5, 0), (3, 5, 4)]
 )
 def test_tiling_covers_the_video_once(n_frames, length, phase):
-    table = intervals.tiling(n_frames, length, phase=phase, video="v")
+    table = intervals.tiling({"v": n_frames}, length, phase=phase)
     frames = [t for _, row in table.iterrows() for t in range(row["onset"], row["offset"] + 1)]
     assert frames == [*range(phase, n_frames)]
     assert (table["offset"] - table["onset"] + 1)[:-1].eq(length).all()
-    assert len(intervals.tiling(3, 5, phase=4)) == 0
+
+
+def test_videos_tiled_together_are_tiled_as_each_alone():
+    videos, phases = {"a": 10, "none": 3, "b": 7, "one": 1}, [2, 4, 0, 0]
+    alone = [intervals.tiling({v: videos[v]}, 3, p) for v, p in zip(videos, phases, strict=True)]
+    together = intervals.tiling(videos, 3, phases)
+    pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True))
+    assert list(together["video"]) == 3 * ["a"] + 3 * ["b"] + ["one"]
+    assert intervals.tiling({}, 3).empty
+
+
+def test_a_window_or_a_phase_that_is_none_is_refused():
+    refused(lambda: intervals.tiling({"v": 9}, 0), "length")
+    refused(lambda: intervals.tiling({"v": 9}, 2.5), "length")
+    refused(lambda: intervals.tiling({"v": 9, "w": 9}, 2, [0, -1]), "phase")

@@ -396,19 +396,17 @@ class Tiling(Spotter):
         """Choose the length."""
         worth, videos = {}, dict(zip(seen["video"], seen["n_frames"], strict=True))
         for length in (max(1, round(x * self.half["macro"])) for x in (1.4, 1.7, 2.0, 2.4)):
-            tiles = [intervals.tiling(n, length, video=video) for video, n in videos.items()]
-            worth[length] = scoring.megc_f1(known, pd.concat(tiles))["overall"]
+            worth[length] = scoring.megc_f1(known, intervals.tiling(videos, length))["overall"]
         self.length = max(worth, key=worth.get)
         return {"tile": self.length}
 
     def curve(self, video: str) -> np.ndarray:
         """No scores, nan (T, 2)."""
-        lengths = self.source.clips.set_index("video")["n_frames"]
-        return np.full((lengths[video], 2), np.nan)
+        return np.full((self.source.clips.set_index("video")["n_frames"][video], 2), np.nan)
 
     def lay(self, video: str, curve: np.ndarray) -> pd.DataFrame:
         """The windows."""
-        return intervals.tiling(len(curve), self.length, video=video)
+        return intervals.tiling({video: len(curve)}, self.length)
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -477,10 +475,8 @@ def rows(units: Sequence) -> list[dict]:
 
 def _oracle(videos: pd.DataFrame, events: pd.DataFrame, spotted: pd.DataFrame) -> pd.DataFrame:
     """Counts with the threshold, of eight and the fitted one, that suits each person best."""
-    candidates = [spotted]
-    for share in np.linspace(0.2, 0.9, 8):
-        fixed = dict.fromkeys(CLASSES, share)
-        laid = (intervals.spotted(v.curve, v.gaps, fixed, v.video) for v in videos.itertuples())
-        candidates.append(pd.concat(laid))
-    people = dict(zip(videos["video"], videos["subject"], strict=True))
-    return scoring.oracle(events, candidates, people)
+    films = [*videos.itertuples()]
+    shares = [dict.fromkeys(CLASSES, share) for share in np.linspace(0.2, 0.9, 8)]
+    laid = ([intervals.spotted(v.curve, v.gaps, t, v.video) for v in films] for t in shares)
+    people = {film.video: film.subject for film in films}
+    return scoring.oracle(events, [spotted, *map(pd.concat, laid)], people)

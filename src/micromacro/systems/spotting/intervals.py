@@ -17,7 +17,7 @@ that only the spotter differs. A frame without a score (NaN: a lost face) is lef
 is no peak.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -142,27 +142,29 @@ def fit_threshold(
         tried = np.append(np.inf, own["score"])[ranks]
         n = np.array([(own["score"] >= limit).sum() for limit in tried])
         tp = np.array([len(most_pairs(hits[hits["prediction"] < first])) for first in n])
-        best = (tp / np.maximum(n + len(here), 1)).argmax()
-        fitted[label] = float(tried[best])
+        fitted[label] = float(tried[(tp / np.maximum(n + len(here), 1)).argmax()])
     return fitted
 
 
-def tiling(n_frames: int, length: int, phase: int = 0, video: str = "") -> pd.DataFrame:
-    """Macro windows back to back, whatever the video shows: what a spotter must beat.
+def tiling(videos: Mapping[str, int], length: int, phase: int | Sequence[int] = 0) -> pd.DataFrame:
+    """Macro windows back to back, whatever the videos show: what a spotter must beat.
 
     Args:
-        n_frames: Of the video.
-        length: Frames of a window; the last one ends with the video.
-        phase: First frame of the first window. Drawn from 0 to length - 1, it makes
-            n_frames / length windows on average.
-        video: The video's name.
+        videos: Video -> number of its frames.
+        length: Frames of a window; a video's last one ends with the video.
+        phase: First frame of the first window, of all videos or of each. Drawn from 0 to
+            length - 1, it makes n_frames / length windows on average.
 
     Returns:
-        Columns video, label, onset, offset.
+        Columns video, label, onset, offset (int64), by video and in the order of time.
 
     Raises:
         BadInput: A length or a phase that is none.
     """
-    onset = np.arange(check_whole("phase", phase, 0), n_frames, check_whole("length", length))
-    offset = np.minimum(onset + length, n_frames) - 1
-    return pd.DataFrame({"video": video, "label": "macro", "onset": onset, "offset": offset})
+    ends, length = np.array([*videos.values()], np.int64), check_whole("length", length)
+    starts = np.broadcast_to([check_whole("phase", p, 0) for p in np.ravel(phase)], len(ends))
+    table = pd.DataFrame({"video": [*videos], "label": "macro", "onset": starts})
+    table = table.loc[table.index.repeat(np.maximum(-((starts - ends) // length), 0))]
+    table["onset"] += length * table.groupby(level=0).cumcount()
+    table["offset"] = np.minimum(table["onset"] + length, ends[table.index]) - 1
+    return table.reset_index(drop=True)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 HAS_GPU = torch.cuda.is_available()
+gc.disable()  # until all tests are collected: next to nothing made on the way is litter
 
 # Read by libraries when they load, in every process that a test starts too.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -43,6 +44,7 @@ def pytest_collection_finish() -> None:
     """The collector skips from now on what stays to the end: hundreds of thousands of objects."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

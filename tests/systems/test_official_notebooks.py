@@ -21,6 +21,7 @@ from play import code_cells, defined
 
 from micromacro import cli, course
 from micromacro.results import read_rows
+from micromacro.studies import phase_rules
 from micromacro.systems.akmnet.experiment import PROTOCOLS
 from micromacro.systems.msff.experiment import FUSIONS, STREAMS
 from micromacro.video import write_video
@@ -265,6 +266,7 @@ def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
     first, study = cells_that_ask(lesson)
     assert first.startswith("PROFILE =")
     monkeypatch.setattr(plt, "show", lambda: None)
+    monkeypatch.setattr(phase_rules, "AMPLITUDES_PX", (0.05, 0.25))  # of notebook 02: of five
     params, here = STUDIES[lesson]
     defined(lesson, [*START, study], PROFILE="full", OUT=str(root), **params, **here)
     (table,) = root.glob("rows/*.csv")

@@ -10,6 +10,8 @@ from refusals import refused
 
 from micromacro.clip import merge_windows, windows
 from micromacro.datasets.affect import hold_last, rescale
+from micromacro.motion import flow
+from micromacro.motion.tvl1 import TVL1, tvl1_flow
 from micromacro.studies import signals
 from micromacro.systems.mimamo import experiment
 from micromacro.systems.mimamo.experiment import Arm
@@ -64,8 +66,12 @@ OWN = {arm: own for arm, own in experiment.ARMS.items() if "seeds" not in own}
 
 @pytest.fixture(scope="module")
 def untrained():
-    """Of each arm the scores of a network that nobody has trained, and its recipe."""
+    """Of each arm the scores of a network that nobody has trained, and its recipe.
+
+    Three iterations do for TV-L1: it is to differ here, not to be good.
+    """
     recipes, arms = [], {}
+    few = {"warps": 1, "outer_iterations": 1, "inner_iterations": 3}
 
     def note(model, batches, recipe, **_):
         recipes.append(repr(recipe))
@@ -73,6 +79,7 @@ def untrained():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "train", note)
+        patch.setattr(flow, "tvl1_flow", lambda *pair: tvl1_flow(*pair[:2], TVL1(**few)))
         for arm, options in (OWN | {"arousal": {"label": "arousal"}}).items():
             arms[arm] = unit(people=2, **options)[0], recipes[-1]
     return arms

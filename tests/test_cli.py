@@ -74,6 +74,18 @@ def test_help_and_version_import_nothing_heavy():
     assert time.monotonic() - began < 5  # 0.1 s; loose for a busy machine
 
 
+def test_a_notebook_is_read_without_grammars_of_addresses():
+    """Packages of Jupyter's bring them along; they would take most of the command's start."""
+    program = (
+        "import sys; from micromacro.cli import main; sys.argv[1:] = ['bake', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'nbformat', 'rfc3987_syntax.syntax_helpers'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout.splitlines()[-1] == "['nbformat']"
+
+
 def test_commands_call_their_function_with_its_own_defaults(calls, capsys):
     words = ["--profile", "full", "--workers", "3", "--write-results", "--limit-s", "60"]
     words += ["--notebooks", "00 01", "--param", "N=3", "--param", "DATA_ROOT=/data/x"]

@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 from micromacro import __version__
 from micromacro.errors import BadInput
 
-COMMANDS = {  # the words that call it: (what it does, where its function is)
-    "reproduce": ("run the notebooks headlessly", "micromacro.batch:reproduce"),
-    "faces": ("turn videos into tracks of one face", "micromacro.faces.export:export_faces"),
-    "data check": ("say what of a data set is there or wrong", "micromacro.datasets.check:show"),
-    "units": ("compute the units that a notebook reads", "micromacro.course:compute"),
-    "report": ("write the notebooks as a static site", "micromacro.report:site"),
-    "bake": ("execute the committed notebooks in place", "micromacro.batch:bake"),
+COMMANDS = {  # the words that call it: what it does, where its function is
+    "reproduce": ("run the notebooks headlessly", "micromacro.batch", "reproduce"),
+    "faces": ("turn videos into tracks of one face", "micromacro.faces.export", "export_faces"),
+    "data check": ("say what of a data set is there or wrong", "micromacro.datasets.check", "show"),
+    "units": ("compute the units that a notebook reads", "micromacro.course", "compute"),
+    "report": ("write the notebooks as a static site", "micromacro.report", "site"),
+    "bake": ("execute the committed notebooks in place", "micromacro.batch", "bake"),
 }
 
 
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may have what it cannot print
         if "MAKELEVEL" in os.environ and sys.platform == "linux":  # make may be killed: so are we
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        # With it Jupyter's libraries spend 1.5 s on grammars of addresses that no notebook has.
+        sys.modules.setdefault("rfc3987_syntax", None)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for variable in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
@@ -86,15 +88,14 @@ def _parsed(words: list[str]) -> tuple[Callable, dict]:
     name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
     if name is None:
         about = "Micro & Macro: five papers on motion and emotion in faces"
-        lines = [f"  {words:12}{about}" for words, (about, _) in COMMANDS.items()]
+        lines = [f"  {words:12}{about}" for words, (about, *_) in COMMANDS.items()]
         lines += ["exit status: 0 done, 1 something failed, 2 bad input"]
         parser = _Parser("micromacro", about, "\n".join(["commands:", *lines]))
         parser.add_argument("--version", action="version", version=f"micromacro {__version__}")
         parser.add_argument("command", nargs="*", metavar="COMMAND ...", help="has its own --help")
         parser.parse_args(words)
         parser.error(f"no such command: {' '.join(words)}")
-    about, where = COMMANDS[name]
-    module, _, function = where.partition(":")
+    about, module, function = COMMANDS[name]
     try:
         function = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:  # the package alone comes without the course's needs

@@ -114,7 +114,7 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 713),
+        ("systems/eri", 729),
         ("systems/msff", 1076),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1959),  # the aim is 1,250
         (".", 16_180),  # the aim is 11,500 with all five systems

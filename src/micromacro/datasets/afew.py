@@ -91,15 +91,8 @@ def read_afew(root: str | Path, *, strict: bool = True) -> Listing:
             missing += [f"{folder}/{name}" for name in sorted(lacking)]
         rest += [path for kind in found.values() for paths in kind.values() for path in paths]
         unlisted += sorted(str(Path(path).relative_to(root)) for path in rest)
-    return Listing.build(
-        rows,
-        listed=listed,
-        missing=missing,
-        unlisted=unlisted,
-        faults=faults,
-        strict=strict,
-        columns=COLUMNS,
-    )
+    lists = {"listed": listed, "missing": missing, "unlisted": unlisted, "faults": faults}
+    return Listing.build(rows, **lists, strict=strict, columns=COLUMNS)
 
 
 def load(

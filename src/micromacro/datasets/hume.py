@@ -116,19 +116,9 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
     present = {f for below in places.values() for p in below for f in root.glob(p.format_map(free))}
     known = {*entries["clip"]}
     unlisted = sorted(str(file.relative_to(root)) for file in present if file.stem not in known)
-    listed = {
-        split: int((entries["split"] == split).sum()) for split in dict.fromkeys(SPLITS.values())
-    }
-    return Listing.build(
-        rows,
-        listed=listed,
-        missing=missing,
-        unlisted=unlisted,
-        faults=faults,
-        strict=strict,
-        columns=COLUMNS,
-        labels=labels,
-    )
+    listed = {s: int((entries["split"] == s).sum()) for s in dict.fromkeys(SPLITS.values())}
+    lists = {"listed": listed, "missing": missing, "unlisted": unlisted, "faults": faults}
+    return Listing.build(rows, **lists, strict=strict, columns=COLUMNS, labels=labels)
 
 
 def load(clip: Mapping) -> dict[str, np.ndarray | None]:

@@ -246,16 +246,9 @@ def read(
         remedy = "complete the folder, or read with strict=False, which leaves it out"
         raise BadInput(base / missing[0], f"listed but not there{more}", remedy)
     there = {f.relative_to(base).as_posix() for f in folders if release.sheets}
-    return Listing.build(
-        rows,
-        columns=["first"],
-        listed={"": len(lines)},
-        missing=missing,
-        unlisted=sorted(there - {folder for _, folder in seen.values()}),
-        faults=faults,
-        strict=strict,
-        pictures=kind,
-    )
+    unlisted = sorted(there - {folder for _, folder in seen.values()})
+    lists = {"listed": {"": len(lines)}, "missing": missing, "unlisted": unlisted, "faults": faults}
+    return Listing.build(rows, **lists, strict=strict, columns=["first"], pictures=kind)
 
 
 def _picture_folder(root: Path, release: Release, pictures: str | None) -> tuple[str, Path]:

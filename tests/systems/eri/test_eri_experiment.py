@@ -76,6 +76,28 @@ def test_every_arm_runs_and_differs(plain, arm):
     assert same == (arm == "all")
 
 
+@pytest.mark.parametrize(
+    "options", [{"gru": False}, {}, {"gru": False, "positions": True}], ids=str
+)
+def test_what_knows_no_order_cannot_tell_a_clip_from_itself_backwards(options):
+    data = DATA | experiment.TURNED | {"frames": DATA["frames"]}
+    arrays = unit(arm=options, data=data).predictions()
+    clips, truth, predicted = (np.split(arrays[k], 2) for k in ("clip", "truth", "predicted"))
+    assert clips[1].tolist() == [name + experiment.BACKWARDS for name in clips[0]]
+    np.testing.assert_allclose(truth[0] + truth[1], 1, atol=1e-6)
+    apart = abs(predicted[0].astype(float) - predicted[1]).max()
+    assert (apart < 1e-3) == (options == {"gru": False})
+
+
+def test_a_clip_is_turned_with_all_that_is_heard_and_measured():
+    source = experiment.benchmark(1990, **DATA | {"turned": True})
+    assert len(source.clips) == 2 * 3 * 2  # half as many, twice
+    name = source.clips["clip"].iloc[0]
+    one, other = (source.load(name + end, "time", "eval") for end in ("", experiment.BACKWARDS))
+    for part in ("holistic", "local", "audio"):
+        assert torch.equal(getattr(one, part), getattr(other, part).flip(0))
+
+
 def test_the_tested_teach_nothing(plain, source, monkeypatch):
     labels = source.clips[[*EMOTIONS]].to_numpy().copy()
     labels[(source.clips["split"] == "test").to_numpy()] = 0.5
@@ -200,7 +222,7 @@ def test_the_grid_names_what_there_is():
     assert list(experiment.grid("full")) == list(experiment.CORE)
     swept = experiment.grid("full", sweep=1, seeds=[3])
     assert set(swept) == set(ARMS)
-    own = {"subjects", "test_subjects", "per_subject", "test_frames"}
+    own = {"subjects", "test_subjects", "per_subject", "test_frames", "turned"}
     dials = own | {dial.name for dial in fields(task.Dials)}
     for name, (params,) in swept.items():
         Arm(**hashable(params["arm"]))

@@ -228,6 +228,15 @@ def test_frames_are_shuffled_alike():
     assert shuffled(Clip(), torch.Generator()).rows("video") == 0
 
 
+def test_backwards_the_last_frame_comes_first_and_a_missing_part_stays_missing():
+    clip = Clip(holistic=torch.rand(5, 3), audio=torch.rand(4, 2))
+    turned = inputs.backwards(clip)
+    assert torch.equal(turned.holistic[0], clip.holistic[-1])
+    assert torch.equal(turned.audio[-1], clip.audio[0])
+    assert turned.local is None
+    assert torch.equal(inputs.backwards(turned).holistic, clip.holistic)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_clip_gets_a_part_of_another_and_keeps_its_length(part):
     clips = some_clips(9)

@@ -54,6 +54,13 @@ def test_events_fill_their_share_and_lie_apart(share):
         assert (own["onset"].to_numpy()[1:] > own["offset"].to_numpy()[:-1]).all()
 
 
+def test_an_event_is_strongest_where_the_dial_says():
+    usual, last = (task.clips(3, 4, 1990, **own).events for own in ({}, {"apex": (1.0, 1.0)}))
+    assert (last["apex"] == last["offset"]).all()
+    assert (usual["apex"] < usual["offset"]).all()
+    assert usual[["clip", "onset", "offset"]].equals(last[["clip", "onset", "offset"]])
+
+
 def test_a_clip_is_the_same_whatever_else_is_drawn(benchmark):
     fewer = task.clips(2, 4, 1990, frames=(12, 60))
     pd.testing.assert_frame_equal(fewer.clips, benchmark.clips[:8])

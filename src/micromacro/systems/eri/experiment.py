@@ -43,12 +43,15 @@ SR_HZ, FPS = 16000, 30  # rows a second of a sound without a face
 REMEDY = 'add it, or take arms that do not: VARIANTS=["as released", "holistic + AU"]'
 SHORTEST = 0.01  # of a clip: an event then has the 3 frames that it needs, 2 to 8 % of these clips
 EVENTS = {0.5: "events 50%", 0.1: "events 10%", 0.05: "events 5%", SHORTEST: "events 3 frames"}
+BACKWARDS = ", backwards"  # ends the name of a clip
 FIFTHS = ("shortest", "short", "middle", "long", "longest")
 OURS = Recipe(lr=2e-3, weight_decay=0.05, schedule="one_cycle", epochs=16, clip_norm=1.0)
 # As released: the rate is halved every ten epochs; the best was found about the tenth.
 PAPER = Recipe(lr=1e-4, weight_decay=0.5, schedule="steps", epochs=100, clip_norm=1.0)
 PAPER = replace(PAPER, milestones=tuple(range(10, 100, 10)), factor=0.5)
 SMALL = {"width": 32, "depth": 2, "heads": 4, "mlp": 32}
+# Reactions that rise and end at once, forwards and backwards: the order of frames alone tells.
+TURNED = {"turned": True, "apex": [1.0, 1.0], "share": 0.5, "frames": [40, 80]}
 
 CORE: dict[str, dict] = {
     "all": {},
@@ -75,6 +78,9 @@ SWEEP: dict[str, dict[str, dict]] = {
         "no GRU": {"gru": False},
         "no GRU, positions": {"gru": False, "positions": True},
         "shuffled frames": {"shuffled": True},
+        "turned": TURNED,
+        "no GRU, turned": {"gru": False} | TURNED,
+        "no GRU, positions, turned": {"gru": False, "positions": True} | TURNED,
     },
     "controls": {
         "other sound": {"swapped": "audio"},
@@ -170,6 +176,7 @@ def benchmark(
     test_subjects: int = 60,
     per_subject: int = 6,
     test_frames: tuple[int, int] | None = None,
+    turned: bool = False,
     **dials,
 ) -> arms.Source:
     """The benchmark's clips and their features, made once for all arms of a seed.
@@ -180,6 +187,9 @@ def benchmark(
         test_subjects: People to test.
         per_subject: Clips of each.
         test_frames: Fewest and most frames of a clip that is tested, in place of the dial's.
+        turned: Make half as many clips, and show each once more, backwards, with 1 less each of its
+            intensities. What does not know the order of frames sees the same clip twice, and can
+            guess nothing.
         dials: Fields of `task.Dials`.
 
     Returns:
@@ -187,9 +197,10 @@ def benchmark(
         sound and the mode of batch norm.
     """
     longer = {"frames": test_frames} if test_frames else {}
+    n = -(-per_subject // 2) if turned else per_subject
     sides = [
-        task.clips(subjects, per_subject, seed, split="train", **dials),
-        task.clips(test_subjects, per_subject, seed, split="test", **dials | longer),
+        task.clips(subjects, n, seed, split="train", **dials),
+        task.clips(test_subjects, n, seed, split="test", **dials | longer),
     ]
     encoder, made = load_expression_encoder(), {}
     for side in sides:
@@ -203,6 +214,11 @@ def benchmark(
                 made[key] = Clip(look, scene.local, rows)
     tables = zip(*[side[:2] for side in sides], strict=True)
     clips, events = (pd.concat(parts, ignore_index=True) for parts in tables)
+    if turned:
+        said = {emotion: 1 - clips[emotion] for emotion in EMOTIONS}
+        again = clips.assign(clip=clips["clip"] + BACKWARDS, **said)
+        clips = pd.concat([clips, again], ignore_index=True)
+        made |= {(k + BACKWARDS, *how): inputs.backwards(c) for (k, *how), c in made.items()}
     return arms.Source(clips, lambda *key: made[key], SMALL, OURS, events)
 
 

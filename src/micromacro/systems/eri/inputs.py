@@ -227,6 +227,12 @@ def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
     return replace(clip, **parts)
 
 
+def backwards(clip: Clip) -> Clip:
+    """A clip whose last frame comes first."""
+    parts = {part: x.flip(0) for part in PARTS if (x := getattr(clip, part)) is not None}
+    return replace(clip, **parts)
+
+
 def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> list[Clip]:
     """Give each clip a part of another one, so that it tells nothing of this clip's label.
 

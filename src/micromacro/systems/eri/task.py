@@ -92,6 +92,7 @@ class Dials:
         fps: Frames a second.
         frames: Fewest and most frames of a clip, uniform between.
         share: Share of a clip's frames in which the reaction shows.
+        apex: Where an event is strongest, least and most, as a share of its frames: 1 is its end.
         au_sd: Standard deviation of the detector's error in each frame, on the scale of 0 to 5;
             half as much is kept for a whole clip.
         report_sd: Standard deviation of what people add to their own rating, on the normal numbers
@@ -109,6 +110,7 @@ class Dials:
     fps: Annotated[float, 5, 60] = 10.0
     frames: Annotated[tuple[int, int], 8, 10_000] = (40, 160)
     share: Annotated[float, 0.01, 0.9] = 0.25
+    apex: Annotated[tuple[float, float], 0, 1] = (0.2, 0.5)
     au_sd: Annotated[float, 0, 5] = 1.0
     report_sd: Annotated[float, 0, 2] = 0.6
     seen: Annotated[float, 0, 1] = 0.6
@@ -209,7 +211,7 @@ def _events(rng: np.random.Generator, T: int, dials: Dials, shown: np.ndarray) -
     person = np.exp(0.25 * rng.standard_normal())
     for gap, length in zip(gaps, lengths, strict=False):
         onset, frame = frame + gap, frame + gap + length
-        apex = onset + round(rng.uniform(0.2, 0.5) * (length - 1))
+        apex = onset + round(rng.uniform(*dials.apex) * (length - 1))
         hold = round(0.3 * (length - 1 - (apex - onset)))
         weights = _display(shown * dials.seen * person * rng.uniform(0.75, 1.25))
         events.append(Event(onset, apex, frame - 1, weights, FULL, "macro", hold=hold))

@@ -266,7 +266,7 @@ def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
     first, study = cells_that_ask(lesson)
     assert first.startswith("PROFILE =")
     monkeypatch.setattr(plt, "show", lambda: None)
-    monkeypatch.setattr(phase_rules, "AMPLITUDES_PX", (0.05, 0.25))  # of notebook 02: of five
+    monkeypatch.setattr(phase_rules, "AMPLITUDES_PX", (0.05, 0.25))  # 02: two of its five
     params, here = STUDIES[lesson]
     defined(lesson, [*START, study], PROFILE="full", OUT=str(root), **params, **here)
     (table,) = root.glob("rows/*.csv")

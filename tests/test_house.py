@@ -114,10 +114,10 @@ def test_counting_leaves_out_blanks_comments_and_docstrings(tmp_path):
         ("datasets/hume.py", 150),
         ("datasets/afew.py", 150),
         ("faces/mesh.py faces/action_units.py", 150),
-        ("systems/eri", 729),
+        ("systems/eri", 734),
         ("systems/msff", 1076),  # the aim is 800 with its task and its experiment
         (MACHINERY, 1959),  # the aim is 1,250
-        (".", 16_171),  # the aim is 11,500 with all five systems
+        (".", 16_176),  # the aim is 11,500 with all five systems
     ],
 )
 def test_the_package_keeps_its_budgets(places, budget):

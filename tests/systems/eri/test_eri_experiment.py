@@ -12,6 +12,7 @@ import torch
 from interrupted import interrupt
 from refusals import refused
 
+from micromacro.audio import legacy_mfcc_layout
 from micromacro.cache import hashable
 from micromacro.metrics import pcc
 from micromacro.systems.eri import experiment, task
@@ -96,6 +97,10 @@ def test_a_clip_is_turned_with_all_that_is_heard_and_measured():
     one, other = (source.load(name + end, "time", "eval") for end in ("", experiment.BACKWARDS))
     for part in ("holistic", "local", "audio"):
         assert torch.equal(getattr(one, part), getattr(other, part).flip(0))
+    sound = task.clips(3, 1, 1990, split="train", frames=DATA["frames"]).scene(name).speech.sound
+    for end, heard in (("", sound), (experiment.BACKWARDS, sound[::-1])):  # no rows to turn
+        rows = source.load(name + end, "released", "eval").audio
+        assert np.array_equal(rows, legacy_mfcc_layout(heard, experiment.SR_HZ))
 
 
 def test_the_tested_teach_nothing(plain, source, monkeypatch):

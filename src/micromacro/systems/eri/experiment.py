@@ -81,6 +81,8 @@ SWEEP: dict[str, dict[str, dict]] = {
         "turned": TURNED,
         "no GRU, turned": {"gru": False} | TURNED,
         "no GRU, positions, turned": {"gru": False, "positions": True} | TURNED,
+        "audio, turned": {"parts": ["audio"]} | TURNED,
+        "released sound alone, turned": {"layout": "released", "parts": ["audio"]} | TURNED,
     },
     "controls": {
         "other sound": {"swapped": "audio"},
@@ -209,17 +211,20 @@ def benchmark(
             scene = side.scene(clip)
             frames, sound = torch.cat([*scene.frames()]), scene.speech.sound  # (T, 1, 48, 48)
             heard = log_mel(sound, SR_HZ, len(frames)), legacy_mfcc_layout(sound, SR_HZ)
-            looks = [inputs.holistic(frames, encoder, mode) for mode in inputs.BATCH_NORMS]
-            keys = product([clip], LAYOUTS, inputs.BATCH_NORMS)
-            for key, (rows, look) in zip(keys, product(heard, looks), strict=True):
-                made[key] = Clip(look, scene.local, rows)
+            # Rows of the released layout are no times: there the sound itself is turned.
+            turning = None, legacy_mfcc_layout(sound[::-1], SR_HZ) if turned else None
+            looks = {mode: inputs.holistic(frames, encoder, mode) for mode in inputs.BATCH_NORMS}
+            ears = zip(LAYOUTS, heard, turning, strict=True)
+            for (layout, rows, back), mode in product(ears, looks):
+                made[clip, layout, mode] = own = Clip(looks[mode], scene.local, rows)
+                if turned:
+                    made[clip + BACKWARDS, layout, mode] = inputs.backwards(own, back)
     tables = zip(*[side[:2] for side in sides], strict=True)
     clips, events = (pd.concat(parts, ignore_index=True) for parts in tables)
     if turned:
         said = {emotion: 1 - clips[emotion] for emotion in EMOTIONS}
         again = clips.assign(clip=clips["clip"] + BACKWARDS, **said)
         clips = pd.concat([clips, again], ignore_index=True)
-        made |= {(k + BACKWARDS, *how): inputs.backwards(c) for (k, *how), c in made.items()}
     return arms.Source(clips, lambda *key: made[key], SMALL, OURS, events)
 
 

@@ -227,10 +227,15 @@ def shuffled(clip: Clip, generator: torch.Generator) -> Clip:
     return replace(clip, **parts)
 
 
-def backwards(clip: Clip) -> Clip:
-    """A clip whose last frame comes first."""
+def backwards(clip: Clip, audio: np.ndarray | None = None) -> Clip:
+    """A clip whose last frame comes first.
+
+    Args:
+        clip: The clip.
+        audio: Of the sound played backwards, where its rows are no times; None turns the rows.
+    """
     parts = {part: x.flip(0) for part in PARTS if (x := getattr(clip, part)) is not None}
-    return replace(clip, **parts)
+    return replace(clip, **parts | ({} if audio is None else {"audio": audio}))
 
 
 def swapped(clips: Sequence[Clip], part: str, generator: torch.Generator) -> list[Clip]:

@@ -206,6 +206,7 @@ def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
                     value = ast.literal_eval(value)
             value = list(value) if isinstance(value, tuple | range) else value
             value = [value] if isinstance(value, str) else value
+        value = str(value) if isinstance(value, Path) else value
         if not _is_like(value, example):
             fault = f"{value!r} given, where {example!r} is right"
             raise BadInput(f"parameter {name} of {notebook}", fault, "give a value of that kind")

@@ -21,9 +21,15 @@ from play import code_cells, defined
 
 from micromacro import cli, course
 from micromacro.results import read_rows
-from micromacro.studies import phase_rules
+from micromacro.studies import phase_rules, steadiness
+from micromacro.systems.akmnet import scores as akmnet_scores
+from micromacro.systems.akmnet import task as akmnet_task
 from micromacro.systems.akmnet.experiment import PROTOCOLS
+from micromacro.systems.eri import task as eri_task
+from micromacro.systems.mimamo import task as mimamo_task
+from micromacro.systems.msff import task as msff_task
 from micromacro.systems.msff.experiment import FUSIONS, STREAMS
+from micromacro.systems.spotting import task as spotting_task
 from micromacro.video import write_video
 from micromacro.weights import CACHE_VARIABLE
 
@@ -122,6 +128,19 @@ ARMS = {  # of the profile paper, and what is one of its scores
         "accuracy",
     ),
 }
+START = ["PROFILE =", "course.check("]
+GRID, OFFICIAL = [*START, ".grid(PROFILE"], 'if PROFILE == "paper":\n'
+SHOWN = {  # cells that compute, and what the one on official data needs
+    "04b_mimamo_ablation": [*GRID, OFFICIAL],
+    "06b_spotting_ablation": [*GRID, "metrics = {", OFFICIAL],
+    "08b_akmnet_ablation": [
+        *(*GRID, "comparison = results", "three = {", "published = pd.read_csv", OFFICIAL),
+    ],
+}
+LEAST = {  # each person left out takes a minute
+    "04b_mimamo_ablation": {"VARIANTS": ["ours"]},
+    "08b_akmnet_ablation": {"VARIANTS": ["s123"], "FOLDS": 2},
+}
 N = {  # clips or videos behind each of the rows of that score, without validation
     "omg": [1, 1, 2, 2] + [3] * 4,
     "afew": [7] * len(ARMS["05b_msff_ablation"][0]),
@@ -148,17 +167,19 @@ def reproduce(profile: str, notebook: str, params: dict, workers: int = 1) -> in
     return cli.main(["reproduce", "--profile", profile, *words])
 
 
-def executed(monkeypatch, notebook: str, **params: object) -> None:
-    """All cells of a notebook in this process, which has loaded the libraries and draws nothing."""
+def executed(monkeypatch, notebook: str, cells: list[str] | None = None, **params) -> dict:
+    """Cells of a notebook, None for all, in this process, which has loaded the libraries and draws
+    nothing."""
     monkeypatch.setattr(plt, "show", lambda: None)
-    defined(notebook, code_cells(notebook), display=list, **params)
+    return defined(notebook, code_cells(notebook) if cells is None else cells, **params)
 
 
 def test_every_data_set_and_notebook_is_walked():
     walked = {notebook.partition("_")[0]: [*sets] for notebook, sets in MINIATURES.items()}
     planned = {number: plan.datasets for number, plan in course.PLAN.items() if plan.datasets}
     assert walked == planned
-    assert sorted([*FULL, *STUDIES, *ONE_SIZE, BY_PAPERMILL]) == NOTEBOOKS
+    apart = [START_HERE, AUDIT, BY_PAPERMILL]
+    assert sorted([*FULL, *STUDIES, *ONE_SIZE, *apart]) == NOTEBOOKS
 
 
 @pytest.mark.parametrize(("notebook", "dataset"), TRIALS)
@@ -193,11 +214,12 @@ class TestPaper:
             workers = 2 if dataset == "casme2" else 1
             assert reproduce("paper", notebook, params, workers) == 0
             (run,) = root.glob("runs/2*Z")
-        else:
-            run = root.parent / "run"
-            if notebook.startswith("08b"):  # each person left out takes a minute
-                params["FOLDS"] = 2
-            executed(monkeypatch, notebook, PROFILE="paper", OUT=str(run), **params)
+        else:  # one arm, and the cells that tell official data from others
+            run, least = root.parent / "run", LEAST.get(notebook, {})
+            monkeypatch.setattr(akmnet_scores.intervals, "__defaults__", ((), 20))
+            params |= {"PROFILE": "paper", "OUT": str(run), "display": list}
+            executed(monkeypatch, notebook, SHOWN[notebook], **params, **least)
+            arms = {arm for arm in arms if arm.split(": ")[-1] in least.get("VARIANTS", arms)}
         rows = read_rows(run / "rows" / f"{notebook}__trial__cpu.csv")
         assert set(rows["arm"]) == arms
         assert dataset in set(rows["dataset"])
@@ -213,21 +235,22 @@ class TestPaper:
 
 TINY = {"TRIAL": 1, "SEEDS": [0]}
 FULL = {  # the least that each notebook can be asked for
-    "00_start_here": {},
     "04b_mimamo_ablation": TINY | {"VARIANTS": ["ours", "as released"]},
-    "05_msff": {"STEPS": 2, "VIDEO": "a film"},
     "05b_msff_ablation": TINY | {"VARIANTS": ["vgg", "audio"]},
     "06b_spotting_ablation": TINY | {"VARIANTS": ["two references", "blind tiling"]},
     "07b_reaction_ablation": TINY | {"VARIANTS": ["all", "all, mean"]},
     "08b_akmnet_ablation": TINY | {"VARIANTS": ["s123", "all"]},
-    "11_audit": {"SEEDS": [0]},
 }
+START_HERE, AUDIT = "00_start_here", "11_audit"
 BY_PAPERMILL = "03_phase_versus_flow"  # in tests/test_notebooks.py
-START = ["PROFILE =", "course.check("]
 ONE_SIZE = {  # lessons that do not look at the profile; the cells that their training needs
     "04_mimamo_net": [
         *(*START, "train_clips = task.record(", "encoder = load_", "def block("),
         *("class Mimamo(", "LAG = ", "def train(", "def drawn("),
+    ],
+    "05_msff": [
+        *(*START, "NAMES = (", "class FilmNet(", "def trained(", "small = SpectrogramVgg("),
+        *("def scored(", "def over_time(", "def own_film("),
     ],
     "06_expression_spotting": [
         *(*START, "EASY = ", "frames = seen[", "gaps = {}", "def local_mean(", "image = seen["),
@@ -242,6 +265,19 @@ ONE_SIZE = {  # lessons that do not look at the profile; the cells that their tr
         *("class Miner(", "class Reader(", "class KeyFrameNet(", "def losses("),
         *("stills = task.pretrained()", "def compare(", "COUNT_WEIGHT, MARGIN_", "def kept_of("),
     ],
+}
+FEW = {  # a task's function that makes clips, and how it makes few: what they teach, nbval shows
+    "04_mimamo_net": (mimamo_task, "record", lambda f: lambda *run, people: f(*run, people=2)),
+    "05_msff": (msff_task, "clips", lambda f: lambda counts, *run, **of: f([3] * 7, *run, **of)),
+    "06_expression_spotting": (
+        *(spotting_task, "videos"),
+        lambda f: lambda kind, people, *run, **of: f(kind, 3, *run, **of),
+    ),
+    "07_reaction_intensity": (
+        *(eri_task, "clips"),
+        lambda f: lambda people, each, *run, **of: f(3, 2, *run, **of),
+    ),
+    "08_akmnet": (akmnet_task, "record", lambda f: lambda *run: f(*run[:2], range(22, 26), 2)),
 }
 
 
@@ -266,32 +302,20 @@ def test_a_lesson_makes_its_full_run_anew(root, monkeypatch, lesson):
     first, study = cells_that_ask(lesson)
     assert first.startswith("PROFILE =")
     monkeypatch.setattr(plt, "show", lambda: None)
-    monkeypatch.setattr(phase_rules, "AMPLITUDES_PX", (0.05, 0.25))  # 02: two of its five
+    asked = []  # textures of 02; it gets two, in two of five amplitudes
+    few = {"AMPLITUDES_PX": (0.05, 0.25), "range": lambda n: asked.append(n) or range(2)}
+    for name, value in few.items():
+        monkeypatch.setattr(phase_rules, name, value, raising=False)
+    monkeypatch.setitem(steadiness.unit.__kwdefaults__, "n_frames", 48)  # 01
+    monkeypatch.setitem(steadiness.stage.__kwdefaults__, "size", (180, 320))
     params, here = STUDIES[lesson]
     defined(lesson, [*START, study], PROFILE="full", OUT=str(root), **params, **here)
     (table,) = root.glob("rows/*.csv")
     rows = read_rows(table)
     assert set(rows["profile"]) == {"full"}
-    assert {*rows["seed"]} == {*params.get("SEEDS", range(40))}
+    assert {*rows["seed"]} == {*params.get("SEEDS", range(2))}
+    assert asked == ([] if params else [40])
     assert {*rows["arm"]} >= {*params.get("VARIANTS", ["unwrapped"])}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lesson", ONE_SIZE)
-def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesson):
-    """No cell asks for the profile, so "full" runs what nbval runs; the training takes two
-    steps."""
-    (first,) = cells_that_ask(lesson)
-    assert first.startswith("PROFILE =")
-    monkeypatch.setattr(plt, "show", lambda: None)
-    trained = defined(lesson, ONE_SIZE[lesson], PROFILE="full", STEPS=2)
-    taken = {
-        "04": lambda: trained["curve"].index[-1],
-        "06": lambda: len(trained["losses"]),
-        "07": lambda: len(trained["nets"]["trained"][1]),
-        "08": lambda: len(trained["history"]),
-    }
-    assert taken[lesson[:2]]() == 2
 
 
 @pytest.fixture
@@ -305,24 +329,54 @@ def film(tmp_path, monkeypatch) -> Path:
     return tmp_path / "film.mp4"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", ONE_SIZE)
+def test_a_lesson_of_one_size_takes_any_profile_and_few_steps(monkeypatch, lesson, film, capsys):
+    """No cell asks for the profile, so "full" runs what nbval runs; the training takes few
+    steps."""
+    (first,) = cells_that_ask(lesson)
+    assert first.startswith("PROFILE =")
+    module, name, fewer = FEW[lesson]
+    monkeypatch.setattr(module, name, fewer(getattr(module, name)))
+    steps = 10 if lesson == "05_msff" else 2  # it shows tenths
+    own = {"VIDEO": film} if lesson == "05_msff" else {}  # other films: tests/faces/test_films.py
+    trained = executed(monkeypatch, lesson, ONE_SIZE[lesson], PROFILE="full", STEPS=steps, **own)
+    taken = {
+        "04": lambda: trained["curve"].index[-1],
+        "05": lambda: len(trained["own"]),
+        "06": lambda: len(trained["losses"]),
+        "07": lambda: len(trained["nets"]["trained"][1]),
+        "08": lambda: len(trained["history"]),
+    }
+    assert taken[lesson[:2]]() == steps
+    if own:  # it tells in one line what it goes without
+        told = capsys.readouterr().out
+        assert len(re.findall(r"The network of actors alone: .+ by hand", told)) == 1
+        assert re.search(r"your film: 1[5-7] frames with a face", told)
+
+
+def test_the_first_notebook_has_one_size():
+    assert len(cells_that_ask(START_HERE)) == 1
+
+
+def test_the_audit_draws_more_people_in_the_profile_full(monkeypatch):
+    first, sizes, tiles = cells_that_ask(AUDIT)
+    assert first.startswith("PROFILE =")
+    audit = executed(monkeypatch, AUDIT, [*START, sizes], PROFILE="full", SEEDS=[3])
+    assert (audit["people"], audit["starts"]) == (200, 20)
+    audit |= {"people": 4, "starts": 1}
+    exec(tiles, audit)
+    assert audit["curves"].to_numpy().max() > 0
+
+
 class TestFull:
     """The profile full, as little of it as there can be."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("notebook", FULL)
-    def test_the_notebook_runs_in_the_profile_full(self, root, monkeypatch, notebook, request):
-        film = request.getfixturevalue("film") if notebook == "05_msff" else None
-        params = {k: film if k == "VIDEO" else value for k, value in FULL[notebook].items()}
-        if notebook in MINIATURES:  # the command has run it above
-            executed(monkeypatch, notebook, PROFILE="full", OUT=str(root / "runs/2Z"), **params)
-        else:
-            assert reproduce("full", notebook, params) == 0
-        tables = [read_rows(file) for file in root.glob("runs/*/rows/*.csv")]
-        for rows in tables:
-            assert set(rows["profile"]) <= {"full", "trial"}
-        assert len(tables) == (notebook in MINIATURES)
-        if "VIDEO" in params:  # its lesson tells in one line what it goes without
-            (run,) = root.glob(f"runs/*/{notebook}.ipynb")
-            told = re.findall(r"The network of actors alone: .+ by hand", run.read_text())
-            assert len(told) == 1
-            assert re.search(r"your film: 1[5-7] frames with a face", run.read_text())
+    def test_the_notebook_runs_in_the_profile_full(self, root, monkeypatch, notebook):
+        run = root / "run"
+        out = {"OUT": str(run), "display": list}
+        executed(monkeypatch, notebook, PROFILE="full", **out, **FULL[notebook])
+        (table,) = run.glob("rows/*.csv")
+        assert set(read_rows(table)["profile"]) <= {"full", "trial"}

@@ -156,7 +156,7 @@ def test_colours_and_other_sizes(net, fresh):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (torch.rand(9, 48, 48), "(T, 1|3, S, S)"),
+        (torch.rand(9, 48, 48), "(N, 1|3, S, S)"),
         (torch.rand(9, 2, 48, 48), "shape"),
         (torch.rand(9, 1, 33, 47), "squares"),
         (torch.rand(4, 1, 48, 48), "5 frames or more"),

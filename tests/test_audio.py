@@ -204,7 +204,8 @@ def test_features_refuse_what_is_no_sound():
     for features in (log_mel, mfcc, lambda sound, sr_hz, _: legacy_mfcc_layout(sound, sr_hz)):
         refused(lambda f=features: f(sound[None], 16_000, 9), "sound", "(1, 16000)", "(samples,)")
         refused(lambda f=features: f(sound * np.nan, 16_000, 9), "sound", "NaN")
-        refused(lambda f=features: f(sound, 0, 9), "sr_hz")
+        for rate in (0, True, 16_000.5):
+            refused(lambda f=features, r=rate: f(sound, r, 9), "sr_hz")
     refused(lambda: log_mel(sound, 16_000, -1), "n_frames", "-1")
     refused(lambda: mfcc(sound, 16_000, 9, n_mfcc=41), "n_mfcc=41", "n_mels")
 

@@ -10,6 +10,7 @@ import torch
 from clips import face_clip
 from PIL import Image
 from refusals import refused
+from torch import nn
 from torch.nn import functional
 from torchvision.models import ResNet50_Weights, resnet18, resnet50
 
@@ -20,8 +21,10 @@ from micromacro.backbones import (
     FrozenFeatures,
     FrozenResNet50,
     Thumbnail,
+    features,
     resnet,
 )
+from micromacro.errors import BadInput
 from micromacro.training import isolated_rng
 from micromacro.weights import CACHE_VARIABLE, WEIGHTS, file_sha256
 
@@ -236,6 +239,16 @@ class Counted(torch.nn.Module):
 def a_clip(n: int = 11):
     frames = np.random.default_rng(0).integers(0, 256, (n, 3, 40, 40), dtype=np.uint8)
     return face_clip(frames, none=[2])
+
+
+def test_a_refusal_leaves_the_encoder_in_its_mode():
+    class Picky(nn.Linear):
+        def forward(self, rows):
+            raise BadInput("rows", "are too many", "give fewer")
+
+    encoder = Picky(2, 2)
+    refused(lambda: features(torch.rand(3, 2), encoder), "rows")
+    assert encoder.training
 
 
 def test_features_of_a_clip():

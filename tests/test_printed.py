@@ -31,3 +31,7 @@ def test_what_the_papers_printed_numbers_come_from():
     assert pooled.to_numpy().tolist() == [[6, 71, 4, 10]]
     assert pooled_behind(a, b, 67, f1="0.1531").empty  # as the abstract has it
     refused(lambda: counts_behind(31, f1="11.76"), "share '11.76'", "is not from 0 to 1")
+
+
+def test_what_is_no_score_is_refused():
+    refused(lambda: counts_behind(5, accuracy="0.5"), "accuracy", "f1, precision, recall")

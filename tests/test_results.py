@@ -408,7 +408,7 @@ def test_printed_differences():
         ("04b_mimamo_ablation", 30),
         ("05b_msff_ablation", 27),
         ("06b_spotting_ablation", 26),
-        ("07b_reaction_ablation", 44),
+        ("07b_reaction_ablation", 46),
         ("08b_akmnet_ablation", 30),
     ],
 )

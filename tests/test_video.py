@@ -353,7 +353,9 @@ def test_display_matrix(film, matrix, pixels):
     (got,) = images_of(film, pixels=pixels)
     want = expected if pixels == "rgb" else expected @ BT601
     assert got.shape == want.shape
-    assert next(read_frames(film, pixels=pixels)).image.flags.c_contiguous
+    flags = next(read_frames(film, pixels=pixels)).image.flags
+    assert flags.c_contiguous
+    assert flags.writeable
     assert difference(got[8::16, 8::16], np.rint(want[8::16, 8::16])) <= 3
     info = probe(film)
     assert (info.width, info.height) == expected.shape[1::-1]

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from peers.phase import WINDOW, Fourier, Plenoptic, Released, pyrtools_once
 
-from micromacro.kernels import phase_difference
-from micromacro.kernels.phase_difference import phase_difference_reference
+from micromacro.kernels import phase_difference, phase_difference_reference
 from micromacro.kernels.phase_reference import bands_reference, blur
 
 

@@ -13,25 +13,17 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from micromacro.errors import BadInput
+from micromacro.expression_encoder import INPUT_PX, small_grey, standardised
 from micromacro.faces.action_units import action_units_of
-from micromacro.kernels import grey
-from micromacro.kernels.checks import check_tensor, check_values
 from micromacro.synthetic import AUS, Performance
 from micromacro.synthetic.script import FULL
 from micromacro.weights import load_own, own_file
 
-COLUMNS = {
-    number: columns[0]
-    for number, columns in action_units_of("openface").items()
-    if columns[0].endswith("_r")
-}
+COLUMNS = {n: c[0] for n, c in action_units_of("openface").items() if c[0].endswith("_r")}
 """Number of each of the 17 action units -> its column, as OpenFace calls its intensities."""
 
-INPUT_PX = 48
-SMALLEST_PX, FEWEST_FRAMES = 32, 5
+FEWEST_FRAMES = 5
 LARGEST = 5.0  # of OpenFace's scale
 FULLY = {"-lid": 0.34, "part": 0.05, "jaw": 0.11, "blink": 1.0}
 """Channel of the actor -> what counts as all of its movement; of a muscle it is ``script.FULL``."""
@@ -41,7 +33,6 @@ SHA256 = "1c28cecc71319c6a5982ae2b57f43fdbffbe07eb31faeba868c43ac4dc457506"
 _CHANNELS = (2, 16, 32, 48, 64)
 _HIDDEN = 64
 _GAIN = 4  # about what brings differences of two frames to the spread of one
-_FLAT = 1e-4  # a picture whose standard deviation is below this has no face in it
 
 
 class ActionUnitNet(nn.Module):
@@ -63,10 +54,8 @@ class ActionUnitNet(nn.Module):
             convolution = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(outside), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Flatten())
-        width = _CHANNELS[-1] * (INPUT_PX // 16) ** 2
-        self.head = nn.Sequential(
-            nn.Linear(width, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, len(COLUMNS))
-        )
+        hidden = nn.Linear(_CHANNELS[-1] * (INPUT_PX // 16) ** 2, _HIDDEN)
+        self.head = nn.Sequential(hidden, nn.ReLU(), nn.Linear(_HIDDEN, len(COLUMNS)))
 
     def forward(self, faces: Tensor, rest: Tensor) -> Tensor:
         """Intensities, not yet cut to their scale.
@@ -96,16 +85,8 @@ def shown(frames: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         BadInput: Another type or shape, or values outside [0, 1].
     """
-    check_tensor("frames", frames, "(T, 1|3, S, S)", (torch.float32,))
-    T, _, height, width = frames.shape
-    if T < FEWEST_FRAMES or height != width or width < SMALLEST_PX:
-        remedy = f"give {FEWEST_FRAMES} frames or more, squares of {SMALLEST_PX} px or more"
-        raise BadInput("frames", f"have shape {tuple(frames.shape)}", remedy)
-    images = grey(check_values("frames", frames, 0, 1)).unsqueeze(1)  # (T, 1, S, S)
-    if width != INPUT_PX:
-        size = (INPUT_PX, INPUT_PX)
-        images = functional.interpolate(images, size, mode="bilinear", antialias=True)
-    faces, rest = (_standardised(x) for x in (images, images.median(0, keepdim=True).values))
+    images = small_grey("frames", frames, FEWEST_FRAMES)  # (T, 1, 48, 48)
+    faces, rest = (standardised(x) for x in (images, images.median(0, keepdim=True).values))
     return faces, rest.expand_as(faces)
 
 
@@ -172,9 +153,3 @@ def load_action_unit_net(
     """
     file, _ = own_file(file, sha256)
     return load_own(ActionUnitNet, file, "encoder")
-
-
-def _standardised(images: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 of each picture."""
-    images = images - images.mean((2, 3), keepdim=True)
-    return images / images.std((2, 3), correction=0, keepdim=True).clamp_min(_FLAT)

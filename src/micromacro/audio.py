@@ -39,7 +39,7 @@ def read_audio(source: str | Path, *, sr_hz: int = 16000) -> np.ndarray:
     Raises:
         BadInput: Missing, damaged or cut short, without sound, or `sr_hz` not a positive integer.
     """
-    _check_rate(sr_hz)
+    check_whole("sr_hz", sr_hz)
     path = existing(source)
     if path.is_dir():
         raise BadInput(path, "a folder, which has no sound", "give a video or sound file")
@@ -86,7 +86,9 @@ def log_mel(
 
     sound = checked_sound(sound, sr_hz)
     n_frames, n_mels = check_whole("n_frames", n_frames, 0), check_whole("n_mels", n_mels)
-    hop = len(sound) / max(1, n_frames)
+    if not n_frames:
+        return np.zeros((0, n_mels), np.float32)
+    hop = len(sound) / n_frames
     n_fft = max(2, round(window_s * sr_hz), math.ceil(hop))
     starts = np.floor((np.arange(n_frames) + 0.5) * hop).astype(int) + n_fft - n_fft // 2
     padded, window = np.pad(sound, n_fft), librosa.filters.get_window("hann", n_fft)
@@ -95,9 +97,7 @@ def log_mel(
     power = np.zeros((n_frames, n_mels), np.float32)
     for k in range(0, n_frames, CHUNK):
         cut = padded[starts[k : k + CHUNK, None] + np.arange(n_fft)] * window  # (n, n_fft)
-        power[k : k + CHUNK] = (
-            np.abs(np.fft.rfft(cut)) ** 2 @ bands.T
-        )  # (n, n_fft / 2 + 1) -> (n, 40)
+        power[k : k + CHUNK] = np.abs(np.fft.rfft(cut)) ** 2 @ bands.T  # (n, n_mels)
     tiny = np.finfo(np.float32).tiny
     return np.maximum(10 * np.log10(power + tiny), np.float32(FLOOR_DB))
 
@@ -125,9 +125,7 @@ def mfcc(
     levels = log_mel(sound, sr_hz, n_frames, **options)
     if not 1 <= n_mfcc <= levels.shape[1]:
         fault = f"out of range for {levels.shape[1]} bands"
-        raise BadInput(
-            f"n_mfcc={n_mfcc}", fault, "ask for more bands, n_mels, or fewer coefficients"
-        )
+        raise BadInput(f"n_mfcc={n_mfcc}", fault, "ask for more bands (n_mels), or for fewer")
     return dct(levels, norm="ortho")[:, :n_mfcc]
 
 
@@ -171,14 +169,9 @@ def checked_sound(sound: np.ndarray, sr_hz: int) -> np.ndarray:
     Raises:
         BadInput: It is not one channel of finite numbers, or the rate is none.
     """
-    _check_rate(sr_hz)
+    check_whole("sr_hz", sr_hz)
     sound = np.asarray(sound, np.float32)
     if sound.ndim != 1 or not np.isfinite(sound).all():
         fault = f"has shape {sound.shape}" if sound.ndim != 1 else "holds NaN or infinite values"
         raise BadInput("sound", fault, "give one channel of finite numbers, (samples,)")
     return sound
-
-
-def _check_rate(sr_hz: object) -> None:
-    if not isinstance(sr_hz, int | np.integer) or sr_hz < 1:
-        raise BadInput(f"sr_hz={sr_hz}", "not a sampling rate", "give a whole number of Hz")

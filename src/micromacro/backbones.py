@@ -28,7 +28,7 @@ from micromacro.ragged import as_float
 from micromacro.weights import fetch_weights, file_sha256, fill, read_weights, unregistered_file
 
 if TYPE_CHECKING:
-    from micromacro.clip import FaceClip  # it needs pandas, which a network does not
+    from micromacro.clip import FaceClip  # for its type alone
 
 N_FEATURES = 2048
 INPUT_PX = 224
@@ -327,8 +327,10 @@ def features(rows: Tensor, encoder: nn.Module, batch: int = 64) -> Tensor:
     device = next(encoder.parameters()).device
     some = rows if len(rows) else rows.new_zeros(1, *rows.shape[1:])  # how many columns?
     encoder.eval()
-    made = [look(as_float(piece.to(device))).flatten(1).cpu() for piece in some.split(batch)]
-    encoder.train(was_training)
+    try:
+        made = [look(as_float(piece.to(device))).flatten(1).cpu() for piece in some.split(batch)]
+    finally:
+        encoder.train(was_training)
     return torch.cat(made)[: len(rows)]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.files import existing, named, read_npz, reading, replacing
+from micromacro.files import existing, named, read_npz, reading, replacing, writing
 
 MODES = ("aligned", "stabilised", "first_frame", "per_frame")
 STATUSES = ("track", "detect", "interp", "none")
@@ -220,11 +220,8 @@ def save_clip(clip: FaceClip, path: str | Path) -> Path:
     """
     path = named(path)
     if path.suffix != ".npz":
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fault = f"cannot be made a folder ({error.strerror})"
-            raise BadInput(path, fault, "choose another folder") from error
         path = path / f"{Path(clip.source).stem}.npz"
     about = {"format": FORMAT, "version": VERSION, "mode": clip.mode, "source": clip.source}
     arrays = {name: getattr(clip, name) for name in _ARRAYS}

@@ -197,7 +197,7 @@ def check(notebook: str, values: MutableMapping, variants: Iterable[str] = ()) -
 
 def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
     """A notebook's parameters as meant; relative paths are of the first folder they fit."""
-    values = dict(values)
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
     for name in (name for name in RIGHT if values.get(name) is not None):
         value, example = values[name], RIGHT[name]
         if isinstance(example, list):
@@ -206,7 +206,6 @@ def _checked(notebook: str, values: Mapping, folders: Sequence[Path]) -> dict:
                     value = ast.literal_eval(value)
             value = list(value) if isinstance(value, tuple | range) else value
             value = [value] if isinstance(value, str) else value
-        value = str(value) if isinstance(value, Path) else value
         if not _is_like(value, example):
             fault = f"{value!r} given, where {example!r} is right"
             raise BadInput(f"parameter {name} of {notebook}", fault, "give a value of that kind")

@@ -74,7 +74,7 @@ class ExpressionEncoder(nn.Module):
         Raises:
             BadInput: Another type or shape, or values outside [0, 1].
         """
-        return self.body(_standardised(_checked(images))).mean((2, 3))
+        return self.body(standardised(small_grey("images", images))).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the expressions, float32 (B, 8); arguments and errors as `features`."""
@@ -102,21 +102,32 @@ def _block(inside: int, outside: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outside), nn.ReLU())
 
 
-def _checked(images: Tensor) -> Tensor:
-    check_tensor("images", images, "(B, 1|3, S, S)", (torch.float32,))
+def small_grey(name: str, images: Tensor, least: int = 1) -> Tensor:
+    """Square pictures as both small networks take them.
+
+    Args:
+        name: Name of the argument, for the message.
+        images: float32 (N, C, S, S) in [0, 1], C = 3 RGB or 1 grey, S >= 32 pixels.
+        least: The fewest pictures.
+
+    Returns:
+        float32 (N, 1, 48, 48) in [0, 1], grey.
+
+    Raises:
+        BadInput: Another type or shape, or values outside [0, 1].
+    """
+    check_tensor(name, images, "(N, 1|3, S, S)", (torch.float32,))
     n, _, height, width = images.shape
-    if n < 1 or height != width or width < SMALLEST_PX:
-        remedy = f"give (B, 3 or 1, S, S), B > 0, squares of {SMALLEST_PX} px or more"
-        raise BadInput("images", f"have shape {tuple(images.shape)}", remedy)
-    check_values("images", images, 0, 1)
-    return images
+    if n < least or height != width or width < SMALLEST_PX:
+        remedy = f"give {least} {name} or more, squares of {SMALLEST_PX} px or more"
+        raise BadInput(name, f"have shape {tuple(images.shape)}", remedy)
+    images = grey(check_values(name, images, 0, 1)).unsqueeze(1)  # (N, 1, S, S)
+    if width == INPUT_PX:
+        return images
+    return functional.interpolate(images, 2 * (INPUT_PX,), mode="bilinear", antialias=True)
 
 
-def _standardised(images: Tensor) -> Tensor:
-    """Grey, 48 px, mean 0 and standard deviation 1 of each picture: (B, 1, 48, 48)."""
-    images = grey(images).unsqueeze(1)
-    if images.shape[2] != INPUT_PX:
-        size = (INPUT_PX, INPUT_PX)
-        images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+def standardised(images: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 of each picture (N, 1, H, W)."""
     images = images - images.mean((2, 3), keepdim=True)
     return images / images.std((2, 3), correction=0, keepdim=True).clamp_min(_FLAT)

@@ -205,7 +205,8 @@ class FrameConverter:
             to = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if hdr else {}
             image = self.reformatter.reformat(frame, format="rgb24", threads=1, **to).to_ndarray()
         picture = Image.fromarray(image).resize(self.square_size(frame), Image.Resampling.BICUBIC)
-        image = np.rot90(picture.convert("L") if self.pixels == "luma" else picture, turns)
+        image = np.array(picture.convert("L") if self.pixels == "luma" else picture)  # owned
+        image = np.rot90(image, turns)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
 
     def square_size(self, frame: "av.VideoFrame") -> tuple[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from micromacro.errors import BadInput
+from micromacro.errors import BadInput, check_choice
 
 
 def prints(printed: str, part: np.ndarray | int, whole: np.ndarray | int) -> np.ndarray:
@@ -102,4 +102,6 @@ def pooled_behind(a: pd.DataFrame, b: pd.DataFrame, n_truth: int, **printed: str
 def _fits(tp: np.ndarray, n: np.ndarray, n_truth: int, printed: Mapping[str, str]) -> np.ndarray:
     """Whether so many found, of n predictions, can be, and print so in all that is printed."""
     shares = {"f1": (2 * tp, n + n_truth), "precision": (tp, n), "recall": (tp, n_truth)}
+    for name in printed:
+        check_choice("score", name, shares)
     return math.prod((prints(text, *shares[k]) for k, text in printed.items()), start=tp <= n)

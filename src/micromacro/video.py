@@ -61,7 +61,8 @@ class VideoInfo:
             None if it does not say.
         duration_s: Duration in seconds as the container declares it; None if unknown, and for a
             folder.
-        rotation: Degrees counter-clockwise that reading applies: 0, 90, 180 or 270.
+        rotation: Degrees counter-clockwise that reading applies: 0, 90, 180 or 270; 0 of a folder,
+            whose pictures are turned as each of them says.
         has_audio: Whether there is a sound stream.
         mirrored: Whether reading also changes left and right, after the rotation.
     """
@@ -165,7 +166,7 @@ def read_frames(
         raise BadInput(f"pixels={pixels!r}", "unknown", 'use "rgb" or "luma"')
     path, collected = existing(source), [] if notes is None else notes
     if files := pictures_of(path):
-        rate = FOLDER_FPS if fps is None else _positive("fps", fps)
+        rate = FOLDER_FPS if fps is None else positive("fps", fps)
         timed = zip(files, picture_numbers(files, collected), strict=True)
         pictures = ((f, "", number / rate, load_image(f, pixels), False) for f, number in timed)
     else:
@@ -205,7 +206,7 @@ def write_video(
         raise BadInput(path, "is not named .mp4", "end the name in .mp4")
     if isinstance(crf, bool) or crf not in range(52):
         raise BadInput(f"crf={crf}", "outside the scale of x264", "use a whole number 0 to 51")
-    rate, ticks = _positive("fps", fps), None
+    rate, ticks = positive("fps", fps), None
     if t_s is not None:
         ticks = _ticks(t_s)
         if len(ticks) > 1:
@@ -259,7 +260,8 @@ def _usable(stream) -> bool:
     return context is not None and context.name not in TEXT_CODECS and not cover
 
 
-def _positive(name: str, value: float) -> float:
+def positive(name: str, value: float) -> float:
+    """A finite number above 0 as a float; anything else is refused."""
     if not (math.isfinite(value) and value > 0):
         raise BadInput(f"{name}={value}", "not a positive number", f"give {name} > 0")
     return float(value)

@@ -165,10 +165,7 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, remedy: str) -
     counters = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
     state = counters | dict(state)
     for name in sorted(own.keys() | state.keys()):
-        expected, given = (
-            str(tuple(tensors[name].shape)) if name in tensors else "none"
-            for tensors in (own, state)
-        )
+        expected, given = (tuple(t[name].shape) if name in t else "none" for t in (own, state))
         if expected != given:
             fault = f"is of another network: {name} has shape {given}, expected {expected}"
             raise BadInput(file, fault, remedy)
@@ -222,9 +219,7 @@ def _download(known: Weights, cache: str | Path | None) -> Path:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong digest is not
         cause = "what came has another SHA-256" if type(error) is ValueError else _cause(error)
         fault = f"not in the cache, and not to be had from {known.url} ({cause})"
-        remedy = (
-            f"copy the file ({known.size:,} bytes) into {file.parent} by hand, or give its path"
-        )
+        remedy = f"copy it ({known.size:,} bytes) into {file.parent} by hand, or give its path"
         raise BadInput(file, fault, remedy) from error
     finally:
         log.setLevel(level)

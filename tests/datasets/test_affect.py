@@ -267,7 +267,7 @@ WRONG_FILES = [
     ("affwild", AROUSAL, "0.1\n" * 9, ": 9 lines, but"),
     ("affwild", AROUSAL, " \n\n", ": holds nothing but white space"),
     ("affwild", AROUSAL, "", ": an empty file"),
-    ("affwild", AROUSAL, "\xff\xfe\0\1", ": cannot be read as text"),
+    ("affwild", AROUSAL, "\xff\xfe\0\1", ": torn, or not a text file"),
     ("affwild", AROUSAL, None, ": cannot be opened"),
     ("affwild2", PAIRS, "0.5,0.5\n0.1,0.1\n", ", line 1: starts with '0.5,0.5'"),
     ("affwild2", PAIRS, "valence,arousal\n0.1,0.2\n0.1\n", ", line 3: 1 fields in place of 2"),

@@ -90,6 +90,8 @@ def test_pyfeat_columns_are_found_in_any_order(tmp_path):
         ([pyfeat_row(-1, 0)], ("line 2", "frame -1")),
         ([pyfeat_row("nan", 0)], ("line 2", "frame nan")),
         ([[0, 0.99, "high", *[0] * 21, "x"]], ("line 2", "AU43 'high'")),
+        ([[0, 0.99, "banana", *[0] * 21, "x"]], ("line 2", "AU43 'banana'")),
+        ([pyfeat_row(10**9, 0)], ("frame 1000000000 in a file of 1 rows",)),
         ([], ("no row",)),
     ],
 )

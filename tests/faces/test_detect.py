@@ -40,7 +40,8 @@ def test_yunet(shared_file):
 
 
 def test_backends_by_name(tmp_path):
-    assert make_detector("mtcnn").name == "mtcnn"
+    assert isinstance(make_detector("mtcnn"), MtcnnDetector)
     refused(lambda: make_detector("cascade"), "cascade")
     refused(lambda: make_detector("mtcnn", tmp_path / "x.onnx"), "carries its own")
+    refused(lambda: make_detector("mtcnn", sha256="0" * 64), "carries its own")
     refused(lambda: make_detector("yunet", tmp_path / "x.onnx"), "x.onnx")

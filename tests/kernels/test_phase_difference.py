@@ -12,7 +12,7 @@ from refusals import refused
 from scipy.ndimage import gaussian_filter
 
 from micromacro.kernels import phase_difference, snippets
-from micromacro.kernels.phase_difference import phase_difference_reference as reference
+from micromacro.kernels import phase_difference_reference as reference
 from micromacro.kernels.phase_reference import bands_reference
 from micromacro.kernels.phase_tables import blur_matrix, blur_taps, lanczos
 from micromacro.motion.pyramid import analyse

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from refusals import refused
 
 from micromacro.files import project_root
 from micromacro.motion import flow, tvl1
@@ -149,6 +150,11 @@ def test_the_tuned_flow_is_that_of_the_nearest_size(side):
     pair = texture(side, side), texture(side, side, 0.4, 0.2)
     method, settings = flow.TUNED[48 if side < 80 else 112]
     assert torch.equal(flow.tuned_flow(*pair), optical_flow(*pair, method=method, **settings))
+
+
+@pytest.mark.parametrize("image", [[], torch.tensor(0.5)])
+def test_the_tuned_flow_refuses_what_is_no_image(image):
+    refused(lambda: flow.tuned_flow(image, image), "first")
 
 
 def test_the_tuned_flow_is_the_best_of_the_committed_table():

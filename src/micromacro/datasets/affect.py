@@ -224,14 +224,10 @@ def read_affwild(root: str | Path, *, strict: bool = True) -> Listing:
     root, annotations = find_root(root, ["annotations/train"])
     faults: list[BadInput] = []
     columns = [annotations / name for name in LABELS]
-    trained = [
-        (
-            "train",
-            name,
-            _labels(_one_column, [folder / f"{name}.txt" for folder in columns], faults),
-        )
-        for name in _stems(columns)
-    ]
+    trained = []
+    for name in _stems(columns):
+        files = [folder / f"{name}.txt" for folder in columns]
+        trained.append(("train", name, _labels(_one_column, files, faults)))
     tests = {film.stem for film in _films_below(root / "videos" / "test")}
     tests |= {folder.name for folder in root.glob("faces/*/") if _aligned(root, folder.name)}
     tests |= {folder.name for folder in root.glob("cropped_aligned/*/") if _filled(folder)}
@@ -312,10 +308,8 @@ def _two_columns(path: Path) -> np.ndarray:
         where, fields = f"{path}, line {row + 2}", line.split(",")
         if len(fields) != 2:
             raise BadInput(where, f"{len(fields)} fields in place of 2", RESTORE_FILE)
-        pair = [
-            _label(field, name, where, unlabelled=UNLABELLED)
-            for name, field in zip(LABELS, fields, strict=True)
-        ]
+        named = zip(LABELS, fields, strict=True)
+        pair = [_label(field, name, where, unlabelled=UNLABELLED) for name, field in named]
         if np.isfinite(pair).all():  # half a label is none
             labels[row] = pair
     return labels

@@ -27,7 +27,7 @@ from micromacro.images import image_files, load_image
 from micromacro.motion.magnify import magnify
 
 if TYPE_CHECKING:
-    from micromacro.backbones import FrozenFeatures  # a network: seconds
+    from micromacro.backbones import FrozenFeatures  # for its type alone
     from micromacro.datasets.long import LongVideos  # which imports this module
 
 ANY_PICTURE = r"([0-9]+)$"

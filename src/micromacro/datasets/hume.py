@@ -101,9 +101,8 @@ def read_hume(root: str | Path, *, strict: bool = True, **folders: str) -> Listi
     entries = _entries(root, sheet, faults)
     for entry in entries.to_dict("records"):
         files = {name: _first(root, below, entry) for name, below in places.items()}
-        missing += [
-            places[name][0].format_map(entry) for name, file in files.items() if file is None
-        ]
+        lacking = [name for name, file in files.items() if file is None]
+        missing += [places[name][0].format_map(entry) for name in lacking]
         files["sound"] = _first(root, SOUND, entry)
         there = [_first(root, FILM, entry), *files.values()]
         if not any(there):

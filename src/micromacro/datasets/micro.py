@@ -300,10 +300,8 @@ def _stated(
     Raises:
         BadInput: A cell that is no frame number, none where there must be one, another emotion.
     """
-    release, stated = (
-        RELEASES[dataset],
-        {"label": cells["label"].lower(), "au": cells["au"] or None},
-    )
+    release = RELEASES[dataset]
+    stated = {"label": cells["label"].lower(), "au": cells["au"] or None}
     for name, title in zip(FRAMES, release.titles[2:5], strict=bool(release.titles)):
         text = cells[name]
         number = re.fullmatch(NUMBER, text)

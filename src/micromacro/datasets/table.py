@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing
+from micromacro.files import existing, reading
 
 CLIP_TABLE_COLUMNS = (
     *("dataset", "subject", "clip", "path", "onset", "apex", "offset"),
@@ -238,11 +238,8 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         BadInput: The file is missing, empty, a folder, or not UTF-8.
     """
-    try:
-        lines = existing(path).read_text(encoding="utf-8-sig").rstrip().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        fault = f"cannot be read as text ({type(error).__name__})"
-        raise BadInput(path, fault, RESTORE_FILE) from error
+    with reading(existing(path), "a text file", RESTORE_FILE):
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
     if lines == [""]:
         raise BadInput(path, "holds nothing but white space", RESTORE_FILE)
     return [line.rstrip() for line in lines]

@@ -35,8 +35,9 @@ import numpy as np
 import pandas as pd
 
 from micromacro.errors import BadInput, check_choice
-from micromacro.files import existing
+from micromacro.files import existing, reading
 
+MOST_FRAMES = 10**7  # four days at 30 frames a second
 WRITE_AGAIN = "restore the official file, or write it again with the same program"
 
 
@@ -114,7 +115,8 @@ def as_numbers(path: str | Path, text: pd.DataFrame) -> pd.DataFrame:
         BadInput: A cell is no number; the first is named.
     """
     values = text.apply(pd.to_numeric, errors="coerce").astype("float64")
-    wrong = values.isna() & ~text.apply(lambda cells: cells.str.contains(r"^$|nan|IND", regex=True))
+    none = r"(?i)|[-+]?nan(\(\w+\))?|-?1\.#\w+"  # as Linux and Windows write it
+    wrong = values.isna() & ~text.apply(lambda cells: cells.str.fullmatch(none))
     if wrong.any(axis=None):
         row, column = np.argwhere(wrong.to_numpy())[0]
         fault = f"{text.columns[column]} {text.iat[row, column]!r} is not a number"
@@ -139,12 +141,9 @@ def read_cells(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
     wanted = None if columns is None else lambda name: name.strip() in columns
     how = {"dtype": str, "na_filter": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
     file = existing(path)
-    try:
-        with warnings.catch_warnings(action="error"):  # of rows longer than the header
-            text = pd.read_csv(file, usecols=wanted, index_col=False, **how)
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        fault = f"cannot be read as a CSV file ({type(error).__name__})"
-        raise BadInput(path, fault, WRITE_AGAIN) from error
+    with reading(file, "a CSV file", WRITE_AGAIN), warnings.catch_warnings(action="error"):
+        # It warns of rows longer than the header.
+        text = pd.read_csv(file, usecols=wanted, index_col=False, **how)
     text = text.rename(columns=str.strip).fillna("")  # a row cut short ends in nan all the same
     if lacking := [name for name in columns or () if name not in text]:
         raise BadInput(path, f"lacks the columns {', '.join(lacking[:3])}", WRITE_AGAIN)
@@ -161,5 +160,7 @@ def _by_frame(path, frame: pd.Series, values: pd.DataFrame, first: int = 0) -> p
         fault = f"frame {frame[row]:g} is no frame number, or stands there twice"
         remedy = "of several people in one film keep the rows of one"
         raise BadInput(f"{path}, line {row + 2}", fault, remedy)
+    if (n := int(frame.max()) - first + 1) > MOST_FRAMES:
+        raise BadInput(path, f"frame {n - 1 + first} in a file of {len(frame)} rows", WRITE_AGAIN)
     values = values.where(values.notna().all(axis=1)).set_index(frame.astype(int) - first)
-    return values.reindex(range(int(frame.max()) - first + 1)).astype("float32")
+    return values.reindex(range(n)).astype("float32")

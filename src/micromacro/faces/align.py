@@ -161,6 +161,11 @@ def luma(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
+def rgb(image: np.ndarray) -> np.ndarray:
+    """`image`, uint8, with three channels: (H, W) three times, what is (H, W, 3) stays."""
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+
+
 def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of `image` that a crop can see, and the transform from there."""
     edges = np.array([(-1, -1), (size, -1), (-1, size), (size, size)])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput, check_choice
+from micromacro.faces.align import rgb, warp
 from micromacro.faces.mtcnn import STAGES, find_faces, load_net
 from micromacro.weights import fetch_weights
 
@@ -43,9 +44,7 @@ class Faces:
 
     def scaled(self, factor: float) -> "Faces":
         """The same faces in an image `factor` times as large."""
-        shift = np.float32(
-            (factor - 1) / 2
-        )  # pixel centres are whole numbers, so edges lie at -1/2
+        shift = np.float32((factor - 1) / 2)  # pixel centres are whole numbers, edges at -1/2
         boxes, points = (at * np.float32(factor) + shift for at in (self.boxes, self.landmarks))
         return Faces(boxes, self.scores, points)
 
@@ -77,9 +76,8 @@ def turn_back(points: np.ndarray, turn: int, shape: tuple[int, int]) -> np.ndarr
 
 
 class Detector(Protocol):
-    """What tracking needs of a detector: the call, a name, and the score that may start a track."""
+    """What tracking needs of a detector: the call, and the score that may start a track."""
 
-    name: str
     start_score: float
 
     def __call__(self, image: np.ndarray) -> Faces:
@@ -99,7 +97,6 @@ class MtcnnDetector:
             640x360 frame on one core; 48 takes 20 ms.
     """
 
-    name = "mtcnn"
     start_score = 0.9
 
     def __init__(self, min_face_px: int = SMALLEST_FACE_PX):
@@ -121,7 +118,6 @@ class YunetDetector:
         sha256: Hash of a file of your own.
     """
 
-    name = "yunet"
     start_score = 0.8  # its scores run lower than MTCNN's: six upright faces scored 0.93 to 0.94
 
     def __init__(self, weights=None, sha256: str | None = None):
@@ -149,13 +145,13 @@ def make_detector(backend: str = "mtcnn", weights=None, sha256: str | None = Non
     """The detector called `backend`, one of `BACKENDS`.
 
     Raises:
-        BadInput: The name is unknown, or weights were given to MTCNN, which carries its own.
+        BadInput: The name is unknown, or weights or a hash were given to MTCNN, which has its own.
     """
     check_choice("backend", backend, BACKENDS)
     if backend == "yunet":
         return YunetDetector(weights, sha256)
-    if weights is not None:
-        raise BadInput(weights, "mtcnn carries its own weights", "leave weights out, or use yunet")
+    if (own := weights or sha256) is not None:
+        raise BadInput(own, "mtcnn carries its own weights", "leave weights out, or use yunet")
     return MtcnnDetector()
 
 
@@ -178,9 +174,7 @@ def search(detector: Detector, image: np.ndarray, turn: int = 0) -> Sighting:
         image: uint8 (H, W, 3) RGB or (H, W) grey.
         turn: Quarter turns anticlockwise before looking; the answer is in the image as given.
     """
-    shape = image.shape[:2]
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    shape, image = image.shape[:2], rgb(image)
     for stretched in (False, True):
         view = stretch(image) if stretched else image
         if view is None:
@@ -203,6 +197,13 @@ def stretch(image: np.ndarray) -> np.ndarray | None:
         return None
     levels = (np.arange(256) - low) * (255 / (high - low))
     return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def rgb_patch(image: np.ndarray, matrix: np.ndarray, size: int, stretched: bool) -> np.ndarray:
+    """A patch of `image`, uint8 (size, size, 3); its contrast stretched, if asked and of use."""
+    patch = warp(image, matrix, size)
+    flat = stretch(patch) if stretched else None
+    return rgb(patch if flat is None else flat)
 
 
 @contextlib.contextmanager

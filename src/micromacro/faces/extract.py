@@ -1,6 +1,5 @@
 """From a video to a FaceClip, frame by frame: decode, find cuts, track, align, stabilise, crop."""
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -8,23 +7,19 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from micromacro.clip import MODES, FaceClip
 from micromacro.errors import BadInput, check_choice
-from micromacro.faces.align import compose, luma, rescale, similarity, template_points, warp
+from micromacro.faces.align import compose, luma, rescale, rgb, similarity, template_points, warp
 from micromacro.faces.detect import make_detector, single_thread
 from micromacro.faces.stabilise import WORK_PX, Stabiliser
 from micromacro.faces.track import Observation, Tracker, mark_cuts
-from micromacro.video import Frame, probe, read_frames
+from micromacro.video import FOLDER_FPS, Frame, positive, probe, read_frames
 
-ARRAY_FPS = 30.0  # an array says nothing about time
 MOST_COVERS = 5  # that a note lists
-HALVE_CROPS_BELOW = (
-    0.3  # see `warp`; O-Net's input is halved later, for its landmarks move by 0.2 px
-)
+HALVE_CROPS_BELOW = 0.3  # see `warp`; O-Net's input is halved later: landmarks move by 0.2 px
 STEADY_EYES_PX = 20  # eye distance below which five points cannot carry micro-motion
 
 
@@ -155,8 +150,7 @@ class _Cropper:
         else:
             matrix = self._transform(seen)
             crop = warp(seen.frame.image, matrix, self.size, halve_below=HALVE_CROPS_BELOW)
-        if self.pixels == "rgb" and crop.ndim == 2:
-            crop = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
+        crop = rgb(crop) if self.pixels == "rgb" else crop
         self.transforms.append(matrix)
         bare = replace(seen.frame, image=None)  # only crops stay in memory
         self.seen.append(replace(seen, frame=bare))
@@ -234,13 +228,12 @@ def _open(
         how = {"pixels": pixels, "fps": fps, "keep_damaged": keep_damaged, "notes": notes}
         return str(source), read_frames(source, **how), probe(source).n_frames
     film = np.asarray(source)
-    if fps is not None and not 0 < fps < math.inf:
-        raise BadInput(f"fps {fps}", "is not a positive number", "give frames per second")
+    rate = FOLDER_FPS if fps is None else positive("fps", fps)
     colour = film.ndim == 4 and film.shape[3] == 3
     if film.dtype != np.uint8 or not (colour or (film.ndim == 3 and film.shape[2] > 4)):
         fault = f"is {film.dtype} of shape {film.shape}"
         raise BadInput("array", fault, "give uint8 (T, H, W, 3) RGB or (T, H, W) grey")
-    return "array", _array_frames(film, pixels, ARRAY_FPS if fps is None else fps), len(film)
+    return "array", _array_frames(film, pixels, rate), len(film)
 
 
 def _array_frames(film: np.ndarray, pixels: str, fps: float) -> Iterator[Frame]:

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from micromacro.faces.align import (
-    apply,
-    invert,
-    luma,
-    similarity,
-    square_to_patch,
-    template_points,
-    warp,
-)
-from micromacro.faces.detect import Detector, stretch
+from micromacro.faces import align
+from micromacro.faces.detect import Detector, rgb_patch
 
 if TYPE_CHECKING:
     from micromacro.faces.track import OnetReader, Reading
@@ -35,9 +27,7 @@ LOOK_EVERY = 12  # frames, in which no head comes from beyond the picture
 TOUCH = -0.2  # gap from which on looks decide
 HIDDEN = 15  # frames for which a head that vanished at the followed one is expected back
 LOOK_PX = 48  # side of the crops that are compared
-FACE = np.s_[
-    5:48, 6:42
-]  # what of them: narrower, actors look too much alike; wider, neighbours show
+FACE = np.s_[5:48, 6:42]  # of them: narrower, actors look too alike; wider, neighbours show
 BAND_PX = (1, 3)  # their detail, between two blurs: light and shape of the head are anyone's
 SAME = 0.85  # correlation of two looks of one face within a second (0.99), of two people up to 0.79
 MARGIN = 0.1  # by which the own look must be nearer than the other one
@@ -57,7 +47,7 @@ class Identity:
 
     def __init__(self, detector: Detector, reader: "OnetReader", *, settle: bool):
         self.detector, self.reader, self.settle = detector, reader, settle
-        self.template = template_points(LOOK_PX)
+        self.template = align.template_points(LOOK_PX)
         self.own: np.ndarray | None = None  # look of the followed face when it was clear
         self.other: np.ndarray | None = None  # and of the face that came nearest
         self.gap = np.inf  # between the two when they were seen last
@@ -107,13 +97,8 @@ class Identity:
     def _nearest(self, image: np.ndarray, reading: "Reading") -> "tuple[float, Reading | None]":
         """Gap to the nearest other face around, and its box; infinite and `None` without one."""
         size = 2 * REACH * FACE_PX
-        to_patch = square_to_patch(reading.centre, reading.side, reading.turn, FACE_PX, size)
-        patch = warp(image, to_patch, size)
-        if reading.stretched and (flat := stretch(patch)) is not None:
-            patch = flat
-        if patch.ndim == 2:
-            patch = cv2.cvtColor(patch, cv2.COLOR_GRAY2RGB)
-        faces = self.detector(patch)
+        to_patch = align.square_to_patch(reading.centre, reading.side, reading.turn, FACE_PX, size)
+        faces = self.detector(rgb_patch(image, to_patch, size, reading.stretched))
         faces = faces.keep(faces.scores >= self.detector.start_score)
         corners = faces.boxes.reshape(-1, 2, 2).astype(np.float64)
         middles, sides = corners.mean(axis=1), np.ptp(corners, axis=1).max(axis=1) / FACE_PX
@@ -124,7 +109,8 @@ class Identity:
         if not np.isfinite(gaps).any():
             return np.inf, None
         nearest = gaps.argmin()
-        centre, side = apply(invert(to_patch), middles[nearest]), sides[nearest] * reading.side
+        centre = align.apply(align.invert(to_patch), middles[nearest])
+        side = sides[nearest] * reading.side
         return float(gaps[nearest]), replace(reading, centre=centre, side=side)
 
     def settled(self, image: np.ndarray, reading: "Reading") -> "Reading":
@@ -133,8 +119,8 @@ class Identity:
 
     def _look(self, image: np.ndarray, reading: "Reading") -> np.ndarray:
         """The face as one vector of length 1 and mean 0: products are correlations."""
-        crop = warp(image, similarity(reading.landmarks, self.template), LOOK_PX)
-        crop = luma(crop).astype(np.float32)
+        crop = align.warp(image, align.similarity(reading.landmarks, self.template), LOOK_PX)
+        crop = align.luma(crop).astype(np.float32)
         fine, coarse = (cv2.GaussianBlur(crop, (0, 0), sigma) for sigma in BAND_PX)
         values = (fine - coarse)[FACE].ravel()
         values -= values.mean()

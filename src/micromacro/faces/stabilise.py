@@ -140,7 +140,7 @@ def _huber_weight(error: np.ndarray) -> np.ndarray:
 
 
 def is_small(warp: np.ndarray, middle: np.ndarray, size: int) -> bool:
-    """Whether a correction moves the face by under 9 % of the crop and scales it by under 18 %."""
+    """Whether a correction moves the face by under 9 % of the crop and scales by 0.85 to 1.18."""
     shift = np.linalg.norm(warp[:, :2] @ middle + warp[:, 2] - middle)
     scale = np.sqrt(abs(np.linalg.det(warp[:, :2])))
     return bool(shift < LARGEST_SHIFT * size and SCALES[0] < scale < SCALES[1])

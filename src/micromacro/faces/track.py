@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from micromacro.errors import BadInput
-from micromacro.faces.align import apply, invert, square_to_patch, warp
-from micromacro.faces.detect import Detector, Faces, Sighting, search, stretch
+from micromacro.faces.align import apply, invert, square_to_patch
+from micromacro.faces.detect import Detector, Faces, Sighting, rgb_patch, search
 from micromacro.faces.identity import Identity
 from micromacro.faces.mtcnn import load_net
 from micromacro.video import Frame
@@ -109,7 +109,8 @@ class OnetReader:
     def __call__(self, image: np.ndarray, last: Reading) -> Reading:
         """Read the face of `image`, uint8 (H, W, 3) or (H, W), in the box of `last`."""
         to_patch = square_to_patch(last.centre, last.side, last.turn, PATCH, WIDE)
-        patch = _rgb_patch(image, to_patch, last.stretched)
+        patch = rgb_patch(image, to_patch, WIDE, last.stretched).astype(np.float32)
+        patch = (patch - 127.5) / 128  # about [-1, 1]
         crops = np.stack([patch[y : y + PATCH, x : x + PATCH] for x, y in CORNERS])
         batch = torch.from_numpy(crops).permute(0, 3, 1, 2)  # channels last in memory
         scores, boxes, points = (a.numpy() for a in self.net(batch))
@@ -124,16 +125,6 @@ class OnetReader:
             landmarks=apply(back, points.mean(axis=0)),
             score=float(scores.mean()),
         )
-
-
-def _rgb_patch(image: np.ndarray, to_patch: np.ndarray, stretched: bool) -> np.ndarray:
-    """The patch as O-Net wants it: float32 (51, 51, 3) in about [-1, 1]."""
-    patch = warp(image, to_patch, WIDE)
-    flat = stretch(patch) if stretched else None
-    patch = patch if flat is None else flat
-    if patch.ndim == 2:
-        patch = np.repeat(patch[..., None], 3, axis=2)
-    return (patch.astype(np.float32) - 127.5) / 128
 
 
 # ---- the track ----------------------------------------------------------------------------------

@@ -2,17 +2,8 @@
 
 from micromacro.kernels.grey import grey
 from micromacro.kernels.local_contrast import local_contrast, local_contrast_reference
-from micromacro.kernels.phase_difference import (
-    phase_difference,
-    phase_difference_reference,
-    snippets,
-)
+from micromacro.kernels.phase_difference import phase_difference, snippets
+from micromacro.kernels.phase_reference import phase_difference_reference
 
-__all__ = [
-    "grey",
-    "local_contrast",
-    "local_contrast_reference",
-    "phase_difference",
-    "phase_difference_reference",
-    "snippets",
-]
+__all__ = ["grey", "local_contrast", "local_contrast_reference"]
+__all__ += ["phase_difference", "phase_difference_reference", "snippets"]

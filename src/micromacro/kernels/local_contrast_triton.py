@@ -55,35 +55,15 @@ def _launch(images: torch.Tensor, method: str, taps: torch.Tensor, eps: float) -
     s = torch.empty_like(out) if jarrett else out  # "mean_std" writes neither s nor sums
     sums = out.new_empty((N, tiles[0] * tiles[1])) if jarrett else out
     white = 255.0 if images.dtype == torch.uint8 else 1.0
-    _contrast_kernel[(N, *tiles)](
-        images,
-        taps.to(out),
-        out,
-        s,
-        sums,
-        H,
-        W,
-        white,
-        eps,
-        RADIUS=len(taps) // 2,
-        TILE=_TILE,
-        JARRETT=jarrett,
-        num_warps=4,
-        enable_fp_fusion=True,
-    )
+    tensors = images, taps.to(out), out, s, sums
+    constants = {"RADIUS": len(taps) // 2, "TILE": _TILE, "JARRETT": jarrett}
+    options = {"num_warps": 4, "enable_fp_fusion": True}
+    _contrast_kernel[(N, *tiles)](*tensors, H, W, white, eps, **constants, **options)
     if jarrett:
         n_sums = sums.shape[1]
-        _divide_kernel[(N, triton.cdiv(H * W, _BLOCK))](
-            out,
-            s,
-            sums,
-            H * W,
-            n_sums,
-            FLAT,
-            BLOCK=_BLOCK,
-            SUMS=triton.next_power_of_2(n_sums),
-            enable_fp_fusion=True,
-        )
+        grid = N, triton.cdiv(H * W, _BLOCK)
+        constants = {"BLOCK": _BLOCK, "SUMS": triton.next_power_of_2(n_sums)}
+        _divide_kernel[grid](out, s, sums, H * W, n_sums, FLAT, **constants, enable_fp_fusion=True)
     return out
 
 

@@ -18,10 +18,8 @@ import torch
 
 from micromacro.errors import BadInput, check_choice, check_sides, check_sizes, check_whole, wholes
 from micromacro.kernels.checks import FLOATS, check_tensor, check_values, refuse_rgb, triton_serves
-from micromacro.kernels.phase_reference import CLIP_RAD, EPS, phase_difference_reference
+from micromacro.kernels.phase_reference import CLIP_RAD, EPS
 from micromacro.kernels.phase_tables import LevelTables, PhaseTables, phase_tables
-
-__all__ = ["MODES", "phase_difference", "phase_difference_reference", "snippets"]
 
 MODES = ("weighted", "arg_of_blur")
 BACKENDS = ("auto", "gemm", "triton", "triton_tf32")
@@ -302,9 +300,7 @@ def _check_options(levels, orientations, blur_sigma, size, mode, legacy_unwrap, 
     check_choice("mode", mode, MODES)
     check_choice("backend", backend, BACKENDS)
     if legacy_unwrap and mode != MODES[0]:
-        raise BadInput(
-            "legacy_unwrap", f"has a rule of its own, not {mode!r}", "choose one of both"
-        )
+        raise BadInput("legacy_unwrap", f"has its own rule, not {mode!r}", "choose one of both")
     suits = size[0] == size[1] <= 64 and levels == (1, 2) and orientations == 2
     suits = suits and mode == "weighted" and not legacy_unwrap
     if backend.startswith("triton") and not suits:

@@ -91,19 +91,9 @@ def _level(frames, level: int, blur_sigma: float, gain: float, center: bool, fas
     for first in range(0, pairs, at_once):
         last = min(first + at_once, pairs) - 1
         frame, end = first + first // (T - 1), last + last // (T - 1) + 2
+        strides = frames.stride()
         _bands_kernel[end - frame,](
-            frames,
-            into,
-            squares,
-            bands,
-            frame,
-            T,
-            *frames.stride(),
-            N,
-            n,
-            into_block,
-            block,
-            **options,
+            frames, into, squares, bands, frame, T, *strides, N, n, into_block, block, **options
         )
         _differences_kernel[last + 1 - first, 2](
             bands, squares, out, first, frame, T, n, block, center, EPS, **options

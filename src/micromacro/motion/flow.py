@@ -129,6 +129,7 @@ def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Raises:
         BadInput: As `optical_flow`.
     """
+    _checked_pair(first, second, "farneback")
     method, settings = TUNED[min(TUNED, key=lambda side: abs(side - first.shape[-1]))]
     return optical_flow(first, second, method=method, **settings)
 

@@ -194,9 +194,7 @@ def _band_masks(size, waves: list[torch.Tensor], level: int, orientations: int) 
 def _check_shapes(pyramid: Pyramid) -> None:
     """Refuse bands that are not complex, or parts that do not belong to the size of ``high``."""
     *lead, H, W = pyramid.high.shape
-    parts = {
-        f"bands[{i}]": (band, i, [*lead, band.shape[-3]]) for i, band in enumerate(pyramid.bands)
-    }
+    parts = {f"bands[{i}]": (b, i, [*lead, b.shape[-3]]) for i, b in enumerate(pyramid.bands)}
     parts["low"] = (pyramid.low, len(pyramid.bands), lead)
     for name, (part, halvings, leading) in parts.items():
         expected = (*leading, *_halved((H, W), halvings))

@@ -103,11 +103,9 @@ def outcome(profile: str = "smoke", out: str | None = None) -> Outcome:
             for rule, maps in by_rule(clip).items():
                 read = maps[:, *_MIDDLE].mean((-2, -1)).numpy()
                 value = float(abs(np.corrcoef(read, np.diff(swing))[0, 1]))
-                dials = {"amplitude_px": amplitude_px, "bits": bits}
-                common = {"profile": profile, "seed": seed}
-                records.append(
-                    Row(NOTEBOOK, "phase", rule, "correlation", value, 1, dials, **common)
-                )
+                about = {"params": {"amplitude_px": amplitude_px, "bits": bits}, "seed": seed}
+                about["profile"] = profile
+                records.append(Row(NOTEBOOK, "phase", rule, "correlation", value, 1, **about))
     write_rows(records, out)
     path = project_root() / "data" / "results" / f"{NOTEBOOK}__full__cpu.csv"
     with reading(path, "rows of a full run", "take it from git again"):

@@ -193,11 +193,9 @@ def verdicts(claims: pd.DataFrame) -> pd.DataFrame:
         phase_is = "cheaper" if kind == "cheaper" else "more robust"
         line = phase_is, inputs.replace("_", " "), condition, f"{size} px"
         holm = claim["after Holm"]
-        word = claim["verdict"] + (
-            f"; {holm} after Holm" if holm not in ("—", claim["verdict"]) else ""
-        )
+        word = claim["verdict"]
+        word += f"; {holm} after Holm" if holm not in ("—", word) else ""
         word += "" if claim["kind"] == "finding" else f" ({claim['kind']})"
         words.setdefault({"dual_tvl1": "TV-L1"}.get(flow) or METHODS[flow], {})[line] = word
-    return (
-        pd.DataFrame(words).fillna("—").rename_axis(["phase is", "input", "condition", "flow at"])
-    )
+    levels = ["phase is", "input", "condition", "flow at"]
+    return pd.DataFrame(words).fillna("—").rename_axis(levels)

@@ -61,11 +61,8 @@ class Face:
         self.short = min(self.size)
         self.sheets = paint(identity, self.size, colour).to(self.device)
         self.motion = Motion(identity, self.device)
-        self._wrinkle_mix = torch.zeros(len(AUS), 5)
-        for line, weights in enumerate(_WRINKLES):
-            for name, weight in weights.items():
-                self._wrinkle_mix[AUS.index(name), line] = weight / FULL
-        self._wrinkle_mix = self._wrinkle_mix.to(self.device)
+        deepen = [[line.get(au, 0.0) / FULL for line in _WRINKLES] for au in AUS]
+        self._wrinkle_mix = torch.tensor(deepen, device=self.device)  # (AUs, 5)
         H, W = self.size
         self._x, self._y = (
             ((torch.arange(side) + 0.5) * 2 - side).to(self.device) / self.short for side in (W, H)

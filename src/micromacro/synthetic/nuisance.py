@@ -63,7 +63,7 @@ NUISANCES = {
         noise_sd=0.012,
     ),
 }
-"""Ranges of the design note (section 1.3), measured to leave the tasks learnable."""
+"""Ranges of the nuisances by level, measured to leave the tasks learnable."""
 
 
 @dataclass(frozen=True)

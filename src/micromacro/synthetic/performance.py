@@ -140,10 +140,8 @@ class Performance:
         start, stop, _ = frames.indices(len(self))
 
         def inside(events: tuple[Event, ...]) -> dict[int, Event]:
-            reach = {
-                i: e for i, e in enumerate(events) if max(e.onset, start) < min(e.offset + 1, stop)
-            }
-            return {i: _cut(event, start, stop) for i, event in reach.items()}
+            reach = [max(e.onset, start) < min(e.offset + 1, stop) for e in events]
+            return {i: _cut(e, start, stop) for i, e in enumerate(events) if reach[i]}
 
         events, blinks = inside(self.events), inside(self.blinks)
         cut = {name: getattr(self, name)[start:stop] for name in _CHANNELS}

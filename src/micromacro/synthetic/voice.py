@@ -77,9 +77,8 @@ def speak(
     def curve(name: str, values: np.ndarray | float) -> np.ndarray:
         values = np.asarray(values, float)
         if values.shape not in ((), (n_frames,)) or not np.isfinite(values).all():
-            raise BadInput(
-                name, f"has shape {values.shape}, or is not finite", f"give ({n_frames},)"
-            )
+            fault = f"has shape {values.shape}, or is not finite"
+            raise BadInput(name, fault, f"give ({n_frames},)")
         return np.interp(t, np.arange(n_frames), np.broadcast_to(values, n_frames))
 
     if not n:

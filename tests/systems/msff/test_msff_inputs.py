@@ -102,7 +102,7 @@ def test_another_rate_tells_the_same():
 def test_refusals_of_a_sound():
     refused(lambda: spectrum(np.zeros((2, 9))), "sound", "one channel")
     refused(lambda: spectrum(np.full(9, np.nan)), "sound", "NaN")
-    refused(lambda: segments(Clip(sound=noise(9), sr_hz=0)), "sr_hz=0", "Hz")
+    refused(lambda: segments(Clip(sound=noise(9), sr_hz=0)), "sr_hz", "is 0")
 
 
 def test_pictures_show_time_to_the_right_and_pitch_upwards():

@@ -44,6 +44,27 @@ def test_checkers(check, given, right, wrong, capsys):
         assert said.count("\n") == 1
 
 
+def test_a_reader_who_has_changed_nothing_yet_gets_a_hint_all_the_same(capsys):
+    exercises.check_window_loss(0.1, 0.5, 0.5, hint=1)
+    said = capsys.readouterr().out
+    assert said.startswith("·  nothing was changed")
+    assert "hint 1" in said
+
+
+@pytest.mark.parametrize(
+    ("check", "given"),
+    [
+        (exercises.check_macro_factor, (0.0, 3.2, 0.0)),
+        (exercises.check_macro_factor, (0.0, np.float64(3.2), np.float64(0))),
+        (exercises.check_invented_motion, (1.0, 0.0, 0.1, 0.05)),
+        (exercises.check_invented_motion, (1.0, 0.3, 0.3, 0.05)),
+    ],
+)
+def test_a_measured_zero_stops_nothing(check, given, capsys):
+    check(*given)
+    assert capsys.readouterr().out[0] in "✓✗"
+
+
 def test_known_mistakes_are_named_and_hints_come_in_steps(capsys):
     def said(check, *given, **options) -> str:
         check(*given, **options)

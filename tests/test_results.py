@@ -185,7 +185,7 @@ def test_a_benchmark_is_one_table_with_provenance(tmp_path, monkeypatch):
     assert pd.read_csv(path)["cpu"].tolist() == [provenance()["cpu"]], "a GPU has one beside it"
 
 
-def test_predictions_are_halves_beside_the_rows(tmp_path):
+def test_predictions_are_halves_beside_the_rows(tmp_path, monkeypatch):
     values = np.linspace(-1, 1, 7, dtype=np.float32)
     arrays = {"ours": values, "person": np.arange(7)}
     path = results.write_predictions("04_demo", arrays, tmp_path, profile="full")
@@ -195,6 +195,9 @@ def test_predictions_are_halves_beside_the_rows(tmp_path):
         assert np.allclose(stored["ours"], values, atol=1e-3)
         assert stored["person"].dtype == np.int64
     assert results.write_predictions("04_demo", arrays, None, profile="full") is None
+    monkeypatch.setattr(results, "provenance", lambda device: {"device": "NVIDIA H200"})
+    path = results.write_predictions("04_demo", arrays, tmp_path, profile="full", device="cuda")
+    assert path.name == "04_demo__full__nvidia-h200__predictions.npz"  # as its rows
 
 
 # From units -----------------------------------------------------------------------------------
@@ -424,4 +427,5 @@ def test_committed_verdicts_follow_from_committed_rows(notebook, least, monkeypa
     pd.testing.assert_frame_equal(before, after)
     assert set(handed) == set(after.index[after["verdict"] != "not judged yet"])
     assert len(handed) >= least
-    pd.testing.assert_frame_equal(claims(judge=True, seeds=99), before)
+    monkeypatch.setattr(statistics, "FEWEST_SEEDS", 99)
+    pd.testing.assert_frame_equal(claims(judge=True), before)

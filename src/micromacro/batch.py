@@ -173,13 +173,7 @@ def _workshop() -> Iterator[Path]:
         yield folder
 
 
-def _execute(
-    values: Mapping[Path, Mapping | None],
-    folder: Path | None,
-    limit_s: float,
-    workers: int,
-    finish: Callable[[Session], None],
-) -> list[Session]:
+def _execute(values: Mapping, folder, limit_s, workers, finish: Callable) -> list[Session]:
     """Run notebooks, some at once, and ``finish`` each; one that fails does not stop the others.
 
     Args:

@@ -117,6 +117,13 @@ def check_sides(name: str, sides: object) -> tuple[int, int]:
     return tuple(pair)
 
 
+class Dialled:
+    """Base of a dataclass of dials, whose numbers `check_dials` keeps in their ranges."""
+
+    def __post_init__(self):
+        check_dials(self)
+
+
 def check_dials(dials: object) -> None:
     """Refuse a number off its dial; for the ``__post_init__`` of a dataclass of dials.
 

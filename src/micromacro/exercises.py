@@ -19,15 +19,7 @@ _ONE_PRINT, _TWO_PRINTS = {"rtol": 0, "atol": 0.0051}, {"rtol": 0, "atol": 0.010
 
 
 def _judge(
-    exercise: str,
-    answer,
-    expected,
-    mistakes: dict[str, object],
-    hint: int,
-    unchanged: bool = False,
-    rtol: float = 0.005,
-    atol: float = 1e-9,
-    **fields,
+    exercise, answer, expected, mistakes, hint, unchanged=False, rtol=0.005, atol=1e-9, **fields
 ) -> None:
     """Print what was given and the verdict on it; with ``hint`` the first so many hints.
 
@@ -43,17 +35,16 @@ def _judge(
         fields: What the words leave open.
     """
     words = _WORDS[exercise]
-    if unchanged and answer is not None:
-        print(f"·  {words['unchanged']}")
-        return
 
     def same(one) -> bool:
         return values.shape == np.shape(one) and np.allclose(values, np.asarray(one), rtol, atol)
 
     try:
-        values = None if answer is None else np.asarray(answer, dtype=float)
-        if values is None:
+        values = None if answer is None or unchanged else np.asarray(answer, dtype=float)
+        if answer is None:
             print("·  not answered yet; hint=1 gives a first hint")
+        elif unchanged:
+            print(f"·  {words['unchanged']}")
         elif same(expected):
             print(f"✓  got {_short(values)}: {words['right'].format(**fields)}")
         elif values.shape != np.shape(expected):
@@ -113,28 +104,23 @@ def _each(function: Callable, cases) -> list[float] | None:
     return [np.nan if value is None else float(value) for value in values]
 
 
+def _with(*arguments) -> Callable:
+    """A trial that calls a function with these arguments."""
+    return lambda function: function(*arguments)
+
+
 def _near(answer, within: float, *values: float):
     """The answer, where it lies near one of the values and so is taken for it; else the first."""
     number = isinstance(answer, int | float)
     return answer if number and any(abs(answer - v) <= within for v in values) else values[0]
 
 
-def _judge_loss(
-    exercise: str,
-    answer,
-    before: float,
-    after: float,
-    bounds: str,
-    hint: int,
-    unchanged: bool,
-    more: dict[str, float] | None = None,
-    **said,
-) -> None:
-    """Judge how much of a measure, a number up to 1, was lost; ``bounds`` says why not per cent."""
+def _judge_loss(exercise, answer, before, after, hint, unchanged, more=None, **said) -> None:
+    """Judge how much of a measure, a number up to 1, was lost; ``more`` are mistakes of its own."""
     lost, whole = before - after, before or np.nan  # nothing can be a share of 0
     mistakes = {
         "the sign: a loss is before minus after": -lost,
-        f"per cent: {bounds}": _near(answer, 1.01, 100 * lost),
+        f"per cent: {_WORDS[exercise]['bounds']}": _near(answer, 1.01, 100 * lost),
         "what is left: take it from what there was": after,
         "a ratio: take the difference": after / whole,
         "the share that is lost: take the difference": lost / whole,
@@ -202,14 +188,8 @@ def check_difference(function: Callable | None, hint: int = 0) -> None:
         "limits set before grey is added": 0.5 + np.clip(factor * change, 0, 1),
         "grey of 0 to 255: these pictures go from 0 to 1": np.clip(128 + factor * change, 0, 255),
     }
-    _judge_function(
-        "difference",
-        function,
-        lambda own: own(rest + change, rest.copy(), factor),
-        np.clip(0.5 + factor * change, 0, 1),
-        mistakes,
-        hint,
-    )
+    trial, right = _with(rest + change, rest.copy(), factor), np.clip(0.5 + factor * change, 0, 1)
+    _judge_function("difference", function, trial, right, mistakes, hint)
 
 
 def check_macro_factor(answer: Answer, known_px: float, yours_px: float, hint: int = 0) -> None:
@@ -223,14 +203,15 @@ def check_macro_factor(answer: Answer, known_px: float, yours_px: float, hint: i
     """
     factor = yours_px / known_px
     mistakes = {
-        "the inverse: yours comes first": 1 / factor,
+        "the inverse: yours comes first": known_px / (yours_px or np.nan),
         "the difference: divide the two": yours_px - known_px,
         "the motion itself: divide it by that of the micro-expression": yours_px,
         "what came on top: divide the two": factor - 1,
         "a square: lengths are compared, not areas": factor**2,
         "per cent: give a factor": 100 * factor,
     }
-    digits = 0.05 / known_px + 0.05 / yours_px  # both prints are rounded to a tenth of a pixel
+    # Both prints are rounded to a tenth of a pixel.
+    digits = 0.05 / known_px + 0.05 / max(yours_px, 0.05)
     same = known_px == yours_px
     _judge("macro_factor", answer, factor, mistakes, hint, unchanged=same, rtol=digits)
 
@@ -284,14 +265,8 @@ def check_one_map(function: Callable | None, hint: int = 0) -> None:
         "a product number by number: use @": back * S,
     }
     mistakes = {name: slip[:2] for name, slip in slips.items()}
-    _judge_function(
-        "one_map",
-        function,
-        lambda own: own(S[:2].copy(), W[:2].copy()),
-        (back @ S)[:2],
-        mistakes,
-        hint,
-    )
+    trial = _with(S[:2].copy(), W[:2].copy())
+    _judge_function("one_map", function, trial, (back @ S)[:2], mistakes, hint)
 
 
 def check_patch_error(answer: Answer, known: float, yours: float, hint: int = 0) -> None:
@@ -370,9 +345,7 @@ def check_unwrapping(function: Callable | None, hint: int = 0) -> None:
         "a count that is rounded towards 0: round to the nearest": -turn * np.trunc(jumps / turn),
         "what is left of the jumps: give the turns, without the jumps": jumps - turn * nearest,
     }
-    _judge_function(
-        "unwrapping", function, lambda own: own(jumps.copy()), -turn * nearest, mistakes, hint
-    )
+    _judge_function("unwrapping", function, _with(jumps.copy()), -turn * nearest, mistakes, hint)
 
 
 def check_noise_loss(answer: Answer, known: float, yours: float, hint: int = 0) -> None:
@@ -384,8 +357,7 @@ def check_noise_loss(answer: Answer, known: float, yours: float, hint: int = 0) 
         yours: Correlation with the reader's noise.
         hint: How many hints to print, 0 to 3.
     """
-    bounds = "a correlation is a number up to 1, so is its loss"
-    _judge_loss("noise_loss", answer, known, yours, bounds, hint, known == yours)
+    _judge_loss("noise_loss", answer, known, yours, hint, known == yours)
 
 
 # ---- notebook 03 ---------------------------------------------------------------------------------
@@ -403,16 +375,15 @@ def check_invented_motion(
         slope: Grey value per pixel to the right, not 0.
         hint: How many hints to print, 0 to 3.
     """
-    change = after - before
-    expected = -change / slope
+    change, expected = after - before, (before - after) / slope
     mistakes = {
         "the sign: the terms of the equation add up to 0": -expected,
-        "slope over change: divide the change by the slope": -slope / change,
-        "slope over change, with the other sign": slope / change,
+        "slope over change: divide the change by the slope": -slope / (change or np.nan),
+        "slope over change, with the other sign": slope / (change or np.nan),
         "the new grey value over the slope: it is the change that counts": -after / slope,
         "the new grey value over the slope, with the other sign": after / slope,
         "the old grey value over the slope: it is the change that counts": -before / slope,
-        "the growth in per cent, not in grey values": (1 - after / before) / slope,
+        "the growth in per cent, not in grey values": (1 - after / (before or np.nan)) / slope,
         "a product: a steeper slope needs less motion for the same change": -change * slope,
         "the change itself: it is in grey values, you were asked for pixels": change,
         "nothing: so it is, but the flow does not know of lamps": 0.0,
@@ -461,8 +432,7 @@ def check_window_loss(answer: Answer, known: float, yours: float, hint: int = 0)
         yours: Cosine with the reader's.
         hint: How many hints to print, 0 to 3.
     """
-    bounds = "a cosine is a number up to 1, so is its loss"
-    _judge_loss("window_loss", answer, known, yours, bounds, hint, known == yours)
+    _judge_loss("window_loss", answer, known, yours, hint, known == yours)
 
 
 # ---- notebook 04 ---------------------------------------------------------------------------------
@@ -546,8 +516,8 @@ def check_lost_memory(answer: Answer, before: Scores, after: Scores, hint: int =
     """
     *others, memory = before
     more = {f"{o}: you were asked for {memory}": before[o] - after[o] for o in others}
-    asked = before[memory], after[memory], "CCC is a number up to 1, so is its loss"
-    _judge_loss("lost_memory", answer, *asked, hint, before == after, more, memory=memory)
+    asked = before[memory], after[memory], hint, before == after
+    _judge_loss("lost_memory", answer, *asked, more, memory=memory)
 
 
 # ---- notebook 05 ---------------------------------------------------------------------------------
@@ -588,13 +558,10 @@ def check_fused_scores(function: Callable | None, hint: int = 0) -> None:
     """
     import torch  # late: other checkers do without
 
-    z = torch.tensor(
-        [
-            [[2.0, 0.5, -1.0, 0.3], [0.1, 1.4, 0.0, -0.6]],
-            [[-0.5, 3.0, 1.0, 0.2], [1.1, -2.0, 0.7, 0.4]],
-            [[0.3, 0.2, 0.9, -1.5], [-0.8, 0.6, 2.2, 1.9]],
-        ]
-    )
+    face = [[2.0, 0.5, -1.0, 0.3], [0.1, 1.4, 0.0, -0.6]]
+    sound = [[-0.5, 3.0, 1.0, 0.2], [1.1, -2.0, 0.7, 0.4]]
+    scene = [[0.3, 0.2, 0.9, -1.5], [-0.8, 0.6, 2.2, 1.9]]
+    z = torch.tensor([face, sound, scene])
     weights = torch.tensor([0.5, 0.2, 0.3])
     w, shares = weights[:, None, None], z.softmax(-1)
     mistakes = {
@@ -611,10 +578,8 @@ def check_fused_scores(function: Callable | None, hint: int = 0) -> None:
         "a mean of weighted shares: the weights sum to 1 already": (w * shares).mean(0),
         "weights inside the softmax: they are no temperatures": (w * z).softmax(-1).sum(0),
     }
-    fused = (w * shares).sum(0)
-    _judge_function(
-        "fused_scores", function, lambda own: own(z.clone(), weights.clone()), fused, mistakes, hint
-    )
+    fused, trial = (w * shares).sum(0), _with(z.clone(), weights.clone())
+    _judge_function("fused_scores", function, trial, fused, mistakes, hint)
 
 
 def check_weight_rise(answer: Answer, before: Scores, after: Scores, hint: int = 0) -> None:
@@ -716,8 +681,7 @@ def check_auc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
         hint: How many hints to print, 0 to 3.
     """
     more = {"micro: you were asked for macro": before["micro"] - after["micro"]}
-    asked = before["macro"], after["macro"], "AUC is a number from 0 to 1, so is its loss"
-    _judge_loss("auc_loss", answer, *asked, hint, before == after, more)
+    _judge_loss("auc_loss", answer, before["macro"], after["macro"], hint, before == after, more)
 
 
 # ---- notebook 07 ---------------------------------------------------------------------------------
@@ -791,8 +755,7 @@ def check_pcc_loss(answer: Answer, before: Scores, after: Scores, hint: int = 0)
     most = max(lost, key=lost.get)
     more = {"the sum of the seven: take their mean": len(lost) * (full - left)}
     more[f"the loss of {most} alone: take the mean of the seven"] = lost[most]
-    asked = full, left, "PCC is a number up to 1, so is its loss"
-    _judge_loss("pcc_loss", answer, *asked, hint, before == after, more)
+    _judge_loss("pcc_loss", answer, full, left, hint, before == after, more)
 
 
 # ---- notebook 08 ---------------------------------------------------------------------------------
@@ -869,8 +832,7 @@ def check_apex_loss(answer: Answer, before: float, after: float, hint: int = 0) 
         after: The same with resting frames before them.
         hint: How many hints to print, 0 to 3.
     """
-    bounds = "give a number from 0 to 1"
-    _judge_loss("apex_loss", answer, before, after, bounds, hint, before == after)
+    _judge_loss("apex_loss", answer, before, after, hint, before == after)
 
 
 # ---- notebook 11 ---------------------------------------------------------------------------------
@@ -912,7 +874,7 @@ def check_pooled_f1(answer: Callable | None, hint: int = 0) -> None:
         "the recall: divide by the mean of predictions and true intervals": 50 / 357,
         "per cent: F1 is a number from 0 to 1": 100 * pooled,
     }
-    _judge_function("pooled_f1", answer, lambda own: own(micro, macro), pooled, mistakes, hint)
+    _judge_function("pooled_f1", answer, _with(micro, macro), pooled, mistakes, hint)
 
 
 def check_fewer_digits(answer: Answer, measured: int, with_all_digits: int, hint: int = 0) -> None:

@@ -145,12 +145,7 @@ def _centred(x: np.ndarray) -> np.ndarray:
     return x - x.mean()
 
 
-def _averaged(
-    score: Callable[[np.ndarray, np.ndarray], float],
-    prediction: Numbers,
-    target: Numbers,
-    groups: Sequence | None,
-) -> float:
+def _averaged(score: Callable, prediction: Numbers, target: Numbers, groups) -> float:
     """The mean of a score over columns (labels) and groups of rows."""
     wanted = "real numbers for both, (N,) or (N, L), N above 0"
     p, t = (x.astype(np.float64) for x in _pair(prediction, target, ["biuf"], (1, 2), wanted))
@@ -181,9 +176,7 @@ def _classes(prediction: Numbers, target: Numbers) -> list[np.ndarray]:
     return _pair(prediction, target, ["iub", "U"], (1,), wanted)
 
 
-def _pair(
-    prediction: Numbers, target: Numbers, kinds: Sequence[str], axes: Sequence[int], wanted: str
-) -> list[np.ndarray]:
+def _pair(prediction: Numbers, target: Numbers, kinds, axes, wanted: str) -> list[np.ndarray]:
     """Both as arrays: of one of the kinds of dtype, of one shape with so many axes, not empty."""
     p, t = pair = [_array(prediction), _array(target)]
     alike = any(p.dtype.kind in kind and t.dtype.kind in kind for kind in kinds)

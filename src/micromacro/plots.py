@@ -1,7 +1,7 @@
 """Figures of the course: one style, legible in grey and to colour-blind readers.
 
-Functions draw on axes and return them (or a figure); only `shown` puts one on the page, and none
-writes files. Only notebooks and reports import this module.
+Functions draw, and return the axes, the figure or the picture; only `shown` puts one on the page,
+and none writes files. Notebooks and their widgets import this module.
 """
 
 import io

@@ -187,9 +187,14 @@ def write_rows(rows: Iterable[Row], out: Out) -> list[Path]:
 def _record(row: Row) -> dict[str, str]:
     values = provenance() | {k: value for k, value in vars(row).items() if value is not None}
     values["params"] = json.dumps(row.params, sort_keys=True)
-    values["device"] = re.sub(r"[^a-z0-9.]+", "-", row.device.lower())
+    values["device"] = _slug(row.device)
     values["value"] = repr(float(row.value))
     return {name: str(values.get(name, "")) for name in COLUMNS}
+
+
+def _slug(device: str) -> str:
+    """A device as files are named by it: "NVIDIA H200" is "nvidia-h200"."""
+    return re.sub(r"[^a-z0-9.]+", "-", device.lower())
 
 
 def read_rows(path: str | os.PathLike, dtype: type | None = None) -> pd.DataFrame:
@@ -231,6 +236,7 @@ def write_predictions(
     """
     if out is None:
         return None
+    device = _slug(provenance(device)["device"])
     path = Path(out) / "rows" / f"{notebook}__{profile}__{device}__predictions.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     small = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in arrays.items()}
@@ -418,11 +424,7 @@ class Comparison:
         return pd.concat({"published": printed, "ours": ours}, axis=1)
 
     def three_columns(
-        self,
-        metrics: Mapping,
-        published: Mapping | None = None,
-        released="as released",
-        ours="ours",
+        self, metrics: dict, published: dict | None = None, released="as released", ours="ours"
     ) -> pd.DataFrame:
         """Published | as released | ours, with the last two's difference: a line for each metric.
 

@@ -26,19 +26,19 @@ class Interval(NamedTuple):
     n: int  # pairs, or clusters
 
 
-def paired_interval(
-    a: Sequence[float], b: Sequence[float], *, level: float = 0.95, ratio: bool = False
-) -> Interval:
-    """How much larger a is than b, with Student's interval over pairs.
+LEVEL, FEWEST_SEEDS = 0.95, 8  # of every interval; of a verdict
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], *, ratio: bool = False) -> Interval:
+    """How much larger a is than b, with Student's 95 % interval over pairs.
 
     With d = a - b over n pairs, mean m and standard deviation s (n - 1 in the denominator):
-    m -+ t(n - 1, (1 + level) / 2) s / sqrt(n). It assumes that the pairs are independent and d
+    m -+ t(n - 1, 0.975) s / sqrt(n). It assumes that the pairs are independent and d
     about normal: pair by seed or subject, never by frame.
 
     Args:
         a: (n,) numbers, one for each seed or subject, n >= 2.
         b: (n,), the other method on the same ones.
-        level: Confidence, between 0 and 1.
         ratio: The same on logarithms: effect and ends are then a / b, geometric means. For times
             and other numbers above 0.
 
@@ -48,7 +48,7 @@ def paired_interval(
 
     Raises:
         BadInput: Different shapes; fewer than two pairs; NaN or infinite values; values not above 0
-            for a ratio; a level that is none.
+            for a ratio.
     """
     from scipy.special import stdtrit  # workers, which read rows at most, start without SciPy
 
@@ -60,25 +60,18 @@ def paired_interval(
         raise BadInput("a and b", "hold NaN or infinite values", "mend or drop the whole pair")
     if ratio and min(a.min(), b.min()) <= 0:
         raise BadInput("a and b", "hold values that are not above 0", "compare the difference")
-    _check_level(level)
     difference = np.log(a) - np.log(b) if ratio else a - b
     n = len(difference)
     mean, sd = difference.mean(), difference.std(ddof=1)
-    half = stdtrit(n - 1, (1 + level) / 2) * sd / np.sqrt(n)
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * sd / np.sqrt(n)
     ends = mean, mean - half, mean + half
     return Interval(*(float(np.exp(e) if ratio else e) for e in ends), n)
 
 
 def cluster_bootstrap(
-    values: np.ndarray,
-    clusters: Sequence,
-    *,
-    statistic: Callable[[np.ndarray], float],
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    values: np.ndarray, clusters: Sequence, *, statistic: Callable, n: int = 2000
 ) -> Interval:
-    """Percentile interval of a statistic; whole clusters (subjects) are drawn, with replacement.
+    """95 % percentile interval of a statistic; whole clusters (subjects) are drawn, some twice.
 
     Clips of one person resemble each other, so persons are drawn and not clips. With few clusters
     the interval is too narrow: below about 20, say so beside it.
@@ -88,26 +81,23 @@ def cluster_bootstrap(
         clusters: (N,), whose it is.
         statistic: Of rows (M, ...), a number; also of rows that occur more than once.
         n: Draws.
-        level: Confidence, between 0 and 1.
-        seed: Of the draws.
 
     Returns:
         The statistic of all rows, the ends of its interval, the number of clusters.
 
     Raises:
-        BadInput: Not one cluster for each row; fewer than two clusters; a level that is none.
+        BadInput: Not one cluster for each row; fewer than two clusters.
     """
     values, clusters = np.asarray(values), np.asarray(clusters)
     names, member = np.unique(clusters, return_inverse=True)
     if clusters.shape != values.shape[:1] or len(names) < 2:
         fault = f"{clusters.shape} for values {values.shape}, {len(names)} different"
         raise BadInput("clusters", fault, "name one of two or more subjects for each row")
-    _check_level(level)
     rows = [np.flatnonzero(member == k) for k in range(len(names))]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     draws = (rng.integers(len(rows), size=len(rows)) for _ in range(n))
     drawn = [statistic(values[np.concatenate([rows[k] for k in draw])]) for draw in draws]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(statistic(values)), float(low), float(high), len(names))
 
 
@@ -302,12 +292,7 @@ def without_one(claim: pd.Series, pairs: pd.DataFrame | None) -> str:
 
 
 def notebook_claims(
-    notebook: str,
-    term: Callable[[str], pd.Series],
-    out: str | os.PathLike | None,
-    *,
-    judge: bool,
-    seeds: int = 8,
+    notebook: str, term: Callable[[str], pd.Series], out: str | os.PathLike | None, *, judge: bool
 ) -> pd.DataFrame:
     """The claims of a notebook with their verdicts, as its table shows them.
 
@@ -315,9 +300,8 @@ def notebook_claims(
         notebook: Its name; its claims begin with the same number, "04-".
         term: As in `contrast_pairs`.
         out: As in `hand_over`.
-        judge: Judge those claims whose terms `seeds` seeds or more have, and hand them over; the
+        judge: Judge those claims whose terms eight seeds or more have, and hand them over; the
             others, and all of them where it is False, keep the committed verdict.
-        seeds: Fewest seeds of a verdict.
 
     Returns:
         As `claims_table`.
@@ -329,7 +313,7 @@ def notebook_claims(
             pairs[name] = contrast_pairs(contrast, term)
             intervals[name] = contrast_interval(contrast, pairs[name])
     if judge:
-        intervals = {name: i for name, i in intervals.items() if i is None or i.n >= seeds}
+        intervals = {name: i for name, i in intervals.items() if i is None or i.n >= FEWEST_SEEDS}
         hand_over(notebook, intervals, out)
         claims.update(judge_claims(intervals))
     return claims_table(claims, pairs)
@@ -421,11 +405,6 @@ def write_verdicts(handed_over: Path) -> Path:
 
 def _claims_csv() -> Path:
     return project_root() / "data" / "claims.csv"
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise BadInput(f"level={level}", "is no confidence", "give e.g. 0.95")
 
 
 # ---- where the spread over seeds comes from ------------------------------------------------------

@@ -278,10 +278,8 @@ def load(folder: Path, *, cached: bool = True) -> UnitResult | None:
 def attempt(task: Task) -> str | BadInput:
     """Compute and store a unit, where it runs; what went wrong, or "" if it is stored now."""
     try:
-        if (
-            unit_key(task.unit, task.params, code=_code_at_start(task.unit.__module__))
-            != task.folder.name
-        ):
+        key = unit_key(task.unit, task.params, code=_code_at_start(task.unit.__module__))
+        if key != task.folder.name:
             fault = f"a process on {os.uname().nodename} has other code, libraries or input files"
             raise BadInput(task.folder.name, fault, "restart the program, or the cluster's workers")
         if not cache.make_whole(task.folder, functools.partial(_compute, task), wait=False):
@@ -320,14 +318,15 @@ def _compute(task: Task, folder: Path) -> None:
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 
 
-def _here(bundles: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, str | BadInput]]:
+Ends = Iterator[tuple[Task, str | BadInput]]  # tasks, and what `attempt` said of each
+
+
+def _here(bundles: Sequence) -> Ends:
     for task in itertools.chain(*bundles):
         yield task, attempt(task)
 
 
-def _in_processes(
-    bundles: Sequence[Sequence[Task]], *, workers: int, limit_s: float | None
-) -> Iterator[tuple[Task, str | BadInput]]:
+def _in_processes(bundles: Sequence, *, workers: int, limit_s: float | None) -> Ends:
     """Attempt tasks in processes of one thread each; none outlives this one, however that ends."""
     waiting, ends, stop = deque(cut(bundles, 2 * workers)), queue.SimpleQueue(), threading.Event()
 
@@ -427,9 +426,7 @@ def work(module: str) -> None:
         pipe.send(attempt(tasks.get()))
 
 
-def _on_cluster(
-    bundles: Sequence[Sequence[Task]], *, address: str
-) -> Iterator[tuple[Task, str | BadInput]]:
+def _on_cluster(bundles: Sequence, *, address: str) -> Ends:
     """Let the workers of a Dask scheduler do it, each of which must have one thread.
 
     A lost worker's bundles are done again by another; what they had stored is there. A task with

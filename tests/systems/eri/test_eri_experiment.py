@@ -20,7 +20,7 @@ from micromacro.systems.eri.experiment import ARMS, Arm
 from micromacro.systems.eri.model import EMOTIONS
 
 DATA = {"subjects": 3, "test_subjects": 3, "per_subject": 2, "frames": (10, 24)}
-TINY = {"data": DATA, "arm": {}, "seed": 1990, "epochs": 3}
+TINY = {"data": DATA, "arm": {}, "seed": 1990, "fold": 0, "epochs": 3}
 
 
 def unit(**changes):

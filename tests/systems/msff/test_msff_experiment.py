@@ -24,7 +24,7 @@ from micromacro.units import UnitResult
 
 DATA = {"train": [3] * 7, "val": [2] * 7, "test": [2] * 7, "blank": 0.2}
 DATA |= {"median": 14.0, "frames": [12, 20]}
-TINY = {"data": DATA, "arm": CORE["vgg"], "seed": 1990, "epochs": 3}
+TINY = {"data": DATA, "arm": CORE["vgg"], "seed": 1990, "fold": 0, "epochs": 3}
 HASHABLE = {name: tuple(v) if isinstance(v, list) else v for name, v in DATA.items()}
 
 
@@ -219,8 +219,8 @@ def test_features_of_official_clips_are_made_once_for_these_files(tmp_path, monk
 
     monkeypatch.setattr(inputs, "load_still_network", network)
     monkeypatch.setattr(inputs, "load_published", network)
-    on_disk = partial(inputs.features_on_disk, clips, cache=tmp_path / "cache")
-    official = partial(on_disk, faces="official")
+    on_disk = partial(inputs.features_on_disk, clips, cache=tmp_path / "cache", device="cpu")
+    official = partial(on_disk, faces="official", weights=None)
     first, none = official("resnet")
     assert none is None  # no face
     assert first.shape == (len(inputs.frames(inputs.Clip(**afew.load(clips[0])))), 192)
@@ -240,7 +240,7 @@ def test_features_of_official_clips_are_made_once_for_these_files(tmp_path, monk
     assert looked == [("resnet",)] * 3 + [("vgg",), *published, *published]
     assert len({tuple(rows.flatten().tolist()) for rows in made}) == len(looked)
     with pytest.warns(UserWarning, match="no face found"):  # in these films
-        assert on_disk("resnet", faces="detected") == [None, None]
+        assert on_disk("resnet", faces="detected", weights=None) == [None, None]
     gone = str(tmp_path / "gone.pth")
     refused(lambda: official("vgg", weights=gone), gone, "check the path")
 

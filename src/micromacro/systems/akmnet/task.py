@@ -36,7 +36,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from micromacro.errors import check_choice, check_dials, check_sizes
+from micromacro.errors import Dialled, check_choice, check_sizes
 from micromacro.motion.magnify import magnify
 from micromacro.synthetic import Event, Face, Identity, Performance, exaggerate, perform, units
 from micromacro.synthetic.identity import stream
@@ -84,7 +84,7 @@ RECIPE = Recipe(lr=3e-3, weight_decay=1e-2, schedule="one_cycle", epochs=4)
 
 
 @dataclass(frozen=True)
-class Dials:
+class Dials(Dialled):
     """What can be turned.
 
     Attributes:
@@ -108,9 +108,6 @@ class Dials:
     distractors: Annotated[float, 0, 3] = 1.0
     magnification: Annotated[float, 1, MAX_MAGNIFICATION] = 4.0
     gamma: Annotated[float, 0.2, 5] = 1.0
-
-    def __post_init__(self):
-        check_dials(self)
 
 
 TASKS = {"headline": Dials(), "loose": Dials((20, 40), share=(0.3, 0.6), centrality=0.0)}

@@ -42,7 +42,7 @@ import pandas as pd
 import torch
 from scipy.special import ndtr
 
-from micromacro.errors import check_choice, check_dials
+from micromacro.errors import Dialled, check_choice
 from micromacro.synthetic import AUS, Event, Identity, Nuisance, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import ZONES
@@ -85,7 +85,7 @@ PRESENCES = (*_UNITS, "28", "45")  # OpenFace tells whether 28 is there, and not
 
 
 @dataclass(frozen=True)
-class Dials:
+class Dials(Dialled):
     """What can be turned.
 
     Attributes:
@@ -118,9 +118,6 @@ class Dials:
     fidgets: Annotated[float, 0, 5] = 0.3
     size: Annotated[int, 32, 256] = 48
     noise_sd: Annotated[float, 0, 0.2] = 0.004
-
-    def __post_init__(self):
-        check_dials(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from micromacro.errors import check_choice, check_dials, check_sizes
+from micromacro.errors import Dialled, check_choice, check_sizes
 from micromacro.synthetic.anatomy import AUS
 from micromacro.synthetic.face import Face
 from micromacro.synthetic.identity import Identity, stream
@@ -76,7 +76,7 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Dials:
+class Dials(Dialled):
     """What can be turned; training and test may differ in the light, and are alike in all else.
 
     Attributes:
@@ -96,9 +96,6 @@ class Dials:
     gamma: Annotated[float, 0.2, 5] = 1.0
     lag_s: Annotated[float, 0, 2] = 0.0
     error_sd: Annotated[float, 0, 1] = 0.0
-
-    def __post_init__(self):
-        check_dials(self)
 
     @property
     def nuisance(self) -> Nuisance:

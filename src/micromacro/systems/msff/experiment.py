@@ -306,13 +306,7 @@ def grid(profile: str = "smoke", **asked) -> dict[str, list[dict]]:
 
 
 def unit(
-    *,
-    data: Mapping[str, object],
-    arm: Mapping[str, object],
-    seed: int,
-    fold: int = 0,
-    epochs: int | None = None,
-    device: str = "cpu",
+    *, data: dict, arm: dict, seed: int, fold: int, epochs: int | None = None, device: str = "cpu"
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train one stream on the training clips, and score the others with it; for `units.run`.
 
@@ -320,7 +314,7 @@ def unit(
 
     Args:
         data: Of the benchmark arguments of `benchmark`; with a ``dataset`` those of `official`.
-        arm: Fields of `Arm`.
+        arm: Fields of `Arm`; on official data those of an arm in `OFFICIAL`.
         seed: Random seed of the benchmark's people and clips, of first weights and order.
         fold: 0; the split is fixed.
         epochs: Epochs of training; None for the recipe's.

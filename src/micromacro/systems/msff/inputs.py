@@ -81,12 +81,7 @@ def frames(clip: Clip) -> Tensor | None:
 
 
 def features_on_disk(
-    clips: Iterable[Mapping],
-    network: str,
-    cache: Path,
-    faces: str,
-    weights: str | None = None,
-    device: str = "cpu",
+    clips: Iterable[dict], network: str, cache: Path, faces: str, weights: str | None, device: str
 ) -> list[Tensor | None]:
     """What a frozen network gives of the faces of clips of AFEW: of each made once, and kept.
 

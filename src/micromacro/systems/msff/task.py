@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from micromacro.errors import BadInput, check_choice, check_dials
+from micromacro.errors import BadInput, Dialled, check_choice
 from micromacro.synthetic import AUS, NUISANCES, Event, Identity, Performance, perform
 from micromacro.synthetic.identity import stream
 from micromacro.synthetic.performance import envelope
@@ -77,7 +77,7 @@ STRENGTH = (0.4, 1.0)  # of an expression and of a tone of voice
 
 
 @dataclass(frozen=True)
-class Dials:
+class Dials(Dialled):
     """What can be turned.
 
     Attributes:
@@ -115,9 +115,6 @@ class Dials:
     blank: Annotated[float, 0, 1] = 0.05
     fidgets: Annotated[float, 0, 5] = 0.3
     size: Annotated[int, 32, 256] = 48
-
-    def __post_init__(self):
-        check_dials(self)
 
 
 class Script(NamedTuple):

@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 
+DEAR = {"test_official_notebooks", "test_batch", "test_units", "test_cluster", "test_gpu_check"}
 HAS_GPU = torch.cuda.is_available()
 gc.disable()  # until all tests are collected: next to nothing made on the way is litter
 
@@ -30,7 +31,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, and so count, what this machine lacks."""
+    """Skip, and so count, what this machine lacks; begin with what takes long, or one worker would
+    wait for it at the end."""
+    items.sort(key=lambda item: item.path.stem not in DEAR)
     lacking = {
         "gpu": not HAS_GPU and "needs a CUDA device",
         "contrib": not hasattr(cv2, "optflow") and "needs OpenCV's contrib modules",

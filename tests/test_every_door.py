@@ -128,7 +128,12 @@ def doors(put):
         "magnify": Door("clip", FILM, magnify, RANGE | DOUBLE),
         "pyramid": Door("images", FILM, pyramid, NAN | RANGE | DOUBLE),
         "LBP-TOP": Door("clip", FILM, partial(lbp_top, grid=(2, 2)), RANGE | DOUBLE | HALF),
-        "TIM": Door("clip", FILM, partial(tim, n_frames=4), RANGE | DOUBLE | HALF | {"one axis"}),
+        "TIM": Door(
+            "clip",
+            FILM[..., :8, :8],
+            partial(tim, n_frames=4),
+            RANGE | DOUBLE | HALF | {"one axis"},
+        ),
         "linear": Door(
             "clip", FILM[:, 0, 0], partial(linear_interpolation, n_frames=4), RANGE | DOUBLE | HALF
         ),

@@ -69,10 +69,11 @@ def assert_offline(page: BeautifulSoup, folder: Path) -> None:
     for tag in page.find_all(src=True) + page.find_all("link"):
         assert (tag.get("src") or tag.get("href")).startswith("data:")
     assert not re.search(r"@import|url\(", "".join(style.text for style in page.find_all("style")))
+    ids = {tag["id"] for tag in page.find_all(id=True)}
     for link in page.find_all("a", href=re.compile(r"^(?!https:)")):
         file, _, anchor = link["href"].partition("#")
         assert not file or (folder / file).exists(), link
-        assert file or page.find(id=anchor), link
+        assert file or anchor in ids, link
 
 
 def assert_accessible(page: BeautifulSoup) -> None:

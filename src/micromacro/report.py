@@ -144,7 +144,8 @@ def _rendered(source: Path, pages: set[str], home: str = "notebooks") -> dict:
     texts = soup.find_all(string=re.compile(r"\$[^$]+\$|\\[A-Za-z(\[]"))
     left = [f"{source.name}, {t.strip()[:80]}" for t in texts if not t.find_parent(["pre", "code"])]
     body = str(soup)
-    for tag in soup.select(".code, .output, .anchor, math"):  # what is no prose
+    no_prose = {"code", "output", "anchor"}
+    for tag in soup.find_all(lambda t: t.name == "math" or no_prose & {*t.get("class", ())}):
         tag.decompose()
     parts = re.split(r'<h([1-4]) id="([^"]*)">(.*?)</h\1>', str(soup), flags=re.DOTALL)[1:]
     columns = (map(make, parts[i::4]) for i, make in enumerate((int, str, _text, _text)))

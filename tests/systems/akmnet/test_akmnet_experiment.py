@@ -210,10 +210,11 @@ def test_every_unit_of_every_grid_is_accepted(monkeypatch):
     assert list(grid) == [*experiment.CORE, *experiment.BESIDE, "LBP-TOP"] + [
         name for group in experiment.SWEEP.values() for name in group
     ]
+    one = {"subjects": 1, "tested": 1, "clips": 1}
     for name, (params, *_) in grid.items():
         if name != "LBP-TOP":
             with pytest.raises(LookupError):
-                experiment.unit(**params | {"data": params["data"] | {"subjects": 1, "tested": 1}})
+                experiment.unit(**params | {"data": params["data"] | one})
 
 
 def test_a_grid_goes_seed_by_seed_and_fold_by_fold():

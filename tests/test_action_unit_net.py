@@ -159,7 +159,7 @@ def test_colours_and_other_sizes(net, fresh):
         (torch.rand(9, 48, 48), "(N, 1|3, S, S)"),
         (torch.rand(9, 2, 48, 48), "shape"),
         (torch.rand(9, 1, 33, 47), "squares"),
-        (torch.rand(4, 1, 48, 48), "5 frames or more"),
+        (torch.rand(4, 1, 48, 48), "5 or more frames"),
         (torch.rand(9, 1, 31, 31), "32 px or more"),
         (torch.zeros(9, 1, 48, 48, dtype=torch.uint8), "float32"),
         (torch.rand(9, 1, 48, 48) + 0.5, "not [0, 1]"),

@@ -446,9 +446,8 @@ def test_lists_come_as_text_and_paths_as_the_user_writes_them(root, monkeypatch,
     }.items():
         name, value = given
         assert door(root, {name: value})[name] == meant, given
-    if door is by_the_first_cell:
-        assert door(root, {"DATA_ROOT": home})["DATA_ROOT"] == str(home)
     if door is by_the_first_cell:  # the batch's OUT is its own
+        assert door(root, {"DATA_ROOT": home})["DATA_ROOT"] == str(home)
         assert door(root, {"DATA_ROOT": "beside"})["DATA_ROOT"] == str(kernel / "beside")
         assert door(root, {"OUT": "new/out"})["OUT"] == str(caller / "new" / "out")
         refused(lambda: door(root, {"OUT": "w.pth"}), "w.pth", "cannot write there")

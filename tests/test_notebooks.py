@@ -271,7 +271,7 @@ def test_start_and_end_need_neither_the_teaching_sections_nor_many_words(tmp_pat
 def test_plain_papermill_takes_lists_and_paths_and_refuses_at_once(tmp_path):
     """From any folder; a relative path is of the shell's folder, not of the notebook's.
 
-    It is the test of notebook 03 in the profile full, too: of the cells that this takes.
+    It is the test of notebook 03 in the profile full, too, with the cells that this needs.
     """
     whole = NOTEBOOKS[0].with_name("03_phase_versus_flow.ipynb")
     notebook, source = nbformat.read(whole, as_version=4), tmp_path / whole.name

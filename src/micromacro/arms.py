@@ -1,11 +1,10 @@
 """What the experiments of all systems share: sources, arms, grids of units, checkpoints, rows.
 
 An experiment has a source for the benchmark and one for each official data set: a `Source`, or
-one of its own. An arm is a
-dataclass whose defaults are the reference variant. A table of arms, name -> options, names what
-each does otherwise; an option that is neither a field of the arm nor an argument of its run belongs
-to the data. Profiles say what is computed unless a notebook asks for something else. One unit
-trains and tests one arm.
+one of its own. An arm is a dataclass whose defaults are the reference variant. A table of arms,
+name -> options, names what each does otherwise; an option that is neither a field of the arm nor an
+argument of its run belongs to the data. Profiles say what is computed unless a notebook asks for
+something else. One unit trains and tests one arm.
 """
 
 import contextlib

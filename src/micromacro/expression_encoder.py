@@ -119,7 +119,7 @@ def small_grey(name: str, images: Tensor, least: int = 1) -> Tensor:
     check_tensor(name, images, "(N, 1|3, S, S)", (torch.float32,))
     n, _, height, width = images.shape
     if n < least or height != width or width < SMALLEST_PX:
-        remedy = f"give {least} {name} or more, squares of {SMALLEST_PX} px or more"
+        remedy = f"give {least} or more {name}, squares of {SMALLEST_PX} px or more"
         raise BadInput(name, f"have shape {tuple(images.shape)}", remedy)
     images = grey(check_values(name, images, 0, 1)).unsqueeze(1)  # (N, 1, S, S)
     if width == INPUT_PX:

@@ -1,4 +1,5 @@
-"""Every profile of every notebook, through the command as its user does it.
+"""Every profile of every notebook: one data set of each system through the command as its user
+does it, of the others the cells that differ.
 
 The profile "paper" on miniatures of each official data set, "full" with the tiniest sizes. What
 "smoke" does is what nbval tests, and the committed outputs.
@@ -137,7 +138,7 @@ SHOWN = {  # cells that compute, and what the one on official data needs
         *(*GRID, "comparison = results", "three = {", "published = pd.read_csv", OFFICIAL),
     ],
 }
-LEAST = {  # each person left out takes a minute
+LEAST = {  # of 08b each person left out takes a minute
     "04b_mimamo_ablation": {"VARIANTS": ["ours"]},
     "08b_akmnet_ablation": {"VARIANTS": ["s123"], "FOLDS": 2},
 }
@@ -214,7 +215,7 @@ class TestPaper:
             workers = 2 if dataset == "casme2" else 1
             assert reproduce("paper", notebook, params, workers) == 0
             (run,) = root.glob("runs/2*Z")
-        else:  # one arm, and the cells that tell official data from others
+        else:  # few arms, and the cells that tell official data from others
             run, least = root.parent / "run", LEAST.get(notebook, {})
             monkeypatch.setattr(akmnet_scores.intervals, "__defaults__", ((), 20))
             params |= {"PROFILE": "paper", "OUT": str(run), "display": list}

@@ -191,8 +191,9 @@ def benchmark(
         test_frames: Fewest and most frames of a clip that is tested, in place of the dial's.
         turned: Make half as many clips, and show each once more, backwards, with 1 less each of its
             intensities. What does not know the order of frames sees the same clip twice, and can
-            guess nothing. Events are listed of the clips that run forwards alone, so attention is
-            scored on these.
+            guess nothing; but the released layout of a sound has no times, so there the sound
+            itself is turned. Events are listed of the clips that run forwards alone, so attention
+            is scored on these.
         dials: Fields of `task.Dials`.
 
     Returns:

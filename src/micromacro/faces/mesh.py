@@ -81,7 +81,8 @@ class FaceMesh:
             float32 (T, 18), 0 to 1, columns "AU01_like" to "AU45_like".
         """
         units = action_units_of("mesh").items()
-        return pd.DataFrame({f"AU{n:02}_like": self.blendshapes[[*b]].mean(1) for n, b in units})
+        means = {f"AU{n:02}_like": self.blendshapes[[*b]].mean(axis=1) for n, b in units}
+        return pd.DataFrame(means)
 
     def table(self) -> pd.DataFrame:
         """A row a frame: pose, AU-like columns, blendshapes, boxes of regions, as "mouth_x0"."""

@@ -129,7 +129,7 @@ def tuned_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Raises:
         BadInput: As `optical_flow`.
     """
-    _checked_pair(first, second, "farneback")
+    check_tensor("first", first, "(..., H, W)", (torch.float32, torch.float64, torch.uint8))
     method, settings = TUNED[min(TUNED, key=lambda side: abs(side - first.shape[-1]))]
     return optical_flow(first, second, method=method, **settings)
 
